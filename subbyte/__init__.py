@@ -1,0 +1,3 @@
+"""subbyte: extreme quantization and real-time inference of efficient convolutional networks."""
+
+__version__ = "0.1.0"

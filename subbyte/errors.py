@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each carries one sentence: what is wrong and what to do."""
+
+
+class SubbyteError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class GraphError(SubbyteError):
+    """A graph breaks a rule of the intermediate representation."""
+
+
+class UnsupportedOperatorError(SubbyteError):
+    """A model uses an operator outside the supported set."""
+
+
+class ArtifactError(SubbyteError):
+    """A file is not a valid artifact."""
+
+
+class InputError(SubbyteError):
+    """An input array, picture, folder or option is unusable."""
+
+
+class RecipeError(SubbyteError):
+    """A recipe is unknown or inconsistent."""

@@ -1,0 +1,88 @@
+"""Quantized weights: signed codes with one scale per output channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from subbyte.errors import GraphError
+
+WEIGHT_BITS = (2, 4, 8)
+
+
+def uniform_levels(bits: int) -> np.ndarray:
+    """The int8 value of each code 0 .. 2**bits - 1 for plain two's complement codes."""
+    codes = np.arange(1 << bits, dtype=np.int16)
+    return np.where(codes >= 1 << (bits - 1), codes - (1 << bits), codes).astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class QTensor:
+    """A weight tensor on an integer grid: real[o] = scale[o] * levels[codes[o]].
+
+    codes: uint8, any shape with output channels first, each below 2**bits.
+    scale: float32 [O], positive and finite.
+    levels: int8 [2**bits], the code book; plain two's complement unless learned.
+
+    Raises:
+        GraphError: dtype, shape or range of a field is wrong.
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    bits: int
+    levels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.bits not in WEIGHT_BITS:
+            raise GraphError(f"weight bits must be one of {WEIGHT_BITS}, got {self.bits}")
+        if self.codes.dtype != np.uint8 or self.codes.ndim < 2:
+            raise GraphError("weight codes must be a uint8 array with output channels first")
+        if self.levels.dtype != np.int8 or self.levels.shape != (1 << self.bits,):
+            raise GraphError(f"code book must be int8 [{1 << self.bits}]")
+        if self.scale.dtype != np.float32 or self.scale.shape != (self.codes.shape[0],):
+            raise GraphError(f"weight scale must be float32 [{self.codes.shape[0]}]")
+        if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise GraphError("weight scales must be positive and finite")
+        if self.bits < 8 and self.codes.size and int(self.codes.max()) >= 1 << self.bits:
+            raise GraphError(f"a weight code does not fit in {self.bits} bits")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether the code book is the plain two's complement one."""
+        return bool(np.array_equal(self.levels, uniform_levels(self.bits)))
+
+    def values(self) -> np.ndarray:
+        """The integers that the kernels multiply by: int8, shape of `codes`."""
+        return self.levels[self.codes]
+
+    def dequantize(self) -> np.ndarray:
+        """Real weights, float32, shape of `codes`."""
+        scale = self.scale.reshape(-1, *([1] * (self.codes.ndim - 1)))
+        return self.values().astype(np.float32) * scale
+
+    @classmethod
+    def from_values(cls, values: np.ndarray, scale: np.ndarray, bits: int) -> QTensor:
+        """Integers in -2**(bits-1) .. 2**(bits-1)-1 on the plain grid. GraphError if outside."""
+        half = 1 << (bits - 1)
+        if values.size and (int(values.min()) < -half or int(values.max()) >= half):
+            raise GraphError(f"weight values do not fit in {bits} bits")
+        codes = (values.astype(np.int16) & ((1 << bits) - 1)).astype(np.uint8)
+        return cls(codes, np.ascontiguousarray(scale, np.float32), bits, uniform_levels(bits))
+
+
+def quantize_weight(weight: np.ndarray, scale: np.ndarray, bits: int) -> QTensor:
+    """Round-to-nearest (half to even) quantization with a given scale per output channel.
+
+    weight: float32 [O, ...]; scale: float32 [O]. Codes are clamped to the symmetric range
+    -(2**(bits-1)-1) .. 2**(bits-1)-1 at 8 bits and to the full two's complement range below.
+    """
+    half = 1 << (bits - 1)
+    low = -half + 1 if bits == 8 else -half
+    scaled = weight / scale.reshape(-1, *([1] * (weight.ndim - 1)))
+    return QTensor.from_values(np.clip(np.rint(scaled), low, half - 1).astype(np.int16), scale, bits)

@@ -1,0 +1,67 @@
+"""Derived integer constants: multipliers, biases, clamp bounds and activation tables.
+
+Everything here is defined in docs/spec/numerics.md; all three executors use these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from subbyte.errors import GraphError
+from subbyte.quant.qparams import QParams
+
+INT32_MAX = 2**31 - 1
+
+
+def conv_multiplier(x: QParams, weight_scale: np.ndarray, target: QParams | None) -> np.ndarray:
+    """float32 [O]: accumulator units to target codes, fl(fl(s_x * s_w[o]) / s_target).
+
+    Without a target (real-valued output) the division is left out.
+    """
+    product = np.float32(x.scale) * weight_scale
+    return product if target is None else product / np.float32(target.scale)
+
+
+def quantize_bias(bias: np.ndarray, x: QParams, weight_scale: np.ndarray) -> np.ndarray:
+    """Real bias [O] to int32 [O] in accumulator units s_x * s_w[o], round half to even.
+
+    Raises GraphError if a bias does not fit in 31 bits.
+    """
+    unit = np.float64(x.scale) * weight_scale.astype(np.float64)
+    codes = np.rint(bias.astype(np.float64) / unit)
+    if codes.size and np.abs(codes).max() > 2**30:
+        raise GraphError(
+            "a bias does not fit its accumulator: the layer's weights or inputs are almost zero; "
+            "keep this layer in float32"
+        )
+    return codes.astype(np.int32)
+
+
+def gate_multiplier_scale(x: QParams, gate: QParams, y: QParams) -> np.float32:
+    """float32 s_x * s_g / s_y * 256: turns a gate code into a Q15 factor (op `mul`)."""
+    return np.float32(x.scale) * np.float32(gate.scale) / np.float32(y.scale) * np.float32(256)
+
+
+def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:
+    """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`."""
+    if act == "none":
+        return 0, y.qmax
+    if act == "relu":
+        return y.zero_point, y.qmax
+    if act == "relu6":
+        six = int(np.rint(np.float32(6.0) / np.float32(y.scale))) + y.zero_point
+        return y.zero_point, min(y.qmax, six)
+    raise GraphError(f"activation {act!r} needs a table, not clamp bounds")
+
+
+def activation_table(fn: Callable[[np.ndarray], np.ndarray], pre: QParams, y: QParams) -> np.ndarray:
+    """uint8 [256]: code on grid `pre` to code on grid `y` through the real function `fn`.
+
+    Computed in float64, rounded half to even, clamped. Entries beyond pre.qmax repeat the last one.
+    """
+    codes = np.minimum(np.arange(256), pre.qmax)
+    real = (codes - pre.zero_point) * np.float64(pre.scale)
+    scaled = np.rint(fn(real) / np.float64(y.scale)) + y.zero_point
+    return np.clip(scaled, 0, y.qmax).astype(np.uint8)

@@ -1,0 +1,19 @@
+"""Sliding windows over NHWC maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def patches(
+    x: np.ndarray, kernel: tuple[int, ...], stride: Sequence[int], pad: Sequence[int], fill: float = 0
+) -> np.ndarray:
+    """x [N, H, W, C] to its windows [N, Ho, Wo, kh*kw, C], padded (t, b, l, r) with `fill`."""
+    top, bottom, left, right = pad
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    windows = windows[:, :: stride[0], :: stride[1]]  # [N, Ho, Wo, C, kh, kw]
+    n, ho, wo, c = windows.shape[:4]
+    return windows.reshape(n, ho, wo, c, -1).swapaxes(3, 4)
