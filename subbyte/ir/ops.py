@@ -46,7 +46,11 @@ def window(node: Node, shape: Shape, kernel: tuple[int, int]) -> tuple[int, int]
     _need(len(stride) == 2 and min(stride) >= 1, node, "stride must be two positive integers")
     _need(len(pad) == 4 and min(pad) >= 0, node, "pad must be four integers >= 0 (t, b, l, r)")
     top, bottom, left, right = pad
-    _need(max(top, bottom) < kernel[0] and max(left, right) < kernel[1], node, "pad must be smaller than the kernel")
+    _need(
+        max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
+        node,
+        "pad must be smaller than the kernel",
+    )
     height, width = shape[0] + top + bottom - kernel[0], shape[1] + left + right - kernel[1]
     _need(height >= 0 and width >= 0, node, f"kernel {kernel} is larger than its padded input {shape}")
     return height // stride[0] + 1, width // stride[1] + 1
@@ -58,7 +62,11 @@ def _conv2d(node: Node, shapes: list[Shape]) -> Shape:
     out_channels, kh, kw, in_group = weight
     _need(min(weight) >= 1 and groups >= 1, node, "empty weight")
     height, width = window(node, shapes[0], (kh, kw))
-    _need(shapes[0][2] == in_group * groups, node, f"weight {weight} x {groups} groups does not fit input {shapes[0]}")
+    _need(
+        shapes[0][2] == in_group * groups,
+        node,
+        f"weight {weight} x {groups} groups does not fit input {shapes[0]}",
+    )
     _need(out_channels % groups == 0, node, "output channels are not a multiple of the groups")
     result = (height, width, out_channels)
     _need(len(shapes) == 1 or shapes[1] == result, node, "the residual has another shape than the output")
@@ -83,7 +91,9 @@ def _add(node: Node, shapes: list[Shape]) -> Shape:
 
 def _mul(node: Node, shapes: list[Shape]) -> Shape:
     x, gate = shapes
-    _need(len(x) == 3 and gate == (1, 1, x[2]), node, f"needs (H, W, C) times a gate (1, 1, C), got {x}, {gate}")
+    _need(
+        len(x) == 3 and gate == (1, 1, x[2]), node, f"needs (H, W, C) times a gate (1, 1, C), got {x}, {gate}"
+    )
     return x
 
 
@@ -127,7 +137,9 @@ OPS: dict[str, OpDef] = {
         # inputs: x [, residual]: act(conv(x) + bias) + residual; a quantized one with a residual has act none
         OpDef("conv2d", (1, 2), _conv2d, ("stride", "pad", "groups", "act"), ("weight", "bias"), _TABLE),
         OpDef("linear", (1, 1), _linear, ("act",), ("weight", "bias"), _TABLE),
-        OpDef("batch_norm", (1, 1), _batch_norm, ("eps",), ("weight", "bias", "mean", "var"), quantizable=False),
+        OpDef(
+            "batch_norm", (1, 1), _batch_norm, ("eps",), ("weight", "bias", "mean", "var"), quantizable=False
+        ),
         OpDef("activation", (1, 1), _same, ("act",), (), ("table",)),
         OpDef("add", (2, 2), _add),
         OpDef("mul", (2, 2), _mul),

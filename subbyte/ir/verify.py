@@ -54,7 +54,9 @@ def verify(graph: Graph) -> Graph:
 
 def _verify_value(value: Value) -> None:
     if len(value.shape) not in (1, 3) or not all(1 <= n <= MAX_EXTENT for n in value.shape):
-        raise GraphError(f"value {value.name!r}: shape {value.shape} is not (H, W, C) or (C,) within 1..{MAX_EXTENT}")
+        raise GraphError(
+            f"value {value.name!r}: shape {value.shape} is not (H, W, C) or (C,) within 1..{MAX_EXTENT}"
+        )
     if math.prod(value.shape) > MAX_ELEMENTS:
         raise GraphError(f"value {value.name!r}: {value.shape} has more than {MAX_ELEMENTS} elements")
 
@@ -104,7 +106,11 @@ def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> 
         _fail(node, "cannot work on quantized values; fold it first")
     if not quantized[0] and not real_output:
         _fail(node, "float32 inputs cannot make a quantized output; use quantize")
-    if quantized[0] and real_output and not (node.op in ("conv2d", "linear") and node.attrs["act"] == "none" and len(inputs) == 1):
+    if (
+        quantized[0]
+        and real_output
+        and not (node.op in ("conv2d", "linear") and node.attrs["act"] == "none" and len(inputs) == 1)
+    ):
         _fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
     if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
         _fail(node, "must keep the grid of its inputs")
@@ -163,8 +169,9 @@ def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
     target = pre_activation(node, output)
     with np.errstate(over="ignore"):
         multiplier = conv_multiplier(x, weight.scale, target)
-    if not np.isfinite(multiplier).all() or (target is not None and float((total * multiplier).max()) >= 2**30):
+    if not np.isfinite(multiplier).all() or (
+        target is not None and float((total * multiplier).max()) >= 2**30
+    ):
         _fail(node, "its scales make values beyond 2**30 codes; the grids are damaged")
     if len(inputs) == 2 and inputs[1].q and output.q and inputs[1].q.scale / output.q.scale >= 2**20:
         _fail(node, "its residual's grid is more than 2**20 times coarser than its output's")
-

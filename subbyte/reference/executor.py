@@ -32,7 +32,9 @@ def run(graph: Graph, x: np.ndarray, *, keep: bool = False) -> dict[str, np.ndar
     """
     expected = graph.value(graph.input).shape
     if x.dtype != np.float32 or x.shape[1:] != expected:
-        raise InputError(f"input must be float32 [N, {', '.join(map(str, expected))}], got {x.dtype} {list(x.shape)}")
+        raise InputError(
+            f"input must be float32 [N, {', '.join(map(str, expected))}], got {x.dtype} {list(x.shape)}"
+        )
     if not np.isfinite(x).all():
         raise InputError("input holds NaN or infinity")
     values: dict[str, np.ndarray] = {graph.input: x}
