@@ -1,0 +1,220 @@
+"""Folders of pictures: which files, which labels, and how a picture becomes an input.
+
+A folder is one of
+- labelled by `labels.csv` with the columns `file,label` (others are ignored), label an integer;
+- labelled by its layout: one subfolder per class;
+- unlabelled: any pictures below it (calibration).
+Pictures are decoded when they are needed, one batch at a time; EXIF rotation is ignored, as the
+training pipelines of the published networks do.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from subbyte.errors import InputError
+from subbyte.evaluate.classes import IMAGENET_CLASSES, imagenet_synsets
+from subbyte.preprocess import Preprocessing
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
+RESIZE_MODES = ("crop", "squash")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
+_SYNSET = re.compile(r"n\d{8}")
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture's file, and the index of its class if it is known."""
+
+    path: Path
+    label: int | None = None
+
+
+# --------------------------------------------------------------------------- folders
+
+
+def labelled_folder(
+    root: Path | str, num_classes: int | None = None, classes: Sequence[str] | None = None
+) -> list[Sample]:
+    """The labelled pictures of `root`, in a fixed order.
+
+    num_classes: how many outputs the network has; labels are checked against it.
+    classes: the network's class names; subfolders named like them are matched by name.
+
+    Raises InputError: no such folder, no pictures, no labels, a label outside 0..num_classes-1.
+    """
+    root = _folder(root)
+    table = root / "labels.csv"
+    samples = _from_table(root, table) if table.is_file() else _from_layout(root, num_classes, classes)
+    if not samples:
+        raise InputError(f"{root} holds no labelled pictures")
+    for sample in samples:
+        assert sample.label is not None
+        if sample.label < 0 or (num_classes is not None and sample.label >= num_classes):
+            known = "" if num_classes is None else f": the network has {num_classes} classes"
+            raise InputError(f"{sample.path} has the label {sample.label}{known}")
+    return samples
+
+
+def picture_folder(root: Path | str) -> list[Sample]:
+    """Every picture below `root`, without labels, sorted by path. InputError if there is none."""
+    root = _folder(root)
+    samples = [Sample(path) for path in _pictures(root)]
+    if not samples:
+        raise InputError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return samples
+
+
+def subset(samples: Sequence[Sample], count: int | None, seed: int = 0) -> list[Sample]:
+    """`count` samples drawn without replacement with numpy's PCG64(seed), in the given order."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    if count < 1:
+        raise InputError(f"the number of pictures must be at least 1, got {count}")
+    chosen = np.random.default_rng(seed).choice(len(samples), count, replace=False)
+    return [samples[i] for i in sorted(chosen.tolist())]
+
+
+def _folder(root: Path | str) -> Path:
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder")
+    return root
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _from_table(root: Path, table: Path) -> list[Sample]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {table}: {error}") from None
+    return [_row(root, table, number, row) for number, row in enumerate(rows, start=2)]
+
+
+def _row(root: Path, table: Path, number: int, row: dict[str, str | None]) -> Sample:
+    name, label = row.get("file"), row.get("label")
+    if not name or label is None:
+        raise InputError(f"{table} line {number}: needs the columns file and label")
+    if not re.fullmatch(r"\s*\d{1,9}\s*", label):
+        raise InputError(f"{table} line {number}: the label must be a class index 0, 1, ..., got {label!r}")
+    path = root / name
+    if not path.is_file():
+        raise InputError(f"{table} line {number}: there is no file {path}")
+    return Sample(path, int(label))
+
+
+def _from_layout(root: Path, num_classes: int | None, classes: Sequence[str] | None) -> list[Sample]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        if _pictures(root):
+            raise InputError(
+                f"{root} has no labels: it needs a labels.csv (file,label) or one subfolder a class"
+            )
+        return []
+    index = _class_indices(root, [path.name for path in folders], num_classes, classes)
+    return [Sample(path, index[folder.name]) for folder in folders for path in _pictures(folder)]
+
+
+def _class_indices(
+    root: Path, names: list[str], num_classes: int | None, classes: Sequence[str] | None
+) -> dict[str, int]:
+    if classes is not None and all(list(classes).count(name) == 1 for name in names):
+        return {name: list(classes).index(name) for name in names}
+    if num_classes in (None, IMAGENET_CLASSES) and all(_SYNSET.fullmatch(name) for name in names):
+        imagenet = {wnid: i for i, (wnid, _) in enumerate(imagenet_synsets())}
+        unknown = sorted(set(names) - set(imagenet))
+        if unknown:
+            raise InputError(f"{root / unknown[0]} is not one of the 1000 ImageNet classes")
+        return {name: imagenet[name] for name in names}
+    if num_classes is not None and len(names) != num_classes:
+        raise InputError(
+            f"{root} has {len(names)} class folders and the network {num_classes} classes: name the folders"
+            " like the network's classes or write a labels.csv (file,label)"
+        )
+    return {name: i for i, name in enumerate(names)}
+
+
+# --------------------------------------------------------------------------- pictures
+
+
+def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing:
+    """The preprocessing with another way to reach the input size.
+
+    "crop": shorter side to size / crop_fraction, central crop. "squash": height and width straight
+    to the input size, nothing cut. None: as it is. InputError for another word.
+    """
+    if mode is None:
+        return preprocessing
+    if mode == "crop":
+        return replace(preprocessing, crop_mode="center")
+    if mode == "squash":
+        return replace(preprocessing, crop_mode="squash", crop_fraction=1.0)
+    raise InputError(f"the resize mode must be one of {', '.join(RESIZE_MODES)}, got {mode!r}")
+
+
+def read_picture(path: Path | str) -> Image.Image:
+    """The picture as 8-bit RGB. InputError, naming the file, if it cannot be decoded."""
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            return picture.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"cannot read {path} as a picture: {reason}") from None
+
+
+def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resized and cropped to the network's input, still 8-bit RGB (subbyte/preprocess.py, 1 and 2)."""
+    p = preprocessing
+    height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
+    if p.crop_mode == "center":  # the smallest picture of the same aspect ratio that covers both
+        if picture.width * height >= picture.height * width:
+            width = picture.width * height // picture.height
+        else:
+            height = picture.height * width // picture.width
+    resized = picture.resize((width, height), _FILTERS[p.interpolation])
+    left, top = round((width - p.width) / 2), round((height - p.height) / 2)
+    return resized.crop((left, top, left + p.width, top + p.height))
+
+
+def normalize(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """(pixel / 255 - mean) / std: float32 [H, W, 3]."""
+    pixels = np.asarray(picture, np.float32) / np.float32(255)
+    return (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
+
+
+def load_picture(path: Path | str, preprocessing: Preprocessing) -> np.ndarray:
+    """A picture file as the network's input, float32 [H, W, 3]. InputError if it is unreadable."""
+    return normalize(fit(read_picture(path), preprocessing), preprocessing)
+
+
+def batches(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    size: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """float32 [n, H, W, 3] with n <= size, in order; `progress` is told the pictures done so far."""
+    for start in range(0, len(samples), size):
+        chunk = samples[start : start + size]
+        yield np.stack([load_picture(sample.path, preprocessing) for sample in chunk])
+        if progress is not None:
+            progress(start + len(chunk))
