@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.quant import QParams, QTensor
 
-Param = Union[np.ndarray, QTensor]
+Param = np.ndarray | QTensor
 
 
 @dataclass(frozen=True)

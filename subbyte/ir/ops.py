@@ -6,11 +6,13 @@ its values. The arithmetic of each is in docs/spec/numerics.md and subbyte/refer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from subbyte.errors import GraphError
 from subbyte.ir.graph import Node
+from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
 
 Shape = tuple[int, ...]
 
@@ -34,6 +36,43 @@ class OpDef:
     keeps_grid: bool = False  # the output has the input's grid
 
 
+@dataclass(frozen=True)
+class AttrDef:
+    """What an attribute must be: in words, and as a check that accepts any object."""
+
+    what: str
+    accepts: Callable[[object], bool]
+
+
+def _is_int(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _ints(count: int, low: int, high: int) -> Callable[[object], bool]:
+    def accepts(value: object) -> bool:
+        fits = isinstance(value, (tuple, list)) and len(value) == count
+        return fits and all(_is_int(item, low, high) for item in value)  # type: ignore[attr-defined]
+
+    return accepts
+
+
+def _is_positive_float(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value > 0
+
+
+#: Every attribute's type and range; plain Python numbers, so that they survive JSON unchanged.
+ATTRS: dict[str, AttrDef] = {
+    "act": AttrDef(f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
+    "eps": AttrDef("a positive float", _is_positive_float),
+    "groups": AttrDef(f"an int in 1..{MAX_EXTENT}", lambda v: _is_int(v, 1, MAX_EXTENT)),
+    "kernel": AttrDef(f"two ints in 1..{MAX_KERNEL}", _ints(2, 1, MAX_KERNEL)),
+    "pad": AttrDef(f"four ints (t, b, l, r) in 0..{MAX_KERNEL - 1}", _ints(4, 0, MAX_KERNEL - 1)),
+    "pre_scale": AttrDef("a positive float", _is_positive_float),
+    "pre_zero": AttrDef("an int in 0..255", lambda v: _is_int(v, 0, 255)),
+    "stride": AttrDef(f"two ints in 1..{MAX_EXTENT}", _ints(2, 1, MAX_EXTENT)),
+}
+
+
 def _need(condition: bool, node: Node, text: str) -> None:
     if not condition:
         raise GraphError(f"node {node.name!r} ({node.op}): {text}")
@@ -43,8 +82,7 @@ def window(node: Node, shape: Shape, kernel: tuple[int, int]) -> tuple[int, int]
     """Output height and width of a sliding window with the node's `stride` and `pad`."""
     stride, pad = node.attrs["stride"], node.attrs["pad"]
     _need(len(shape) == 3, node, f"needs a (H, W, C) input, got {shape}")
-    _need(len(stride) == 2 and min(stride) >= 1, node, "stride must be two positive integers")
-    _need(len(pad) == 4 and min(pad) >= 0, node, "pad must be four integers >= 0 (t, b, l, r)")
+    _need(max(kernel) <= MAX_KERNEL, node, f"kernel {kernel} is larger than {MAX_KERNEL}")
     top, bottom, left, right = pad
     _need(
         max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
@@ -60,7 +98,7 @@ def _conv2d(node: Node, shapes: list[Shape]) -> Shape:
     weight, groups = node.params["weight"].shape, node.attrs["groups"]
     _need(len(weight) == 4, node, f"weight must be [O, kh, kw, I/groups], got {weight}")
     out_channels, kh, kw, in_group = weight
-    _need(min(weight) >= 1 and groups >= 1, node, "empty weight")
+    _need(min(weight) >= 1, node, "empty weight")
     height, width = window(node, shapes[0], (kh, kw))
     _need(
         shapes[0][2] == in_group * groups,

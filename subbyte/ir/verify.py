@@ -1,18 +1,23 @@
-"""The rules a graph obeys. Run after every pass, before writing and after reading a file."""
+"""The rules a graph obeys. Run after every pass, before writing and after reading a file.
+
+Nothing about the graph is trusted, not even the types of its fields: whatever is wrong is a
+GraphError, and a graph that passes cannot make an executor read or write out of bounds.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from subbyte.errors import GraphError
-from subbyte.ir.graph import Graph, Node, Value, pre_activation
-from subbyte.ir.ops import ACTIVATIONS, CLAMP_ACTIVATIONS, OPS, OpDef
-from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_scale
+from subbyte.ir.graph import Graph, Node, Value
+from subbyte.ir.limits import MAX_ELEMENTS, MAX_EXTENT, MAX_NAME, MAX_NODES, check_budget
+from subbyte.ir.ops import ATTRS, OPS, OpDef
+from subbyte.ir.verify_grids import verify_grids, verify_weight
+from subbyte.quant import QParams, QTensor
 
-MAX_EXTENT = 1 << 16
-MAX_ELEMENTS = 1 << 28  # of one value, per image
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
@@ -25,8 +30,9 @@ def verify(graph: Graph) -> Graph:
 
     Rules: single assignment in execution order; known ops with their arity, attributes and
     parameters; shapes that follow; grids where an op needs them and nowhere else; finite
-    parameters; accumulators that cannot leave 31 bits.
+    parameters; accumulators that cannot leave 31 bits; the bounds of subbyte.ir.limits.
     """
+    _verify_types(graph)
     _verify_value(graph.value(graph.input))
     if graph.value(graph.input).q is not None:
         raise GraphError("the graph's input must be float32")
@@ -49,22 +55,56 @@ def verify(graph: Graph) -> Graph:
             raise GraphError(f"output {name!r} is made by no node")
     if set(graph.values) != known:
         raise GraphError(f"values without a producer: {sorted(set(graph.values) - known)[:3]}")
+    check_budget(graph)
     return graph
 
 
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and 1 <= len(name) <= MAX_NAME and name.isprintable()
+
+
+def _verify_types(graph: Graph) -> None:
+    """The container types and names, so that the rules below can rely on them."""
+    if not (isinstance(graph.outputs, tuple) and isinstance(graph.nodes, tuple)):
+        raise GraphError("a graph's outputs and nodes must be tuples")
+    if len(graph.nodes) > MAX_NODES:
+        raise GraphError(f"the graph has {len(graph.nodes)} nodes; at most {MAX_NODES} are supported")
+    if not isinstance(graph.values, Mapping):
+        raise GraphError("a graph's values must be a mapping from name to Value")
+    names = [graph.input, *graph.outputs, *graph.values]
+    for node in graph.nodes:
+        if not isinstance(node, Node) or not isinstance(node.inputs, tuple):
+            raise GraphError("a graph's nodes must be Nodes with a tuple of input names")
+        names += [node.name, node.output, *node.inputs]
+        if not (isinstance(node.op, str) and isinstance(node.attrs, Mapping)):
+            raise GraphError(f"node {node.name!r}: op must be a string and attrs a mapping")
+        if not isinstance(node.params, Mapping):
+            raise GraphError(f"node {node.name!r}: params must be a mapping")
+    for name in names:
+        if not _is_name(name):
+            raise GraphError(f"name {name!r:.80} is not 1..{MAX_NAME} printable characters")
+    for name, value in graph.values.items():
+        if not isinstance(value, Value) or value.name != name:
+            raise GraphError(f"value {name!r} is stored under another name than its own")
+
+
 def _verify_value(value: Value) -> None:
-    if len(value.shape) not in (1, 3) or not all(1 <= n <= MAX_EXTENT for n in value.shape):
+    shape = value.shape
+    ints = isinstance(shape, tuple) and all(type(n) is int for n in shape)
+    if not ints or len(shape) not in (1, 3) or not all(1 <= n <= MAX_EXTENT for n in shape):
         raise GraphError(
-            f"value {value.name!r}: shape {value.shape} is not (H, W, C) or (C,) within 1..{MAX_EXTENT}"
+            f"value {value.name!r}: shape {shape!r:.80} is not (H, W, C) or (C,) of ints in 1..{MAX_EXTENT}"
         )
-    if math.prod(value.shape) > MAX_ELEMENTS:
-        raise GraphError(f"value {value.name!r}: {value.shape} has more than {MAX_ELEMENTS} elements")
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise GraphError(f"value {value.name!r}: {shape} has more than {MAX_ELEMENTS} elements")
+    if value.q is not None and not isinstance(value.q, QParams):
+        raise GraphError(f"value {value.name!r}: its grid must be QParams or None")
 
 
 def _verify_node(graph: Graph, node: Node) -> None:
     op = OPS.get(node.op)
     if op is None:
-        raise GraphError(f"node {node.name!r}: unknown op {node.op!r}; known: {', '.join(OPS)}")
+        raise GraphError(f"node {node.name!r}: unknown op {node.op!r:.80}; known: {', '.join(OPS)}")
     if not op.arity[0] <= len(node.inputs) <= op.arity[1]:
         _fail(node, f"has {len(node.inputs)} inputs, needs {op.arity[0]}..{op.arity[1]}")
     _verify_fields(node, op)
@@ -73,105 +113,39 @@ def _verify_node(graph: Graph, node: Node) -> None:
     shape = op.shape(node, [v.shape for v in inputs])
     if shape != output.shape:
         _fail(node, f"makes shape {shape}, but its output says {output.shape}")
-    _verify_grids(node, op, inputs, output)
-    if op.params and "weight" in op.params and node.op != "batch_norm":
-        _verify_weight(node, inputs, output)
+    verify_grids(node, op, inputs, output)
+    if node.op == "batch_norm":
+        _verify_batch_norm(node)
+    elif "weight" in op.params:
+        verify_weight(node, inputs, output)
 
 
 def _verify_fields(node: Node, op: OpDef) -> None:
+    """Attributes and parameters: which there are, their types, and that they are finite."""
     have = {*node.attrs, *node.params}
     missing = {*op.attrs, *op.params} - have
     extra = have - {*op.attrs, *op.params, *op.optional}
     if missing or extra:
-        _fail(node, f"missing {sorted(missing)}, unexpected {sorted(extra)}")
-    if node.attrs.get("act", "none") not in ACTIVATIONS:
-        _fail(node, f"unknown activation {node.attrs['act']!r}; known: {', '.join(ACTIVATIONS)}")
+        _fail(node, f"missing {sorted(missing)}, unexpected {sorted(map(str, extra))[:5]}")
+    for name, attr in node.attrs.items():
+        if name not in ATTRS:
+            _fail(node, f"{name} must be a parameter, not an attribute")
+        if not ATTRS[name].accepts(attr):
+            _fail(node, f"{name} must be {ATTRS[name].what}, got {attr!r:.80}")
     for role, param in node.params.items():
+        if role in ATTRS:
+            _fail(node, f"{role} must be an attribute, not a parameter")
+        if not isinstance(param, (np.ndarray, QTensor)):
+            _fail(node, f"{role} must be a numpy array or a QTensor, got {type(param).__name__}")
         if isinstance(param, np.ndarray) and param.dtype.kind == "f" and not np.isfinite(param).all():
             _fail(node, f"{role} holds NaN or infinity; the weights are damaged")
 
 
-def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> None:
-    quantized = [v.q is not None for v in inputs]
-    if node.op == "quantize" and (quantized[0] or output.q is None):
-        _fail(node, "must turn float32 into a quantized value")
-    if node.op == "dequantize" and (not quantized[0] or output.q is not None):
-        _fail(node, "must turn a quantized value into float32")
-    if node.op in ("quantize", "dequantize"):
-        return
-    if len(set(quantized)) != 1:
-        _fail(node, "mixes float32 and quantized inputs")
-    real_output = output.q is None
-    if quantized[0] and not op.quantizable:
-        _fail(node, "cannot work on quantized values; fold it first")
-    if not quantized[0] and not real_output:
-        _fail(node, "float32 inputs cannot make a quantized output; use quantize")
-    if (
-        quantized[0]
-        and real_output
-        and not (node.op in ("conv2d", "linear") and node.attrs["act"] == "none" and len(inputs) == 1)
-    ):
-        _fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
-    if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
-        _fail(node, "must keep the grid of its inputs")
-    if node.op == "mul" and quantized[0]:
-        _verify_gate(node, *(v.q for v in (*inputs, output)))
-    if "act" in node.attrs:
-        _verify_table(node, quantized[0], len(inputs))
-
-
-def _verify_gate(node: Node, x: QParams | None, gate: QParams | None, y: QParams | None) -> None:
-    assert x and gate and y
-    largest = max(gate.zero_point, gate.qmax - gate.zero_point)
-    if not float(gate_multiplier_scale(x, gate, y)) * largest < 32767:
-        _fail(node, "its gate factor does not fit 16 bits; the output grid is far too fine")
-
-
-def _verify_table(node: Node, quantized: bool, arity: int) -> None:
-    # a quantized standalone activation is always a table: codes of one grid to codes of another
-    wanted = quantized and (node.op == "activation" or node.attrs["act"] not in CLAMP_ACTIVATIONS)
-    table = node.params.get("table")
-    if wanted != (table is not None):
-        _fail(node, "needs a table" if wanted else "has a table that nothing reads")
-    if table is None:
-        if "pre_scale" in node.attrs or "pre_zero" in node.attrs:
-            _fail(node, "has a pre-activation grid but no table")
-        return
-    if isinstance(table, QTensor) or table.dtype != np.uint8 or table.shape != (256,):
-        _fail(node, "table must be uint8 [256]")
-    if node.op != "activation":
-        if arity == 2:
-            _fail(node, "a residual cannot follow a table activation in one node")
-        if "pre_scale" not in node.attrs or "pre_zero" not in node.attrs:
-            _fail(node, "needs pre_scale and pre_zero")
-
-
-def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
-    weight, bias = node.params["weight"], node.params["bias"]
-    x = inputs[0].q
-    if x is None:
-        if isinstance(weight, QTensor) or isinstance(bias, QTensor):
-            _fail(node, "has quantized weights on a float32 input; quantize the input first")
-            return
-        if weight.dtype not in FLOAT_DTYPES or bias.dtype != np.float32 or bias.shape != weight.shape[:1]:
-            _fail(node, "weight must be float32 or float16, bias float32 [O]")
-        return
-    if not isinstance(weight, QTensor):
-        _fail(node, "has float weights on a quantized input; dequantize the input first")
-        return
-    if isinstance(bias, QTensor) or bias.dtype != np.int32 or bias.shape != weight.shape[:1]:
-        _fail(node, "bias must be int32 [O]")
-        return
-    axes = tuple(range(1, len(weight.shape)))
-    total = np.abs(weight.values().astype(np.int64)).sum(axis=axes) * 255 + np.abs(bias.astype(np.int64))
-    if int(total.max()) >= 1 << 31:
-        _fail(node, "its accumulator can leave 31 bits")
-    target = pre_activation(node, output)
-    with np.errstate(over="ignore"):
-        multiplier = conv_multiplier(x, weight.scale, target)
-    if not np.isfinite(multiplier).all() or (
-        target is not None and float((total * multiplier).max()) >= 2**30
-    ):
-        _fail(node, "its scales make values beyond 2**30 codes; the grids are damaged")
-    if len(inputs) == 2 and inputs[1].q and output.q and inputs[1].q.scale / output.q.scale >= 2**20:
-        _fail(node, "its residual's grid is more than 2**20 times coarser than its output's")
+def _verify_batch_norm(node: Node) -> None:
+    for role, param in node.params.items():
+        if isinstance(param, QTensor) or param.dtype not in FLOAT_DTYPES:
+            _fail(node, f"{role} must be float32 or float16")
+    variance = node.params["var"]
+    assert isinstance(variance, np.ndarray)
+    if float(variance.min()) < 0:
+        _fail(node, "var is negative; the weights are damaged")

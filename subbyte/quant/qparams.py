@@ -28,8 +28,13 @@ class QParams:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.bits not in ACTIVATION_BITS:
-            raise GraphError(f"activation bits must be one of {ACTIVATION_BITS}, got {self.bits}")
+        if type(self.bits) is not int or self.bits not in ACTIVATION_BITS:
+            raise GraphError(f"activation bits must be one of {ACTIVATION_BITS}, got {self.bits!r:.80}")
+        if not isinstance(self.scale, float) or type(self.zero_point) is not int:
+            raise GraphError(
+                f"a grid needs a float scale and an int zero point, got {self.scale!r:.80} and "
+                f"{self.zero_point!r:.80}"
+            )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise GraphError(f"activation scale must be positive and finite, got {self.scale}")
         with np.errstate(over="ignore"):

@@ -35,8 +35,10 @@ class QTensor:
     levels: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.bits not in WEIGHT_BITS:
-            raise GraphError(f"weight bits must be one of {WEIGHT_BITS}, got {self.bits}")
+        if type(self.bits) is not int or self.bits not in WEIGHT_BITS:
+            raise GraphError(f"weight bits must be one of {WEIGHT_BITS}, got {self.bits!r:.80}")
+        if not all(isinstance(array, np.ndarray) for array in (self.codes, self.scale, self.levels)):
+            raise GraphError("weight codes, scale and code book must be numpy arrays")
         if self.codes.dtype != np.uint8 or self.codes.ndim < 2:
             raise GraphError("weight codes must be a uint8 array with output channels first")
         if self.levels.dtype != np.int8 or self.levels.shape != (1 << self.bits,):
