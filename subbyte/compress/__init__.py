@@ -1,0 +1,1 @@
+"""From a float32 graph to a quantized one (torch)."""
