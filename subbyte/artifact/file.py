@@ -1,0 +1,155 @@
+"""save and load: docs/spec/artifact.md in code."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from subbyte.artifact.artifact import Artifact, check_artifact
+from subbyte.artifact.container import (
+    LENGTH_BYTES,
+    MAX_FILE,
+    MAX_HEADER,
+    read_header,
+    tensor,
+    write_container,
+)
+from subbyte.artifact.schema import check_table, decode, encode, parse_graph
+from subbyte.artifact.strict_json import dump_json, parse_json
+from subbyte.errors import ArtifactError, SubbyteError
+from subbyte.preprocess import Preprocessing
+
+FORMAT = "subbyte"
+VERSION = "1"
+ADVICE = "fetch or write the file again"
+MAX_MESSAGE = 400
+FIELDS = ("classes", "format", "graph", "preprocessing", "provenance", "recipe", "version")
+
+
+def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
+    """Writes the artifact, whole or not at all; equal artifacts give equal bytes.
+
+    Raises ArtifactError if the artifact breaks a rule or the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        pieces = serialize(artifact)
+    except SubbyteError as error:
+        raise ArtifactError(f"cannot save {target}: {error}") from None
+    try:
+        _write_atomically(target, pieces)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {target}: {error.strerror or error}; choose a folder that exists and is writable"
+        ) from None
+
+
+def serialize(artifact: Artifact) -> list[bytes]:
+    """The file's bytes in pieces. Raises ArtifactError or GraphError if the artifact breaks a rule."""
+    check_artifact(artifact)
+    graph, tensors = encode(artifact.graph)
+    metadata = {
+        "classes": dump_json(None if artifact.classes is None else list(artifact.classes)),
+        "format": FORMAT,
+        "graph": dump_json(graph),
+        "preprocessing": dump_json(artifact.preprocessing.to_json()),
+        "provenance": dump_json(artifact.provenance),
+        "recipe": dump_json(artifact.recipe),
+        "version": VERSION,
+    }
+    return write_container(tensors, metadata)
+
+
+def _write_atomically(target: Path, pieces: list[bytes]) -> None:
+    partial = target.with_name(f".{secrets.token_hex(4)}.{target.name}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> Artifact:
+    """Reads and validates a file; nothing in it is trusted.
+
+    Memory is spent only on what the checked header, the file's size and subbyte.ir.limits allow.
+    Raises ArtifactError for everything that is not a valid artifact.
+    """
+    try:
+        with _open_regular(path) as file:
+            return _read(file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}; check the path") from None
+    except _OtherVersionError as error:
+        raise ArtifactError(f"cannot load {path}: {_printable(error)}; update subbyte") from None
+    except SubbyteError as error:
+        raise ArtifactError(f"cannot load {path}: {_printable(error)}; {ADVICE}") from None
+
+
+class _OtherVersionError(ArtifactError):
+    """The file is (or claims to be) of another version of the format."""
+
+
+def _printable(error: Exception) -> str:
+    """One bounded line that is safe on a terminal, whatever the file made the error quote."""
+    text = str(error)[:MAX_MESSAGE]
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ArtifactError("it is not a regular file")
+    return open(path, "rb")
+
+
+def _read(file: BinaryIO, size: int) -> Artifact:
+    if size > MAX_FILE:
+        raise ArtifactError(f"it has {size} bytes, more than the {MAX_FILE} an artifact may have")
+    length = int.from_bytes(_exactly(file, min(size, LENGTH_BYTES)), "little")
+    body_size = size - LENGTH_BYTES - length
+    if size < LENGTH_BYTES or length > MAX_HEADER or body_size < 0:
+        raise ArtifactError("it does not begin with a header as an artifact does, or it is truncated")
+    metadata, table = read_header(_exactly(file, length), body_size)
+    fields = _parse_metadata(metadata)
+    graph = parse_graph(metadata["graph"])
+    check_table(graph, table)
+    body = np.empty(body_size, np.uint8)
+    if file.readinto(body.data) != body_size:  # type: ignore[attr-defined]
+        raise ArtifactError("it became shorter while it was read")
+    decoded = decode(graph, lambda name: tensor(body, table[name]))
+    return check_artifact(Artifact(decoded, **fields))
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) != count:
+        raise ArtifactError("it became shorter while it was read")
+    return data
+
+
+def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Every field but the graph, whose text is only known to exist."""
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError("it is not marked as a subbyte artifact")
+    version = metadata.get("version")
+    if version != VERSION:
+        raise _OtherVersionError(f"it has format version {version!r:.20}, this program reads {VERSION!r}")
+    if sorted(metadata) != sorted(FIELDS):
+        raise ArtifactError(f"its metadata must have exactly the fields {', '.join(FIELDS)}")
+    classes = parse_json(metadata["classes"])
+    return {
+        "recipe": parse_json(metadata["recipe"]),
+        "preprocessing": Preprocessing.from_json(parse_json(metadata["preprocessing"])),
+        "classes": tuple(classes) if isinstance(classes, list) else classes,
+        "provenance": parse_json(metadata["provenance"]),
+    }
