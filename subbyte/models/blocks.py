@@ -28,18 +28,16 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding, computed from the input's size.
 
-    With static shapes the padding is a constant: the convolution's own where it is symmetric, a
-    pad operation in front of it where it is not.
+    With static shapes the padding is a constant: one pad operation before the convolution in an
+    exported program, none where nothing is padded.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         top, bottom = same_padding(input.shape[-2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(input.shape[-1], self.kernel_size[1], self.stride[1])
-        padding = (top, left)
-        if top != bottom or left != right:
+        if top or bottom or left or right:
             input = F.pad(input, (left, right, top, bottom))
-            padding = (0, 0)
-        return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def convolution(

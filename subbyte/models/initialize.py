@@ -1,10 +1,12 @@
-"""Seeded random weights on which a network behaves like a trained one: for speed and for tests.
+"""Seeded random weights with activations scaled as in a trained network: for speed and for tests.
 
-Convolutions are drawn with variance 1 / fan-in and the batch norms get the statistics of the
-network's own activations, so values neither vanish nor explode however deep it is.
+Kernels are drawn with variance 1 / fan-in and every batch norm is set to the size of what reaches
+it, so values neither vanish nor explode however deep the network is.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -12,14 +14,18 @@ from torch import Tensor, nn
 
 from subbyte.errors import InputError
 
-CALIBRATION_SHAPE = (4, 3, 64, 64)
+# A gate that follows its input multiplies every error of scale, once per block; trained gates
+# learn not to. Small weights keep random ones near sigmoid(bias).
+GATE_GAIN = 0.1
 
 
-def randomize(module: nn.Module, seed: int) -> None:
+def randomize(module: nn.Module, seed: int, height: int, width: int) -> None:
     """Fill every parameter and batch-norm statistic of `module` from `seed`, in place.
 
-    The numbers come from numpy's PCG64 and are measured in float64, so the same seed gives the
-    same network on every host up to the rounding of the statistics to float32.
+    height, width: the input size to set the statistics at, that of the network's use.
+    The numbers come from numpy's PCG64 and the statistics are rounded to powers of two, so that
+    the same seed gives the same network whatever order a host adds floats in.
+    Raises InputError for a negative seed.
     """
     if seed < 0:
         raise InputError(f"The seed of random weights must be 0 or more, not {seed}.")
@@ -27,34 +33,39 @@ def randomize(module: nn.Module, seed: int) -> None:
     for name, parameter in module.named_parameters():
         with torch.no_grad():
             parameter.copy_(_draw(rng, name, parameter))
-    _measure_statistics(module, torch.from_numpy(rng.standard_normal(CALIBRATION_SHAPE)))
+    picture = rng.standard_normal((1, 3, height, width), dtype=np.float32)
+    _normalize(module, torch.from_numpy(picture))
 
 
 def _draw(rng: np.random.Generator, name: str, parameter: Tensor) -> Tensor:
-    """Matrices and kernels N(0, 1 / fan-in), batch-norm gains U(0.5, 1.5), biases N(0, 0.25^2)."""
+    """Kernels N(0, 1 / fan-in), batch-norm gains U(0.5, 1.5), biases N(0, 0.25^2)."""
     shape = tuple(parameter.shape)
     if len(shape) > 1:
+        gain = GATE_GAIN if ".se." in name else 1.0
         fan_in = parameter[0].numel()
-        values = rng.standard_normal(shape, dtype=np.float32) / np.float32(fan_in**0.5)
+        values = np.float32(gain / fan_in**0.5) * rng.standard_normal(shape, dtype=np.float32)
     elif name.endswith("weight"):
         values = rng.uniform(0.5, 1.5, shape).astype(np.float32)
     else:
-        values = 0.25 * rng.standard_normal(shape, dtype=np.float32)
+        values = np.float32(0.25) * rng.standard_normal(shape, dtype=np.float32)
     return torch.from_numpy(values)
 
 
-def _measure_statistics(module: nn.Module, pictures: Tensor) -> None:
-    """Run once with the batch's own statistics and keep them as the running ones."""
+def _normalize(module: nn.Module, picture: Tensor) -> None:
+    """Run once; every batch norm divides by the root mean square of what reaches it.
+
+    One number per batch norm, about zero, not a mean and a variance per channel: in a random
+    network these would be tiny differences between pictures, which further layers blow up.
+    """
+
+    def normalize(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        norm.get_buffer("running_mean").zero_()
+        mean_square = float(inputs[0].square().mean())
+        norm.get_buffer("running_var").fill_(2.0 ** round(math.log2(mean_square)))
+
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    was_training = module.training
-    module.double().train()
-    for norm in norms:
-        norm.momentum = 1.0
+    hooks = [norm.register_forward_pre_hook(normalize) for norm in norms]
     with torch.no_grad():
-        module(pictures)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked.zero_()
-    module.float().train(was_training)
+        module(picture)
+    for hook in hooks:
+        hook.remove()

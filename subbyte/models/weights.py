@@ -82,7 +82,7 @@ def _load_random(name: str, known: Entry, detail: str) -> LoadedModel:
     except ValueError:
         raise InputError(f"The seed in random:{detail} is not a whole number.") from None
     module = create(name)
-    randomize(module, seed)
+    randomize(module, seed, known.preprocessing.height, known.preprocessing.width)
     provenance = {"source": "random", "seed": seed, "preprocessing": "model default"}
     return LoadedModel(module, known.preprocessing, provenance)
 
