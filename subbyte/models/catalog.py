@@ -29,8 +29,9 @@ def entry(name: str) -> Entry:
     try:
         return ENTRIES[name]
     except KeyError:
-        near = difflib.get_close_matches(name, ENTRIES, n=3) or sorted(ENTRIES)
-        raise InputError(f"No model is called {name!r}; did you mean {' or '.join(near)}?") from None
+        near = difflib.get_close_matches(name, ENTRIES, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(ENTRIES)}."
+        raise InputError(f"No model is called {name!r}; {hint}") from None
 
 
 def _imagenet(size: int, crop: float) -> Preprocessing:

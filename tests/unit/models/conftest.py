@@ -19,9 +19,9 @@ def _declare_torchvision_operators() -> None:
     does not load (PyPI's torchvision wheel beside a CPU-only torch), they are declared here.
     """
     spec = importlib.util.find_spec("torchvision")
-    assert spec is not None and spec.origin is not None, "pip install --no-deps torchvision"
+    assert spec, "timm, the reference of these tests, needs torchvision"
     try:
-        torch.ops.load_library(next(Path(spec.origin).parent.glob("_C*")))
+        torch.ops.load_library(next(Path(str(spec.origin)).parent.glob("_C*")))
     except OSError:
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
