@@ -1,0 +1,40 @@
+"""Imports of the optional packages that comparisons with other engines need."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from subbyte.errors import InputError
+
+
+def peer_module(name: str) -> ModuleType:
+    """The module `name`. InputError that says how to install it if it is missing."""
+    try:
+        with _no_telemetry():
+            return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise InputError(
+            f"comparing with other engines needs the package {package!r} ({error}); "
+            "install it with: pip install subbyte[peers]"
+        ) from None
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """OpenVINO and NNCF report their import to a statistics server unless these variables are set."""
+    wanted = {"CI": "true", "NNCF_CI": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,38 @@
+"""What a peer is: another engine, ready to run one network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from subbyte.evaluate.onnx_export import to_nchw, to_nhwc
+
+Outputs = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network loaded in another engine.
+
+    name: the engine, "onnxruntime" or "openvino". precision: "fp32", "bf16" or "int8".
+    version: the engine's. file_bytes: size of the model file that it loads.
+    run: float32 [N, C, H, W], contiguous, to the outputs in channels-first layout. N is the batch
+    size that the model was exported with. The arrays may be overwritten by the next call.
+    """
+
+    name: str
+    precision: str
+    version: str
+    file_bytes: int
+    run: Callable[[np.ndarray], Outputs]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.precision}"
+
+    def __call__(self, x: np.ndarray) -> np.ndarray | Outputs:
+        """float32 [N, H, W, C] to [N, classes] or [N, H, W, C] (a tuple of them if several)."""
+        outputs = tuple(to_nhwc(np.array(y)) for y in self.run(to_nchw(x)))
+        return outputs[0] if len(outputs) == 1 else outputs

@@ -1,0 +1,91 @@
+"""The peers by name: what a user would otherwise run the same network with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from subbyte.errors import InputError
+from subbyte.evaluate import onnxruntime_peer as ort_peer
+from subbyte.evaluate import openvino_peer as ov_peer
+from subbyte.evaluate.onnx_export import to_nchw, to_onnx
+from subbyte.evaluate.peer import Peer
+from subbyte.ir import Graph
+
+#: Engine to the precisions that a comparison with it covers by default.
+ENGINES: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ort_peer.PRECISIONS,
+    "openvino": ov_peer.PRECISIONS,
+}
+
+
+def peer_names(against: Sequence[str]) -> list[tuple[str, str]]:
+    """("openvino", "onnxruntime-int8") to (engine, precision) pairs, in order, each once.
+
+    A bare engine means all its precisions. Raises InputError for an unknown name.
+    """
+    pairs: list[tuple[str, str]] = []
+    for name in against:
+        engine, _, precision = name.strip().partition("-")
+        known = ENGINES.get(engine, ())
+        if not known or (precision and precision not in known):
+            options = [f"{e}-{p}" for e, precisions in ENGINES.items() for p in precisions]
+            raise InputError(f"unknown peer {name!r}; known: {', '.join([*ENGINES, *options])}")
+        pairs += [(engine, p) for p in known if precision in ("", p)]
+    return list(dict.fromkeys(pairs))
+
+
+def load_peers(
+    graph: Graph,
+    against: Sequence[str],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    calibration: Sequence[np.ndarray] = (),
+    cache: Path | None = None,
+    onnxruntime_method: str = "minmax",
+    openvino_preset: str = "performance",
+) -> list[Peer]:
+    """The float graph in each of the named engines and precisions, ready to run.
+
+    against: names such as "openvino" or "onnxruntime-int8" (see `peer_names`).
+    calibration: float32 [N, H, W, C] arrays, preprocessed; INT8 needs some. They are regrouped into
+    batches of `batch`. cache: a folder that keeps the INT8 files that the engines' own tools make.
+
+    Raises InputError for an unknown name, a missing package, or too little calibration data.
+    """
+    pairs = peer_names(against)
+    if not pairs:
+        return []
+    model = to_onnx(graph, batch=batch).SerializeToString()
+    pictures = _batches(calibration, batch)
+    peers = []
+    for engine, precision in pairs:
+        if engine == "onnxruntime":
+            peer = ort_peer.onnxruntime_peer(
+                model,
+                precision,
+                threads=threads,
+                calibration=pictures,
+                method=onnxruntime_method,
+                cache=cache,
+            )
+        else:
+            peer = ov_peer.openvino_peer(
+                model, precision, threads=threads, calibration=pictures, preset=openvino_preset, cache=cache
+            )
+        peers.append(peer)
+    return peers
+
+
+def _batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
+    """All pictures as NCHW arrays of exactly `batch`; a remainder is left out."""
+    if not len(calibration):
+        return []
+    pictures = np.concatenate([np.asarray(x, np.float32) for x in calibration])
+    groups = [pictures[i : i + batch] for i in range(0, len(pictures) - batch + 1, batch)]
+    if not groups:
+        raise InputError(f"{len(pictures)} calibration pictures do not fill one batch of {batch}")
+    return [to_nchw(group) for group in groups]
