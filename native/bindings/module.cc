@@ -1,0 +1,195 @@
+// The Python face of the engine; the only file that includes Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "subbyte/engine.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using subbyte::NodeDesc;
+using subbyte::ValueDesc;
+
+using Input = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+subbyte::Isa isa_of(const std::string& name) {
+  for (int i = 0; i < subbyte::kIsaCount; ++i) {
+    if (name == subbyte::isa_name(static_cast<subbyte::Isa>(i))) return static_cast<subbyte::Isa>(i);
+  }
+  throw std::invalid_argument("unknown instruction set '" + name + "'");
+}
+
+template <typename T>
+std::vector<T> copy(const nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>& a) {
+  return std::vector<T>(a.data(), a.data() + a.size());
+}
+
+template <typename T>
+using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+nb::list run(subbyte::Model& model, const Input& x, double* seconds) {
+  const ValueDesc& in = model.value(model.input());
+  if (static_cast<int>(x.shape(1)) != in.height || static_cast<int>(x.shape(2)) != in.width ||
+      static_cast<int>(x.shape(3)) != in.channels) {
+    throw std::invalid_argument("input has the wrong shape");
+  }
+  const std::size_t images = x.shape(0);
+  nb::list result;
+  std::vector<float*> outputs;
+  for (const int o : model.outputs()) {
+    const ValueDesc& v = model.value(o);
+    const std::size_t size = static_cast<std::size_t>(v.height) * v.width * v.channels;
+    auto* data = new float[images * size + 1];
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    const std::size_t shape[4] = {images, static_cast<std::size_t>(v.height), static_cast<std::size_t>(v.width),
+                                  static_cast<std::size_t>(v.channels)};
+    result.append(nb::ndarray<nb::numpy, float>(data, 4, shape, owner));
+    outputs.push_back(data);
+  }
+  {
+    nb::gil_scoped_release release;
+    model.run(x.data(), static_cast<int>(images), outputs.data(), seconds);
+  }
+  return result;
+}
+
+nb::dict row(const subbyte::StepInfo& s) {
+  nb::dict d;
+  d["name"] = s.name;
+  d["op"] = s.op;
+  d["kernel"] = s.kernel;
+  d["isa"] = subbyte::isa_name(s.isa);
+  d["requested_weight_bits"] = s.requested_weight_bits;
+  d["resident_weight_bits"] = s.resident_weight_bits;
+  d["activation_bits"] = s.activation_bits;
+  d["macs"] = s.macs;
+  d["weight_bytes"] = s.weight_bytes;
+  d["buffer_offset"] = s.buffer_offset;
+  d["buffer_bytes"] = s.buffer_bytes;
+  d["shape"] = nb::make_tuple(s.height, s.width, s.channels);
+  return d;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  nb::class_<ValueDesc>(m, "ValueDesc")
+      .def(nb::init<>())
+      .def_rw("name", &ValueDesc::name)
+      .def_rw("height", &ValueDesc::height)
+      .def_rw("width", &ValueDesc::width)
+      .def_rw("channels", &ValueDesc::channels)
+      .def_rw("quantized", &ValueDesc::quantized)
+      .def_rw("scale", &ValueDesc::scale)
+      .def_rw("zero_point", &ValueDesc::zero_point)
+      .def_rw("bits", &ValueDesc::bits);
+
+  nb::enum_<subbyte::Op>(m, "Op")
+      .value("quantize", subbyte::Op::kQuantize)
+      .value("dequantize", subbyte::Op::kDequantize)
+      .value("conv2d", subbyte::Op::kConv2d)
+      .value("activation", subbyte::Op::kActivation)
+      .value("add", subbyte::Op::kAdd)
+      .value("mul", subbyte::Op::kMul)
+      .value("global_avg_pool", subbyte::Op::kGlobalAvgPool)
+      .value("max_pool2d", subbyte::Op::kMaxPool2d)
+      .value("concat", subbyte::Op::kConcat)
+      .value("flatten", subbyte::Op::kFlatten);
+
+  nb::enum_<subbyte::Act>(m, "Act")
+      .value("none", subbyte::Act::kNone)
+      .value("relu", subbyte::Act::kRelu)
+      .value("relu6", subbyte::Act::kRelu6)
+      .value("silu", subbyte::Act::kSilu)
+      .value("hard_swish", subbyte::Act::kHardSwish)
+      .value("sigmoid", subbyte::Act::kSigmoid)
+      .value("hard_sigmoid", subbyte::Act::kHardSigmoid)
+      .value("gelu", subbyte::Act::kGelu)
+      .value("tanh", subbyte::Act::kTanh)
+      .value("leaky_relu", subbyte::Act::kLeakyRelu);
+
+  nb::class_<NodeDesc>(m, "NodeDesc")
+      .def(nb::init<>())
+      .def_rw("name", &NodeDesc::name)
+      .def_rw("op", &NodeDesc::op)
+      .def_rw("inputs", &NodeDesc::inputs)
+      .def_rw("output", &NodeDesc::output)
+      .def_rw("act", &NodeDesc::act)
+      .def_rw("groups", &NodeDesc::groups)
+      .def_rw("weight_bits", &NodeDesc::weight_bits)
+      .def_rw("clamp_low", &NodeDesc::clamp_low)
+      .def_rw("clamp_high", &NodeDesc::clamp_high)
+      .def_rw("pre_zero", &NodeDesc::pre_zero)
+      .def_rw("factor_a", &NodeDesc::factor_a)
+      .def_rw("factor_b", &NodeDesc::factor_b)
+      .def_rw("half_precision", &NodeDesc::half_precision)
+      .def("set_window",
+           [](NodeDesc& n, int kernel_h, int kernel_w, int stride_h, int stride_w, int top, int bottom, int left,
+              int right) {
+             n.kernel_h = kernel_h, n.kernel_w = kernel_w, n.stride_h = stride_h, n.stride_w = stride_w;
+             n.pad_top = top, n.pad_bottom = bottom, n.pad_left = left, n.pad_right = right;
+           })
+      .def("set_table",
+           [](NodeDesc& n, const Vector<std::uint8_t>& table) {
+             n.has_table = true;
+             n.table = copy(table);
+           })
+      .def("set_codes",
+           [](NodeDesc& n, const Vector<std::uint8_t>& packed, const Vector<std::int8_t>& levels,
+              const Vector<std::int32_t>& bias, const Vector<float>& multiplier) {
+             n.weight_packed = copy(packed);
+             n.levels = copy(levels);
+             n.bias = copy(bias);
+             n.multiplier = copy(multiplier);
+           })
+      .def("set_real", [](NodeDesc& n, const Vector<float>& weight, const Vector<float>& bias) {
+        n.weight_real = copy(weight);
+        n.bias_real = copy(bias);
+      });
+
+  nb::class_<subbyte::Model>(m, "Model")
+      .def(
+          "__init__",
+          [](subbyte::Model* self, std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int input,
+             std::vector<int> outputs, const std::string& isa, int threads, int streams) {
+            new (self) subbyte::Model(std::move(values), std::move(nodes), input, std::move(outputs),
+                                      {isa_of(isa), threads, streams});
+          },
+          "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a)
+      .def("run", [](subbyte::Model& self, const Input& x) { return run(self, x, nullptr); })
+      .def("profile",
+           [](subbyte::Model& self, const Input& x) {
+             std::vector<double> seconds(self.steps().size(), 0.0);
+             run(self, x, seconds.data());
+             return seconds;
+           })
+      .def("steps",
+           [](const subbyte::Model& self) {
+             nb::list rows;
+             for (const subbyte::StepInfo& s : self.steps()) rows.append(row(s));
+             return rows;
+           })
+      .def_prop_ro("arena_bytes", &subbyte::Model::arena_bytes)
+      .def_prop_ro("weight_bytes", &subbyte::Model::weight_bytes);
+
+  m.def("available_isas", [] {
+    std::vector<std::string> names;
+    for (int i = 0; i < subbyte::kIsaCount; ++i) {
+      const auto isa = static_cast<subbyte::Isa>(i);
+      if (subbyte::isa_supported(isa)) names.emplace_back(subbyte::isa_name(isa));
+    }
+    return names;
+  });
+  m.def("best_isa", [] { return std::string(subbyte::isa_name(subbyte::best_isa())); });
+  m.def(
+      "peak_dot_gmacs",
+      [](const std::string& isa, double seconds) {
+        nb::gil_scoped_release release;
+        return subbyte::peak_dot_macs(isa_of(isa), seconds) / 1e9;
+      },
+      "isa"_a, "seconds"_a);
+}

@@ -1,0 +1,70 @@
+// Depthwise quantized convolution: output rows shared out among the threads.
+#include <algorithm>
+
+#include "exec/step.h"
+#include "exec/weights.h"
+#include "kernels/depthwise/depthwise.h"
+
+namespace subbyte {
+namespace {
+
+class DepthwiseStep final : public Step {
+ public:
+  DepthwiseStep(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa)
+      : x_(x), y_(y), kernel_(depthwise::find(isa)), shape_{n.kernel_h, n.kernel_w, n.stride_w, x.channels},
+        stride_h_(n.stride_h), pad_top_(n.pad_top), pad_left_(n.pad_left) {
+    const UnpackedWeights w(n, 1);
+    const std::size_t channels = static_cast<std::size_t>(x.channels);
+    const std::size_t taps = static_cast<std::size_t>(n.kernel_h) * n.kernel_w;
+    std::vector<std::int8_t> values(taps * channels);
+    std::vector<std::int32_t> bias(channels);
+    for (std::size_t c = 0; c < channels; ++c) {
+      for (std::size_t t = 0; t < taps; ++t) values[t * channels + c] = w.value(c * taps + t);
+      bias[c] = centred_bias(n.bias[c], x.zero_point, w.sum(c));
+    }
+    packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
+    kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
+    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
+    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
+    if (n.has_table) {
+      epilogue_.finish = Finish::kTable;
+      table_ = Aligned<std::uint8_t>(256);
+      std::copy(n.table.begin(), n.table.end(), table_.data());
+      epilogue_.table = table_.data();
+    }
+  }
+
+  std::size_t scratch_bytes() const override { return sizeof(void*) * static_cast<std::size_t>(shape_.kernel_h); }
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + table_.size()); }
+  const char* kernel_name() const { return kernel_->name; }
+
+  void run(const Context& c) const override {
+    fill_halo(c, y_);
+    auto* in = reinterpret_cast<const std::uint8_t**>(c.scratch);
+    const Range rows = share(y_.height, c.thread, c.threads);
+    for (int y = rows.begin; y < rows.end; ++y) {
+      for (int ky = 0; ky < shape_.kernel_h; ++ky) in[ky] = c.address(x_, y * stride_h_ - pad_top_ + ky, -pad_left_);
+      const depthwise::Row row{in, x_.pixel, y_.width, c.address(y_, y, 0), y_.pixel, &epilogue_};
+      kernel_->run(shape_, packed_.data(), row);
+    }
+  }
+
+ private:
+  Buffer x_, y_;
+  const depthwise::Kernel* kernel_;
+  depthwise::Shape shape_;
+  int stride_h_, pad_top_, pad_left_;
+  Aligned<std::uint8_t> packed_, table_;
+  Epilogue epilogue_;
+};
+
+}  // namespace
+
+StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa) {
+  auto step = std::make_unique<DepthwiseStep>(n, x, y, out, isa);
+  step->info.kernel = step->kernel_name();
+  step->info.resident_weight_bits = 8;
+  return step;
+}
+
+}  // namespace subbyte

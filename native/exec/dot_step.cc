@@ -1,0 +1,265 @@
+// Dense and grouped quantized convolutions: work split into blocks of pixels and panels of channels.
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "exec/step.h"
+#include "exec/weights.h"
+#include "kernels/dot/dot.h"
+#include "kernels/pointwise/pointwise.h"
+
+namespace subbyte {
+namespace {
+
+// Pixels whose operands are gathered together; their pointers, and a gated copy of them, stay in the cache.
+constexpr int kBlock = 48;
+
+struct Panel {
+  const dot::Kernel* kernel;
+  std::size_t weights, channel_data;  // offsets: bytes of `weights_`, entries of `bias_` and `multiplier_`
+  std::ptrdiff_t in_offset;           // first input channel of the group
+  int first, channels;                // output channels
+};
+
+class DotStep final : public Step {
+ public:
+  DotStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+          const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o)
+      : x_(x), y_(y), has_residual_(residual != nullptr), has_gate_(gate != nullptr) {
+    if (residual) residual_ = *residual;
+    if (gate) gate_ = *gate, gate_buffer_ = *gate->gate;
+    stride_h_ = n.stride_h, stride_w_ = n.stride_w;
+    pad_top_ = n.pad_top, pad_left_ = n.pad_left;
+    in_group_ = x.channels / n.groups;
+    // A row of taps is one contiguous run where all channels take part.
+    taps_per_run_ = n.groups == 1 ? n.kernel_w : 1;
+    runs_ = n.groups == 1 ? n.kernel_h : n.kernel_h * n.kernel_w;
+    runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
+    groups4_ = static_cast<int>(n.groups == 1 ? n.kernel_w * x.pixel / 4 : (in_group_ + 3) / 4);
+    pack(n, o.isa);
+    set_epilogue(n, out, residual_value);
+    pointwise_ = pointwise::find(o.isa);
+    split(o.threads);
+  }
+
+  std::size_t scratch_bytes() const override {
+    std::size_t bytes = sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
+    if (has_gate_) bytes += factor_bytes() + static_cast<std::size_t>(kBlock) * x_.pixel + 256;
+    return bytes + 256;
+  }
+  std::int64_t weight_bytes() const override {
+    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + table_.size());
+  }
+  int resident_bits() const { return bits_; }
+  const char* kernel_name() const { return panels_[0].kernel->name; }
+
+  void run(const Context& c) const override {
+    fill_halo(c, y_);
+    auto* pointers = reinterpret_cast<const std::uint8_t**>(c.scratch);
+    std::int16_t* factors = nullptr;
+    std::uint8_t* gated = nullptr;
+    const Range units = share(pixel_blocks_ * panel_blocks_, c.thread, c.threads);
+    if (units.begin == units.end) return;
+    if (has_gate_) {
+      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
+      after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
+      factors = reinterpret_cast<std::int16_t*>(after);
+      gated = after + factor_bytes();
+      gate_factors(gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
+    }
+    int gathered = -1;
+    for (int u = units.begin; u < units.end; ++u) {
+      const int block = u / panel_blocks_, part = u % panel_blocks_;
+      const Range pixels = share(y_.height * y_.width, block, pixel_blocks_);
+      if (block != gathered) {
+        gather(c, pixels, pointers);
+        if (has_gate_) apply_gate(pixels.end - pixels.begin, factors, pointers, gated);
+        gathered = block;
+      }
+      const Range panels = share(static_cast<int>(panels_.size()), part, panel_blocks_);
+      for (int p = panels.begin; p < panels.end; ++p) run_panel(panels_[p], pixels.end - pixels.begin, pointers);
+    }
+  }
+
+ private:
+  std::size_t factor_bytes() const { return 2 * static_cast<std::size_t>(x_.channels) + 256; }
+
+  void pack(const NodeDesc& n, Isa isa) {
+    const UnpackedWeights w(n, in_group_);
+    const int out_group = y_.channels / n.groups;
+    const int tap_bytes = n.groups == 1 ? static_cast<int>(x_.pixel) : 4 * groups4_;
+    // Padding inputs must meet weight zero: a code book without it is expanded where there is padding.
+    bits_ = n.weight_bits;
+    if (bits_ < 8 && tap_bytes != in_group_ && w.zero_code() < 0) bits_ = 8;
+    for (int l = 0; l < 16; ++l) levels_[l] = bits_ < 8 ? w.levels()[l % (1 << bits_)] : 0;
+    std::size_t bytes = 0, entries = 0;
+    for (int g = 0; g < n.groups; ++g) {
+      const int vectors = (out_group + 15) / 16, count = (vectors + dot::kMaxVectors - 1) / dot::kMaxVectors;
+      for (int p = 0; p < count; ++p) {
+        const Range v = share(vectors, p, count);
+        const int first = 16 * v.begin, channels = std::min(out_group, 16 * v.end) - first;
+        const dot::Kernel* kernel = dot::find(isa, bits_, v.end - v.begin);
+        panels_.push_back({kernel, bytes, entries, static_cast<std::ptrdiff_t>(g) * in_group_,
+                           g * out_group + first, channels});
+        bytes += dot::panel_bytes(runs_, groups4_, v.end - v.begin, bits_);
+        entries += 16 * static_cast<std::size_t>(v.end - v.begin);
+      }
+    }
+    weights_ = Aligned<std::uint8_t>(bytes);
+    bias_ = Aligned<std::int32_t>(entries);
+    multiplier_ = Aligned<float>(entries);
+    for (const Panel& p : panels_) pack_panel(n, w, p, tap_bytes);
+  }
+
+  void pack_panel(const NodeDesc& n, const UnpackedWeights& w, const Panel& p, int tap_bytes) {
+    const int per_pack = dot::groups_per_pack(bits_), vectors = p.kernel->vectors;
+    const int zero = bits_ < 8 ? std::max(w.zero_code(), 0) : 0;
+    std::uint8_t* out = weights_.data() + p.weights;
+    for (int run = 0; run < runs_; ++run) {
+      for (int g0 = 0; g0 < groups4_; g0 += per_pack, out += 64 * vectors) {
+        for (int o = 0; o < 16 * vectors; ++o) {
+          for (int i = 0; i < 4; ++i) {
+            unsigned byte = 0;
+            for (int j = 0; j < per_pack && g0 + j < groups4_; ++j) {
+              const int k = 4 * (g0 + j) + i, tap = run * taps_per_run_ + k / tap_bytes, channel = k % tap_bytes;
+              int code = zero;
+              if (o < p.channels && channel < in_group_) {
+                const std::size_t at =
+                    (static_cast<std::size_t>(p.first + o) * n.kernel_h * n.kernel_w + tap) * in_group_ + channel;
+                code = bits_ < 8 ? w.code(at) : static_cast<std::uint8_t>(w.value(at));
+              }
+              byte |= static_cast<unsigned>(code) << (bits_ * j);
+            }
+            out[64 * (o / 16) + 4 * (o % 16) + i] = static_cast<std::uint8_t>(byte);
+          }
+        }
+      }
+    }
+    for (int o = 0; o < 16 * vectors; ++o) {
+      const bool valid = o < p.channels;
+      const std::size_t channel = static_cast<std::size_t>(p.first + o);
+      bias_[p.channel_data + o] =
+          valid ? centred_bias(n.bias[channel], x_.zero_point, w.sum(channel)) : 0;
+      multiplier_[p.channel_data + o] = valid ? n.multiplier[channel] : 0;
+    }
+  }
+
+  void set_epilogue(const NodeDesc& n, const ValueDesc& out, const ValueDesc* residual) {
+    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
+    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
+    if (!out.quantized) {
+      epilogue_.finish = Finish::kReal;
+    } else if (n.has_table) {
+      epilogue_.finish = Finish::kTable;
+      table_ = Aligned<std::uint8_t>(256);
+      std::copy(n.table.begin(), n.table.end(), table_.data());
+      epilogue_.table = table_.data();
+    } else if (residual) {
+      epilogue_.finish = Finish::kResidual;
+      epilogue_.residual_zero = residual->zero_point;
+      epilogue_.residual_factor = n.factor_a;
+    }
+  }
+
+  // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
+  void split(int threads) {
+    const int pixels = y_.height * y_.width;
+    pixel_blocks_ = (pixels + kBlock - 1) / kBlock;
+    panel_blocks_ = 1;
+    if (threads > 1) {
+      if (pixels >= threads * 24) {
+        pixel_blocks_ = (pixel_blocks_ + threads - 1) / threads * threads;
+      } else {
+        panel_blocks_ = static_cast<int>(panels_.size());
+      }
+    }
+  }
+
+  void gather(const Context& c, Range pixels, const std::uint8_t** pointers) const {
+    const int count = pixels.end - pixels.begin;
+    int y = pixels.begin / y_.width, x = pixels.begin % y_.width;
+    for (int i = 0; i < count; ++i) {
+      const std::uint8_t* in = c.address(x_, y * stride_h_ - pad_top_, x * stride_w_ - pad_left_);
+      for (int run = 0; run < runs_; ++run) {
+        pointers[run * kBlock + i] = in + (run / runs_per_row_) * x_.row + (run % runs_per_row_) * x_.pixel;
+      }
+      pointers[runs_ * kBlock + i] = c.address(y_, y, x);
+      if (has_residual_) pointers[(runs_ + 1) * kBlock + i] = c.address(residual_, y, x);
+      if (++x == y_.width) x = 0, ++y;
+    }
+  }
+
+  // A gated convolution is 1 x 1: one run, whose operands are replaced by gated copies.
+  void apply_gate(int count, const std::int16_t* factors, const std::uint8_t** pointers, std::uint8_t* gated) const {
+    const pointwise::Gate g{gate_.zero_x, gate_.zero, gate_.high};
+    for (int i = 0; i < count;) {  // neighbours in a row go together
+      int n = 1;
+      while (i + n < count && pointers[i + n] == pointers[i] + n * x_.pixel) ++n;
+      pointwise_->gate(g, factors, pointers[i], x_.pixel, n, x_.channels, gated + i * x_.pixel, x_.pixel);
+      for (int k = 0; k < n; ++k) pointers[i + k] = gated + (i + k) * x_.pixel;
+      i += n;
+    }
+  }
+
+  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers) const {
+    const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
+    const std::uint8_t* shifted[kBlock * 64];
+    const std::uint8_t* const* in = pointers;
+    if (p.in_offset != 0) in = shift(p, pixels, pointers, shifted);
+    for (int t = 0; t < tiles; ++t) {
+      const Range rows = share(pixels, t, tiles);
+      dot::Tile tile;
+      tile.in = in + rows.begin;
+      tile.in_stride = kBlock;
+      tile.runs = runs_;
+      tile.groups = groups4_;
+      tile.weights = weights_.data() + p.weights;
+      tile.levels = levels_;
+      tile.bias = bias_.data() + p.channel_data;
+      tile.multiplier = multiplier_.data() + p.channel_data;
+      tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock + rows.begin);
+      tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock + rows.begin : nullptr;
+      tile.offset = p.first;
+      tile.channels = p.channels;
+      tile.epilogue = &epilogue_;
+      p.kernel->run(tile, rows.end - rows.begin);
+    }
+  }
+
+  const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** pointers,
+                                   const std::uint8_t** shifted) const {
+    for (int run = 0; run < runs_; ++run) {
+      for (int i = 0; i < pixels; ++i) shifted[run * kBlock + i] = pointers[run * kBlock + i] + p.in_offset;
+    }
+    return shifted;
+  }
+
+  Buffer x_, y_, residual_, gate_buffer_;
+  bool has_residual_, has_gate_;
+  GateSource gate_{};
+  int stride_h_, stride_w_, pad_top_, pad_left_;
+  int in_group_, taps_per_run_, runs_, runs_per_row_, groups4_, bits_ = 8;
+  int pixel_blocks_ = 1, panel_blocks_ = 1;
+  std::vector<Panel> panels_;
+  Aligned<std::uint8_t> weights_, table_;
+  Aligned<std::int32_t> bias_;
+  Aligned<float> multiplier_;
+  alignas(64) std::int8_t levels_[16];
+  Epilogue epilogue_;
+  const pointwise::Kernel* pointwise_;
+};
+
+}  // namespace
+
+StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+                      const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o) {
+  if (n.groups > 1 && n.kernel_h * n.kernel_w > 64) {
+    throw std::invalid_argument(n.name + ": grouped convolutions larger than 8 x 8 are not supported");
+  }
+  auto step = std::make_unique<DotStep>(n, x, residual, residual_value, y, out, gate, o);
+  step->info.kernel = step->kernel_name();
+  step->info.resident_weight_bits = step->resident_bits();
+  return step;
+}
+
+}  // namespace subbyte

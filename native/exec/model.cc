@@ -1,0 +1,160 @@
+// Model: a plan, and as many streams (arena, scratch, threads) as may run at once.
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+
+#include "exec/team.h"
+#include "kernels/pointwise/pointwise.h"
+#include "plan/plan.h"
+#include "subbyte/engine.h"
+
+namespace subbyte {
+
+template <typename T>
+Aligned<T>::Aligned(std::size_t count) : size_(count) {
+  const std::size_t bytes = (count * sizeof(T) + 127) / 64 * 64;
+  void* p = std::aligned_alloc(64, bytes);
+  if (!p) throw std::bad_alloc();
+  data_.reset(static_cast<T*>(p));
+}
+
+template <typename T>
+void Aligned<T>::Free::operator()(T* p) const {
+  std::free(p);
+}
+
+template class Aligned<std::uint8_t>;
+template class Aligned<std::int32_t>;
+template class Aligned<float>;
+
+namespace {
+
+struct Stream {
+  Stream(std::size_t arena_bytes, std::size_t scratch_bytes, int threads)
+      : arena(arena_bytes + 4096), scratch(scratch_bytes * static_cast<std::size_t>(threads) + 64), team(threads) {
+    std::memset(arena.data(), 0, arena.size());
+  }
+  Aligned<std::uint8_t> arena, scratch;
+  Team team;
+  bool busy = false;
+};
+
+using Clock = std::chrono::steady_clock;
+
+// One image on one stream, as every thread of the team sees it.
+struct Job {
+  const Plan* plan;
+  Stream* stream;
+  const float* input;
+  double* seconds;
+
+  static void work(void* self, int thread) {
+    const Job& job = *static_cast<Job*>(self);
+    const Plan& plan = *job.plan;
+    const Context c{job.stream->arena.data(), job.input,
+                    job.stream->scratch.data() + static_cast<std::size_t>(thread) * plan.scratch_bytes, thread,
+                    job.stream->team.threads()};
+    const bool timed = job.seconds && thread == 0;
+    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+      const auto start = timed ? Clock::now() : Clock::time_point{};
+      plan.steps[i]->run(c);
+      job.stream->team.barrier();
+      if (timed) job.seconds[i] += std::chrono::duration<double>(Clock::now() - start).count();
+    }
+  }
+};
+
+}  // namespace
+
+struct Model::Impl {
+  Plan plan;
+  Options options;
+  int input;
+  std::vector<int> outputs;
+  std::vector<StepInfo> infos;
+  std::vector<std::unique_ptr<Stream>> streams;
+  std::mutex mutex;
+  std::condition_variable freed;
+
+  Stream* acquire() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      for (auto& s : streams) {
+        if (!s->busy) {
+          s->busy = true;
+          return s.get();
+        }
+      }
+      freed.wait(lock);
+    }
+  }
+
+  void release(Stream* s) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      s->busy = false;
+    }
+    freed.notify_one();
+  }
+
+  void copy_output(const Stream& s, int value, float* out) const {
+    const Buffer& b = plan.buffers[value];
+    const ValueDesc& v = plan.values[value];
+    const Context c{const_cast<std::uint8_t*>(s.arena.data()), nullptr, nullptr, 0, 1};
+    const std::size_t elements = static_cast<std::size_t>(v.height) * v.width * v.channels;
+    if (!v.quantized) {
+      std::memcpy(out, c.real(b), 4 * elements);
+      return;
+    }
+    const pointwise::Kernel* kernel = pointwise::find(options.isa);
+    for (int y = 0; y < v.height; ++y) {
+      for (int x = 0; x < v.width; ++x, out += v.channels) {
+        kernel->dequantize(c.address(b, y, x), v.channels, v.zero_point, v.scale, out);
+      }
+    }
+  }
+};
+
+Model::Model(std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int input, std::vector<int> outputs,
+             const Options& options)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->plan = make_plan(std::move(values), nodes, input, outputs, options);
+  impl_->options = options;
+  impl_->input = input;
+  impl_->outputs = std::move(outputs);
+  for (const StepPtr& s : impl_->plan.steps) impl_->infos.push_back(s->info);
+  for (int i = 0; i < options.streams; ++i) {
+    impl_->streams.push_back(
+        std::make_unique<Stream>(impl_->plan.arena_bytes, impl_->plan.scratch_bytes, options.threads));
+  }
+}
+
+Model::~Model() = default;
+
+void Model::run(const float* input, int images, float* const* outputs, double* seconds) {
+  Stream* stream = impl_->acquire();
+  const ValueDesc& in = impl_->plan.values[impl_->input];
+  const std::size_t elements = static_cast<std::size_t>(in.height) * in.width * in.channels;
+  for (int n = 0; n < images; ++n) {
+    Job job{&impl_->plan, stream, input + static_cast<std::size_t>(n) * elements, seconds};
+    stream->team.run(Job::work, &job);
+    for (std::size_t o = 0; o < impl_->outputs.size(); ++o) {
+      const ValueDesc& v = impl_->plan.values[impl_->outputs[o]];
+      const std::size_t size = static_cast<std::size_t>(v.height) * v.width * v.channels;
+      impl_->copy_output(*stream, impl_->outputs[o], outputs[o] + static_cast<std::size_t>(n) * size);
+    }
+  }
+  impl_->release(stream);
+}
+
+const std::vector<StepInfo>& Model::steps() const { return impl_->infos; }
+std::int64_t Model::arena_bytes() const { return static_cast<std::int64_t>(impl_->plan.arena_bytes); }
+std::int64_t Model::weight_bytes() const { return impl_->plan.weight_bytes; }
+const ValueDesc& Model::value(int index) const { return impl_->plan.values[static_cast<std::size_t>(index)]; }
+int Model::input() const { return impl_->input; }
+const std::vector<int>& Model::outputs() const { return impl_->outputs; }
+
+}  // namespace subbyte

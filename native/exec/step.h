@@ -1,0 +1,105 @@
+// What a plan is made of: buffers in an arena and steps over kernel-table rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "subbyte/engine.h"
+
+namespace subbyte {
+
+// 64-byte aligned memory for weights and arenas.
+template <typename T>
+class Aligned {
+ public:
+  Aligned() = default;
+  explicit Aligned(std::size_t count);
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  T& operator[](std::size_t i) { return data_.get()[i]; }
+  const T& operator[](std::size_t i) const { return data_.get()[i]; }
+
+ private:
+  struct Free {
+    void operator()(T* p) const;
+  };
+  std::unique_ptr<T, Free> data_;
+  std::size_t size_ = 0;
+};
+
+// Where a value lies. Quantized values: one byte per element, `pixel` = channels rounded up to 4, and a
+// halo of zero-point codes as wide as the padding of the convolutions that read it. float32 values: dense.
+struct Buffer {
+  int height = 1, width = 1, channels = 1;
+  int top = 0, bottom = 0, left = 0, right = 0;
+  bool quantized = false;
+  int zero_point = 0;
+  std::ptrdiff_t element = 1;  // bytes
+  std::ptrdiff_t pixel = 0, row = 0;  // bytes between neighbours, halo included
+  std::size_t bytes = 0;              // with halo and slack
+  std::ptrdiff_t offset = -1;         // in the arena; -1: the caller's input
+
+  std::ptrdiff_t at(int y, int x) const { return offset + (y + top) * row + (x + left) * pixel; }
+  bool dense() const { return row == width * pixel && pixel == channels * element; }
+};
+
+// One run's memory. `scratch` is per thread.
+struct Context {
+  std::uint8_t* arena;
+  const float* input;
+  std::uint8_t* scratch;
+  int thread, threads;
+
+  std::uint8_t* address(const Buffer& b, int y, int x) const { return arena + b.at(y, x); }
+  const float* real(const Buffer& b) const {
+    return b.offset < 0 ? input : reinterpret_cast<const float*>(arena + b.offset);
+  }
+  float* real_out(const Buffer& b) const { return reinterpret_cast<float*>(arena + b.offset); }
+};
+
+struct Range {
+  int begin, end;
+};
+
+// The share of `count` units that falls to `part` of `parts`.
+inline Range share(int count, int part, int parts) {
+  return {static_cast<int>(static_cast<std::int64_t>(count) * part / parts),
+          static_cast<int>(static_cast<std::int64_t>(count) * (part + 1) / parts)};
+}
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  // Does thread `c.thread`'s share. Every thread of the team calls it; nobody waits inside.
+  virtual void run(const Context& c) const = 0;
+  virtual std::size_t scratch_bytes() const { return 0; }
+  virtual std::int64_t weight_bytes() const { return 0; }
+
+  StepInfo info;
+};
+
+using StepPtr = std::unique_ptr<Step>;
+
+// Builders, one per family. Buffers are those of the node's inputs and output.
+struct GateSource {  // squeeze-and-excitation gate applied where a projection loads its operand
+  const Buffer* gate;
+  int zero_x, zero_gate, zero, high;
+  float factor;
+};
+StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+                      const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o);
+StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa);
+StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
+StepPtr make_pointwise_step(const NodeDesc& n, const std::vector<const Buffer*>& x,
+                            const std::vector<const ValueDesc*>& in, const Buffer& y, const ValueDesc& out, Isa isa);
+
+// Writes the zero point around a quantized buffer: this thread's share of its rows.
+void fill_halo(const Context& c, const Buffer& b);
+
+// Gate codes [channels] to the Q15 factors of numerics.md, "mul"; 64 entries past the end become 0.
+void gate_factors(const GateSource& g, const std::uint8_t* codes, int channels, std::int16_t* factors);
+
+}  // namespace subbyte

@@ -1,0 +1,81 @@
+#include "exec/team.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace subbyte {
+namespace {
+
+constexpr int kSpins = 1 << 14;  // some tens of microseconds: longer than any gap between steps
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Polls until `value` differs from `old`, then sleeps in the kernel.
+template <typename T>
+void wait_while(const std::atomic<T>& value, T old) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    relax();
+  }
+  while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+Team::Team(int threads) : threads_(threads) {
+  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { loop(t); });
+}
+
+Team::~Team() {
+  stop_ = true;
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  for (std::thread& w : workers_) w.join();
+}
+
+void Team::run(void (*work)(void*, int), void* context) {
+  if (threads_ == 1) return work(context, 0);
+  work_ = work;
+  context_ = context;
+  running_.store(threads_ - 1, std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  work(context, 0);
+  for (int left = running_.load(std::memory_order_acquire); left != 0;
+       left = running_.load(std::memory_order_acquire)) {
+    wait_while(running_, left);
+  }
+}
+
+void Team::loop(int thread) {
+  unsigned seen = 0;
+  for (;;) {
+    wait_while(epoch_, seen);
+    seen = epoch_.load(std::memory_order_acquire);
+    if (stop_) return;
+    work_(context_, thread);
+    running_.fetch_sub(1, std::memory_order_release);
+    running_.notify_one();
+  }
+}
+
+void Team::barrier() {
+  if (threads_ == 1) return;
+  const unsigned phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.fetch_add(1, std::memory_order_release);
+    phase_.notify_all();
+  } else {
+    wait_while(phase_, phase);
+  }
+}
+
+}  // namespace subbyte

@@ -1,0 +1,118 @@
+// The engine: a graph of quantized and float32 operations, planned once and run many times.
+//
+// Shapes are per image, channels last. Arithmetic is that of docs/spec/numerics.md. Everything the
+// engine is given is checked by the constructor of Model, which throws std::invalid_argument; after
+// that nothing allocates, throws or reads outside its buffers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "subbyte/isa.h"
+
+namespace subbyte {
+
+enum class Op {
+  kQuantize,
+  kDequantize,
+  kConv2d,  // also linear: a 1x1 convolution of a 1x1 map
+  kActivation,
+  kAdd,
+  kMul,
+  kGlobalAvgPool,
+  kMaxPool2d,
+  kConcat,
+  kFlatten,
+};
+
+enum class Act { kNone, kRelu, kRelu6, kSilu, kHardSwish, kSigmoid, kHardSigmoid, kGelu, kTanh, kLeakyRelu };
+
+struct ValueDesc {
+  std::string name;
+  int height = 1, width = 1, channels = 1;
+  bool quantized = false;
+  float scale = 1;  // quantized only
+  int zero_point = 0;
+  int bits = 8;
+};
+
+struct NodeDesc {
+  std::string name;
+  Op op = Op::kQuantize;
+  std::vector<int> inputs;  // indices into the values
+  int output = 0;
+  Act act = Act::kNone;
+
+  // conv2d and max_pool2d
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;
+  int groups = 1;
+
+  // conv2d, quantized: codes in the canonical packed order of docs/spec/artifact.md, OHWI
+  int weight_bits = 8;
+  std::vector<std::uint8_t> weight_packed;
+  std::vector<std::int8_t> levels;  // [2^bits]
+  std::vector<std::int32_t> bias;
+  std::vector<float> multiplier;  // [O]: numerics.md, m[o]
+  int clamp_low = 0, clamp_high = 255;
+  bool has_table = false;
+  int pre_zero = 0;                 // zero point of the pre-activation grid
+  std::vector<std::uint8_t> table;  // [256]
+
+  // conv2d, float32: OHWI
+  std::vector<float> weight_real, bias_real;
+  bool half_precision = false;  // the file stores float16; reported, computed in float32
+
+  // add, residual, gate, pool: fl(s_in / s_out), and numerics.md's M for mul and m for the pool
+  float factor_a = 0, factor_b = 0;
+};
+
+struct Options {
+  Isa isa = Isa::kPortable;
+  int threads = 1;
+  int streams = 1;  // how many runs may be under way at once; each has its own arena and threads
+};
+
+struct StepInfo {
+  std::string name, op, kernel;
+  Isa isa;
+  int requested_weight_bits;  // 32 and 16 for float layers, 0 where there are no weights
+  int resident_weight_bits;   // how the weights lie in memory
+  int activation_bits;
+  std::int64_t macs, weight_bytes;
+  std::int64_t buffer_offset, buffer_bytes;  // of the output, in the arena
+  int height, width, channels;               // of the output
+};
+
+class Model {
+ public:
+  Model(std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int input, std::vector<int> outputs,
+        const Options& options);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  // input: [images, H, W, C]; outputs[i]: [images, elements of output i], quantized ones dequantized.
+  // Thread-safe; more than `streams` concurrent calls wait for each other.
+  // seconds, if not null: [steps], incremented by each step's time.
+  void run(const float* input, int images, float* const* outputs, double* seconds = nullptr);
+
+  const std::vector<StepInfo>& steps() const;
+  std::int64_t arena_bytes() const;
+  std::int64_t weight_bytes() const;
+  const ValueDesc& value(int index) const;
+  int input() const;
+  const std::vector<int>& outputs() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Peak of this machine's 8-bit dot product kernel instruction, in multiply-accumulates per second, one core.
+double peak_dot_macs(Isa isa, double seconds);
+
+}  // namespace subbyte

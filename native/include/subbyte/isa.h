@@ -1,0 +1,18 @@
+// Instruction sets that kernels are written for, and what this CPU has.
+#pragma once
+
+namespace subbyte {
+
+// In order of preference: a later one is faster where it is supported.
+enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
+inline constexpr int kIsaCount = 3;
+
+const char* isa_name(Isa isa);
+
+// Whether this CPU and operating system can run kernels of `isa`.
+bool isa_supported(Isa isa);
+
+// The best supported one.
+Isa best_isa();
+
+}  // namespace subbyte

@@ -1,0 +1,65 @@
+// Dense convolution and matrix product as dot products of u8 activations with s8 weights.
+//
+// A tile is `rows` output pixels x `16 * vectors` output channels. For each output pixel the operand
+// is `runs` contiguous runs of `groups` 4-byte groups: a k x k convolution over NHWC reads k runs
+// of k * C bytes (a row of taps is contiguous), a 1 x 1 one reads one run of C bytes. Nothing is copied.
+//
+// Packed weights of a panel (16 * vectors output channels):
+//   [run][pack][vector][64 bytes], byte 4*o + i of a vector = output o of 16, input i of the group of 4.
+// At 8 bits a pack is one group and the byte is the weight. At 4 (2) bits a pack is 2 (4) groups: bits
+// b*j .. b*j+b-1 of the byte are the code of group j; a run whose group count is not a multiple ends in
+// a partly used pack. Codes index `levels`, 16 int8 entries (the code book, repeated to fill 16).
+//
+// A kernel may read up to 3 bytes past a run's last group and 64 past a residual; it writes exactly
+// `channels` outputs per pixel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/epilogue.h"
+#include "subbyte/isa.h"
+
+namespace subbyte::dot {
+
+inline constexpr int kMaxVectors = 4;
+
+struct Tile {
+  const std::uint8_t* const* in;  // in[run * in_stride + row]
+  std::ptrdiff_t in_stride;
+  int runs, groups;
+  const std::uint8_t* weights;
+  const std::int8_t* levels;      // [16], 64-byte aligned; 4- and 2-bit weights only
+  const std::int32_t* bias;       // [16 * vectors]
+  const float* multiplier;        // [16 * vectors]
+  std::uint8_t* const* out;       // out[row] + offset: first output byte (float32 for Finish::kReal)
+  const std::uint8_t* const* residual;  // residual[row] + offset
+  std::ptrdiff_t offset;          // in elements of the output
+  int channels;                   // valid outputs, 1 .. 16 * vectors
+  const Epilogue* epilogue;
+};
+
+using Function = void (*)(const Tile& tile, int rows);
+
+struct Kernel {
+  Isa isa;
+  int bits, vectors;
+  int max_rows;  // rows may be 1 .. max_rows
+  Function run;
+  const char* name;
+};
+
+// The row of the table for this ISA; never null for bits 8, 4, 2 and vectors 1 .. 4.
+const Kernel* find(Isa isa, int bits, int vectors);
+const Kernel* table();
+int table_size();
+
+// Bytes of a packed panel, and the packing itself. `value(o, run, k)` is the code (int8 at 8 bits) of
+// output o of the panel at byte k of the run; 0 is written where o >= channels or k >= run_bytes.
+constexpr int groups_per_pack(int bits) { return 8 / bits; }
+constexpr std::size_t panel_bytes(int runs, int groups, int vectors, int bits) {
+  return static_cast<std::size_t>(runs) * ((groups + groups_per_pack(bits) - 1) / groups_per_pack(bits)) *
+         vectors * 64;
+}
+
+}  // namespace subbyte::dot

@@ -1,0 +1,26 @@
+// The dot family's table and its look-up.
+#include "kernels/dot/dot.h"
+
+namespace subbyte::dot {
+
+#define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) void function(const Tile&, int);
+#include "kernels/dot/kernels.inc"
+
+namespace {
+constexpr Kernel kTable[] = {
+#define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) {Isa::isa, bits, vectors, rows, function, #function},
+#include "kernels/dot/kernels.inc"
+};
+}  // namespace
+
+const Kernel* table() { return kTable; }
+int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
+
+const Kernel* find(Isa isa, int bits, int vectors) {
+  for (const Kernel& k : kTable) {
+    if (k.isa == isa && k.bits == bits && k.vectors == vectors) return &k;
+  }
+  return nullptr;
+}
+
+}  // namespace subbyte::dot

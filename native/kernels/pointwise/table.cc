@@ -1,0 +1,36 @@
+// The pointwise family's table and its look-up.
+#include "kernels/pointwise/pointwise.h"
+
+namespace subbyte::pointwise {
+
+#define SUBBYTE_KERNEL(isa, prefix)                                                                              \
+  void prefix##_quantize(const float*, int, int, float, float, float, std::int32_t, std::uint8_t*, std::ptrdiff_t); \
+  void prefix##_dequantize(const std::uint8_t*, std::int64_t, std::int32_t, float, float*);                       \
+  void prefix##_look_up(const std::uint8_t*, const std::uint8_t*, std::int64_t, std::uint8_t*);                   \
+  void prefix##_add(const Add&, const std::uint8_t*, const std::uint8_t*, std::int64_t, std::uint8_t*);           \
+  void prefix##_gate(const Gate&, const std::int16_t*, const std::uint8_t*, std::ptrdiff_t, int, int,             \
+                     std::uint8_t*, std::ptrdiff_t);                                                             \
+  void prefix##_sum(const std::uint8_t*, std::ptrdiff_t, int, int, std::uint32_t*);                               \
+  void prefix##_maximum(const std::uint8_t*, std::int64_t, std::uint8_t*);
+#include "kernels/pointwise/kernels.inc"
+
+namespace {
+constexpr Kernel kTable[] = {
+#define SUBBYTE_KERNEL(isa, prefix)                                                              \
+  {Isa::isa,     prefix##_quantize, prefix##_dequantize, prefix##_look_up, prefix##_add, prefix##_gate, \
+   prefix##_sum, prefix##_maximum,  #prefix},
+#include "kernels/pointwise/kernels.inc"
+};
+}  // namespace
+
+const Kernel* table() { return kTable; }
+int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
+
+const Kernel* find(Isa isa) {
+  for (const Kernel& k : kTable) {
+    if (k.isa == isa) return &k;
+  }
+  return nullptr;
+}
+
+}  // namespace subbyte::pointwise

@@ -1,0 +1,95 @@
+// Pointwise kernels for AVX-512.
+#include <immintrin.h>
+
+#include "kernels/pointwise/pointwise.h"
+#include "kernels/portable_epilogue.h"
+#include "kernels/x86_avx512_epilogue.h"
+
+#define NAME(x) pointwise_avx512vnni_##x
+#define SUBBYTE_OWN_QUANTIZE
+#define SUBBYTE_OWN_LOOK_UP
+#define SUBBYTE_OWN_GATE
+#define SUBBYTE_OWN_SUM
+namespace subbyte::pointwise {
+#include "kernels/pointwise/loops.inc"
+
+namespace {
+
+inline __m128i codes_of(__m512 v, __m512 scale, __m512 low, __m512 high, __m512i zero) {
+  v = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v, scale), low), high);
+  return _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), zero));
+}
+
+}  // namespace
+
+// Three channels (pictures) fill every fourth lane's gap by an expanding load; others go 16 at a time.
+void pointwise_avx512vnni_quantize(const float* in, int pixels, int channels, float inverse_scale, float low,
+                                   float high, std::int32_t zero, std::uint8_t* out, std::ptrdiff_t out_pixel) {
+  const __m512 scale = _mm512_set1_ps(inverse_scale), lo = _mm512_set1_ps(low), hi = _mm512_set1_ps(high);
+  const __m512i z = _mm512_set1_epi32(zero);
+  if (channels == 3 && out_pixel == 4) {
+    for (int p = 0; p < pixels; p += 4) {
+      const int n = pixels - p < 4 ? pixels - p : 4;
+      const __mmask16 lanes = static_cast<__mmask16>(0x7777 & ((1 << (4 * n)) - 1));
+      const __m512 v = _mm512_maskz_expandloadu_ps(lanes, in + 3 * static_cast<std::ptrdiff_t>(p));
+      const __mmask16 whole = static_cast<__mmask16>((1 << (4 * n)) - 1);
+      _mm_mask_storeu_epi8(out + 4 * static_cast<std::ptrdiff_t>(p), whole, codes_of(v, scale, lo, hi, z));
+    }
+    return;
+  }
+  for (int p = 0; p < pixels; ++p) {
+    for (int c = 0; c < channels; c += 16) {
+      const int n = channels - c < 16 ? channels - c : 16;
+      const __mmask16 lanes = static_cast<__mmask16>((1 << n) - 1);
+      const __m512 v = _mm512_maskz_loadu_ps(lanes, in + static_cast<std::ptrdiff_t>(p) * channels + c);
+      _mm_mask_storeu_epi8(out + p * out_pixel + c, lanes, codes_of(v, scale, lo, hi, z));
+    }
+  }
+}
+
+void pointwise_avx512vnni_look_up(const std::uint8_t* table, const std::uint8_t* in, std::int64_t n,
+                                  std::uint8_t* out) {
+  const Table t = load_table(table);
+  for (std::int64_t i = 0; i < n; i += 64) {
+    const __mmask64 valid = first(n - i < 64 ? static_cast<int>(n - i) : 64);
+    _mm512_mask_storeu_epi8(out + i, valid, subbyte::look_up(t, _mm512_maskz_loadu_epi8(valid, in + i)));
+  }
+}
+
+// vpmulhrsw is the rounding high half of 16-bit products: ((x - zero) * 128 * factor + 2^14) >> 15.
+void pointwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const std::uint8_t* x,
+                               std::ptrdiff_t x_pixel, int pixels, int channels, std::uint8_t* out,
+                               std::ptrdiff_t out_pixel) {
+  const __m512i zero_x = _mm512_set1_epi16(static_cast<short>(g.zero_x));
+  const __m512i zero = _mm512_set1_epi16(static_cast<short>(g.zero));
+  const __m256i high = _mm256_set1_epi8(static_cast<char>(g.high));
+  for (int c = 0; c < channels; c += 32) {
+    const int n = channels - c < 32 ? channels - c : 32;
+    const __mmask32 valid = n == 32 ? ~static_cast<__mmask32>(0) : (static_cast<__mmask32>(1) << n) - 1;
+    const __m512i f = _mm512_loadu_si512(factors + c);
+    for (int p = 0; p < pixels; ++p) {
+      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + p * x_pixel + c));
+      const __m512i centred = _mm512_slli_epi16(_mm512_sub_epi16(_mm512_cvtepu8_epi16(codes), zero_x), 7);
+      const __m512i v = _mm512_max_epi16(_mm512_adds_epi16(_mm512_mulhrs_epi16(centred, f), zero),
+                                         _mm512_setzero_si512());
+      const __m256i y = _mm256_min_epu8(_mm512_cvtusepi16_epi8(v), high);
+      _mm256_mask_storeu_epi8(out + p * out_pixel + c, valid, y);
+    }
+  }
+}
+
+void pointwise_avx512vnni_sum(const std::uint8_t* x, std::ptrdiff_t pixel, int pixels, int channels,
+                              std::uint32_t* sums) {
+  for (int c = 0; c < channels; c += 16) {
+    const int n = channels - c < 16 ? channels - c : 16;
+    const __mmask16 lanes = static_cast<__mmask16>((1 << n) - 1);
+    __m512i total = _mm512_maskz_loadu_epi32(lanes, sums + c);
+    for (int p = 0; p < pixels; ++p) {
+      const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + p * pixel + c));
+      total = _mm512_add_epi32(total, _mm512_cvtepu8_epi32(codes));
+    }
+    _mm512_mask_storeu_epi32(sums + c, lanes, total);
+  }
+}
+
+}  // namespace subbyte::pointwise

@@ -1,0 +1,35 @@
+// The float32 family's table and its look-up.
+#include "kernels/real/real.h"
+
+namespace subbyte::real {
+
+#define SUBBYTE_KERNEL(isa, prefix)                                         \
+  void prefix##_conv(const Tile&, int);                                     \
+  void prefix##_depthwise(const Depthwise&);                                \
+  void prefix##_activate(int, const float*, std::int64_t, float*);          \
+  void prefix##_add(const float*, const float*, std::int64_t, float*);      \
+  void prefix##_gate(const float*, const float*, int, int, float*);         \
+  void prefix##_sum(const float*, int, int, double*);                       \
+  void prefix##_maximum(const float*, std::int64_t, float*);
+#include "kernels/real/kernels.inc"
+
+namespace {
+constexpr Kernel kTable[] = {
+#define SUBBYTE_KERNEL(isa, prefix)                                                                     \
+  {Isa::isa,    prefix##_conv, prefix##_depthwise, prefix##_activate, prefix##_add, prefix##_gate, \
+   prefix##_sum, prefix##_maximum, #prefix},
+#include "kernels/real/kernels.inc"
+};
+}  // namespace
+
+const Kernel* table() { return kTable; }
+int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
+
+const Kernel* find(Isa isa) {
+  for (const Kernel& k : kTable) {
+    if (k.isa == isa) return &k;
+  }
+  return nullptr;
+}
+
+}  // namespace subbyte::real

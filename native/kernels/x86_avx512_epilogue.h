@@ -1,0 +1,120 @@
+// Accumulators to stored outputs for AVX-512: shared by the convolution families.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/epilogue.h"
+
+namespace subbyte {
+namespace {  // a copy per including file: no vague linkage between instruction sets
+
+// 256-entry byte table in four registers.
+struct Table {
+  __m512i part[4];
+};
+
+inline __attribute__((always_inline)) Table load_table(const std::uint8_t* table) {
+  Table t;
+  for (int i = 0; i < 4; ++i) t.part[i] = _mm512_loadu_si512(table + 64 * i);
+  return t;
+}
+
+inline __attribute__((always_inline)) __m512i look_up(const Table& t, __m512i codes) {
+  const __m512i low = _mm512_permutex2var_epi8(t.part[0], codes, t.part[1]);
+  const __m512i high = _mm512_permutex2var_epi8(t.part[2], codes, t.part[3]);
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+}
+
+inline __attribute__((always_inline)) __mmask64 first(int n) {
+  return n >= 64 ? ~static_cast<__mmask64>(0) : (static_cast<__mmask64>(1) << n) - 1;
+}
+
+// 4 vectors of scaled float32 (16 outputs each; unused ones zero) to 64 codes + zero, saturated to 0..255,
+// in pack order: 128-bit lane l holds outputs 4l..4l+3 of vector 0, then of vector 1, 2, 3.
+inline __attribute__((always_inline)) __m512i pack_codes(__m512 v0, __m512 v1, __m512 v2, __m512 v3, __m512i zero16) {
+  const __m512i p01 = _mm512_packs_epi32(_mm512_cvtps_epi32(v0), _mm512_cvtps_epi32(v1));
+  const __m512i p23 = _mm512_packs_epi32(_mm512_cvtps_epi32(v2), _mm512_cvtps_epi32(v3));
+  return _mm512_packus_epi16(_mm512_adds_epi16(p01, zero16), _mm512_adds_epi16(p23, zero16));
+}
+
+// Pack order to natural order (output 16 * v + 4 * l + i).
+inline __attribute__((always_inline)) __m512i natural_order(__m512i packed) {
+  const __m512i index = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(index, packed);
+}
+
+inline __attribute__((always_inline)) __m512 residual16(const std::uint8_t* p, __m512i zero, __m512 factor) {
+  const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(codes, zero)), factor);
+}
+
+// acc[r][v], outputs 16 * v .. 16 * v + 15 of pixel r in natural order, to memory.
+template <int kRows, int kVectors>
+inline __attribute__((always_inline)) void finish_rows(__m512i (&acc)[kRows][kVectors], const float* multiplier,
+                                                       const Epilogue& e, std::uint8_t* const* out,
+                                                       const std::uint8_t* const* residual, std::ptrdiff_t offset,
+                                                       int channels) {
+  __m512 m[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) m[v] = _mm512_loadu_ps(multiplier + 16 * v);
+  const __mmask64 valid = first(channels);
+  if (e.finish == Finish::kReal) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      float* row = reinterpret_cast<float*>(out[r]) + offset;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        _mm512_mask_storeu_ps(row + 16 * v, static_cast<__mmask16>(valid >> (16 * v)),
+                              _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]));
+      }
+    }
+    return;
+  }
+  const __m512i zero16 = _mm512_set1_epi16(static_cast<short>(e.zero));
+  const __m512 none = _mm512_setzero_ps();
+  if (e.finish == Finish::kTable) {
+    const Table table = load_table(e.table);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      __m512 s[4] = {none, none, none, none};
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) s[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]);
+      const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
+      _mm512_mask_storeu_epi8(out[r] + offset, valid, look_up(table, codes));
+    }
+    return;
+  }
+  const __m512i low = _mm512_set1_epi8(static_cast<char>(e.low));
+  const __m512i high = _mm512_set1_epi8(static_cast<char>(e.high));
+  if (e.finish == Finish::kResidual) {
+    const __m512i rzero = _mm512_set1_epi32(e.residual_zero);
+    const __m512 factor = _mm512_set1_ps(e.residual_factor);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const std::uint8_t* add = residual[r] + offset;
+      __m512 s[4] = {none, none, none, none};
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        s[v] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]),
+                             residual16(add + 16 * v, rzero, factor));
+      }
+      const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
+      _mm512_mask_storeu_epi8(out[r] + offset, valid, _mm512_max_epu8(_mm512_min_epu8(codes, high), low));
+    }
+    return;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    __m512 s[4] = {none, none, none, none};
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) s[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]);
+    const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
+    _mm512_mask_storeu_epi8(out[r] + offset, valid, _mm512_max_epu8(_mm512_min_epu8(codes, high), low));
+  }
+}
+
+}  // namespace
+}  // namespace subbyte

@@ -1,0 +1,163 @@
+// The engine's own inspection of a graph: nothing a step reads may lie outside what it was given.
+#include <cmath>
+#include <stdexcept>
+
+#include "plan/plan.h"
+
+namespace subbyte {
+namespace {
+
+[[noreturn]] void fail(const NodeDesc& n, const std::string& text) {
+  throw std::invalid_argument("node '" + n.name + "': " + text);
+}
+
+void need(bool condition, const NodeDesc& n, const char* text) {
+  if (!condition) fail(n, text);
+}
+
+bool same_shape(const ValueDesc& a, const ValueDesc& b) {
+  return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+void check_value(const ValueDesc& v) {
+  constexpr std::int64_t kMax = std::int64_t{1} << 28;
+  const bool shape = v.height >= 1 && v.width >= 1 && v.channels >= 1 && v.height <= 65536 && v.width <= 65536 &&
+                     static_cast<std::int64_t>(v.height) * v.width <= kMax &&
+                     static_cast<std::int64_t>(v.height) * v.width * v.channels <= kMax;
+  if (!shape) throw std::invalid_argument("value '" + v.name + "': shape out of range");
+  if (!v.quantized) return;
+  const bool grid = v.bits >= 2 && v.bits <= 8 && v.zero_point >= 0 && v.zero_point < (1 << v.bits) &&
+                    std::isnormal(v.scale) && v.scale > 0;
+  if (!grid) throw std::invalid_argument("value '" + v.name + "': grid out of range");
+}
+
+void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
+  need(n.kernel_h >= 1 && n.kernel_w >= 1 && n.kernel_h * n.kernel_w <= 256, n, "kernel must be 1 x 1 to 16 x 16");
+  need(n.stride_h >= 1 && n.stride_w >= 1, n, "stride must be positive");
+  need(n.pad_top >= 0 && n.pad_bottom >= 0 && n.pad_left >= 0 && n.pad_right >= 0, n, "negative padding");
+  need(n.pad_top < n.kernel_h && n.pad_bottom < n.kernel_h && n.pad_left < n.kernel_w && n.pad_right < n.kernel_w, n,
+       "padding as large as the kernel");
+  const int height = x.height + n.pad_top + n.pad_bottom - n.kernel_h;
+  const int width = x.width + n.pad_left + n.pad_right - n.kernel_w;
+  need(height >= 0 && width >= 0 && y.height == height / n.stride_h + 1 && y.width == width / n.stride_w + 1, n,
+       "output shape does not follow");
+}
+
+void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
+  check_window(n, x, y);
+  need(n.groups >= 1 && x.channels % n.groups == 0 && y.channels % n.groups == 0, n, "channels do not fit the groups");
+  const std::size_t count = static_cast<std::size_t>(y.channels) * n.kernel_h * n.kernel_w * (x.channels / n.groups);
+  if (!x.quantized) {
+    need(!y.quantized, n, "float32 inputs make float32 outputs");
+    need(n.weight_real.size() == count && n.bias_real.size() == static_cast<std::size_t>(y.channels), n,
+         "float32 weights have the wrong size");
+    return;
+  }
+  const int bits = n.weight_bits;
+  need(bits == 8 || bits == 4 || bits == 2, n, "weight bits must be 8, 4 or 2");
+  need(n.weight_packed.size() == (count * static_cast<std::size_t>(bits) + 7) / 8, n, "weights have the wrong size");
+  need(n.levels.size() == (std::size_t{1} << bits), n, "code book has the wrong size");
+  const std::size_t outputs = static_cast<std::size_t>(y.channels);
+  need(n.bias.size() == outputs && n.multiplier.size() == outputs, n, "bias or multiplier has the wrong size");
+  for (const float m : n.multiplier) need(std::isfinite(m) && m >= 0, n, "a multiplier is not finite");
+  need(!n.has_table || (n.table.size() == 256 && n.pre_zero >= 0 && n.pre_zero <= 255), n, "bad table");
+  need(!n.has_table || y.quantized, n, "a table makes codes, the output is float32");
+  need(n.clamp_low >= 0 && n.clamp_low <= n.clamp_high && n.clamp_high <= 255, n, "bad clamp");
+}
+
+void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
+  const ValueDesc& x = values[n.inputs[0]];
+  const ValueDesc& y = values[n.output];
+  need(std::isfinite(n.factor_a) && std::isfinite(n.factor_b), n, "a factor is not finite");
+  switch (n.op) {
+    case Op::kQuantize:
+      need(!x.quantized && y.quantized && same_shape(x, y), n, "quantize: float32 to codes of the same shape");
+      return;
+    case Op::kDequantize:
+      need(x.quantized && !y.quantized && same_shape(x, y), n, "dequantize: codes to float32 of the same shape");
+      return;
+    case Op::kConv2d:
+      check_conv(n, x, y);
+      if (n.inputs.size() == 2) {
+        const ValueDesc& r = values[n.inputs[1]];
+        need(same_shape(r, y) && r.quantized == y.quantized && !n.has_table, n, "residual does not fit");
+      }
+      return;
+    case Op::kActivation:
+      need(same_shape(x, y) && x.quantized == y.quantized, n, "shape or type changes");
+      need(!x.quantized || n.table.size() == 256, n, "table must have 256 entries");
+      return;
+    case Op::kAdd: {
+      const ValueDesc& b = values[n.inputs[1]];
+      need(same_shape(x, y) && same_shape(b, y) && x.quantized == y.quantized && b.quantized == y.quantized, n,
+           "operands do not fit");
+      return;
+    }
+    case Op::kMul: {
+      const ValueDesc& g = values[n.inputs[1]];
+      need(same_shape(x, y) && g.height == 1 && g.width == 1 && g.channels == x.channels, n, "gate does not fit");
+      need(x.quantized == y.quantized && g.quantized == y.quantized, n, "mixed types");
+      return;
+    }
+    case Op::kGlobalAvgPool:
+      need(y.height == 1 && y.width == 1 && y.channels == x.channels && x.quantized == y.quantized, n,
+           "output does not fit");
+      need(static_cast<std::int64_t>(x.height) * x.width < (1 << 24), n, "picture too large to pool");
+      return;
+    case Op::kMaxPool2d:
+      check_window(n, x, y);
+      need(y.channels == x.channels && x.quantized == y.quantized, n, "output does not fit");
+      return;
+    case Op::kConcat: {
+      std::int64_t channels = 0;
+      for (const int i : n.inputs) {
+        const ValueDesc& v = values[i];
+        need(v.height == y.height && v.width == y.width && v.quantized == y.quantized, n, "operands do not line up");
+        channels += v.channels;
+      }
+      need(channels == y.channels, n, "channels do not add up");
+      return;
+    }
+    case Op::kFlatten:
+      need(y.height == 1 && y.width == 1 && x.quantized == y.quantized &&
+               y.channels == static_cast<std::int64_t>(x.height) * x.width * x.channels, n, "output does not fit");
+      return;
+  }
+  fail(n, "unknown operation");
+}
+
+std::size_t arity_low(Op op) { return op == Op::kAdd || op == Op::kMul ? 2 : 1; }
+std::size_t arity_high(Op op) {
+  return op == Op::kConcat ? 64 : op == Op::kAdd || op == Op::kMul || op == Op::kConv2d ? 2 : 1;
+}
+
+}  // namespace
+
+void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
+                 const std::vector<int>& outputs, const Options& options) {
+  if (options.threads < 1 || options.threads > 256 || options.streams < 1 || options.streams > 256) {
+    throw std::invalid_argument("threads and streams must be 1 to 256");
+  }
+  if (!isa_supported(options.isa)) {
+    throw std::invalid_argument(std::string("this CPU cannot run ") + isa_name(options.isa));
+  }
+  const int count = static_cast<int>(values.size());
+  if (input < 0 || input >= count || values[input].quantized || outputs.empty()) {
+    throw std::invalid_argument("bad input or outputs");
+  }
+  std::vector<char> known(values.size(), 0);
+  for (const ValueDesc& v : values) check_value(v);
+  known[input] = 1;
+  for (const NodeDesc& n : nodes) {
+    need(n.inputs.size() >= arity_low(n.op) && n.inputs.size() <= arity_high(n.op), n, "wrong number of inputs");
+    for (const int i : n.inputs) need(i >= 0 && i < count && known[i], n, "reads a value that nothing made");
+    need(n.output >= 0 && n.output < count && !known[n.output], n, "writes a value twice");
+    check_node(values, n);
+    known[n.output] = 1;
+  }
+  for (const int o : outputs) {
+    if (o < 0 || o >= count || !known[o] || o == input) throw std::invalid_argument("bad output");
+  }
+}
+
+}  // namespace subbyte

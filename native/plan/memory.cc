@@ -1,0 +1,36 @@
+// Arena planning: largest first, at the lowest offset that is free over the buffer's lifetime
+// (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, greedy by size).
+#include <algorithm>
+
+#include "plan/plan.h"
+
+namespace subbyte {
+
+std::size_t assign_offsets(std::vector<Buffer>& buffers, const std::vector<Lifetime>& lifetimes) {
+  std::vector<Lifetime> order = lifetimes;
+  std::stable_sort(order.begin(), order.end(), [&](const Lifetime& a, const Lifetime& b) {
+    return buffers[a.value].bytes > buffers[b.value].bytes;
+  });
+  std::size_t total = 0;
+  std::vector<Lifetime> placed;
+  for (const Lifetime& l : order) {
+    std::vector<std::pair<std::size_t, std::size_t>> taken;
+    for (const Lifetime& p : placed) {
+      if (p.first > l.last || l.first > p.last) continue;
+      const std::size_t begin = static_cast<std::size_t>(buffers[p.value].offset);
+      taken.emplace_back(begin, begin + buffers[p.value].bytes);
+    }
+    std::sort(taken.begin(), taken.end());
+    std::size_t at = 0;
+    for (const auto& [begin, end] : taken) {
+      if (begin >= at + buffers[l.value].bytes) break;
+      at = std::max(at, end);
+    }
+    buffers[l.value].offset = static_cast<std::ptrdiff_t>(at);
+    total = std::max(total, at + buffers[l.value].bytes);
+    placed.push_back(l);
+  }
+  return total;
+}
+
+}  // namespace subbyte

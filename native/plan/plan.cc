@@ -1,0 +1,183 @@
+// Halos, fusion of gates, lifetimes, and one step per remaining node.
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include "kernels/depthwise/depthwise.h"
+
+namespace subbyte {
+namespace {
+
+bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
+  return n.groups == x.channels && y.channels == x.channels && x.channels > 1 && y.quantized && n.inputs.size() == 1;
+}
+
+std::vector<std::vector<int>> readers(std::size_t values, const std::vector<NodeDesc>& nodes) {
+  std::vector<std::vector<int>> result(values);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    for (const int v : nodes[i].inputs) result[v].push_back(static_cast<int>(i));
+  }
+  return result;
+}
+
+// gated[i] = the `mul` whose result conv i alone reads, through a 1 x 1 window: applied while loading.
+std::vector<int> find_gates(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
+                            const std::vector<int>& outputs) {
+  const auto read_by = readers(values.size(), nodes);
+  std::vector<int> gated(nodes.size(), -1);
+  for (std::size_t m = 0; m < nodes.size(); ++m) {
+    const NodeDesc& mul = nodes[m];
+    if (mul.op != Op::kMul || !values[mul.output].quantized || read_by[mul.output].size() != 1) continue;
+    if (std::find(outputs.begin(), outputs.end(), mul.output) != outputs.end()) continue;
+    const int reader = read_by[mul.output][0];
+    const NodeDesc& conv = nodes[reader];
+    const bool pointwise = conv.op == Op::kConv2d && conv.inputs[0] == mul.output && conv.groups == 1 &&
+                           conv.kernel_h == 1 && conv.kernel_w == 1 && conv.stride_h == 1 && conv.stride_w == 1;
+    if (pointwise) gated[reader] = static_cast<int>(m);
+  }
+  return gated;
+}
+
+void add_halos(const std::vector<NodeDesc>& nodes, const std::vector<ValueDesc>& values, std::vector<Buffer>& b) {
+  for (const NodeDesc& n : nodes) {
+    if (n.op != Op::kConv2d || !values[n.inputs[0]].quantized) continue;
+    Buffer& x = b[n.inputs[0]];
+    x.top = std::max(x.top, n.pad_top), x.bottom = std::max(x.bottom, n.pad_bottom);
+    x.left = std::max(x.left, n.pad_left), x.right = std::max(x.right, n.pad_right);
+  }
+}
+
+Buffer make_buffer(const ValueDesc& v) {
+  Buffer b;
+  b.height = v.height, b.width = v.width, b.channels = v.channels;
+  b.quantized = v.quantized;
+  b.zero_point = v.zero_point;
+  b.element = v.quantized ? 1 : 4;
+  b.pixel = v.quantized ? (v.channels + 3) / 4 * 4 : 4 * static_cast<std::ptrdiff_t>(v.channels);
+  return b;
+}
+
+void set_size(Buffer& b) {
+  b.row = (b.left + b.width + b.right) * b.pixel;
+  // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
+  const std::ptrdiff_t slack = (b.quantized ? depthwise::kReadAhead * b.pixel : 0) + 256;
+  const std::ptrdiff_t bytes = (b.top + b.height + b.bottom) * b.row + slack;
+  b.bytes = static_cast<std::size_t>((bytes + 63) / 64 * 64);
+}
+
+StepInfo describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buffer& y, const Options& o) {
+  static constexpr const char* kNames[] = {"quantize", "dequantize", "conv2d", "activation", "add",
+                                           "mul", "global_avg_pool", "max_pool2d", "concat", "flatten"};
+  const ValueDesc& x = values[n.inputs[0]];
+  const ValueDesc& out = values[n.output];
+  StepInfo i{};
+  i.name = n.name;
+  i.op = kNames[static_cast<int>(n.op)];
+  i.isa = o.isa;
+  i.activation_bits = x.quantized ? x.bits : 32;
+  if (n.op == Op::kConv2d) {
+    i.requested_weight_bits = x.quantized ? n.weight_bits : n.half_precision ? 16 : 32;
+    i.macs = static_cast<std::int64_t>(out.height) * out.width * out.channels * n.kernel_h * n.kernel_w *
+             (x.channels / n.groups);
+  }
+  i.buffer_offset = y.offset;
+  i.buffer_bytes = static_cast<std::int64_t>(y.bytes);
+  i.height = out.height, i.width = out.width, i.channels = out.channels;
+  return i;
+}
+
+// Everything about the graph that a step's construction looks at.
+struct Builder {
+  const std::vector<NodeDesc>& nodes;
+  const std::vector<int>& gated;
+  const Options& options;
+  const Plan& plan;
+
+  StepPtr make(std::size_t index) const {
+    const NodeDesc& n = nodes[index];
+    const Buffer& y = plan.buffers[n.output];
+    const ValueDesc& out = plan.values[n.output];
+    StepPtr step = n.op == Op::kConv2d ? conv(n, index, y, out) : other(n, y, out);
+    const std::string kernel = step->info.kernel;
+    const int resident = step->info.resident_weight_bits;
+    step->info = describe(n, plan.values, y, options);
+    step->info.kernel = kernel;
+    step->info.resident_weight_bits = resident;
+    step->info.weight_bytes = step->weight_bytes();
+    if (gated[index] >= 0) step->info.kernel += " + gate";
+    return step;
+  }
+
+  StepPtr conv(const NodeDesc& n, std::size_t index, const Buffer& y, const ValueDesc& out) const {
+    const ValueDesc& in = plan.values[n.inputs[0]];
+    const Buffer* residual = n.inputs.size() == 2 ? &plan.buffers[n.inputs[1]] : nullptr;
+    const ValueDesc* residual_value = residual ? &plan.values[n.inputs[1]] : nullptr;
+    const Buffer& x = plan.buffers[n.inputs[0]];
+    if (!in.quantized) return make_real_conv_step(n, x, residual, y, options.isa);
+    if (is_depthwise(n, in, out)) return make_depthwise_step(n, x, y, out, options.isa);
+    if (gated[index] < 0) return make_dot_step(n, x, residual, residual_value, y, out, nullptr, options);
+    const NodeDesc& mul = nodes[gated[index]];
+    const ValueDesc& product = plan.values[mul.output];
+    const GateSource gate{&plan.buffers[mul.inputs[1]], plan.values[mul.inputs[0]].zero_point,
+                          plan.values[mul.inputs[1]].zero_point, product.zero_point, (1 << product.bits) - 1,
+                          mul.factor_a};
+    // The operand is the ungated tensor; its zero point, for the bias, is that of the gated one.
+    Buffer ungated = plan.buffers[mul.inputs[0]];
+    ungated.zero_point = product.zero_point;
+    return make_dot_step(n, ungated, residual, residual_value, y, out, &gate, options);
+  }
+
+  StepPtr other(const NodeDesc& n, const Buffer& y, const ValueDesc& out) const {
+    std::vector<const Buffer*> x;
+    std::vector<const ValueDesc*> in;
+    for (const int i : n.inputs) x.push_back(&plan.buffers[i]), in.push_back(&plan.values[i]);
+    return make_pointwise_step(n, x, in, y, out, options.isa);
+  }
+};
+
+}  // namespace
+
+Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes, int input,
+               const std::vector<int>& outputs, const Options& options) {
+  check_graph(values, nodes, input, outputs, options);
+  Plan plan;
+  plan.values = std::move(values);
+  for (const ValueDesc& v : plan.values) plan.buffers.push_back(make_buffer(v));
+  add_halos(nodes, plan.values, plan.buffers);
+  for (Buffer& b : plan.buffers) set_size(b);
+
+  const std::vector<int> gated = find_gates(plan.values, nodes, outputs);
+  std::vector<char> fused(nodes.size(), 0);
+  for (const int m : gated) {
+    if (m >= 0) fused[m] = 1;
+  }
+  // A value lives from the step that makes it to the last that reads it; a fused gate's operands live
+  // until the convolution that applies it.
+  std::vector<int> first(plan.values.size(), -1), last(plan.values.size(), -1);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (fused[i]) continue;
+    first[nodes[i].output] = last[nodes[i].output] = static_cast<int>(i);
+    for (const int v : nodes[i].inputs) last[v] = static_cast<int>(i);
+    if (gated[i] >= 0) {
+      for (const int v : nodes[gated[i]].inputs) last[v] = static_cast<int>(i);
+    }
+  }
+  for (const int o : outputs) last[o] = static_cast<int>(nodes.size());
+  std::vector<Lifetime> lifetimes;
+  for (std::size_t v = 0; v < plan.values.size(); ++v) {
+    if (first[v] >= 0) lifetimes.push_back({static_cast<int>(v), first[v], last[v]});
+  }
+  plan.arena_bytes = assign_offsets(plan.buffers, lifetimes);
+
+  const Builder builder{nodes, gated, options, plan};
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (fused[i]) continue;
+    plan.steps.push_back(builder.make(i));
+    plan.scratch_bytes = std::max(plan.scratch_bytes, plan.steps.back()->scratch_bytes());
+    plan.weight_bytes += plan.steps.back()->info.weight_bytes;
+  }
+  plan.scratch_bytes = (plan.scratch_bytes + 4095) / 4096 * 4096;
+  return plan;
+}
+
+}  // namespace subbyte

@@ -1,0 +1,32 @@
+// From a graph to steps over an arena.
+#pragma once
+
+#include <vector>
+
+#include "exec/step.h"
+
+namespace subbyte {
+
+struct Plan {
+  std::vector<ValueDesc> values;
+  std::vector<Buffer> buffers;  // per value
+  std::vector<StepPtr> steps;
+  std::size_t arena_bytes = 0, scratch_bytes = 0;
+  std::int64_t weight_bytes = 0;
+};
+
+// Throws std::invalid_argument naming the node where the graph is inconsistent.
+Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes, int input,
+               const std::vector<int>& outputs, const Options& options);
+
+// plan/check.cc: sizes, indices, shapes and finite factors of everything a step will read.
+void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
+                 const std::vector<int>& outputs, const Options& options);
+
+// plan/memory.cc: buffers live from step `first` to step `last`; assigns offsets, returns the arena's size.
+struct Lifetime {
+  int value, first, last;
+};
+std::size_t assign_offsets(std::vector<Buffer>& buffers, const std::vector<Lifetime>& lifetimes);
+
+}  // namespace subbyte

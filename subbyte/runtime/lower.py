@@ -1,0 +1,98 @@
+"""A graph as the native engine's descriptors: names to indices, grids to multipliers, codes packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from subbyte import _native
+from subbyte.ir import Graph, Node, Value
+from subbyte.ir.graph import pre_activation
+from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
+from subbyte.quant.packing import pack
+
+f32 = np.float32
+
+
+def lower(graph: Graph) -> dict[str, Any]:
+    """The arguments `values`, `nodes`, `input`, `outputs` of `_native.Model` for a verified graph."""
+    index = {name: i for i, name in enumerate(graph.values)}
+    return {
+        "values": [_value(v) for v in graph.values.values()],
+        "nodes": [_node(graph, n, index) for n in graph.nodes],
+        "input": index[graph.input],
+        "outputs": [index[name] for name in graph.outputs],
+    }
+
+
+def _value(value: Value) -> Any:
+    d = _native.ValueDesc()
+    d.name = value.name
+    d.height, d.width, d.channels = value.shape if len(value.shape) == 3 else (1, 1, value.shape[0])
+    if value.q is not None:
+        d.quantized, d.bits = True, value.q.bits
+        d.scale, d.zero_point = value.q.scale, value.q.zero_point
+    return d
+
+
+def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
+    d = _native.NodeDesc()
+    d.name = node.name
+    d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)
+    d.inputs, d.output = [index[n] for n in node.inputs], index[node.output]
+    d.act = getattr(_native.Act, node.attrs.get("act", "none"))
+    inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
+    if node.op in ("conv2d", "linear"):
+        _convolution(d, node, inputs, output)
+    elif node.op == "max_pool2d":
+        d.set_window(*node.attrs["kernel"], *node.attrs["stride"], *node.attrs["pad"])
+    if "table" in node.params:
+        d.set_table(np.ascontiguousarray(node.params["table"]))
+    if output.q is not None:
+        _factors(d, node, inputs, output)
+    return d
+
+
+def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
+    weight, bias = node.params["weight"], np.asarray(node.params["bias"])
+    if node.op == "conv2d":
+        d.set_window(*weight.shape[1:3], *node.attrs["stride"], *node.attrs["pad"])
+        d.groups = node.attrs["groups"]
+    if not isinstance(weight, QTensor):
+        d.half_precision = weight.dtype == np.float16
+        d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
+        return
+    x, target = inputs[0].q, pre_activation(node, output)
+    assert x is not None
+    d.weight_bits = weight.bits
+    multiplier = conv_multiplier(x, weight.scale, target)
+    d.set_codes(pack(weight.codes, weight.bits), weight.levels, np.ascontiguousarray(bias), multiplier)
+    if "table" in node.params:
+        assert target is not None
+        d.pre_zero = target.zero_point
+    elif output.q is not None:
+        d.clamp_low, d.clamp_high = clamp_bounds(node.attrs["act"], output.q)
+
+
+def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
+    """The scalar multipliers of numerics.md: residual, add, gate, pool."""
+    y, grids = output.q, [v.q for v in inputs]
+    assert y is not None
+    if node.op == "conv2d" and len(grids) == 2:
+        assert grids[1] is not None
+        d.factor_a = float(f32(grids[1].scale) / f32(y.scale))
+    elif node.op == "add":
+        a, b = grids
+        assert a is not None
+        assert b is not None
+        d.factor_a, d.factor_b = (float(f32(q.scale) / f32(y.scale)) for q in (a, b))
+    elif node.op == "mul":
+        x, gate = grids
+        assert x is not None
+        assert gate is not None
+        d.factor_a = float(gate_multiplier_scale(x, gate, y))
+    elif node.op == "global_avg_pool":
+        x, shape = grids[0], inputs[0].shape
+        assert x is not None
+        d.factor_a = float(f32(x.scale) / f32(y.scale) / f32(shape[0] * shape[1]))

@@ -1,0 +1,113 @@
+"""Session: a loaded network, ready to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subbyte import _native
+from subbyte.artifact import Artifact, load
+from subbyte.errors import InputError
+from subbyte.ir import Graph, verify
+from subbyte.runtime.lower import lower
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that this CPU can run, slowest first: "portable", "avx2", "avx512vnni"."""
+    return list(_native.available_isas())
+
+
+def best_isa() -> str:
+    """The instruction set that a Session takes unless told otherwise."""
+    return str(_native.best_isa())
+
+
+class Session:
+    """A network loaded into the native engine.
+
+    Everything is planned and allocated here; `run` allocates only its result. `run` may be called
+    from several threads at once: `streams` calls proceed side by side, each on `threads` threads,
+    further ones wait.
+
+    source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`.
+
+    Raises:
+        ArtifactError: the file is damaged or not an artifact.
+        InputError: threads, streams or isa cannot be had here.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Artifact | Graph,
+        *,
+        threads: int = 1,
+        isa: str | None = None,
+        streams: int = 1,
+    ) -> None:
+        for name, count in (("threads", threads), ("streams", streams)):
+            if not 1 <= count <= 256:
+                raise InputError(f"{name} must be 1 to 256, got {count}")
+        chosen = best_isa() if isa is None else isa
+        if chosen not in available_isas():
+            raise InputError(f"this CPU cannot run {chosen!r}; available: {', '.join(available_isas())}")
+        self.artifact = load(source) if isinstance(source, (str, Path)) else source
+        graph = self.artifact.graph if isinstance(self.artifact, Artifact) else verify(self.artifact)
+        self.graph, self.isa, self.threads, self.streams = graph, chosen, threads, streams
+        try:
+            self._model = _native.Model(**lower(graph), isa=chosen, threads=threads, streams=streams)
+        except ValueError as error:
+            raise InputError(f"the engine refuses this network: {error}") from None
+        except MemoryError:
+            raise InputError("this network needs more memory than this machine has") from None
+
+    def run(self, x: np.ndarray) -> Any:
+        """Runs the network.
+
+        x: float32 [N, H, W, C] or [H, W, C], preprocessed. Returns float32 [N, ...], the network's
+        output without its unit dimensions; a tuple of them where the network has several outputs.
+
+        Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity.
+        """
+        results = self._model.run(self._check(x))
+        shapes = [self.graph.value(name).shape for name in self.graph.outputs]
+        outputs = tuple(r.reshape(len(r), *s) for r, s in zip(results, shapes, strict=True))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check(self, x: np.ndarray) -> np.ndarray:
+        expected = self.graph.value(self.graph.input).shape
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+            kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            raise InputError(f"input must be a float32 numpy array, got {kind}; convert it with .astype('float32')")
+        batch = x[None] if x.ndim == len(expected) else x
+        if batch.shape[1:] != expected or len(batch) == 0:
+            raise InputError(
+                f"input must be [N, {', '.join(map(str, expected))}] (channels last), got {list(x.shape)}"
+            )
+        if not np.isfinite(batch).all():
+            raise InputError("input holds NaN or infinity")
+        if len(expected) == 1:
+            batch = batch.reshape(len(batch), 1, 1, expected[0])
+        return np.ascontiguousarray(batch)
+
+    def plan(self) -> list[dict[str, Any]]:
+        """What the engine does, a row per step: name, op, kernel, isa, requested_weight_bits,
+        resident_weight_bits, activation_bits, macs, weight_bytes (resident), buffer_offset and
+        buffer_bytes (in the arena) and shape of the output."""
+        return list(self._model.steps())
+
+    def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:
+        """Median seconds of each step of `plan()` over `repeats` runs of x (one image at a time)."""
+        image = self._check(x)[:1]
+        return [float(t) for t in np.median([self._model.profile(image) for _ in range(repeats)], axis=0)]
+
+    @property
+    def arena_bytes(self) -> int:
+        """Activation memory of one stream, bytes."""
+        return int(self._model.arena_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Resident bytes of weights, biases, multipliers and tables, as the kernels read them."""
+        return int(self._model.weight_bytes)
