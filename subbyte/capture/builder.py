@@ -71,7 +71,7 @@ class Builder:
         """The value, for an operator that treats every element alike."""
         if any(x.pad):
             raise Rejected(
-                "it reads a padded tensor, and only convolution and max pooling can take the padding over"
+                "it reads a padded tensor; only convolution and max pooling can take the padding over"
             )
         if math.prod(x.shape) != math.prod(self.shape(x.value)):
             raise Rejected("it reads a broadcast tensor, which only a channel gate (mul) may be")
@@ -103,9 +103,7 @@ class Builder:
         """The operand as a vector in torch's order."""
         shape = self.shape(x.value)
         if len(shape) == 3 and shape[2] > 1 and shape[0] * shape[1] > 1:
-            raise Rejected(
-                "it needs a flattened (C, H, W) map in torch's order; only a linear layer may read one"
-            )
+            raise Rejected("it reads a flattened map, which only a linear layer may")
         return self.flat(x)
 
     def _unflatten(self, value: str) -> str:

@@ -33,7 +33,9 @@ def capture(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise InputError(f"shape must be three positive integers (H, W, C), not {shape!r}")
     program = export(module, shape)
-    containers = frozenset(name for name, child in module.named_modules() if any(child.children()))
+    containers = frozenset(
+        name for name, child in module.named_modules(remove_duplicate=False) if any(child.children())
+    )
     builder = Builder(shape, containers)
     env: Environment = {}
     results: list[Any] = []
@@ -43,8 +45,10 @@ def capture(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
                 env[node] = _placeholder(program, node, builder)
             elif node.op == "output":
                 results = _user_outputs(program, node)
-            else:
+            elif node.op == "call_function":
                 env[node] = _translate(builder, node, env)
+            else:
+                env[node] = None  # a subgraph, refused where it is called
     return builder.finish([_output(builder, env.get(node), i) for i, node in enumerate(results)])
 
 
@@ -67,10 +71,10 @@ def _user_outputs(program: torch.export.ExportedProgram, node: fx.Node) -> list[
 
 def _output(builder: Builder, x: Any, index: int) -> str:
     builder.path = "output"
-    if not isinstance(x, Operand) or x.value == builder.input:
-        raise SubbyteError(
-            f"output {index} of the model is not computed from the image; return only tensors that are"
-        )
+    if not isinstance(x, Operand):
+        raise SubbyteError(f"output {index} of the model does not depend on the image; leave it out")
+    if x.value == builder.input:
+        raise SubbyteError(f"output {index} of the model is the image itself; leave it out")
     try:
         return builder.map(x) if len(x.shape) == 4 else builder.vector(x)
     except Rejected as reason:
@@ -80,23 +84,22 @@ def _output(builder: Builder, x: Any, index: int) -> str:
 
 
 def _translate(builder: Builder, node: fx.Node, env: Environment) -> Any:
-    args = fx.map_arg(node.args, env.__getitem__)
-    kwargs = fx.map_arg(node.kwargs, env.__getitem__)
+    args: Any = fx.map_arg(node.args, env.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
     if node.target is operator.getitem:
-        return args[0][args[1]] if isinstance(args[0], (tuple, list)) else _first(node, *args)
+        return _first(node, *args) if isinstance(args[0], Operand) else args[0][args[1]]
     path, kind = _module_of(node)
     builder.path = path
-    name = node.target._overloadpacket.__name__  # type: ignore[union-attr]
     try:
-        if not any(isinstance(env.get(n), Operand) for n in node.all_input_nodes):
-            return _constant(node, args, kwargs)
-        if name not in RULES or node.target.namespace != "aten":  # type: ignore[union-attr]
+        if not isinstance(node.target, torch._ops.OpOverload):  # a subgraph: torch.cond and its like
             raise Rejected("")
-        arguments = _by_schema_name(node, args, kwargs)
-        return RULES[name](builder, arguments, _shape(node))
-    except Rejected as reason:
-        raise UnsupportedOperatorError(_explain(node, path, kind, str(reason))) from None
-    except GraphError as reason:
+        if not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
+            return _constant(node.target, args, kwargs)
+        rule = RULES.get(node.target._schema.name.removeprefix("aten::"))
+        if rule is None:
+            raise Rejected("")
+        return rule(builder, _by_schema_name(node.target, args, kwargs), _shape(node))
+    except (Rejected, GraphError) as reason:
         raise UnsupportedOperatorError(_explain(node, path, kind, str(reason))) from None
 
 
@@ -108,11 +111,11 @@ def _first(node: fx.Node, result: Operand, index: int) -> Operand:
     return result
 
 
-def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
+def _constant(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Any:
     """Evaluates an operator that does not depend on the image (weight normalization, ...)."""
-    if torch.Tag.nondeterministic_seeded in node.target.tags:  # type: ignore[union-attr]
+    if torch.Tag.nondeterministic_seeded in target.tags:
         raise Rejected("it is random")
-    return node.target(*args, **kwargs)  # type: ignore[operator]
+    return target(*args, **kwargs)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -120,10 +123,10 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
     return tuple((value[0] if isinstance(value, (tuple, list)) else value).shape)
 
 
-def _by_schema_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
-    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+def _by_schema_name(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
+    arguments = target._schema.arguments
     named = {a.name: a.default_value for a in arguments}
-    named.update(zip((a.name for a in arguments), args))
+    named.update(zip((a.name for a in arguments), args, strict=False))
     return named | kwargs
 
 

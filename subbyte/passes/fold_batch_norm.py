@@ -20,25 +20,21 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _fold_first(graph: Graph) -> Graph | None:
-    producer, only = producers(graph), only_consumers(graph)
-    for node in graph.nodes:
-        if node.op != "batch_norm":
-            continue
-        before = producer.get(node.inputs[0])
-        if before is not None and is_plain(graph, before) and before.output in only:
-            return rebuild(graph, _replaced(graph, before, node, _folded(before, node)))
-        return rebuild(graph, _replaced(graph, None, node, _standalone(graph, node)))
-    return None
-
-
-def _replaced(graph: Graph, dropped: Node | None, old: Node, new: Node) -> list[Node]:
-    return [new if node is old else node for node in graph.nodes if node is not dropped]
+    node = next((n for n in graph.nodes if n.op == "batch_norm"), None)
+    if node is None:
+        return None
+    before = producers(graph).get(node.inputs[0])
+    if before is not None and is_plain(graph, before) and before.output in only_consumers(graph):
+        new = _folded(before, node)
+    else:
+        before, new = None, _standalone(graph, node)
+    return rebuild(graph, [new if n is node else n for n in graph.nodes if n is not before])
 
 
 def _affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """The batch_norm as scale and shift per channel, float64."""
     p = {role: np.asarray(param, np.float64) for role, param in node.params.items()}
-    scale = p["weight"] / np.sqrt(p["var"] + node.attrs["eps"])
+    scale = p["weight"] / np.sqrt(p["var"] + node.attrs["eps"])  # as the reference has it
     return scale, p["bias"] - p["mean"] * scale
 
 

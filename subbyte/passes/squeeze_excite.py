@@ -37,7 +37,7 @@ def _match(graph: Graph, gate: Node) -> SqueezeExcite | None:
     value = gate.inputs[1]
     while (node := producer.get(value)) is not None and value in only:
         value = node.inputs[0]
-        if node.op == "conv2d" and len(node.inputs) == 1:
+        if node.op == "conv2d" and len(node.inputs) == 1 and node.params["weight"].shape[1:3] == (1, 1):
             convolutions.append(node.name)
         elif node.op == "global_avg_pool":
             if len(convolutions) != 2 or value != gate.inputs[0]:

@@ -1,0 +1,146 @@
+"""Rules for activations, sums, products, concatenation and changes of shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from subbyte.capture.arguments import Arguments, Rule, Shape, need, operand
+from subbyte.capture.builder import Builder, Operand, Rejected
+
+
+def activation(act: str, **required: Any) -> Rule:
+    """An elementwise function; `required` are the only argument values it may have."""
+
+    def rule(b: Builder, a: Arguments, shape: Shape) -> Operand:
+        for name, value in required.items():
+            need(a[name] == value, f"{name} must be {value!r}, not {a[name]!r}")
+        x = operand(a["self"])
+        return Operand(b.emit("activation", [b.plain(x)], {"act": act}), shape)
+
+    return rule
+
+
+def clamp(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
+    act = {(0, None): "relu", (0, 6): "relu6"}.get((low, high))
+    need(act is not None, f"only the ranges 0..6 and 0.. are known, not {low}..{high}")
+    x = operand(a["self"])
+    return Operand(b.emit("activation", [b.plain(x)], {"act": act}), shape)
+
+
+def add(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x, y = a["self"], a["other"]
+    need(a["alpha"] == 1, "alpha must be 1")
+    if not isinstance(x, Operand) or not isinstance(y, Operand):
+        x, constant = (x, y) if isinstance(x, Operand) else (y, x)
+        return _affine(b, x, 1.0, constant, shape)
+    need(x.shape == y.shape, f"operands must have equal shapes, not {list(x.shape)} and {list(y.shape)}")
+    values = [b.plain(x), b.plain(y)]
+    if b.shape(values[0]) != b.shape(values[1]):
+        values = [b.map(x), b.map(y)] if len(shape) == 4 else [b.vector(x), b.vector(y)]
+    return Operand(b.emit("add", values), shape)
+
+
+def sub(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x, y = a["self"], a["other"]
+    need(a["alpha"] == 1, "alpha must be 1")
+    if isinstance(x, Operand):
+        return _affine(b, x, 1.0, -_constant(y), shape)
+    return _affine(b, y, -1.0, x, shape)
+
+
+def rsub(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return sub(b, {**a, "self": a["other"], "other": a["self"]}, shape)
+
+
+def div(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _affine(b, operand(a["self"]), 1.0 / _constant(a["other"]), 0.0, shape)
+
+
+#: Added to the variance 1 - EPS it gives exactly 1, also in float32.
+_EPS = 2.0**-10
+
+
+def _affine(b: Builder, x: Operand, scale: Any, shift: Any, shape: Shape) -> Operand:
+    """scale * x + shift with constants that are equal for all positions: a batch_norm."""
+    need(x.shape == shape, "a constant must not have more dimensions than the tensor it is applied to")
+    value = b.map(x) if len(shape) == 4 else b.vector(x)
+    size = b.shape(value)[-1]
+    params = {
+        "weight": _per_channel(scale, size, shape),
+        "bias": _per_channel(shift, size, shape),
+        "mean": np.zeros(size, np.float32),
+        "var": np.full(size, 1.0 - _EPS, np.float32),
+    }
+    return Operand(b.emit("batch_norm", [value], {"eps": _EPS}, params), shape)
+
+
+def _constant(x: Any) -> np.ndarray:
+    """A number or a tensor that does not depend on the image, as float64."""
+    need(isinstance(x, (int, float, np.ndarray, torch.Tensor)), "its second operand must be a constant")
+    return np.asarray(x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x, np.float64)
+
+
+def _per_channel(x: Any, size: int, shape: Shape) -> np.ndarray:
+    constant = _constant(x)
+    dims = (1,) * (len(shape) - constant.ndim) + constant.shape
+    need(all(n == 1 for i, n in enumerate(dims) if i != 1), "a constant must have one value per channel")
+    return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), (size,)), np.float32)
+
+
+#: x * f(x) as one activation
+_SELF_GATED = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
+
+
+def mul(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x, y = a["self"], a["other"]
+    if not isinstance(x, Operand) or not isinstance(y, Operand):
+        x, constant = (x, y) if isinstance(x, Operand) else (y, x)
+        return _affine(b, x, constant, 0.0, shape)
+    for value, gate in ((x, y), (y, x)):
+        node = b.producers.get(gate.value)
+        if node and node.op == "activation" and node.inputs == (value.value,) and value.shape == gate.shape:
+            act = _SELF_GATED.get(node.attrs["act"])
+            if act:
+                return Operand(b.emit("activation", [b.plain(value)], {"act": act}), shape)
+    for value, gate in ((x, y), (y, x)):
+        if len(shape) == 4 and value.shape == shape and _is_gate(b, gate, shape):
+            gate_map = gate.value if len(b.shape(gate.value)) == 3 else b.map(gate)
+            return Operand(b.emit("mul", [b.map(value), gate_map]), shape)
+    raise Rejected("only a map times one gate per channel, [N, C, H, W] x [N, C, 1, 1]")
+
+
+def _is_gate(b: Builder, x: Operand, shape: Shape) -> bool:
+    """x is one number per channel of a map of torch shape `shape`, broadcast or not."""
+    c = shape[1]
+    return b.shape(x.value) in ((1, 1, c), (c,)) and x.shape in (shape, (1, c, 1, 1)) and not any(x.pad)
+
+
+def expand(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    if x.shape == shape:
+        return x
+    return Operand(b.map(x), shape)
+
+
+def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    parts = [operand(x) for x in a["tensors"]]
+    need(a["dim"] % len(shape) == 1, "only along the channels")
+    values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
+    return Operand(b.emit("concat", values), shape)
+
+
+def reshape(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    need(shape[0] == 1, "it mixes the batch with other dimensions")
+    return Operand(b.plain(x), shape)
+
+
+def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(next(iter(a.values())))
+    need(not a.get("train", False), "it is in training mode")
+    need(a.get("dtype") in (None, torch.float32), "only float32")
+    return x
