@@ -51,7 +51,7 @@ def sha256(path: Path) -> str:
 
 
 def fit(state: Mapping[str, Tensor], module: nn.Module, origin: str) -> None:
-    """Put `state` into `module` as float32, replacing its tensors (a meta module will do).
+    """Put `state` into `module` in the module's dtypes, replacing its tensors (they may be meta).
 
     Every parameter and buffer must be there with its shape; only batch norm's
     `num_batches_tracked`, which inference does not use, may be absent. Raises InputError that
@@ -69,7 +69,7 @@ def fit(state: Mapping[str, Tensor], module: nn.Module, origin: str) -> None:
         ),
         origin,
     )
-    values = {k: _value(k, state) for k in expected}
+    values = {k: _value(k, v, state) for k, v in expected.items()}
     _refuse(
         "has values that are not finite in",
         (k for k, v in values.items() if not torch.isfinite(v).all()),
@@ -136,10 +136,9 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _value(name: str, state: Mapping[str, Tensor]) -> Tensor:
-    if _is_counter(name):
-        return state.get(name, torch.zeros((), dtype=torch.int64)).to(torch.int64)
-    return state[name].to(torch.float32)
+def _value(name: str, like: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    absent = torch.zeros((), dtype=like.dtype)  # only a counter can be
+    return state.get(name, absent).to(like.dtype)
 
 
 def _refuse(what: str, items: Iterable[str], origin: str) -> None:

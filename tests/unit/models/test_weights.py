@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from subbyte import models
 from subbyte.errors import SubbyteError
+from subbyte.models.checkpoint import fit
 from subbyte.models.weights import PACKAGES
 
 NAME = "tf_efficientnet_lite0"
@@ -110,6 +111,15 @@ def test_misfits_are_listed_in_brief(state: State, tmp_path: Path) -> None:
     torch.save(state | {"classifier.bias": torch.zeros(())}, path)
     assert "wrong shape classifier.bias ()" in _refusal(NAME, path)
     assert "lacks" in _refusal("tf_efficientnetv2_b0", path)
+
+
+def test_fit_keeps_the_dtypes_of_the_module() -> None:
+    module = nn.Linear(2, 1)
+    module.register_buffer("table", torch.tensor([1, 2]))
+    state = {"weight": torch.ones(1, 2).double(), "bias": torch.ones(1), "table": torch.zeros(2)}
+    fit(state, module, "state")
+    assert [v.dtype for v in module.state_dict().values()] == [torch.float32] * 2 + [torch.int64]
+    assert module(torch.ones(1, 2)).item() == 3
 
 
 class _Attack:
