@@ -38,10 +38,14 @@ def openvino_peer(
     The environment variable ONEDNN_MAX_CPU_ISA limits the instruction set, as in any OpenVINO program.
     `cache`: a folder that keeps quantized files.
 
-    Raises InputError for an unknown precision or preset, missing calibration data or a missing
-    package.
+    Raises InputError for an unknown precision or preset, one the CPU lacks, missing calibration data
+    or a missing package.
     """
     ov = peer_module("openvino")
+    if precision == "bf16" and not has_bf16():
+        raise InputError(
+            "this CPU has no bfloat16 instructions; compare with openvino-fp32 and openvino-int8"
+        )
     if precision in ("fp32", "bf16"):
         return _peer(ov, ov.Core().read_model(model), precision, threads, len(model))
     if precision != "int8":
@@ -56,6 +60,12 @@ def openvino_peer(
     with cached_file(cache, name, lambda path: _quantize(ov, model, calibration, preset, path)) as path:
         size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
         return _peer(ov, ov.Core().read_model(path), precision, threads, size)
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU."""
+    ov = peer_module("openvino")
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _peer(ov: Any, model: Any, precision: str, threads: int, file_bytes: int) -> Peer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from subbyte.errors import InputError
+from subbyte.errors import InputError, SubbyteError
 from subbyte.evaluate import onnxruntime_peer as ort_peer
 from subbyte.evaluate import openvino_peer as ov_peer
 from subbyte.evaluate.onnx_export import to_nchw, to_onnx
@@ -56,28 +58,34 @@ def load_peers(
 
     Raises InputError for an unknown name, a missing package, or too little calibration data.
     """
-    pairs = peer_names(against)
-    if not pairs:
+    wanted = [pair for pair in peer_names(against) if _is_possible(pair, against)]
+    if not wanted:
         return []
     model = to_onnx(graph, batch=batch).SerializeToString()
     pictures = _batches(calibration, batch)
-    peers = []
-    for engine, precision in pairs:
-        if engine == "onnxruntime":
-            peer = ort_peer.onnxruntime_peer(
-                model,
-                precision,
-                threads=threads,
-                calibration=pictures,
-                method=onnxruntime_method,
-                cache=cache,
-            )
-        else:
-            peer = ov_peer.openvino_peer(
-                model, precision, threads=threads, calibration=pictures, preset=openvino_preset, cache=cache
-            )
-        peers.append(peer)
-    return peers
+    common: dict[str, Any] = {"threads": threads, "calibration": pictures, "cache": cache}
+    loaders = {
+        "onnxruntime": partial(ort_peer.onnxruntime_peer, **common, method=onnxruntime_method),
+        "openvino": partial(ov_peer.openvino_peer, **common, preset=openvino_preset),
+    }
+    return [_load(loaders[engine], model, engine, precision) for engine, precision in wanted]
+
+
+def _is_possible(pair: tuple[str, str], against: Sequence[str]) -> bool:
+    """A bare engine name leaves out what this CPU cannot run; a name given in full does not."""
+    return pair != ("openvino", "bf16") or "openvino-bf16" in against or ov_peer.has_bf16()
+
+
+def _load(loader: Callable[[bytes, str], Peer], model: bytes, engine: str, precision: str) -> Peer:
+    try:
+        return loader(model, precision)
+    except SubbyteError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise InputError(
+            f"{engine}-{precision} cannot run this network: {reason[0]}; leave it out of the comparison"
+        ) from error
 
 
 def _batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
