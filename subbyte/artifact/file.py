@@ -39,7 +39,7 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
     """
     target = Path(path)
     try:
-        pieces = serialize(artifact)
+        pieces = serialize(check_artifact(artifact))
     except SubbyteError as error:
         raise ArtifactError(f"cannot save {target}: {error}") from None
     try:
@@ -51,8 +51,7 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
 
 
 def serialize(artifact: Artifact) -> list[bytes]:
-    """The file's bytes in pieces. Raises ArtifactError or GraphError if the artifact breaks a rule."""
-    check_artifact(artifact)
+    """The bytes of the file of a checked artifact, in pieces. ArtifactError if a limit is exceeded."""
     graph, tensors = encode(artifact.graph)
     metadata = {
         "classes": dump_json(None if artifact.classes is None else list(artifact.classes)),

@@ -129,4 +129,4 @@ def _verify_accumulator(
         multiplier = conv_multiplier(x, weight.scale, target).astype(np.float64)
     limit = MAX_CODE if target is not None else float(np.finfo(np.float32).max)
     if not (np.isfinite(multiplier).all() and float((total * multiplier).max()) < limit):
-        _fail(node, "its scales make values beyond its grid's 2**30 codes (or float32); they are damaged")
+        _fail(node, "its scales lead far outside its output's grid; they are damaged")

@@ -1,0 +1,159 @@
+"""Makes small valid graphs: the material of the artifact tests and of the fuzzer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from subbyte.ir import OPS, Graph, Node, Value, verify
+from subbyte.ir.ops import CLAMP_ACTIVATIONS
+from subbyte.quant import QParams, QTensor, activation_table, uniform_levels
+from subbyte.reference import activation_function
+
+
+class Builder:
+    """Appends nodes to a growing graph; every method returns the name of the value it made.
+
+    Numbers come from `rng`; weights are scaled so that activations stay near 1.
+    """
+
+    def __init__(self, rng: random.Random, shape: tuple[int, ...]) -> None:
+        self.rng = rng
+        self.values = {"image": Value("image", shape)}
+        self.nodes: list[Node] = []
+        self.arrays = np.random.default_rng(rng.getrandbits(32))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.values[name].shape
+
+    def grid(self, bits: int = 8, low: float = -2.0, high: float = 2.0) -> QParams:
+        """A grid over about low..high whose zero point is a code."""
+        qmax = (1 << bits) - 1
+        scale = float(np.float32((high - low) / qmax * self.rng.uniform(0.8, 1.2)))
+        return QParams(scale, min(qmax, max(0, round(-low / scale))), bits)
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        q: QParams | None = None,
+        attrs: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> str:
+        """Appends a node; its output's shape follows from the op."""
+        number = len(self.nodes)
+        node = Node(f"{op}{number}", op, tuple(inputs), f"v{number}", attrs or {}, params or {})
+        shape = OPS[op].shape(node, [self.shape(name) for name in inputs])
+        self.nodes.append(node)
+        self.values[node.output] = Value(node.output, shape, q)
+        return node.output
+
+    def finish(self, *outputs: str) -> Graph:
+        return verify(Graph("image", tuple(outputs), self.values, tuple(self.nodes)))
+
+    # quantized operations
+
+    def quantize(self, x: str, bits: int = 8) -> str:
+        return self.add("quantize", [x], self.grid(bits))
+
+    def weight(self, shape: tuple[int, ...], bits: int, codebook: bool) -> QTensor:
+        """Random codes; with a code book, levels that are not the plain ones."""
+        codes = self.arrays.integers(0, 1 << bits, shape, dtype=np.uint8)
+        levels = uniform_levels(bits)
+        if codebook:
+            levels = self.arrays.permutation(np.arange(-128, 128))[: 1 << bits].astype(np.int8)
+        fan_in = int(np.prod(shape[1:]))
+        largest = float(np.abs(levels.astype(np.int16)).max())
+        spread = self.arrays.uniform(0.5, 2.0, shape[0]) / (largest * np.sqrt(fan_in))
+        return QTensor(codes, spread.astype(np.float32), bits, levels)
+
+    def _quantized_layer(
+        self, op: str, inputs: list[str], weight: QTensor, attrs: dict[str, Any], y: QParams | None
+    ) -> str:
+        bias = self.arrays.integers(-500, 500, weight.shape[0], dtype=np.int32)
+        params: dict[str, Any] = {"weight": weight, "bias": bias}
+        if attrs["act"] not in CLAMP_ACTIVATIONS:
+            assert y is not None
+            pre = self.grid(8, -4.0, 4.0)
+            attrs |= {"pre_scale": pre.scale, "pre_zero": pre.zero_point}
+            params["table"] = activation_table(activation_function(attrs["act"]), pre, y)
+        return self.add(op, inputs, y, attrs, params)
+
+    def qconv(
+        self,
+        x: str,
+        channels: int,
+        kernel: tuple[int, int] = (1, 1),
+        stride: int = 1,
+        groups: int = 1,
+        act: str = "none",
+        bits: int = 8,
+        out_bits: int | None = 8,
+        codebook: bool = False,
+        residual: str | None = None,
+    ) -> str:
+        """Quantized convolution, "same" padding; out_bits None makes float32."""
+        kh, kw = kernel
+        shape = (channels, kh, kw, self.shape(x)[2] // groups)
+        pad = ((kh - 1) // 2, kh // 2, (kw - 1) // 2, kw // 2)
+        attrs = {"stride": (stride, stride), "pad": pad, "groups": groups, "act": act}
+        y = None if out_bits is None else self.grid(out_bits, 0.0 if act == "sigmoid" else -2.0)
+        inputs = [x] if residual is None else [x, residual]
+        return self._quantized_layer("conv2d", inputs, self.weight(shape, bits, codebook), attrs, y)
+
+    def qlinear(self, x: str, features: int, bits: int = 8, act: str = "none", real: bool = True) -> str:
+        weight = self.weight((features, self.shape(x)[0]), bits, False)
+        return self._quantized_layer("linear", [x], weight, {"act": act}, None if real else self.grid())
+
+    def qactivation(self, x: str, act: str, bits: int = 8) -> str:
+        q, y = self.values[x].q, self.grid(bits)
+        assert q is not None
+        table = activation_table(activation_function(act), q, y)
+        return self.add("activation", [x], y, {"act": act}, {"table": table})
+
+    def squeeze_excite(self, x: str, reduced: int, bits: int = 8, act: str = "silu") -> str:
+        pooled = self.add("global_avg_pool", [x], self.grid(8, -1.0, 1.0))
+        hidden = self.qconv(pooled, reduced, act=act, bits=bits)
+        gate = self.qconv(hidden, self.shape(x)[2], act="sigmoid", bits=bits)
+        return self.add("mul", [x, gate], self.grid(8, -1.5, 1.5))
+
+    # float operations
+
+    def fconv(self, x: str, channels: int, kernel: int = 1, groups: int = 1, half: bool = False) -> str:
+        shape = (channels, kernel, kernel, self.shape(x)[2] // groups)
+        weight = self.arrays.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
+        bias = self.arrays.normal(0, 0.1, channels).astype(np.float32)
+        before, after = (kernel - 1) // 2, kernel // 2
+        pad = (before, after, before, after)
+        attrs = {"stride": (1, 1), "pad": pad, "groups": groups, "act": self.rng.choice(["none", "silu"])}
+        params = {"weight": weight.astype(np.float16 if half else np.float32), "bias": bias}
+        return self.add("conv2d", [x], None, attrs, params)
+
+    def flinear(self, x: str, features: int) -> str:
+        weight = self.arrays.normal(0, 0.3, (features, self.shape(x)[0])).astype(np.float32)
+        bias = self.arrays.normal(0, 0.1, features).astype(np.float32)
+        return self.add("linear", [x], None, {"act": "none"}, {"weight": weight, "bias": bias})
+
+    def batch_norm(self, x: str) -> str:
+        channels = self.shape(x)[-1]
+        params = {
+            role: self.arrays.uniform(0.5, 1.5, channels).astype(np.float32)
+            for role in ("weight", "bias", "mean", "var")
+        }
+        return self.add("batch_norm", [x], None, {"eps": 1e-3}, params)
+
+    # either
+
+    def max_pool(self, x: str, kernel: int = 3, stride: int = 2) -> str:
+        pad = (kernel // 2,) * 4
+        attrs = {"kernel": (kernel, kernel), "stride": (stride, stride), "pad": pad}
+        return self.add("max_pool2d", [x], self.values[x].q, attrs)
+
+    def concat(self, *inputs: str) -> str:
+        return self.add("concat", inputs, self.values[inputs[0]].q)
+
+    def flatten(self, x: str) -> str:
+        return self.add("flatten", [x], self.values[x].q)

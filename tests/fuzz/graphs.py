@@ -1,0 +1,150 @@
+"""The graphs that are mutated: together they use every op, width, code book and kind of parameter."""
+
+from __future__ import annotations
+
+import random
+
+from subbyte.artifact import Artifact
+from subbyte.ir import Graph
+from subbyte.preprocess import Preprocessing
+from tests.fuzz.builder import Builder
+
+
+def quantized(rng: random.Random, bits: int) -> Graph:
+    """Every quantized op once, on 8 x 8 pictures, with weights of `bits` bits."""
+    b = Builder(rng, (8, 8, 3))
+    x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="silu")
+    expanded = b.qconv(x, 32, act="hard_swish", bits=bits, codebook=bits < 8)
+    filtered = b.qconv(expanded, 32, (3, 3), groups=32, act="relu6", bits=bits)
+    gated = b.squeeze_excite(filtered, 4, bits)
+    projected = b.qconv(gated, 16, bits=bits, residual=x)
+    added = b.add("add", [projected, x], b.grid())
+    active = b.qactivation(added, "gelu")
+    pooled = b.max_pool(b.concat(active, active))
+    vector = b.flatten(b.add("global_avg_pool", [pooled], b.grid()))
+    hidden = b.qlinear(vector, 12, bits=bits, act="relu", real=False)
+    return b.finish(b.qlinear(hidden, 10, bits=bits), b.add("dequantize", [pooled]))
+
+
+def narrow(rng: random.Random) -> Graph:
+    """Activations of 4, 3 and 2 bits, grouped and rectangular convolutions, quantized outputs."""
+    b = Builder(rng, (9, 7, 4))
+    x = b.qconv(b.quantize("image", 4), 8, (1, 3), groups=2, act="relu", bits=4, out_bits=4)
+    y = b.qconv(x, 8, (5, 1), groups=4, act="tanh", bits=2, out_bits=3, codebook=True)
+    z = b.qconv(y, 8, (2, 2), bits=4, out_bits=2)
+    return b.finish(b.qconv(z, 5, bits=2, out_bits=None), z)
+
+
+def real(rng: random.Random) -> Graph:
+    """Every float op once, with float32 and float16 weights."""
+    b = Builder(rng, (8, 8, 3))
+    x = b.batch_norm(b.fconv("image", 8, 3))
+    y = b.add("activation", [b.fconv(x, 8, 3, groups=8, half=True)], None, {"act": "leaky_relu"})
+    gate = b.fconv(b.add("global_avg_pool", [y]), 8)
+    scaled = b.add("add", [b.add("mul", [y, gate]), x])
+    pooled = b.max_pool(b.concat(scaled, y), 2)
+    return b.finish(b.flinear(b.flatten(b.add("global_avg_pool", [pooled])), 7))
+
+
+def mixed(rng: random.Random) -> Graph:
+    """A quantized start, a float16 middle, a quantized end."""
+    b = Builder(rng, (6, 6, 3))
+    x = b.add("dequantize", [b.qconv(b.quantize("image"), 8, (3, 3), act="silu", bits=4)])
+    y = b.quantize(b.fconv(x, 8, 3, half=True))
+    return b.finish(b.qlinear(b.flatten(b.qconv(y, 4, bits=8)), 3, bits=2))
+
+
+def middle(rng: random.Random) -> Graph:
+    """A small EfficientNet: twelve inverted bottlenecks on 32 x 32 pictures, every width."""
+    b = Builder(rng, (32, 32, 3))
+    x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="silu")
+    for block in range(12):
+        bits = (2, 4, 8)[block % 3]
+        stride = 2 if block in (3, 7) else 1
+        channels = 16 + 8 * (block // 4)
+        y = b.qconv(x, 4 * b.shape(x)[2], act="silu", bits=bits, codebook=block % 2 == 1 and bits < 8)
+        y = b.qconv(y, b.shape(y)[2], (3, 3), stride, groups=b.shape(y)[2], act="silu")
+        y = b.squeeze_excite(y, 8, bits)
+        keeps = stride == 1 and channels == b.shape(x)[2]
+        x = b.qconv(y, channels, bits=bits, residual=x if keeps else None)
+    vector = b.flatten(b.add("global_avg_pool", [b.qconv(x, 64, act="silu", bits=4)], b.grid()))
+    return b.finish(b.qlinear(vector, 10, bits=4))
+
+
+def random_graph(rng: random.Random) -> Graph:
+    """A random chain of one to eight steps, quantized or float, on a random small picture."""
+    b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))
+    coded = rng.random() < 0.7
+    x = b.quantize("image") if coded else "image"
+    for _ in range(rng.randint(1, 8)):
+        x = _quantized_step(b, x) if coded else _float_step(b, x)
+    if coded and rng.random() < 0.5:
+        return b.finish(b.qlinear(b.flatten(x), rng.randint(1, 9), rng.choice([2, 4, 8])))
+    if b.values[x].q is not None and rng.random() < 0.5:
+        x = b.add("dequantize", [x])
+    return b.finish(x if x != "image" else b.flatten(x))
+
+
+def _quantized_step(b: Builder, x: str) -> str:
+    rng, channels = b.rng, b.shape(x)[2]
+    bits, book = rng.choice([2, 4, 8]), rng.random() < 0.3
+    act = rng.choice(["none", "relu", "relu6", "silu", "hard_swish", "tanh", "leaky_relu"])
+    match rng.randrange(8):
+        case 0:
+            return b.qconv(x, rng.randint(1, 20), act=act, bits=bits, codebook=book)
+        case 1:
+            kernel = (rng.randint(1, 5), rng.randint(1, 5))
+            return b.qconv(x, rng.randint(1, 9), kernel, rng.randint(1, 2), act=act, bits=bits)
+        case 2:
+            return b.qconv(x, channels, (3, 3), groups=channels, act=act, bits=bits, codebook=book)
+        case 3:
+            return b.squeeze_excite(x, rng.randint(1, 4), bits)
+        case 4:
+            return b.qconv(x, channels, bits=bits, residual=x)
+        case 5:
+            return b.add("add", [x, b.qactivation(x, act)], b.grid())
+        case 6:
+            return b.concat(x, b.max_pool(x, 3, 1))
+        case _:
+            return b.max_pool(x, 2, rng.randint(1, 3))
+
+
+def _float_step(b: Builder, x: str) -> str:
+    rng = b.rng
+    match rng.randrange(6):
+        case 0:
+            return b.fconv(x, rng.randint(1, 9), rng.choice([1, 3]), half=rng.random() < 0.5)
+        case 1:
+            return b.batch_norm(x)
+        case 2:
+            act = rng.choice(["relu", "silu", "gelu", "hard_sigmoid"])
+            return b.add("activation", [x], None, {"act": act})
+        case 3:
+            return b.add("mul", [x, b.add("global_avg_pool", [x])])
+        case 4:
+            return b.concat(b.add("add", [x, x]), x)
+        case _:
+            return b.max_pool(x, 2, 1)
+
+
+def wrap(graph: Graph, classes: tuple[str, ...] | None = None) -> Artifact:
+    """The graph in an artifact with plain metadata."""
+    height, width, _ = graph.value(graph.input).shape
+    preprocessing = Preprocessing(height, width, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    recipe = {"name": "test", "steps": [{"kind": "round", "bits": 4, "ratio": 0.5}]}
+    return Artifact(graph, recipe, preprocessing, classes, {"model": "test", "licence": "Apache-2.0"})
+
+
+def seeds() -> dict[str, Artifact]:
+    """The fixed artifacts that the fuzzer mutates, by name."""
+    graphs = {
+        "quantized2": quantized(random.Random(2), 2),
+        "quantized4": quantized(random.Random(4), 4),
+        "quantized8": quantized(random.Random(8), 8),
+        "narrow": narrow(random.Random(3)),
+        "real": real(random.Random(5)),
+        "mixed": mixed(random.Random(6)),
+        "middle": middle(random.Random(7)),
+    }
+    named = tuple(f"class {i}" for i in range(10))
+    return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}

@@ -1,0 +1,148 @@
+"""One mutant after another in this process: make it, load it, run it, say how it ended.
+
+    python -m tests.fuzz.trial --seed 1 --begin 0 --end 100 [--engine] [--memory 2048]
+
+Prints one JSON line before and one after each mutant, so that whoever started this process knows
+which mutant it died of. Mutant number i of a seed is always the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from subbyte import reference
+from subbyte.artifact import Artifact, load
+from subbyte.artifact.file import serialize
+from subbyte.errors import ArtifactError, SubbyteError
+from subbyte.ir import Graph
+from subbyte.ir.limits import node_work, peak_live_bytes
+from tests.fuzz.graphs import seeds
+from tests.fuzz.mutations import MUTATIONS
+from tests.fuzz.rewrites import rewrite
+
+#: What a mutant may cost to be run here; larger ones only have to load.
+RUN_WORK = 1 << 25
+RUN_BYTES = 1 << 25
+
+Outcome = tuple[str, str]
+
+
+@functools.cache
+def bases() -> tuple[tuple[str, Artifact, bytes], ...]:
+    return tuple((name, artifact, b"".join(serialize(artifact))) for name, artifact in seeds().items())
+
+
+def mutant(seed: int, number: int) -> tuple[str, bytes]:
+    """The kind ("seed graph/mutation") and the bytes of one mutant."""
+    rng = random.Random(f"{seed}/{number}")
+    name, artifact, data = rng.choice(bases())
+    if rng.random() < 0.4:
+        return f"{name}/rewrite", rewrite(rng, artifact)
+    kind = rng.choice(sorted(MUTATIONS))
+    return f"{name}/{kind}", MUTATIONS[kind](rng, data)
+
+
+def attempt(path: Path, engine: bool) -> Outcome:
+    """How a file ends: refused, declined (by the engine), large, ran; or a failure and its reason.
+
+    Failures: "failed" (another exception than the promised one), "disagreed" (engine and reference
+    gave different integers).
+    """
+    try:
+        artifact = load(path)
+    except ArtifactError as error:
+        text = str(error)
+        return ("refused", text) if text.isprintable() and len(text) < 1000 else ("failed", repr(text))
+    graph = artifact.graph
+    work = sum(node_work(node, graph.value(node.output)) for node in graph.nodes)
+    if work > RUN_WORK or peak_live_bytes(graph) > RUN_BYTES:
+        return "large", ""
+    x = np.random.default_rng(0).normal(size=(1, *graph.value(graph.input).shape)).astype(np.float32)
+    if not engine:
+        _reference(graph, x)
+        return "ran", ""
+    return _engine(artifact, x)
+
+
+def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
+    with np.errstate(all="ignore"):  # float layers with damaged weights overflow, by right
+        return reference.run(graph, x)
+
+
+def _engine(artifact: Artifact, x: np.ndarray) -> Outcome:
+    from subbyte.runtime import Session
+
+    try:
+        session = Session(artifact, threads=1)
+    except SubbyteError as error:
+        return "declined", str(error)
+    result = session.run(x)
+    outputs = result if isinstance(result, tuple) else (result,)
+    if not is_integer(artifact.graph):
+        return "ran", ""
+    expected = _reference(artifact.graph, x)
+    for name, output in zip(artifact.graph.outputs, outputs, strict=True):
+        if output.shape != expected[name].shape or not np.array_equal(output, expected[name]):
+            return "disagreed", f"output {name!r} differs from the reference"
+    return "ran", ""
+
+
+def is_integer(graph: Graph) -> bool:
+    """Whether the numerics page promises equal results: nothing but quantize reads float32."""
+    return all(
+        node.op == "quantize" or all(graph.value(name).q is not None for name in node.inputs)
+        for node in graph.nodes
+    )
+
+
+def guarded(path: Path, engine: bool) -> Outcome:
+    try:
+        return attempt(path, engine)
+    except Exception:
+        return "failed", traceback.format_exc()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--begin", type=int, required=True)
+    parser.add_argument("--end", type=int, required=True)
+    parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--memory", type=int, default=0, help="address space in MiB, 0: no limit")
+    args = parser.parse_args()
+    if args.engine:
+        import subbyte.runtime  # noqa: F401  before the limit, so that only mutants count
+    if args.memory:
+        resource.setrlimit(resource.RLIMIT_AS, (args.memory << 20, args.memory << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{os.getpid()}.subbyte"
+        for number in range(args.begin, args.end):
+            kind, data = mutant(args.seed, number)
+            path.write_bytes(data)
+            _say(number, "began", kind, "")
+            _say(number, *_ordered(kind, guarded(path, args.engine)))
+
+
+def _ordered(kind: str, outcome: Outcome) -> tuple[str, str, str]:
+    return outcome[0], kind, outcome[1]
+
+
+def _say(number: int, outcome: str, kind: str, detail: str) -> None:
+    sys.stdout.write(json.dumps([number, outcome, kind, detail]) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
