@@ -78,13 +78,13 @@ struct Options {
 
 struct StepInfo {
   std::string name, op, kernel;
-  Isa isa;
-  int requested_weight_bits;  // 32 and 16 for float layers, 0 where there are no weights
-  int resident_weight_bits;   // how the weights lie in memory
-  int activation_bits;
-  std::int64_t macs, weight_bytes;
-  std::int64_t buffer_offset, buffer_bytes;  // of the output, in the arena
-  int height, width, channels;               // of the output
+  Isa isa = Isa::kPortable;
+  int requested_weight_bits = 0;  // 32 and 16 for float layers, 0 where there are no weights
+  int resident_weight_bits = 0;   // how the weights lie in memory
+  int activation_bits = 0;
+  std::int64_t macs = 0, weight_bytes = 0;
+  std::int64_t buffer_offset = 0, buffer_bytes = 0;  // of the output, in the arena
+  int height = 0, width = 0, channels = 0;           // of the output
 };
 
 class Model {
