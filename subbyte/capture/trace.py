@@ -119,8 +119,10 @@ def _constant(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Any:
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    value = node.meta["val"]
-    return tuple((value[0] if isinstance(value, (tuple, list)) else value).shape)
+    """torch's shape of the (first) result; () for an operator without one, such as an assertion."""
+    value = node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) else value
+    return () if value is None else tuple(value.shape)
 
 
 def _by_schema_name(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:

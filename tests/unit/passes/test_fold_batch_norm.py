@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from subbyte.passes import fold_batch_norm
+
+
+def ops(graph):
+    return [n.op for n in graph.nodes]
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_folds_into_the_convolution_before(draft, check_pass, kernel, depthwise):
+    d = draft()
+    conv = d.conv("x", 4, kernel, depthwise=depthwise)
+    norm = d.batch_norm(conv)
+    graph = d.graph(norm)
+    (node,) = check_pass(fold_batch_norm, graph).nodes
+    assert (node.name, node.op, node.output) == (graph.nodes[0].name, "conv2d", norm)
+
+
+def test_the_check_notices_a_wrong_fold(draft, check_pass):
+    def without_mean(graph):
+        params = {**graph.nodes[1].params, "mean": np.zeros(3, np.float32)}
+        return fold_batch_norm(replace(graph, nodes=(graph.nodes[0], graph.nodes[1].with_(params=params))))
+
+    d = draft()
+    d.batch_norm(d.conv("x"))
+    with pytest.raises(AssertionError, match="node_v0"):
+        check_pass(without_mean, d.graph())
+
+
+def test_weights_are_the_float64_product_rounded_once(draft):
+    d = draft()
+    d.batch_norm(d.conv("x", 4, 3))
+    conv, norm = d.nodes
+    (folded,) = fold_batch_norm(d.graph()).nodes
+    p = {k: v.astype(np.float64) for k, v in norm.params.items()}
+    scale = p["weight"] / np.sqrt(p["var"] + 1e-3)
+    weight = (conv.params["weight"] * scale[:, None, None, None]).astype(np.float32)
+    np.testing.assert_array_equal(folded.params["weight"], weight)
+    bias = conv.params["bias"] * scale + (p["bias"] - p["mean"] * scale)
+    np.testing.assert_array_equal(folded.params["bias"], bias.astype(np.float32))
+
+
+def test_folds_into_linear_and_chains(draft, check_pass):
+    d = draft()
+    pooled = d.emit("flatten", [d.emit("global_avg_pool", ["x"])])
+    d.batch_norm(d.batch_norm(d.linear(pooled, 5)))
+    assert ops(check_pass(fold_batch_norm, d.graph())) == ["global_avg_pool", "flatten", "linear"]
+
+
+def test_alone_it_becomes_a_depthwise_convolution(draft, check_pass):
+    d = draft()
+    d.activation(d.batch_norm("x"))
+    node = check_pass(fold_batch_norm, d.graph()).nodes[0]
+    assert (node.name, node.op, node.attrs["groups"]) == ("node_v0", "conv2d", 3)
+    assert node.params["weight"].shape == (3, 1, 1, 1)
+
+
+def test_alone_on_a_vector_it_becomes_a_diagonal_linear(draft, check_pass):
+    d = draft()
+    d.batch_norm(d.emit("flatten", ["x"]))
+    assert ops(check_pass(fold_batch_norm, d.graph())) == ["flatten", "linear"]
+
+
+def _shared(d, conv):
+    return (d.add(d.batch_norm(conv), conv),)
+
+
+def _output(d, conv):
+    return d.batch_norm(conv), conv
+
+
+@pytest.mark.parametrize("reader", [_shared, _output])
+def test_not_into_a_convolution_that_something_else_reads(draft, check_pass, reader):
+    d = draft()
+    outputs = reader(d, d.conv("x"))
+    graph = d.graph(*outputs)
+    result = check_pass(fold_batch_norm, graph)
+    np.testing.assert_array_equal(result.nodes[0].params["weight"], graph.nodes[0].params["weight"])
+    assert result.nodes[1].op == "conv2d"
+    assert result.nodes[1].attrs["groups"] == 3
+
+
+@pytest.mark.parametrize("fused", [{"act": "relu"}, {"residual": "x"}])
+def test_not_over_an_activation_or_a_residual(draft, check_pass, fused):
+    d = draft()
+    d.batch_norm(d.conv("x", **fused))
+    assert ops(check_pass(fold_batch_norm, d.graph())) == ["conv2d", "conv2d"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_graphs(random_graph, check_pass, seed):
+    assert "batch_norm" not in ops(check_pass(fold_batch_norm, random_graph(seed), seed))
