@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subbyte.passes import fold_batch_norm
+from subbyte.errors import GraphError
+from subbyte.passes import fold_batch_norm, optimize
 
 
 def ops(graph):
@@ -95,3 +96,12 @@ def test_not_over_an_activation_or_a_residual(draft, check_pass, fused):
 @pytest.mark.parametrize("seed", range(10))
 def test_random_graphs(random_graph, check_pass, seed):
     assert "batch_norm" not in ops(check_pass(fold_batch_norm, random_graph(seed), seed))
+
+
+def test_statistics_beyond_float32_are_an_error_not_a_warning(draft):
+    d = draft()
+    d.batch_norm(d.conv("x"))
+    d.nodes[1].params["weight"][:] = 3e38
+    d.nodes[0].params["weight"][:] = 1e6
+    with pytest.raises(GraphError, match=r"after pass fold_batch_norm: .* holds NaN or infinity"):
+        optimize(d.graph())
