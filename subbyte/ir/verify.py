@@ -84,7 +84,7 @@ def _verify_types(graph: Graph) -> None:
         if not _is_name(name):
             raise GraphError(f"name {name!r:.80} is not 1..{MAX_NAME} printable characters")
     for name, value in graph.values.items():
-        if not isinstance(value, Value) or value.name != name:
+        if not isinstance(value, Value) or not isinstance(value.name, str) or value.name != name:
             raise GraphError(f"value {name!r} is stored under another name than its own")
 
 

@@ -14,7 +14,8 @@ def fl(value: Real) -> Fraction:
     exact = Fraction(value)
     if exact == 0:
         return exact
-    exponent = -149  # of the last bit: at least that of the subnormal numbers
+    magnitude = exact.numerator.bit_length() - exact.denominator.bit_length()
+    exponent = max(-149, magnitude - 25)  # of the last bit: at least that of the subnormal numbers
     while abs(exact) >= Fraction(2) ** (exponent + 24):
         exponent += 1
     unit = Fraction(2) ** exponent
