@@ -1,3 +1,61 @@
-"""subbyte: extreme quantization and real-time inference of efficient convolutional networks."""
+"""subbyte: extreme quantization and real-time inference of efficient convolutional networks.
+
+The names below are imported when they are first used: `import subbyte` needs numpy only, and torch is
+imported by what captures and compresses, not by what loads and runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from subbyte.artifact import Artifact, load, save
+    from subbyte.errors import SubbyteError
+    from subbyte.ir import Graph
+    from subbyte.pipeline import compress_model
+    from subbyte.preprocess import Preprocessing
+    from subbyte.recipes import Recipe, list_recipes, load_recipe
+    from subbyte.runtime import Session, available_isas
+
+_HOME = {
+    "Artifact": "subbyte.artifact",
+    "Graph": "subbyte.ir",
+    "Preprocessing": "subbyte.preprocess",
+    "Recipe": "subbyte.recipes",
+    "Session": "subbyte.runtime",
+    "SubbyteError": "subbyte.errors",
+    "available_isas": "subbyte.runtime",
+    "compress_model": "subbyte.pipeline",
+    "list_recipes": "subbyte.recipes",
+    "load": "subbyte.artifact",
+    "load_recipe": "subbyte.recipes",
+    "save": "subbyte.artifact",
+}
+
+__all__ = [
+    "Artifact",
+    "Graph",
+    "Preprocessing",
+    "Recipe",
+    "Session",
+    "SubbyteError",
+    "available_isas",
+    "compress_model",
+    "list_recipes",
+    "load",
+    "load_recipe",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'subbyte' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subbyte.evaluate.report import Entry
 
-OWN, PEER = "#1565c0", "#8d99a6"
+#: Colours by row: blues for this package's artifacts, warm greys for the peers.
+OWN = ("#0b3d91", "#1976d2", "#42a5f5", "#00897b", "#66bb6a", "#7e57c2")
+PEER = ("#5f6b76", "#a1887f", "#bdbdbd", "#d4a373", "#8d6e63")
 _GRID = "#e6e9ed"
+
+
+def colours(entries: Sequence[Entry]) -> dict[str, str]:
+    """A colour for each entry's name, the same in every figure."""
+    result: dict[str, str] = {}
+    for palette, peer in ((OWN, False), (PEER, True)):
+        names = [entry.name for entry in entries if entry.peer is peer]
+        result |= {name: palette[i % len(palette)] for i, name in enumerate(names)}
+    return result
 
 
 def accuracy_over_size(entries: Sequence[Entry]) -> dict[str, Any] | None:
@@ -17,37 +28,36 @@ def accuracy_over_size(entries: Sequence[Entry]) -> dict[str, Any] | None:
     points = [entry for entry in entries if entry.accuracy is not None and entry.file_bytes is not None]
     if len(points) < 2:
         return None
-    traces = [
-        _points(group, peer) for peer in (False, True) if (group := [p for p in points if p.peer is peer])
-    ]
+    colour = colours(entries)
     return _figure(
         "accuracy-over-size",
         "Accuracy over file size",
-        traces,
+        [_point(entry, colour[entry.name]) for entry in points],
         {"title": {"text": "file size, MB"}, "rangemode": "tozero"},
         {"title": {"text": "top-1, %"}},
     )
 
 
-def _points(group: Sequence[Entry], peer: bool) -> dict[str, Any]:
-    rates, above, below = [], [], []
-    for entry in group:
-        assert entry.accuracy is not None
-        low, high = entry.accuracy.interval()
-        rates.append(100 * entry.accuracy.top1_rate)
-        above.append(100 * high - rates[-1])
-        below.append(rates[-1] - 100 * low)
+def _point(entry: Entry, colour: str) -> dict[str, Any]:
+    assert entry.accuracy is not None
+    assert entry.file_bytes is not None
+    low, high = (100 * end for end in entry.accuracy.interval())
+    rate = 100 * entry.accuracy.top1_rate
     return {
         "type": "scatter",
-        "mode": "markers+text",
-        "x": [(entry.file_bytes or 0) / 1e6 for entry in group],
-        "y": rates,
-        "text": [entry.name for entry in group],
-        "textposition": "middle right",
-        "cliponaxis": False,
-        "marker": {"size": 11, "color": PEER if peer else OWN},
-        "error_y": {"array": above, "arrayminus": below, "color": "#c3cad2", "thickness": 1.5, "width": 4},
-        "hovertemplate": "%{text}: %{y:.2f} %, %{x:.2f} MB<extra></extra>",
+        "mode": "markers",
+        "name": entry.name,
+        "x": [entry.file_bytes / 1e6],
+        "y": [rate],
+        "marker": {"size": 12, "color": colour, "symbol": "diamond" if entry.peer else "circle"},
+        "error_y": {
+            "array": [high - rate],
+            "arrayminus": [rate - low],
+            "color": colour,
+            "thickness": 1.2,
+            "width": 4,
+        },
+        "hovertemplate": "%{y:.2f} %, %{x:.2f} MB",
     }
 
 
@@ -56,7 +66,7 @@ def latency_bars(entries: Sequence[Entry]) -> dict[str, Any] | None:
     timed = [entry for entry in entries if entry.latency_ms is not None][::-1]
     if not timed:
         return None
-    values = [entry.latency_ms or 0.0 for entry in timed]
+    values, colour = [entry.latency_ms or 0.0 for entry in timed], colours(entries)
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -65,7 +75,7 @@ def latency_bars(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "text": [f" {value:.2f} ms" for value in values],
         "textposition": "outside",
         "cliponaxis": False,
-        "marker": {"color": [PEER if entry.peer else OWN for entry in timed]},
+        "marker": {"color": [colour[entry.name] for entry in timed]},
         "hovertemplate": "%{y}: %{x:.3f} ms<extra></extra>",
     }
     return _figure(
@@ -84,9 +94,10 @@ def _figure(
     layout = {
         "xaxis": axis | xaxis,
         "yaxis": axis | yaxis,
-        "showlegend": False,
-        "height": 360,
-        "margin": {"l": 60, "r": 90, "t": 12, "b": 52},
+        "showlegend": len(traces) > 1,
+        "legend": {"orientation": "h", "y": 1.04, "yanchor": "bottom"},
+        "height": 380,
+        "margin": {"l": 60, "r": 30, "t": 12, "b": 52},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1f2933"},

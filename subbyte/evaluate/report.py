@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -27,7 +28,7 @@ class Entry:
     """One row of the comparison. What was not measured is None and shows as a dash.
 
     file_bytes: size of the file; latency_ms: median milliseconds for one picture; latency_range_ms:
-    first and third quartile; agreement: on how many pictures the best class is the reference's.
+    10th and 90th percentile; agreement: on how many pictures the best class is the reference's.
     """
 
     name: str
@@ -79,6 +80,34 @@ def render(report: Report, shown: int = 12) -> str:
         ],
         plotly=get_plotlyjs(),
     )
+
+
+def table_rows(report: Report) -> list[dict[str, Any]]:
+    """The comparison as JSON values, one row per entry; None where nothing was measured."""
+    return [
+        {
+            "name": entry.name,
+            "precision": entry.precision,
+            "peer": entry.peer,
+            "pictures": entry.accuracy.n if entry.accuracy else None,
+            "top1": entry.accuracy.top1 if entry.accuracy else None,
+            "top5": entry.accuracy.top5 if entry.accuracy else None,
+            "agreement": entry.agreement,
+            "file_bytes": entry.file_bytes,
+            "latency_ms": entry.latency_ms,
+        }
+        for entry in report.entries
+    ]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the file as a whole or, if interrupted, not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def pick(report: Report, count: int) -> list[int]:

@@ -131,8 +131,9 @@ def test_figures_carry_the_measured_values(page: report.Report) -> None:
     scatter, bars = accuracy_over_size(page.entries), latency_bars(page.entries)
     assert scatter is not None
     assert bars is not None
-    assert [trace["x"] for trace in scatter["data"]] == [[4.0, 0.6]]
-    assert scatter["data"][0]["y"] == [100.0, 75.0]
+    assert [trace["name"] for trace in scatter["data"]] == ["tiny-fp32", "tiny-w4a8"]
+    assert [trace["x"] for trace in scatter["data"]] == [[4.0], [0.6]]
+    assert [trace["y"] for trace in scatter["data"]] == [[100.0], [75.0]]
     assert bars["data"][0]["x"] == [0.9, 0.5, 2.0]
     json.dumps([scatter, bars], allow_nan=False)
     assert accuracy_over_size(page.entries[:1]) is None

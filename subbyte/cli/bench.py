@@ -1,0 +1,110 @@
+"""`subbyte bench`: how fast, beside what a user would otherwise pick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from subbyte.artifact import Artifact, load
+from subbyte.cli.console import show
+from subbyte.cli.options import Against, Artifacts, Isa, Json, Threads
+from subbyte.evaluate.data import batches, picture_folder, subset
+
+if TYPE_CHECKING:
+    from subbyte.evaluate.bench_result import BenchResult
+
+CALIBRATION_PICTURES = 64
+
+
+def bench(
+    artifacts: Artifacts,
+    against: Against = "",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of pictures for the peers' INT8 and for checking; default: synthetic ones."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of timing, all contestants together.")
+    ] = 10.0,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per call.")] = 1,
+    threads: Threads = 1,
+    isa: Isa = None,
+    json: Json = False,
+) -> None:
+    """Time artifacts of one network, in turns with other engines on the same pictures and cores.
+
+    Peers run the first artifact's network, in float32 and quantized by their own tools: give the
+    float32 artifact first, so that they start from the original weights.
+    """
+    from subbyte.evaluate.bench import bench as run_bench
+
+    console = Console(stderr=True)
+    pictures = calibration_arrays(load(artifacts[0]), calibration)
+    result = run_bench(
+        artifacts,
+        names_of(against),
+        threads=threads,
+        seconds=seconds,
+        batch=batch,
+        isa=isa,
+        pictures=None if not pictures or len(pictures[0]) < batch else pictures[0],
+        calibration=pictures,
+        notify=lambda text: console.print(f"[dim]{text}[/dim]") if console.is_terminal else None,
+    )
+    typer.echo(result.to_json(), nl=False) if json else show(_facts(result), _table(result))
+
+
+def names_of(against: str) -> list[str]:
+    """The peers of a comma-separated list."""
+    return [name.strip() for name in against.split(",") if name.strip()]
+
+
+def calibration_arrays(artifact: Artifact, folder: Path | None) -> list[np.ndarray]:
+    """Preprocessed pictures of a folder, at most 64, for the tools of the peers."""
+    if folder is None:
+        return []
+    samples = subset(picture_folder(folder), CALIBRATION_PICTURES)
+    return list(batches(samples, artifact.preprocessing))
+
+
+def _facts(result: BenchResult) -> str:
+    where = f"{result.host.cpu}, {result.threads} thread(s), batch {result.batch}"
+    return f"{where}, load {result.host.load_before:.1f}, {result.macs / 1e9:.3f} GMAC a picture"
+
+
+def _table(result: BenchResult) -> Table:
+    table = Table("", "precision", box=None)
+    for heading in (
+        "median ms",
+        "10 % – 90 %",
+        "times as fast",
+        "GMAC/s",
+        "of peak",
+        "file MB",
+        "correlation",
+    ):
+        table.add_column(heading, justify="right")
+    for row in result.rows():
+        ratio = "" if result.best_peer is None else f"{row['ratio']:.2f}"
+        table.add_row(
+            row["name"],
+            row["precision"],
+            f"{row['median_ms']:.3f}",
+            f"{row['p10_ms']:.3f} – {row['p90_ms']:.3f}",
+            ratio,
+            f"{row['gmac_per_second']:.1f}",
+            "" if row["peak"] is None else f"{100 * row['peak']:.0f} %",
+            f"{row['file_bytes'] / 1e6:.2f}",
+            "equal" if row["equal"] else f"{row['correlation']:.4f}",
+        )
+    best = "" if result.best_peer is None else f"Times as fast: beside {result.best_peer}, the fastest peer. "
+    table.caption = best + "Correlation: with what it should compute."
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,83 @@
+"""`subbyte inspect`: what an artifact holds, and what the engine will do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from subbyte.artifact import Artifact, load
+from subbyte.cli.console import megabytes, show, show_json
+from subbyte.cli.options import Artifact_, Isa, Json, Threads
+from subbyte.evaluate.plan import plan_rows
+from subbyte.runtime import Session
+
+
+def inspect(
+    artifact: Artifact_,
+    repeats: Annotated[int, typer.Option(min=0, help="Timed runs for the shares of time; 0: none.")] = 10,
+    threads: Threads = 1,
+    isa: Isa = None,
+    json: Json = False,
+) -> None:
+    """Show the plan: per layer requested and executed precision, kernel, memory, share of time."""
+    loaded = load(artifact)
+    session = Session(loaded, threads=threads, isa=isa)
+    facts = _facts(artifact, loaded, session)
+    rows = plan_rows(session, repeats)
+    if json:
+        show_json(facts | {"plan": rows})
+        return
+    summary = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        summary.add_row(key.replace("_", " "), _text(key, value))
+    show(summary, "", _plan(rows))
+
+
+def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
+    graph = artifact.graph
+    return {
+        "artifact": str(path),
+        "file_bytes": path.stat().st_size,
+        "input": list(graph.value(graph.input).shape),
+        "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
+        "classes": None if artifact.classes is None else len(artifact.classes),
+        "preprocessing": artifact.preprocessing.to_json(),
+        "recipe": artifact.recipe,
+        "provenance": artifact.provenance,
+        "isa": session.isa,
+        "weight_bytes": session.weight_bytes,
+        "arena_bytes": session.arena_bytes,
+    }
+
+
+def _text(key: str, value: Any) -> str:
+    if key.endswith("_bytes"):
+        return megabytes(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "none" if value is None else str(value)
+
+
+def _plan(rows: list[dict[str, Any]]) -> Table:
+    table = Table("layer", "operation", "requested", "executed", "kernel", "ISA", box=None)
+    for heading in ("MMAC", "weights, B", "buffer at", "buffer, B", "time"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        differs = row["executed"] != row["requested"]
+        table.add_row(
+            row["name"],
+            row["op"],
+            row["requested"],
+            f"[red]{row['executed']}[/red]" if differs else row["executed"],
+            row["kernel"],
+            row["isa"],
+            f"{row['macs'] / 1e6:.2f}" if row["macs"] else "",
+            f"{row['weight_bytes']}" if row["weight_bytes"] else "",
+            f"{row['buffer_offset']}",
+            f"{row['buffer_bytes']}",
+            "" if row["share"] is None else f"{100 * row['share']:.1f} %",
+        )
+    return table

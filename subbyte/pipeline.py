@@ -1,0 +1,66 @@
+"""The one road from a torch module to an artifact: capture, optimize, compress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subbyte.artifact import Artifact
+from subbyte.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from subbyte.recipes import Recipe
+
+
+def compress_model(
+    module: nn.Module,
+    recipe: str | Recipe,
+    calibration: Iterable[np.ndarray] = (),
+    *,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> Artifact:
+    """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
+
+    module: takes float32 [N, 3, H, W] with the H, W of `preprocessing`.
+    recipe: a recipe, the name of one, or the path of a TOML file.
+    calibration: preprocessed float32 batches [N, H, W, 3].
+    classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
+    seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
+    provenance: JSON values kept in the artifact beside the seed and the versions used.
+
+    Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
+    InputError for unusable calibration data.
+    """
+    import torch
+
+    import subbyte
+    from subbyte.capture import capture
+    from subbyte.compress import compress
+    from subbyte.evaluate.classes import default_classes
+    from subbyte.passes import optimize
+    from subbyte.recipes import load_recipe
+
+    chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
+    compressed = compress(graph, chosen, calibration, seed=seed, progress=progress)
+    outputs = compressed.value(compressed.outputs[0]).shape
+    return Artifact(
+        compressed,
+        chosen.model_dump(mode="json"),
+        preprocessing,
+        default_classes(outputs[-1]) if classes is None else classes,
+        {
+            **(provenance or {}),
+            "seed": chosen.seed if seed is None else seed,
+            "subbyte": subbyte.__version__,
+            "torch": torch.__version__,
+        },
+    )
