@@ -1,0 +1,184 @@
+"""The speed protocol: verify, then time, interleaved in one pinned process, against the peers.
+
+    result = bench("model.subbyte", ["onnxruntime", "openvino"])
+
+1. Every contestant runs the same pictures and is compared with what it should compute; one that
+   computes something else is an error, not a row.
+2. All run in turns (see `interleave`); ratios are taken round by round, so that a disturbance of the
+   machine cancels.
+3. The result holds the host, the CPU flags, versions, hashes and the engine's measured peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from subbyte.artifact import Artifact, load
+from subbyte.errors import InputError
+from subbyte.evaluate.bench_result import BenchResult, Spread, Timing
+from subbyte.evaluate.contestant import (
+    Contestant,
+    Verified,
+    from_artifact,
+    from_peer,
+    verify_contestants,
+)
+from subbyte.evaluate.host import (
+    choose_cpus,
+    commit,
+    describe_host,
+    load_average,
+    pinned,
+    preemptions,
+)
+from subbyte.evaluate.interleave import Samples, interleave
+from subbyte.evaluate.peers import load_peers
+from subbyte.evaluate.synthetic import synthetic_pictures
+from subbyte.ir import Graph
+from subbyte.ir.cost import macs
+from subbyte.passes.dequantize import dequantize_graph
+
+CALIBRATION_PICTURES = 24
+CHECK_PICTURES = 2
+PEAK_SECONDS = 0.2
+
+Source = str | Path | Artifact
+
+
+def bench(
+    artifacts: Source | Sequence[Source],
+    against: Sequence[str] = (),
+    *,
+    threads: int = 1,
+    seconds: float = 10.0,
+    batch: int = 1,
+    isa: str | None = None,
+    float_graph: Graph | None = None,
+    pictures: np.ndarray | None = None,
+    calibration: Sequence[np.ndarray] = (),
+    cache: Path | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> BenchResult:
+    """Times artifacts of one network, and the same network in other engines.
+
+    artifacts: paths or Artifacts, with equal inputs and outputs. against: peers by name (see
+    `load_peers`). They get `float_graph`, or else the first artifact with its weights dequantized.
+    seconds: of timing, in all. batch: pictures per call. isa: the engine's instruction set (its best
+    one if None). pictures: float32 [N, H, W, C], preprocessed, N >= batch, to verify and time with;
+    calibration: arrays like it, for the peers' INT8; synthetic pictures where none are given.
+    cache: a folder that keeps the peers' INT8 files. notify: receives a line per stage.
+
+    Raises InputError if a contestant computes something else than its network, for an unknown peer,
+    a missing package, too few CPUs or unusable pictures; ArtifactError for a damaged file.
+    """
+    sources = [artifacts] if isinstance(artifacts, (str, Path, Artifact)) else list(artifacts)
+    if not sources:
+        raise InputError("nothing to time; give at least one artifact")
+    real = dequantize_graph(_artifact(sources[0]).graph) if float_graph is None else float_graph
+    shape = real.value(real.input).shape
+    x = _pictures(pictures, shape, batch)
+    data = calibration or [synthetic_pictures(shape, CALIBRATION_PICTURES * batch, seed=1)]
+    cpus = choose_cpus(threads)
+    with pinned(cpus):
+        notify("loading the network in every engine")
+        contestants = [from_artifact(s, threads=threads, isa=isa) for s in sources]
+        peers = load_peers(real, against, threads=threads, batch=batch, calibration=data, cache=cache)
+        contestants += [from_peer(peer) for peer in peers]
+        notify("comparing every contestant with the reference")
+        verified = verify_contestants(contestants, real, x, batch)
+        host, before, peaks = describe_host(), preemptions(), _peaks(contestants)
+        notify(f"timing {len(contestants)} contestants in turns for {seconds:g} s")
+        samples = interleave([c.bind(x[:batch]) for c in contestants], seconds)
+        preempted = preemptions() - before
+        peaks = {name: max(peak, _peak(name)) for name, peak in peaks.items()}
+    return BenchResult(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit=commit(),
+        host=host.model_copy(update={"load_after": load_average()}),
+        threads=threads,
+        cpus=cpus,
+        batch=batch,
+        input_shape=shape,
+        pictures="synthetic" if pictures is None else "given",
+        float_network="dequantized from the first artifact" if float_graph is None else "given",
+        macs=sum(macs(real).values()),
+        peak_gmacs=peaks,
+        preemptions=preempted,
+        best_peer=_best_peer(contestants, samples),
+        timings=_timings(contestants, samples, verified, sum(macs(real).values()) * batch, peaks, threads),
+    )
+
+
+def _artifact(source: Source) -> Artifact:
+    return source if isinstance(source, Artifact) else load(source)
+
+
+def _pictures(given: np.ndarray | None, shape: tuple[int, ...], batch: int) -> np.ndarray:
+    """At least CHECK_PICTURES pictures if there are as many, a multiple of batch."""
+    wanted = batch * -(-CHECK_PICTURES // batch)
+    if given is None:
+        return synthetic_pictures(shape, wanted)
+    if given.dtype != np.float32 or given.shape[1:] != shape or len(given) < batch:
+        raise InputError(
+            f"pictures must be float32 [N, {', '.join(map(str, shape))}] with N >= {batch}, "
+            f"got {given.dtype} {list(given.shape)}"
+        )
+    return given[: min(wanted, len(given) // batch * batch)]
+
+
+def _peaks(contestants: Iterable[Contestant]) -> dict[str, float]:
+    return {isa: _peak(isa) for isa in dict.fromkeys(c.isa for c in contestants) if isa is not None}
+
+
+def _peak(isa: str) -> float:
+    """Integer dot products of one core, GMAC/s, as the engine measures it."""
+    from subbyte import _native
+
+    return float(_native.peak_dot_gmacs(isa, PEAK_SECONDS))
+
+
+def _best_peer(contestants: Sequence[Contestant], samples: Sequence[Samples]) -> str | None:
+    medians = {
+        c.label: float(np.median(s.all)) for c, s in zip(contestants, samples, strict=True) if c.graph is None
+    }
+    return min(medians, key=lambda label: medians[label]) if medians else None
+
+
+def _timings(
+    contestants: Sequence[Contestant],
+    samples: Sequence[Samples],
+    verified: Sequence[Verified],
+    work: int,
+    peaks: dict[str, float],
+    threads: int,
+) -> tuple[Timing, ...]:
+    """work: multiply-accumulates of one call."""
+    best = _best_peer(contestants, samples)
+    rival = next((s for c, s in zip(contestants, samples, strict=True) if c.label == best), None)
+    timings = []
+    for c, s, v in zip(contestants, samples, verified, strict=True):
+        speed = work / float(np.median(s.all)) / 1e9
+        timings.append(
+            Timing(
+                name=c.name,
+                precision=c.precision,
+                version=c.version,
+                peer=c.graph is None,
+                isa=c.isa,
+                file_bytes=c.file_bytes,
+                sha256=c.sha256,
+                check=v.own,
+                fidelity=None if c.graph is None else v.fidelity,
+                calls=len(s.all),
+                ms=Spread.of(s.all * 1e3),
+                round_ms=tuple(float(t) for t in s.round_medians * 1e3),
+                ratio=None if rival is None else Spread.of(rival.round_medians / s.round_medians),
+                gmac_per_second=speed,
+                peak=speed / (peaks[c.isa] * threads) if c.isa in peaks else None,
+            )
+        )
+    return tuple(timings)

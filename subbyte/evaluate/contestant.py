@@ -1,0 +1,169 @@
+"""Who takes part in a benchmark: artifacts on this package's engine, and peers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import subbyte
+from subbyte.artifact import Artifact, load
+from subbyte.errors import InputError
+from subbyte.evaluate.agreement_check import Check, check
+from subbyte.evaluate.onnx_export import to_nchw
+from subbyte.evaluate.peer import Peer
+from subbyte.ir import Graph
+from subbyte.quant import QTensor
+from subbyte.reference import run as reference_run
+
+Outputs = tuple[np.ndarray, ...]
+
+#: Least correlation with the float network, below which a peer computes something else. Post-training
+#: INT8 of an untrained network can be poor; a network with its layout mixed up is near 0.
+LEAST_CORRELATION = {"fp32": 0.9999, "bf16": 0.9, "int8": 0.5}
+#: The same for an artifact with float32 layers, beside its own reference: roundings may move codes.
+#: Without such layers it has to be equal.
+LEAST_SELF_CORRELATION = 0.999
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A loaded network that can be verified and timed.
+
+    run: float32 [batch, H, W, C] to its outputs, channels last.
+    bind: the same input to the function that is timed; it is in the contestant's own layout by then.
+    graph: what an artifact stands for in the reference (None for a peer, which runs the float network).
+    """
+
+    name: str
+    precision: str
+    version: str
+    file_bytes: int
+    run: Callable[[np.ndarray], Outputs]
+    bind: Callable[[np.ndarray], Callable[[], object]]
+    graph: Graph | None = None
+    isa: str | None = None
+    sha256: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.precision}"
+
+
+def from_peer(peer: Peer) -> Contestant:
+    """A peer as a contestant; the transposition to its layout is not timed."""
+
+    def bind(x: np.ndarray) -> Callable[[], object]:
+        own = to_nchw(x)
+        return lambda: peer.run(own)
+
+    return Contestant(
+        peer.name, peer.precision, peer.version, peer.file_bytes, lambda x: _tuple(peer(x)), bind
+    )
+
+
+def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str | None = None) -> Contestant:
+    """An artifact on the native engine; its precision is the recipe's name, if it has one.
+
+    Raises ArtifactError for a damaged file, InputError for threads or an isa that cannot be had.
+    """
+    from subbyte.runtime import Session
+
+    data = None if isinstance(source, Artifact) else Path(source).read_bytes()
+    artifact = source if isinstance(source, Artifact) else load(source)
+    session = Session(artifact, threads=threads, isa=isa)
+    return Contestant(
+        "subbyte",
+        artifact.recipe.get("name") or weight_precision(artifact.graph),
+        subbyte.__version__,
+        0 if data is None else len(data),
+        lambda x: _tuple(session.run(x)),
+        lambda x: lambda: session.run(x),
+        graph=artifact.graph,
+        isa=session.isa,
+        sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+    )
+
+
+def weight_precision(graph: Graph) -> str:
+    """The width that most weights have, and that of most activations behind them: "w4a8", "fp32"."""
+    sizes: dict[str, int] = {}
+    for node in graph.nodes:
+        weight = node.params.get("weight")
+        if weight is None or node.op == "batch_norm":
+            continue
+        q = graph.value(node.inputs[0]).q
+        label = f"w{weight.bits}a{q.bits}" if isinstance(weight, QTensor) and q is not None else "fp32"
+        sizes[label] = sizes.get(label, 0) + int(np.prod(weight.shape))
+    return max(sizes, key=lambda label: sizes[label]) if sizes else "fp32"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A contestant's outputs beside its own definition, and beside the float network's."""
+
+    own: Check
+    fidelity: Check
+
+
+def verify_contestants(
+    contestants: Sequence[Contestant], real: Graph, x: np.ndarray, batch: int
+) -> list[Verified]:
+    """Runs every contestant on x, float32 [N, H, W, C] with N a multiple of batch.
+
+    Raises InputError for the first that computes something else than its network.
+    """
+    expected = _reference(real, x)
+    results = []
+    for contestant in contestants:
+        actual = _in_batches(contestant.run, x, batch)
+        fidelity = check(actual, expected)
+        own = fidelity if contestant.graph is None else check(actual, _reference(contestant.graph, x))
+        _refuse_garbage(contestant, own)
+        results.append(Verified(own, fidelity))
+    return results
+
+
+def _refuse_garbage(contestant: Contestant, own: Check) -> None:
+    who = f"{contestant.name} {contestant.precision}"
+    if contestant.graph is not None and is_exact(contestant.graph):
+        if not own.equal:
+            raise InputError(
+                f"{who} differs from the reference that it should equal "
+                f"(correlation {own.correlation:.6f}); nothing was timed"
+            )
+        return
+    least = LEAST_CORRELATION[contestant.precision] if contestant.graph is None else LEAST_SELF_CORRELATION
+    if own.correlation < least:
+        raise InputError(
+            f"{who} computes something else than its network "
+            f"(correlation {own.correlation:.4f}, at least {least} expected); nothing was timed"
+        )
+
+
+def is_exact(graph: Graph) -> bool:
+    """Whether docs/spec/numerics.md leaves an executor no freedom: nothing reads float32 values
+    but the quantization of the picture."""
+    return all(
+        graph.value(name).q is not None
+        for node in graph.nodes
+        if node.op != "quantize"
+        for name in node.inputs
+    )
+
+
+def _reference(graph: Graph, x: np.ndarray) -> Outputs:
+    """One picture at a time, which bounds the memory that the reference's windows take."""
+    return _in_batches(lambda part: tuple(reference_run(graph, part)[n] for n in graph.outputs), x, 1)
+
+
+def _in_batches(run: Callable[[np.ndarray], Outputs], x: np.ndarray, batch: int) -> Outputs:
+    parts = [run(x[i : i + batch]) for i in range(0, len(x), batch)]
+    return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+
+def _tuple(outputs: np.ndarray | Outputs) -> Outputs:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
