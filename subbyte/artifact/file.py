@@ -89,6 +89,8 @@ def load(path: str | os.PathLike[str]) -> Artifact:
             return _read(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}; check the path") from None
+    except ValueError as error:  # a null character
+        raise ArtifactError(f"cannot read {str(path)!r}: {error}; check the path") from None
     except _OtherVersionError as error:
         raise ArtifactError(f"cannot load {path}: {_printable(error)}; update subbyte") from None
     except SubbyteError as error:
@@ -106,7 +108,7 @@ def _printable(error: Exception) -> str:
 
 
 def _open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
         raise ArtifactError("it is not a regular file")
     return open(path, "rb")
 

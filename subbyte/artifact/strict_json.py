@@ -38,7 +38,7 @@ def parse_json(text: str) -> Any:
 
 def _check(value: Any, depth: int) -> None:
     """Bounds the nesting and refuses lone surrogates, which no UTF-8 text can hold."""
-    if depth > MAX_DEPTH:
+    if isinstance(value, (dict, list)) and depth == MAX_DEPTH:
         raise ArtifactError(f"malformed JSON: nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         value.encode()

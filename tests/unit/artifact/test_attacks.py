@@ -1,0 +1,266 @@
+"""The attacks of docs/spec/artifact.md, each refused with one sentence that names the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subbyte.artifact import load
+from subbyte.artifact.container import MAX_FILE, MAX_HEADER
+from subbyte.artifact.file import serialize
+from subbyte.errors import ArtifactError
+from tests.fuzz.document import Document, Pairs
+from tests.fuzz.graphs import seeds
+
+Attack = Callable[[Document], None]
+
+
+def original(name: str = "mixed") -> bytes:
+    return b"".join(serialize(seeds()[name]))
+
+
+def get(pairs: Pairs, key: str) -> Any:
+    return next(value for name, value in pairs if name == key)
+
+
+def put(pairs: Pairs, key: str, value: Any) -> None:
+    for pair in pairs:
+        if pair[0] == key:
+            pair[1] = value
+            return
+    pairs.append([key, value])
+
+
+def node(document: Document, index: int = 1) -> Pairs:
+    return get(document.field("graph"), "nodes")[index]
+
+
+def entry(document: Document, suffix: str) -> Pairs:
+    return next(value for name, value in document.header if name.endswith(suffix))
+
+
+def refuse(path: Path, data: bytes, message: str) -> None:
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=message) as caught:
+        load(path)
+    text = str(caught.value)
+    assert text.startswith(f"cannot load {path}: ")
+    assert text.isprintable()
+    assert len(text) < 1000
+
+
+def set_node(key: str, value: Any) -> Attack:
+    return lambda d: put(node(d), key, value)
+
+
+def set_output(key: str, value: Any) -> Attack:
+    return lambda d: put(get(node(d), "output"), key, value)
+
+
+def set_attr(key: str, value: Any) -> Attack:
+    return lambda d: put(get(node(d), "attrs"), key, value)
+
+
+def set_packed(key: str, value: Any) -> Attack:
+    return lambda d: put(get(get(node(d), "packed"), "weight"), key, value)
+
+
+def set_field(key: str, value: Any) -> Attack:
+    return lambda d: put(d.fields, key, value)
+
+
+def set_entry(suffix: str, key: str, value: Any) -> Attack:
+    return lambda d: put(entry(d, suffix), key, value)
+
+
+def drop_field(key: str) -> Attack:
+    def attack(document: Document) -> None:
+        document.fields[:] = [pair for pair in document.fields if pair[0] != key]
+
+    return attack
+
+
+def swap_first_two(document: Document) -> None:
+    document.header[0][1], document.header[1][1] = document.header[1][1], document.header[0][1]
+
+
+def overlap(document: Document) -> None:
+    """Two tensors of one size share their bytes."""
+    scale = entry(document, "conv2d1.weight.scale")
+    bias = entry(document, "conv2d1.bias")
+    put(bias, "data_offsets", get(scale, "data_offsets"))
+
+
+def gap(document: Document) -> None:
+    """The last tensor begins one byte late, and the body is one byte longer."""
+    last = document.header[-1][1]
+    put(last, "data_offsets", [offset + 1 for offset in get(last, "data_offsets")])
+    document.body.append(0)
+
+
+def reuse_tensor(document: Document) -> None:
+    put(node(document), "plain", ["bias", "table", "bias"])
+
+
+def stray_tensor(document: Document) -> None:
+    size = len(document.body)
+    document.header.append(
+        ["stray", Pairs([["dtype", "U8"], ["shape", [1]], ["data_offsets", [size, size + 1]]])]
+    )
+    document.body.append(0)
+
+
+def two_values(document: Document) -> None:
+    put(get(node(document, 2), "output"), "name", "v1")
+
+
+def plain_code_book(document: Document) -> None:
+    """A code book that says what its absence would say."""
+    size = len(document.body)
+    put(get(get(node(document), "packed"), "weight"), "codebook", True)
+    name = f"{get(node(document), 'name')}.weight.levels"
+    place = Pairs([["dtype", "I8"], ["shape", [16]], ["data_offsets", [size, size + 16]]])
+    document.header.append([name, place])
+    document.body += bytes([*range(8), *range(248, 256)])
+
+
+ATTACKS: list[tuple[str, Attack, str]] = [
+    # the metadata
+    (
+        "newer version",
+        set_field("version", "2"),
+        "version '2', this program reads '1'; update subbyte",
+    ),
+    ("no version", drop_field("version"), "format version None"),
+    ("another format", set_field("format", "pt"), "not marked as a subbyte artifact"),
+    ("unknown field", set_field("extra", "1"), "must have exactly the fields"),
+    ("missing field", drop_field("recipe"), "must have exactly the fields"),
+    ("graph text", set_field("graph", "graph"), "malformed JSON"),
+    ("duplicate key", lambda d: node(d).append(["op", "conv2d"]), "names a key twice"),
+    ("NaN", set_output("grid", [float("nan"), 0, 8]), "NaN is not a number"),
+    ("infinity", set_output("grid", [float("inf"), 0, 8]), "not finite"),
+    ("deep", set_field("recipe", "[" * 5000), "malformed JSON"),
+    ("recipe list", set_field("recipe", "[]"), "recipe must be a dict"),
+    ("classes number", set_field("classes", "3"), "classes must be"),
+    ("classes short", set_field("classes", '["a"]'), "classes must be"),
+    ("classes escape", set_field("classes", '["\\u001b[2J","b","c"]'), "class name"),
+    ("preprocessing empty", set_field("preprocessing", "{}"), "Preprocessing lacks"),
+    ("preprocessing unknown", lambda d: put(d.field("preprocessing"), "a\nb", 1), "unknown fields: a\\?b"),
+    ("preprocessing size", lambda d: put(d.field("preprocessing"), "height", 7), "makes 7 x 6 pictures"),
+    # the graph's JSON
+    ("unknown node field", set_node("extra", 1), "graph.nodes.1.extra"),
+    ("no nodes", lambda d: put(d.field("graph"), "nodes", []), "missing|belongs to no node"),
+    ("name number", set_node("name", 3), "graph.nodes.1.name"),
+    ("attr bool", set_attr("groups", True), "graph.nodes.1.attrs.groups"),
+    ("attr null", set_attr("groups", None), "graph.nodes.1.attrs.groups"),
+    ("attr nested", set_attr("stride", [[1, 1]]), "graph.nodes.1.attrs.stride"),
+    ("attr text", set_attr("groups", "1"), "groups must be an int"),
+    ("long key", set_attr("k" * 5000, 1), "unexpected"),
+    ("shape huge", set_output("shape", [10**30, 1, 1]), "in 1..65536"),
+    ("shape negative", set_output("shape", [-6, 6, 8]), "in 1..65536"),
+    ("shape wrong", set_output("shape", [6, 6, 9]), "but its output says"),
+    ("shape long", set_output("shape", [1, 1, 1, 1]), "at most 3 items"),
+    ("grid bits", set_output("grid", [1.0, 0, 64]), "bits must be one of"),
+    ("grid zero", set_output("grid", [1.0, 999, 8]), "outside 0..255"),
+    ("cycle", set_node("inputs", ["v2"]), "no earlier node makes"),
+    ("self", set_node("inputs", ["v1"]), "no earlier node makes"),
+    ("two values of one name", two_values, "same name"),
+    # the tensors
+    ("packed shape huge", set_packed("shape", [2**62, 2**62, 1, 1]), "must be uint8"),
+    ("packed shape negative", set_packed("shape", [-8, 3, 3, -3]), "has 4 bits and shape"),
+    ("packed shape zero", set_packed("shape", [8, 3, 0, 3]), "has 4 bits and shape"),
+    ("packed bits", set_packed("bits", 3), "has 3 bits"),
+    ("packed narrower", set_packed("bits", 2), "must be uint8"),
+    ("missing code book", set_packed("codebook", True), "levels' is missing"),
+    ("plain code book", plain_code_book, "stores the plain code book"),
+    ("tensor used twice", reuse_tensor, "missing or used twice"),
+    ("stray tensor", stray_tensor, "belongs to no node"),
+    ("dtype unknown", set_entry("bias", "dtype", "F64"), "has dtype 'F64'"),
+    ("dtype list", set_entry("bias", "dtype", []), "has dtype"),
+    ("dtype of equal size", set_entry("conv2d1.weight.scale", "dtype", "I32"), "must be float32"),
+    ("tensor shape", set_entry("bias", "shape", [9]), "does not fill bytes"),
+    ("tensor shape overflow", set_entry("bias", "shape", [2**31, 2**31, 4]), "does not fill bytes"),
+    ("tensor shape beyond", set_entry("bias", "shape", [2**62, 2**62, 4]), "has shape"),
+    ("tensor shape negative", set_entry("bias", "shape", [-2, -4]), "has shape"),
+    ("tensor shape bool", set_entry("bias", "shape", [True]), "has shape"),
+    ("tensor shape float", set_entry("bias", "shape", [8.0]), "has shape"),
+    ("offsets beyond", set_entry("bias", "data_offsets", [0, 2**40]), "has data_offsets"),
+    ("offsets reversed", set_entry("bias", "data_offsets", [8, 0]), "does not fill bytes"),
+    ("offsets one", set_entry("bias", "data_offsets", [0]), "has data_offsets"),
+    ("entry field", set_entry("bias", "extra", 1), "needs exactly dtype, shape and data_offsets"),
+    ("overlap", overlap, "begins at byte"),
+    ("order", swap_first_two, "begins at byte"),
+    ("gap", gap, "begins at byte"),
+]
+
+
+@pytest.mark.parametrize(("attack", "message"), [pytest.param(a, m, id=i) for i, a, m in ATTACKS])
+def test_lies_are_refused(attack: Attack, message: str, tmp_path: Path) -> None:
+    document = Document.split(original())
+    attack(document)
+    refuse(tmp_path / "a.subbyte", document.join(), message)
+
+
+def test_the_untouched_document_loads(tmp_path: Path) -> None:
+    path = tmp_path / "a.subbyte"
+    path.write_bytes(Document.split(original()).join())
+    load(path)
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    data = original("narrow")
+    for size in [*range(0, 40), *range(40, len(data), 97), len(data) - 1]:
+        refuse(tmp_path / "a.subbyte", data[:size], "truncated|malformed|UTF-8|the file holds")
+
+
+@pytest.mark.parametrize("extra", [1, 8, 1000])
+def test_trailing_bytes_are_refused(extra: int, tmp_path: Path) -> None:
+    refuse(tmp_path / "a.subbyte", original() + b"\0" * extra, "the file holds")
+
+
+@pytest.mark.parametrize("length", [MAX_HEADER + 1, 2**63, 2**64 - 1])
+def test_a_header_longer_than_the_file_is_refused(length: int, tmp_path: Path) -> None:
+    refuse(tmp_path / "a.subbyte", length.to_bytes(8, "little") + original()[8:], "truncated")
+
+
+def test_a_long_header_is_refused_unread(tmp_path: Path) -> None:
+    """The file really is that long (sparse), so only the bound can refuse it."""
+    path = tmp_path / "a.subbyte"
+    path.write_bytes((MAX_HEADER + 8).to_bytes(8, "little"))
+    os.truncate(path, MAX_HEADER + 100)
+    with pytest.raises(ArtifactError, match="does not begin with a header"):
+        load(path)
+
+
+def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.subbyte"
+    path.write_bytes(original())
+    os.truncate(path, MAX_FILE + 1)
+    with pytest.raises(ArtifactError, match=f"{MAX_FILE + 1} bytes, more than"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[]", b"3", b'"text"', b"{}", b'{"__metadata__":[]}', b'{"__metadata__":{"a":1}}']
+)
+def test_other_headers_are_refused(header: bytes, tmp_path: Path) -> None:
+    data = len(header).to_bytes(8, "little") + header
+    refuse(tmp_path / "a.subbyte", data, "not a JSON object|no metadata")
+
+
+def test_a_plain_safetensors_file_is_refused(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file({"w": np.zeros(3, np.float32)}, path)
+    refuse(path, path.read_bytes(), "plain safetensors file")
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04" + b"\0" * 99, b"\x80\x02}q\x00.", b"<html></html>", b""])
+def test_other_files_are_refused(data: bytes, tmp_path: Path) -> None:
+    refuse(tmp_path / "a.subbyte", data, "does not begin with a header")

@@ -1,0 +1,186 @@
+"""What is saved is what is loaded, byte for byte, at the width it is meant to have."""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from subbyte.artifact import Artifact, load, save
+from subbyte.artifact.artifact import check_artifact
+from subbyte.artifact.file import serialize
+from subbyte.quant import QTensor
+from subbyte.quant.packing import packed_size
+from subbyte.reference import run
+from tests.fuzz.graphs import quantized, random_graph, seeds, wrap
+from tests.unit.artifact.compare import same_artifact, same_param
+
+# a file is overwritten by each example, which is what is wanted
+reuse_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def check(artifact: Artifact, path: Path) -> Artifact:
+    """What loads is what was written, and would be written again the same."""
+    first = b"".join(serialize(check_artifact(artifact)))
+    path.write_bytes(first)
+    loaded = load(path)
+    assert same_artifact(loaded, artifact)
+    assert b"".join(serialize(check_artifact(loaded))) == first
+    return loaded
+
+
+def test_save_writes_these_bytes(tmp_path: Path) -> None:
+    for artifact in seeds().values():
+        save(tmp_path / "a.subbyte", artifact)
+        assert (tmp_path / "a.subbyte").read_bytes() == b"".join(serialize(artifact))
+
+
+@pytest.mark.parametrize("name", sorted(seeds()))
+def test_every_kind_of_graph(name: str, tmp_path: Path) -> None:
+    artifact = seeds()[name]
+    loaded = check(artifact, tmp_path / "a.subbyte")
+    x = np.random.default_rng(0).normal(size=(2, *artifact.graph.value("image").shape)).astype(np.float32)
+    before, after = run(artifact.graph, x), run(loaded.graph, x)
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+@reuse_folder
+@given(rng=st.randoms(use_true_random=False))
+def test_random_graphs(rng: random.Random, tmp_path: Path) -> None:
+    check(wrap(random_graph(rng)), tmp_path / "a.subbyte")
+
+
+plain_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+names = st.text(min_size=1, max_size=256).filter(str.isprintable)
+
+
+@settings(reuse_folder, max_examples=30)
+@given(
+    recipe=st.dictionaries(st.text(), plain_json, max_size=3),
+    provenance=st.dictionaries(st.text(), plain_json, max_size=3),
+    classes=st.none() | st.lists(names, min_size=10, max_size=10).map(tuple),
+    mean=st.tuples(*[st.floats(-1e3, 1e3)] * 3),
+)
+def test_random_metadata(
+    recipe: dict[str, Any], provenance: dict[str, Any], classes: Any, mean: Any, tmp_path: Path
+) -> None:
+    artifact = seeds()["quantized4"]
+    preprocessing = replace(artifact.preprocessing, mean=mean)
+    check(Artifact(artifact.graph, recipe, preprocessing, classes, provenance), tmp_path / "a.subbyte")
+
+
+@given(st.lists(st.floats(width=32, min_value=2.0**-40, max_value=2.0**-5), min_size=12, max_size=12))
+def test_scales_survive_exactly(scales: list[float]) -> None:
+    graph = quantized(random.Random(1), 4)
+    node = graph.nodes[-3]
+    weight = node.params["weight"]
+    assert isinstance(weight, QTensor)
+    scaled = replace(weight, scale=np.array(scales, np.float32))
+    data = b"".join(
+        serialize(
+            wrap(
+                replace(
+                    graph,
+                    nodes=tuple(
+                        n.with_(params={**n.params, "weight": scaled}) if n is node else n
+                        for n in graph.nodes
+                    ),
+                )
+            )
+        )
+    )
+    assert struct.pack("<12f", *scales) in data
+
+
+def test_the_order_of_dicts_does_not_matter(tmp_path: Path) -> None:
+    artifact = seeds()["mixed"]
+    graph = artifact.graph
+    shuffled = replace(
+        graph,
+        values=dict(reversed(graph.values.items())),
+        nodes=tuple(
+            n.with_(attrs=dict(reversed(n.attrs.items())), params=dict(reversed(n.params.items())))
+            for n in graph.nodes
+        ),
+    )
+    other = replace(artifact, graph=shuffled, recipe=dict(reversed(artifact.recipe.items())))
+    assert b"".join(serialize(other)) == b"".join(serialize(artifact))
+
+
+def test_strided_and_read_only_arrays_are_saved_by_value(tmp_path: Path) -> None:
+    graph = seeds()["real"].graph
+    node = graph.nodes[0]
+    weight = np.asfortranarray(node.params["weight"])
+    weight.flags.writeable = False
+    nodes = (node.with_(params={**node.params, "weight": weight}), *graph.nodes[1:])
+    loaded = check(wrap(replace(graph, nodes=nodes)), tmp_path / "a.subbyte")
+    assert same_param(loaded.graph.nodes[0].params["weight"], weight)
+
+
+def test_loaded_arrays_are_aligned_and_writable(tmp_path: Path) -> None:
+    save(tmp_path / "a.subbyte", seeds()["middle"])
+    for node in load(tmp_path / "a.subbyte").graph.nodes:
+        for param in node.params.values():
+            for array in (param.codes, param.scale) if isinstance(param, QTensor) else (param,):
+                assert array.flags.aligned
+                assert array.flags.writeable
+                assert array.flags.c_contiguous
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_weights_take_their_true_width(bits: int, tmp_path: Path) -> None:
+    artifact = seeds()[f"quantized{bits}"]
+    path = tmp_path / "a.subbyte"
+    save(path, artifact)
+    with safe_open(path, "np") as file:
+        for node in artifact.graph.nodes:
+            weight = node.params.get("weight")
+            if isinstance(weight, QTensor):
+                stored = file.get_tensor(f"{node.name}.weight")
+                assert stored.nbytes == packed_size(weight.codes.size, weight.bits)
+                book = f"{node.name}.weight.levels" in file.keys()  # noqa: SIM118  not a dict
+                assert book != weight.is_uniform
+
+
+def test_overhead_is_small(tmp_path: Path) -> None:
+    """Beyond packed codes: 8 bytes per output channel (scale, bias), tables, code books, the header."""
+    artifact = seeds()["middle"]
+    save(tmp_path / "a.subbyte", artifact)
+    content = 0
+    for node in artifact.graph.nodes:
+        weight = node.params.get("weight")
+        if isinstance(weight, QTensor):
+            content += packed_size(weight.codes.size, weight.bits) + 8 * weight.shape[0]
+            content += 0 if weight.is_uniform else 1 << weight.bits
+        content += 256 if "table" in node.params else 0
+    header = (tmp_path / "a.subbyte").stat().st_size - content
+    assert header < 700 * len(artifact.graph.nodes)
+
+
+def test_the_safetensors_library_reads_it(tmp_path: Path) -> None:
+    artifact = seeds()["real"]
+    path = tmp_path / "a.subbyte"
+    save(path, artifact)
+    with safe_open(path, "np") as file:
+        assert file.metadata()["format"] == "subbyte"
+        keys = {f"{node.name}.{role}" for node in artifact.graph.nodes for role in node.params}
+        assert set(file.keys()) == keys
+        for node in artifact.graph.nodes:
+            for role, param in node.params.items():
+                assert same_param(file.get_tensor(f"{node.name}.{role}"), param)
