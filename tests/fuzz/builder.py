@@ -10,7 +10,7 @@ import numpy as np
 
 from subbyte.ir import OPS, Graph, Node, Value, verify
 from subbyte.ir.ops import CLAMP_ACTIVATIONS
-from subbyte.quant import QParams, QTensor, activation_table, uniform_levels
+from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels
 from subbyte.reference import activation_function
 
 
@@ -59,11 +59,11 @@ class Builder:
     def quantize(self, x: str, bits: int = 8) -> str:
         return self.add("quantize", [x], self.grid(bits))
 
-    def weight(self, shape: tuple[int, ...], bits: int, codebook: bool) -> QTensor:
-        """Random codes; with a code book, levels that are not the plain ones."""
+    def weight(self, shape: tuple[int, ...], bits: int, codebook: bool | np.ndarray) -> QTensor:
+        """Random codes; codebook: int8 [2**bits] levels, True for random ones, False for the plain ones."""
         codes = self.arrays.integers(0, 1 << bits, shape, dtype=np.uint8)
-        levels = uniform_levels(bits)
-        if codebook:
+        levels = codebook if isinstance(codebook, np.ndarray) else uniform_levels(bits)
+        if codebook is True:
             levels = self.arrays.permutation(np.arange(-128, 128))[: 1 << bits].astype(np.int8)
         fan_in = int(np.prod(shape[1:]))
         largest = float(np.abs(levels.astype(np.int16)).max())
@@ -73,7 +73,9 @@ class Builder:
     def _quantized_layer(
         self, op: str, inputs: list[str], weight: QTensor, attrs: dict[str, Any], y: QParams | None
     ) -> str:
-        bias = self.arrays.integers(-500, 500, weight.shape[0], dtype=np.int32)
+        x = self.values[inputs[0]].q
+        assert x is not None
+        bias = quantize_bias(self.arrays.uniform(-0.3, 0.3, weight.shape[0]), x, weight.scale)
         params: dict[str, Any] = {"weight": weight, "bias": bias}
         if attrs["act"] not in CLAMP_ACTIVATIONS:
             assert y is not None
@@ -87,19 +89,22 @@ class Builder:
         x: str,
         channels: int,
         kernel: tuple[int, int] = (1, 1),
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         groups: int = 1,
         act: str = "none",
         bits: int = 8,
         out_bits: int | None = 8,
-        codebook: bool = False,
+        codebook: bool | np.ndarray = False,
         residual: str | None = None,
+        pad: tuple[int, int, int, int] | None = None,
     ) -> str:
-        """Quantized convolution, "same" padding; out_bits None makes float32."""
+        """Quantized convolution; pad (t, b, l, r), None: "same"; out_bits None makes float32."""
         kh, kw = kernel
         shape = (channels, kh, kw, self.shape(x)[2] // groups)
-        pad = ((kh - 1) // 2, kh // 2, (kw - 1) // 2, kw // 2)
-        attrs = {"stride": (stride, stride), "pad": pad, "groups": groups, "act": act}
+        if pad is None:
+            pad = ((kh - 1) // 2, kh // 2, (kw - 1) // 2, kw // 2)
+        strides = (stride, stride) if isinstance(stride, int) else stride
+        attrs = {"stride": strides, "pad": pad, "groups": groups, "act": act}
         y = None if out_bits is None else self.grid(out_bits, 0.0 if act == "sigmoid" else -2.0)
         inputs = [x] if residual is None else [x, residual]
         return self._quantized_layer("conv2d", inputs, self.weight(shape, bits, codebook), attrs, y)
@@ -122,15 +127,27 @@ class Builder:
 
     # float operations
 
-    def fconv(self, x: str, channels: int, kernel: int = 1, groups: int = 1, half: bool = False) -> str:
+    def fconv(
+        self,
+        x: str,
+        channels: int,
+        kernel: int = 1,
+        groups: int = 1,
+        half: bool = False,
+        stride: int = 1,
+        act: str | None = None,
+        residual: str | None = None,
+    ) -> str:
+        """float convolution, "same" padding; act None: none or silu."""
         shape = (channels, kernel, kernel, self.shape(x)[2] // groups)
         weight = self.arrays.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
         bias = self.arrays.normal(0, 0.1, channels).astype(np.float32)
         before, after = (kernel - 1) // 2, kernel // 2
         pad = (before, after, before, after)
-        attrs = {"stride": (1, 1), "pad": pad, "groups": groups, "act": self.rng.choice(["none", "silu"])}
+        act = self.rng.choice(["none", "silu"]) if act is None else act
+        attrs = {"stride": (stride, stride), "pad": pad, "groups": groups, "act": act}
         params = {"weight": weight.astype(np.float16 if half else np.float32), "bias": bias}
-        return self.add("conv2d", [x], None, attrs, params)
+        return self.add("conv2d", [x] if residual is None else [x, residual], None, attrs, params)
 
     def flinear(self, x: str, features: int) -> str:
         weight = self.arrays.normal(0, 0.3, (features, self.shape(x)[0])).astype(np.float32)
