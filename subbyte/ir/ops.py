@@ -82,7 +82,7 @@ def window(node: Node, shape: Shape, kernel: tuple[int, int]) -> tuple[int, int]
     """Output height and width of a sliding window with the node's `stride` and `pad`."""
     stride, pad = node.attrs["stride"], node.attrs["pad"]
     _need(len(shape) == 3, node, f"needs a (H, W, C) input, got {shape}")
-    _need(max(kernel) <= MAX_KERNEL, node, f"kernel {kernel} is larger than {MAX_KERNEL}")
+    _need(kernel[0] * kernel[1] <= MAX_KERNEL, node, f"kernel {kernel} has more than {MAX_KERNEL} positions")
     top, bottom, left, right = pad
     _need(
         max(top, bottom) < kernel[0] and max(left, right) < kernel[1],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from subbyte import _native
+from subbyte.errors import GraphError
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
@@ -37,6 +38,10 @@ def _value(value: Value) -> Any:
 
 
 def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
+    if node.op == "batch_norm":
+        raise GraphError(
+            f"node {node.name!r}: the engine has no batch_norm; fold it with subbyte.passes.optimize first"
+        )
     d = _native.NodeDesc()
     d.name = node.name
     d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)

@@ -46,6 +46,16 @@ def real(rng: random.Random) -> Graph:
     return b.finish(b.flinear(b.flatten(b.add("global_avg_pool", [pooled])), 7))
 
 
+def folded(rng: random.Random) -> Graph:
+    """A float network as it is after batch norms are folded, with residuals."""
+    b = Builder(rng, (7, 9, 3))
+    x = b.fconv("image", 12, 3)
+    y = b.fconv(b.fconv(x, 12, 3, groups=12), 20, half=True)
+    z = b.add("add", [b.fconv(b.max_pool(y), 12, 2), b.fconv(b.max_pool(y), 12)])
+    gate = b.fconv(b.add("global_avg_pool", [z]), 12)
+    return b.finish(b.flinear(b.flatten(b.add("mul", [z, gate])), 5), x)
+
+
 def mixed(rng: random.Random) -> Graph:
     """A quantized start, a float16 middle, a quantized end."""
     b = Builder(rng, (6, 6, 3))
@@ -143,6 +153,7 @@ def seeds() -> dict[str, Artifact]:
         "quantized8": quantized(random.Random(8), 8),
         "narrow": narrow(random.Random(3)),
         "real": real(random.Random(5)),
+        "folded": folded(random.Random(9)),
         "mixed": mixed(random.Random(6)),
         "middle": middle(random.Random(7)),
     }

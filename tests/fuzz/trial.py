@@ -53,7 +53,7 @@ def mutant(seed: int, number: int) -> tuple[str, bytes]:
     return f"{name}/{kind}", MUTATIONS[kind](rng, data)
 
 
-def attempt(path: Path, engine: bool) -> Outcome:
+def attempt(path: Path, engine: bool, number: int) -> Outcome:
     """How a file ends: refused, declined (by the engine), large, ran; or a failure and its reason.
 
     Failures: "failed" (another exception than the promised one), "disagreed" (engine and reference
@@ -68,11 +68,12 @@ def attempt(path: Path, engine: bool) -> Outcome:
     work = sum(node_work(node, graph.value(node.output)) for node in graph.nodes)
     if work > RUN_WORK or peak_live_bytes(graph) > RUN_BYTES:
         return "large", ""
-    x = np.random.default_rng(0).normal(size=(1, *graph.value(graph.input).shape)).astype(np.float32)
+    batch = 1 + number % 2
+    x = np.random.default_rng(number).normal(size=(batch, *graph.value(graph.input).shape)).astype(np.float32)
     if not engine:
         _reference(graph, x)
         return "ran", ""
-    return _engine(artifact, x)
+    return _engine(artifact, x, number)
 
 
 def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,21 +81,25 @@ def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
         return reference.run(graph, x)
 
 
-def _engine(artifact: Artifact, x: np.ndarray) -> Outcome:
-    from subbyte.runtime import Session
+def _engine(artifact: Artifact, x: np.ndarray, number: int) -> Outcome:
+    """Runs on each instruction set in turn, every fourth mutant on three threads."""
+    from subbyte.runtime import Session, available_isas
 
+    isas = available_isas()
     try:
-        session = Session(artifact, threads=1)
+        session = Session(artifact, threads=3 if number % 4 == 0 else 1, isa=isas[number % len(isas)])
     except SubbyteError as error:
         return "declined", str(error)
     result = session.run(x)
     outputs = result if isinstance(result, tuple) else (result,)
     if not is_integer(artifact.graph):
         return "ran", ""
-    expected = _reference(artifact.graph, x)
-    for name, output in zip(artifact.graph.outputs, outputs, strict=True):
-        if output.shape != expected[name].shape or not np.array_equal(output, expected[name]):
-            return "disagreed", f"output {name!r} differs from the reference"
+    graph, expected = artifact.graph, _reference(artifact.graph, x)
+    for name, output in zip(graph.outputs, outputs, strict=True):
+        q = graph.value(name).q
+        wanted = expected[name] if q is None else q.dequantize(expected[name])
+        if output.dtype != np.float32 or not np.array_equal(output, wanted):
+            return "disagreed", f"output {name!r} differs from the reference ({session.isa})"
     return "ran", ""
 
 
@@ -106,9 +111,9 @@ def is_integer(graph: Graph) -> bool:
     )
 
 
-def guarded(path: Path, engine: bool) -> Outcome:
+def guarded(path: Path, engine: bool, number: int) -> Outcome:
     try:
-        return attempt(path, engine)
+        return attempt(path, engine, number)
     except Exception:
         return "failed", traceback.format_exc()
 
@@ -132,7 +137,7 @@ def main() -> None:
             kind, data = mutant(args.seed, number)
             path.write_bytes(data)
             _say(number, "began", kind, "")
-            _say(number, *_ordered(kind, guarded(path, args.engine)))
+            _say(number, *_ordered(kind, guarded(path, args.engine, number)))
 
 
 def _ordered(kind: str, outcome: Outcome) -> tuple[str, str, str]:

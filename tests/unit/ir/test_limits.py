@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -80,18 +82,24 @@ def test_too_many_parameters() -> None:
 
 
 def test_too_much_work() -> None:
-    shape = (8192, 8192, 4)
-    node = conv(4, 65, 4)
-    assert node_work(node, Value("y", shape)) > MAX_WORK
+    shape = (4096, 1024, 64)
+    node = conv(64, 15, 64)
+    nodes = [node, *(node.with_(name=f"c{i}", inputs=("y",), output=f"c{i}") for i in range(5))]
+    shapes = {"y": shape} | {f"c{i}": shape for i in range(5)}
+    assert 6 * node_work(node, Value("y", shape)) > MAX_WORK
     with pytest.raises(GraphError, match="operations per image"):
-        verify(graph(shape, node, outputs=("y",), y=shape))
+        verify(graph(shape, *nodes, outputs=("c4",), **shapes))
 
 
 def test_a_huge_pooling_window_is_work_too() -> None:
-    shape = (8192, 8192, 4)
-    attrs = {"kernel": (255, 255), "stride": (1, 1), "pad": (127,) * 4}
+    shape = (4096, 4096, 4)
+    attrs = {"kernel": (15, 15), "stride": (1, 1), "pad": (7,) * 4}
+    nodes = [Node("p0", "max_pool2d", ("image",), "p0", attrs)]
+    nodes += [Node(f"p{i}", "max_pool2d", (f"p{i - 1}",), f"p{i}", attrs) for i in range(1, 300)]
+    shapes = {f"p{i}": shape for i in range(300)}
+    assert 300 * 15 * 15 * math.prod(shape) > MAX_WORK
     with pytest.raises(GraphError, match="operations per image"):
-        verify(graph(shape, Node("p", "max_pool2d", ("image",), "y", attrs), outputs=("y",), y=shape))
+        verify(graph(shape, *nodes, outputs=("p299",), **shapes))
 
 
 def test_too_much_memory() -> None:
