@@ -62,7 +62,7 @@ def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> st
         if not np.array_equal(actual, expected):
             wrong = np.argwhere(actual != expected)
             return (
-                f"node {node.name!r}, {len(wrong)} of {expected.size} elements, first at {wrong[0].tolist()}: "
+                f"node {node.name!r}, {len(wrong)} of {expected.size} elements, first {wrong[0].tolist()}: "
                 f"{actual[tuple(wrong[0])]} instead of {expected[tuple(wrong[0])]}; {dict(node.attrs)}"
             )
     return "outputs differ, but no node does when every value is an output: shared buffers or a fused gate"
