@@ -9,6 +9,7 @@ Everything it writes goes to the output folder; open report.html there. The pict
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from demo.table import markdown_of
 MODEL = "tf_efficientnet_lite0"
 RECIPES = ("fp32", "w8a8", "w4a8")
 PEERS = "onnxruntime"
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 PICTURES, CALIBRATION = HERE / "pictures", HERE / "calibration"
 
 

@@ -66,7 +66,7 @@ def compress(
     own = _own_preprocessing(model, input_size, mean, std)
     loaded = load_named(model, weights) if own is None else load_own(model, weights, own)
     stream = batches(samples, with_resize(loaded.preprocessing, resize))
-    provenance = {"model": model, **loaded.provenance, "calibration": _source(calibration, samples)}
+    provenance = {"model": model, "weights": loaded.provenance, "calibration": _source(calibration, samples)}
     from subbyte import compress_model, save
 
     with stages(f"compressing {model} to {chosen.name}") as stage:

@@ -1,0 +1,166 @@
+"""`subbyte compress`: the artifact it writes, and each way to be asked for the impossible."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import subbyte
+from subbyte import reference
+from subbyte.evaluate import load_picture
+
+Invoke = Callable[..., Any]
+Fails = Callable[..., None]
+
+
+def test_artifact_holds_all_that_is_needed(int8: Path, fp32: Path, pictures: Path) -> None:
+    artifact = subbyte.load(int8)
+    assert artifact.recipe["name"] == "w8a8"
+    assert artifact.classes == ("ant", "bee", "cat", "dog", "elk", "fox")
+    assert (artifact.preprocessing.height, artifact.preprocessing.width) == (16, 16)
+    assert artifact.provenance["model"].endswith("network.py:build")
+    assert artifact.provenance["calibration"] == f"12 pictures of {pictures.name}"
+    assert artifact.provenance["subbyte"] == subbyte.__version__
+    x = load_picture(pictures / "00.png", artifact.preprocessing)
+    exact = subbyte.Session(fp32).run(x)
+    np.testing.assert_allclose(subbyte.Session(int8).run(x), exact, atol=0.05 * np.abs(exact).max())
+
+
+def test_engine_equals_the_reference(int8: Path, pictures: Path) -> None:
+    artifact = subbyte.load(int8)
+    x = load_picture(pictures / "01.png", artifact.preprocessing)[None]
+    (expected,) = reference.run(artifact.graph, x).values()
+    for isa in subbyte.available_isas():
+        np.testing.assert_array_equal(subbyte.Session(artifact, isa=isa).run(x), expected)
+
+
+def test_same_command_same_file(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "a.subbyte", tmp_path / "b.subbyte"]
+    for file in files:
+        result = invoke(
+            *("compress", f"{source}:build", "--input-size", "16x16", "--recipe", "w4a8", "--seed", 5),
+            *("--calibration", pictures, "--pictures", 3, "--output", file),
+        )
+        assert result.exit_code == 0, result.output
+        assert f"{file}: {source}:build as w4a8, " in result.stdout
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert subbyte.load(files[0]).provenance["calibration"] == f"3 pictures of {pictures.name}"
+
+
+def test_own_normalization_and_size(invoke: Invoke, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.subbyte"
+    options = ("--input-size", "12x18", "--mean", "0.5,0.25,0", "--std", "1,2,4", "--recipe", "fp32")
+    result = invoke("compress", f"{source}:build", *options, "--output", output)
+    assert result.exit_code == 0, result.output
+    p = subbyte.load(output).preprocessing
+    assert (p.height, p.width, p.mean, p.std) == (12, 18, (0.5, 0.25, 0.0), (1.0, 2.0, 4.0))
+
+
+def test_weights_of_an_own_module(invoke: Invoke, source: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    namespace: dict[str, Any] = {}
+    exec(source.read_text(), namespace)
+    module = namespace["build"]()
+    with torch.no_grad():
+        module[6].bias.fill_(7.0)
+        module[6].weight.zero_()
+    torch.save(module.state_dict(), tmp_path / "weights.pth")
+    output = tmp_path / "a.subbyte"
+    options = ("--weights", tmp_path / "weights.pth", "--input-size", 16, "--recipe", "fp32")
+    result = invoke("compress", f"{source}:build", *options, "--output", output)
+    assert result.exit_code == 0, result.output
+    logits = subbyte.Session(output).run(np.zeros((16, 16, 3), np.float32))
+    np.testing.assert_array_equal(logits, np.full((1, 6), 7.0, np.float32))
+
+
+def test_named_model(invoke: Invoke, tmp_path: Path) -> None:
+    output = tmp_path / "a.subbyte"
+    options = ("--weights", "random:3", "--recipe", "fp32", "--output", output)
+    result = invoke("compress", "tf_efficientnet_lite0", *options)
+    assert result.exit_code == 0, result.output
+    artifact = subbyte.load(output)
+    assert artifact.classes is not None
+    assert artifact.classes[388] == "giant panda"
+    assert artifact.provenance["weights"]["seed"] == 3
+    assert artifact.provenance["seed"] == 0
+    assert subbyte.Session(artifact).run(np.zeros((224, 224, 3), np.float32)).shape == (1, 1000)
+
+
+def test_unusable_models(fails: Fails, source: Path, pictures: Path, tmp_path: Path) -> None:
+    def compress(message: str, model: object, *options: object) -> None:
+        rest = ("--recipe", "w8a8", "--calibration", pictures, "--output", tmp_path / "x.subbyte")
+        fails(message, "compress", model, *options, *rest)
+
+    size = ("--input-size", "16")
+    compress("No model is called 'efficientnet_b00'", "efficientnet_b00", "--weights", "random")
+    compress("No model is called", "efficientnet_b00")
+    compress("needs weights", "efficientnet_b0")
+    compress("are for a module of your own", "efficientnet_b0", "--weights", "random", *size)
+    compress("There is no checkpoint file", "efficientnet_b0", "--weights", tmp_path / "w.pth")
+    compress("needs --input-size", f"{source}:build")
+    compress("the input size must be like 224", f"{source}:build", "--input-size", "0")
+    compress("the input size must be like 224", f"{source}:build", "--input-size", "8x8x8")
+    compress("--mean must be three numbers", f"{source}:build", *size, "--mean", "0.5")
+    compress("--std must be three numbers", f"{source}:build", *size, "--std", "a,b,c")
+    compress("there is no file", f"{tmp_path / 'missing.py'}:build", *size)
+    compress("is given as path/to/file.py:callable", source, *size)
+    compress("defines no callable 'nothing'", f"{source}:nothing", *size)
+    compress("failed with ValueError: no such luck", f"{source}:broken", *size)
+    compress("returned a int, not a torch.nn.Module", f"{source}:number", *size)
+    compress("(Softshrink) is not supported", f"{source}:unsupported", *size)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unusable_options(fails: Fails, source: Path, pictures: Path, tmp_path: Path) -> None:
+    model = ("compress", f"{source}:build", "--input-size", "16")
+    output = ("--output", tmp_path / "x.subbyte")
+    data = ("--calibration", pictures)
+    fails("there is no recipe 'w5a8'", *model, "--recipe", "w5a8", *data, *output)
+    fails("cannot read the recipe", *model, "--recipe", tmp_path / "no.toml", *data, *output)
+    fails("no calibration pictures", *model, "--recipe", "w8a8", *output)
+    recipe = ("--recipe", "w8a8")
+    fails("is not a folder", *model, *recipe, "--calibration", tmp_path / "missing", *output)
+    fails("is not a folder", *model, *recipe, *data, "--output", tmp_path / "no" / "x.subbyte")
+    fails("crop, squash", *model, *recipe, *data, *output, "--resize", "pad")
+    names = tmp_path / "names.txt"
+    names.write_text("ant\nbee\n")
+    fails("one name for each of 6 outputs", *model, *recipe, *data, *output, "--classes", names)
+    fails("cannot read class names", *model, *recipe, *data, *output, "--classes", tmp_path / "no.txt")
+    assert list(tmp_path.iterdir()) == [names]
+
+
+def test_unusable_pictures(fails: Fails, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rest = ("--input-size", "16", "--recipe", "w8a8", "--output", tmp_path / "x.subbyte")
+    fails("holds no pictures", "compress", f"{source}:build", "--calibration", folder, *rest)
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    (folder / "b.jpg").write_bytes(b"no picture")
+    fails("b.jpg as a picture", "compress", f"{source}:build", "--calibration", folder, *rest)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_interrupt_leaves_nothing_and_says_one_line(pictures: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the work: the user's own module sends SIGINT to its process."""
+    (tmp_path / "own.py").write_text(
+        "import os, signal\ndef build():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    command = [
+        *(sys.executable, "-m", "subbyte", "compress", "own.py:build", "--input-size", "16"),
+        *("--recipe", "w8a8", "--calibration", str(pictures), "--output", "x.subbyte"),
+    ]
+    root = str(Path(subbyte.__file__).parents[1])
+    result = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
+    )
+    assert result.returncode == 130
+    assert (result.stdout, result.stderr) == ("", "interrupted\n")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]

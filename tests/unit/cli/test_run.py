@@ -1,0 +1,157 @@
+"""`subbyte run`, `evaluate` and `inspect` on a tiny network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import subbyte
+from subbyte.evaluate import labelled_folder, load_picture, predict, score
+
+Invoke = Callable[..., Any]
+Fails = Callable[..., None]
+
+
+def test_run_names_the_best_classes(invoke: Invoke, int8: Path, pictures: Path) -> None:
+    files = [pictures / "00.png", pictures / "01.png"]
+    result = invoke("run", int8, *files, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    artifact = subbyte.load(int8)
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    for row, file in zip(rows, files, strict=True):
+        logits = subbyte.Session(int8).run(load_picture(file, artifact.preprocessing))[0]
+        assert row["top"][0]["class"] == int(logits.argmax())
+        assert row["top"][0]["name"] == artifact.classes[int(logits.argmax())]
+        assert [guess["probability"] for guess in row["top"]] == sorted(
+            (guess["probability"] for guess in row["top"]), reverse=True
+        )
+    text = invoke("run", int8, *files).stdout
+    assert str(files[1]) in text
+    assert rows[1]["top"][0]["name"] in text
+
+
+def test_run_takes_arrays(invoke: Invoke, int8: Path, pictures: Path, tmp_path: Path) -> None:
+    x = load_picture(pictures / "00.png", subbyte.load(int8).preprocessing)
+    np.save(tmp_path / "x.npy", np.stack([x, x]))
+    rows = json.loads(invoke("run", int8, tmp_path / "x.npy", "--json").stdout)
+    picture = json.loads(invoke("run", int8, pictures / "00.png", "--json").stdout)
+    assert [row["top"] for row in rows] == [picture[0]["top"]] * 2
+
+
+def test_run_refuses_bad_arrays(fails: Fails, int8: Path, tmp_path: Path) -> None:
+    def refused(message: str, array: np.ndarray) -> None:
+        np.save(tmp_path / "x.npy", array)
+        fails(message, "run", int8, tmp_path / "x.npy")
+
+    good = np.zeros((16, 16, 3), np.float32)
+    refused("input must be [N, 16, 16, 3]", np.zeros((16, 15, 3), np.float32))
+    refused("input must be [N, 16, 16, 3]", np.zeros((3, 16, 16), np.float32))
+    refused("input must be a float32", good.astype(np.float64))
+    refused("input must be a float32", good.astype(np.uint8))
+    for value in (np.nan, np.inf, -np.inf):
+        bad = good.copy()
+        bad[3, 4, 1] = value
+        refused("NaN or infinity", bad)
+    refused("cannot read", np.array([{"an": "object"}]))
+    (tmp_path / "x.npy").write_bytes(b"no array")
+    fails("cannot read", "run", int8, tmp_path / "x.npy")
+    fails("there is no file", "run", int8, tmp_path / "missing.npy")
+
+
+def test_run_refuses_bad_files(
+    fails: Fails, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
+) -> None:
+    picture = pictures / "00.png"
+    fails("missing.subbyte", "run", tmp_path / "missing.subbyte", picture)
+    damaged = tmp_path / "damaged.subbyte"
+    damaged.write_bytes(int8.read_bytes()[:-1])
+    fails("damaged.subbyte", "run", damaged, picture)
+    fails("there is no file", "run", int8, tmp_path / "missing.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(picture.read_bytes()[:60])
+    fails("broken.png as a picture", "run", int8, broken)
+    fails("available: ", "run", int8, picture, "--isa", "sse")
+    fails("crop, squash", "run", int8, picture, "--resize", "stretch")
+    fails("no classifier", "run", two_outputs, picture)
+
+
+def test_isa_and_threads_do_not_change_the_answer(invoke: Invoke, int8: Path, pictures: Path) -> None:
+    arguments = ("run", int8, pictures / "03.png", "--json")
+    answers = {invoke(*arguments, "--isa", isa).stdout for isa in subbyte.available_isas()}
+    assert len(answers | {invoke(*arguments, "--threads", 2).stdout}) == 1
+
+
+def test_evaluate_counts(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+    result = invoke("evaluate", int8, "--data", pictures, "--reference", fp32, "--json")
+    assert result.exit_code == 0, result.output
+    row = json.loads(result.stdout)
+    samples = labelled_folder(pictures)
+    preprocessing = subbyte.load(int8).preprocessing
+    answers = [predict(subbyte.Session(file).run, samples, preprocessing) for file in (int8, fp32)]
+    expected = score(answers[0], samples)
+    assert (row["pictures"], row["top1"], row["top5"]) == (12, expected.top1, expected.top5)
+    assert row["top1_interval_95"] == list(expected.interval())
+    assert row["agreement"] == int((answers[0].top[:, 0] == answers[1].top[:, 0]).sum())
+    assert row["isa"] == subbyte.available_isas()[-1]
+    text = invoke("evaluate", int8, "--data", pictures, "--reference", fp32).stdout
+    assert f"{expected.top1} of 12" in text
+    limited = json.loads(invoke("evaluate", int8, "--data", pictures, "--limit", 5, "--json").stdout)
+    assert limited["pictures"] == 5
+
+
+def test_evaluate_resizes_as_told(invoke: Invoke, int8: Path, pictures: Path) -> None:
+    """The pictures are no squares, so that squashing gives other inputs than cropping."""
+    samples = labelled_folder(pictures)
+    preprocessing = subbyte.load(int8).preprocessing
+    crop, squash = (
+        json.loads(invoke("run", int8, samples[0].path, "--resize", mode, "--json").stdout)
+        for mode in ("crop", "squash")
+    )
+    assert crop == json.loads(invoke("run", int8, samples[0].path, "--json").stdout)
+    assert crop != squash
+    assert preprocessing.crop_mode == "center"
+    assert invoke("evaluate", int8, "--data", pictures, "--resize", "squash").exit_code == 0
+
+
+def test_evaluate_refuses(
+    fails: Fails, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
+) -> None:
+    fails("is not a folder", "evaluate", int8, "--data", tmp_path / "missing")
+    fails("holds no labelled pictures", "evaluate", int8, "--data", tmp_path)
+    fails("no classifier", "evaluate", two_outputs, "--data", pictures)
+    (tmp_path / "00.png").write_bytes((pictures / "00.png").read_bytes())
+    fails("has no labels", "evaluate", int8, "--data", tmp_path)
+    (tmp_path / "labels.csv").write_text("file,label\n00.png,6\n")
+    fails("label 6: the network has 6 classes", "evaluate", int8, "--data", tmp_path)
+
+
+def test_inspect_says_what_executes(invoke: Invoke, int8: Path) -> None:
+    result = invoke("inspect", int8, "--repeats", 2, "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["file_bytes"] == int8.stat().st_size
+    assert facts["input"] == [16, 16, 3]
+    assert facts["recipe"]["name"] == "w8a8"
+    convolutions = [row for row in facts["plan"] if row["macs"]]
+    assert [row["macs"] for row in convolutions] == [8 * 8 * 8 * 27, 8 * 8 * 8 * 9, 48]
+    assert {row["requested"] for row in convolutions} == {"w8a8"}
+    assert {row["executed"] for row in convolutions} == {"w8a8"}
+    assert all(row["weight_bytes"] > 0 for row in convolutions)
+    assert {row["executed"] for row in facts["plan"] if not row["macs"]} <= {"a8", "fp32"}
+    assert sum(row["share"] for row in facts["plan"]) == pytest.approx(1)
+    assert facts["arena_bytes"] >= max(row["buffer_offset"] + row["buffer_bytes"] for row in facts["plan"])
+
+
+def test_inspect_prints_a_row_per_step(invoke: Invoke, int8: Path) -> None:
+    result = invoke("inspect", int8, "--repeats", 0, "--isa", "portable")
+    assert result.exit_code == 0, result.output
+    names = [row["name"] for row in subbyte.Session(int8, isa="portable").plan()]
+    rows = result.stdout[result.stdout.index("requested") :].splitlines()[1:]
+    assert [row.split()[0] for row in rows] == names
+    assert "%" not in "".join(rows)
