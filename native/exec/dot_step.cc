@@ -175,18 +175,26 @@ class DotStep final : public Step {
     }
   }
 
+  // Row by row of the output: neighbouring pixels are a constant distance apart.
   void gather(const Context& c, Range pixels, const std::uint8_t** pointers) const {
     const int count = pixels.end - pixels.begin;
+    const std::ptrdiff_t step = stride_w_ * x_.pixel;
     int y = pixels.begin / y_.width, x = pixels.begin % y_.width;
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < count; x = 0, ++y) {
+      const int n = std::min(count - i, y_.width - x);
       const std::uint8_t* in = c.address(x_, y * stride_h_ - pad_top_, x * stride_w_ - pad_left_);
       for (int run = 0; run < runs_; ++run) {
-        pointers[run * kBlock + i] = in + (run / runs_per_row_) * x_.row + (run % runs_per_row_) * x_.pixel;
+        spread(in + (run / runs_per_row_) * x_.row + (run % runs_per_row_) * x_.pixel, step, n,
+               pointers + run * kBlock + i);
       }
-      pointers[runs_ * kBlock + i] = c.address(y_, y, x);
-      if (has_residual_) pointers[(runs_ + 1) * kBlock + i] = c.address(residual_, y, x);
-      if (++x == y_.width) x = 0, ++y;
+      spread(c.address(y_, y, x), y_.pixel, n, pointers + runs_ * kBlock + i);
+      if (has_residual_) spread(c.address(residual_, y, x), residual_.pixel, n, pointers + (runs_ + 1) * kBlock + i);
+      i += n;
     }
+  }
+
+  static void spread(const std::uint8_t* first, std::ptrdiff_t step, int n, const std::uint8_t** pointers) {
+    for (int i = 0; i < n; ++i) pointers[i] = first + i * step;
   }
 
   // A gated convolution is 1 x 1: one run, whose operands are replaced by gated copies.
@@ -201,28 +209,31 @@ class DotStep final : public Step {
     }
   }
 
+  // Tiles of nearly equal height: `tall` of them have one row more than the rest.
   void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers) const {
     const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
+    const int rows = pixels / tiles, tall = pixels % tiles;
     const std::uint8_t* shifted[kBlock * 64];
-    const std::uint8_t* const* in = pointers;
-    if (p.in_offset != 0) in = shift(p, pixels, pointers, shifted);
+    dot::Tile tile;
+    tile.in = p.in_offset == 0 ? pointers : shift(p, pixels, pointers, shifted);
+    tile.in_stride = kBlock;
+    tile.runs = runs_;
+    tile.groups = groups4_;
+    tile.weights = weights_.data() + p.weights;
+    tile.levels = levels_;
+    tile.bias = bias_.data() + p.channel_data;
+    tile.multiplier = multiplier_.data() + p.channel_data;
+    tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock);
+    tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock : nullptr;
+    tile.offset = p.first;
+    tile.channels = p.channels;
+    tile.epilogue = &epilogue_;
     for (int t = 0; t < tiles; ++t) {
-      const Range rows = share(pixels, t, tiles);
-      dot::Tile tile;
-      tile.in = in + rows.begin;
-      tile.in_stride = kBlock;
-      tile.runs = runs_;
-      tile.groups = groups4_;
-      tile.weights = weights_.data() + p.weights;
-      tile.levels = levels_;
-      tile.bias = bias_.data() + p.channel_data;
-      tile.multiplier = multiplier_.data() + p.channel_data;
-      tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock + rows.begin);
-      tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock + rows.begin : nullptr;
-      tile.offset = p.first;
-      tile.channels = p.channels;
-      tile.epilogue = &epilogue_;
-      p.kernel->run(tile, rows.end - rows.begin);
+      const int n = t < tall ? rows + 1 : rows;
+      p.kernel->run(tile, n);
+      tile.in += n;
+      tile.out += n;
+      if (has_residual_) tile.residual += n;
     }
   }
 

@@ -175,6 +175,7 @@ def _timings(
                 fidelity=None if c.graph is None else v.fidelity,
                 calls=len(s.all),
                 ms=Spread.of(s.all * 1e3),
+                cpu_ms=Spread.of(s.cpu * 1e3),
                 round_ms=tuple(float(t) for t in s.round_medians * 1e3),
                 ratio=None if rival is None else Spread.of(rival.round_medians / s.round_medians),
                 gmac_per_second=speed,

@@ -36,6 +36,8 @@ class Timing(BaseModel):
     """One contestant.
 
     ms: milliseconds of one call (a batch), over all timed calls. round_ms: the median of each round.
+    cpu_ms: CPU milliseconds of one call, all threads together, over the rounds; on a busy machine it
+    says more than ms does.
     ratio: how many times as fast as the best peer, round by round (None without peers).
     check: its outputs beside what it should compute: for a peer the float network in the numpy
     reference, for an artifact the same artifact in the numpy reference. fidelity: an artifact's
@@ -56,6 +58,7 @@ class Timing(BaseModel):
     fidelity: Check | None
     calls: int
     ms: Spread
+    cpu_ms: Spread
     round_ms: tuple[float, ...]
     ratio: Spread | None
     gmac_per_second: float
@@ -118,6 +121,7 @@ def _row(t: Timing) -> dict[str, Any]:
         "min_ms": t.ms.min,
         "p10_ms": t.ms.p10,
         "p90_ms": t.ms.p90,
+        "cpu_ms": t.cpu_ms.median,
         "ratio": t.ratio.median if t.ratio else math.nan,
         "ratio_p10": t.ratio.p10 if t.ratio else math.nan,
         "ratio_p90": t.ratio.p90 if t.ratio else math.nan,

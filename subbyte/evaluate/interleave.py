@@ -18,9 +18,14 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds of every timed call of one contestant: an array per round."""
+    """One contestant's seconds.
+
+    rounds: wall-clock seconds of every timed call, an array per round. cpu: CPU seconds of the whole
+    process per call, one figure per round: all threads, and nothing of what other programs took.
+    """
 
     rounds: tuple[np.ndarray, ...]
+    cpu: np.ndarray
 
     @property
     def all(self) -> np.ndarray:
@@ -32,7 +37,11 @@ class Samples:
 
 
 def interleave(
-    runs: Sequence[Callable[[], object]], seconds: float, *, clock: Clock = time.perf_counter
+    runs: Sequence[Callable[[], object]],
+    seconds: float,
+    *,
+    clock: Clock = time.perf_counter,
+    cpu_clock: Clock = time.process_time,
 ) -> list[Samples]:
     """Times every function of `runs` in rounds: A B C, B C A, C A B, ...
 
@@ -43,24 +52,27 @@ def interleave(
     """
     calls = [_calls_per_turn(run, clock) for run in runs]
     collected: list[list[np.ndarray]] = [[] for _ in runs]
+    cpu: list[list[float]] = [[] for _ in runs]
     start, count = clock(), 0
     while count < MIN_ROUNDS or clock() - start < seconds:
         for offset in range(len(runs)):
             index = (count + offset) % len(runs)
-            collected[index].append(_turn(runs[index], calls[index], clock))
+            runs[index]()
+            before = cpu_clock()
+            collected[index].append(_timed(runs[index], calls[index], clock))
+            cpu[index].append((cpu_clock() - before) / calls[index])
         count += 1
-    return [Samples(tuple(rounds)) for rounds in collected]
+    return [Samples(tuple(rounds), np.array(used)) for rounds, used in zip(collected, cpu, strict=True)]
 
 
 def _calls_per_turn(run: Callable[[], object], clock: Clock) -> int:
     """From the fastest of a few first calls, which also serve as the contestant's warm-up."""
     run()
-    fastest = float(_turn(run, WARM_UP_CALLS, clock).min())
+    fastest = float(_timed(run, WARM_UP_CALLS, clock).min())
     return max(MIN_CALLS, round(SLICE_SECONDS / fastest)) if fastest > 0 else MIN_CALLS
 
 
-def _turn(run: Callable[[], object], calls: int, clock: Clock) -> np.ndarray:
-    run()
+def _timed(run: Callable[[], object], calls: int, clock: Clock) -> np.ndarray:
     times = np.empty(calls)
     for i in range(calls):
         start = clock()

@@ -137,9 +137,9 @@ def test_batches_and_given_pictures() -> None:
 def test_figures_follow_from_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     real = dequantize_graph(network())
     fake = {
-        "subbyte": Samples((np.array([1.0, 2.0, 9.0]), np.array([4.0, 4.0, 4.0]))),
-        "slow": Samples((np.array([8.0, 8.0, 8.0]), np.array([8.0, 8.0, 8.0]))),
-        "fast": Samples((np.array([6.0, 6.0, 6.0]), np.array([2.0, 2.0, 2.0]))),
+        "subbyte": Samples((np.array([1.0, 2.0, 9.0]), np.array([4.0, 4.0, 4.0])), np.array([1.0, 3.0])),
+        "slow": Samples((np.array([8.0, 8.0, 8.0]), np.array([8.0, 8.0, 8.0])), np.array([8.0, 8.0])),
+        "fast": Samples((np.array([6.0, 6.0, 6.0]), np.array([2.0, 2.0, 2.0])), np.array([4.0, 4.0])),
     }
     monkeypatch.setattr(bench_module, "load_peers", lambda *_, **__: ["slow", "fast"])
     monkeypatch.setattr(bench_module, "from_peer", lambda name: executing(name, "fp32", real, None))
@@ -149,6 +149,7 @@ def test_figures_follow_from_the_samples(monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.best_peer == "fast-fp32"  # median 4 s against 8 s
     assert ours.ms == Spread(min=1000, p10=1500, median=4000, p90=6500)
     assert ours.round_ms == (2000, 4000)
+    assert ours.cpu_ms == Spread.of(np.array([1000.0, 3000.0]))
     assert ours.ratio == Spread.of(np.array([6 / 2, 2 / 4]))
     assert slow.ratio == Spread.of(np.array([6 / 8, 2 / 8]))
     assert ours.calls == 6

@@ -42,7 +42,7 @@ def test_rounds_rotate_and_first_calls_are_not_timed() -> None:
     runs = [world.contestant(letter, SLICE_SECONDS) for letter in "ABC"]
     samples = interleave(runs, 0.0, clock=world.clock)
     per_turn = MIN_CALLS + 1
-    warm_up = 3 * (1 + 1 + 3)  # first call, and a turn of three
+    warm_up = 3 * (1 + 3)
     assert len(world.trace) == warm_up + MIN_ROUNDS * 3 * per_turn
     assert turns(world.trace[warm_up:]) == turns("ABCBCACABABCBCA")
     assert all(len(r) == MIN_CALLS for s in samples for r in s.rounds)
@@ -66,11 +66,25 @@ def test_it_goes_on_until_the_time_is_used() -> None:
 
 def test_medians_are_taken_round_by_round() -> None:
     world = World()
-    # five calls warm up; then every fourth call, 9.0, is the untimed one of a round
-    run = world.contestant("A", 1.0, 9.0, 6.0, 2.0)
+    # four calls warm up; then every fourth call, 9.0, is the untimed one of a round
+    run = world.contestant("A", 9.0, 6.0, 2.0, 1.0)
     (samples,) = interleave([run], 0.0, clock=world.clock)
     assert [r.tolist() for r in samples.rounds] == [[6.0, 2.0, 1.0]] * MIN_ROUNDS
     assert samples.round_medians.tolist() == [2.0] * MIN_ROUNDS
+
+
+def test_cpu_time_is_that_of_the_timed_calls() -> None:
+    world, used = World(), 0.0
+    runs = [world.contestant(letter, SLICE_SECONDS) for letter in "AB"]
+
+    def busy() -> None:
+        nonlocal used
+        runs[0]()
+        used += 3 * SLICE_SECONDS  # three threads
+
+    a, b = interleave([busy, runs[1]], 0.0, clock=world.clock, cpu_clock=lambda: used)
+    np.testing.assert_allclose(a.cpu, [3 * SLICE_SECONDS] * MIN_ROUNDS)
+    assert b.cpu.tolist() == [0.0] * MIN_ROUNDS
 
 
 def test_a_clock_that_stands_still_is_survived() -> None:
