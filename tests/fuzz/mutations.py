@@ -7,6 +7,7 @@ container's checks. tests/fuzz/rewrites.py makes graphs that are strange but con
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -82,9 +83,12 @@ def swap_tensors(rng: random.Random, data: bytes) -> bytes:
 def exchange_alike(rng: random.Random, data: bytes) -> bytes:
     """Two tensors of equal dtype and shape exchange contents: loads, unless numbers stop fitting."""
     document = Document.split(data)
-    first = rng.choice(document.header)
-    alike = [e for e in document.header if _get(e[1], "shape") == _get(first[1], "shape")]
-    second = rng.choice([e for e in alike if _get(e[1], "dtype") == _get(first[1], "dtype")])
+    pairs = [
+        (first, second)
+        for first, second in itertools.combinations(document.header, 2)
+        if all(_get(first[1], key) == _get(second[1], key) for key in ("dtype", "shape"))
+    ]
+    first, second = rng.choice(pairs)
     first[0], second[0] = second[0], first[0]
     return document.join()
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 120.0  # seconds for a child to start, and to end after its last mutant
 FAILURES = ("crashed", "hung", "failed", "disagreed")
 Command = Callable[[int, int], list[str]]
 
@@ -99,7 +100,7 @@ def _follow(
             summary.add(current, outcome, kind, detail)
             number = current + 1
             kind = ""
-    code = child.wait()
+    code = child.wait(START_LIMIT)
     if code == 0:
         return number
     if not kind:
@@ -109,18 +110,19 @@ def _follow(
 
 
 def _lines(child: subprocess.Popen[bytes], limit: float) -> Iterator[bytes | None]:
-    """The child's output by lines; None once if it says nothing for `limit` seconds."""
+    """The child's output by lines; None once if, having begun, it says nothing for `limit` seconds."""
     assert child.stdout is not None
-    pending = b""
+    pending, patience = b"", START_LIMIT
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
-            if not selector.select(limit):
+            if not selector.select(patience):
                 yield None
                 return
             chunk = os.read(child.stdout.fileno(), 1 << 16)
             if not chunk:
                 return
+            patience = limit
             *lines, pending = (pending + chunk).split(b"\n")
             yield from lines
 
