@@ -13,7 +13,7 @@ from subbyte.artifact import Artifact, save
 from subbyte.errors import InputError
 from subbyte.evaluate import bench as bench_module
 from subbyte.evaluate import contestant
-from subbyte.evaluate.agreement_check import check
+from subbyte.evaluate.agreement_check import CENTRED_FROM, check
 from subbyte.evaluate.bench import bench
 from subbyte.evaluate.bench_result import BenchResult, Spread
 from subbyte.evaluate.contestant import Contestant, is_exact, verify_contestants, weight_precision
@@ -202,16 +202,26 @@ def test_float_layers_may_round_otherwise() -> None:
 
 
 def test_check() -> None:
-    y = np.array([[1.0, 2.0, 4.0], [3.0, 0.0, 1.0]], np.float32)
+    y = np.random.default_rng(0).normal(size=(2, CENTRED_FROM)).astype(np.float32)
     same = check([y], [y])
-    assert (same.correlation, same.top1, same.pictures, same.equal) == (1.0, 2, 2, True)
+    assert (same.top1, same.pictures, same.equal) == (2, 2, True)
+    assert same.correlation == pytest.approx(1.0)
     assert check([2 * y + 1], [y]).correlation == pytest.approx(1.0)
     worst = check([np.stack([y[0], -y[1]])], [y])
     assert worst.correlation == pytest.approx(-1.0)
     assert (worst.top1, worst.equal) == (1, False)
     assert check([np.full_like(y, np.nan)], [y]).correlation == 0.0
     assert check([np.ones_like(y)], [y]).correlation == 0.0
-    assert check([y, np.zeros_like(y)], [y, np.zeros_like(y)]).correlation == 1.0
+    assert check([np.zeros_like(y)], [np.zeros_like(y)]).correlation == 1.0
+
+
+def test_check_of_several_and_of_tiny_outputs() -> None:
+    points, score = synthetic_pictures((7, 3, 1), 2), np.float32([[4000.0], [2000.0]])
+    expected = [points, score]
+    assert check([points, score], expected).correlation == pytest.approx(1.0)
+    assert check([-points, score], expected).correlation < 0.5, "a large score hides nothing"
+    assert check([score], [score]).correlation == pytest.approx(1.0)
+    assert check([-score], [score]).correlation == pytest.approx(-1.0)
 
 
 def test_precision_of_a_graph() -> None:
