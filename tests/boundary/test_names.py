@@ -1,0 +1,67 @@
+"""No drawers for odds and ends, no classes named after nothing, nothing of one machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from tests.boundary.tree import ROOT, text, tracked
+
+VAGUE_FILE = re.compile(r"(^|_)(utils?|helpers?|misc|common|managers?|factory|factories)$")
+VAGUE_CLASS = re.compile(r"(Utils?|Helpers?|Managers?|Factory|Factories)$")
+
+#: Absolute paths of a home or a workplace, and addresses that resolve on one network only. Written in
+#: pieces, so that this file does not contain what it looks for.
+PATHS = ["/" + root for root in ("work/", "root/", "home/", "Users/", "tmp/notes", "opt/pypi", "opt/wheels")]
+MACHINE = re.compile(
+    "|".join(
+        [
+            *(rf"(?:(?<![\w.~}}/])|(?<=-[IL])){re.escape(path)}" for path in PATHS),
+            r"file:" + r"///",
+            r"https?://(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d",
+            r"https?://[\w.-]+\.(?:internal|intranet|corp|lan)\b",
+            r"(?:artifactory|nexus|devpi)\.[\w-]+\.",
+        ]
+    )
+)
+
+
+def test_no_vague_files_or_folders() -> None:
+    vague = [p for p in tracked() if any(VAGUE_FILE.search(Path(part).stem.lower()) for part in p.parts)]
+    assert vague == []
+
+
+def test_no_vague_classes() -> None:
+    vague = []
+    for path in tracked():
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse((ROOT / path).read_text())):
+                if isinstance(node, ast.ClassDef) and VAGUE_CLASS.search(node.name):
+                    vague.append((path, node.name))
+        elif path.suffix in {".cc", ".h"}:
+            names = re.findall(r"\b(?:class|struct)\s+(\w+)", text(path) or "")
+            vague += [(path, name) for name in names if VAGUE_CLASS.search(name)]
+    assert vague == []
+
+
+def test_the_pattern_finds_machine_paths() -> None:
+    for line in (
+        *PATHS,
+        "-I" + PATHS[0] + "x",
+        '"' + PATHS[1],
+        "http://10.0.0.7/simple",
+        "https://pip.corp/",
+    ):
+        assert MACHINE.search(line), line
+    for line in ("some/work/here", "https://pypi.org/simple", "~/home", "${HOME}/root/", "1/root/2"):
+        assert not MACHINE.search(line), line
+
+
+def test_nothing_of_one_machine() -> None:
+    found = []
+    for path in tracked():
+        for number, line in enumerate((text(path) or "").splitlines(), 1):
+            if MACHINE.search(line):
+                found.append(f"{path}:{number}: {line.strip()[:100]}")
+    assert found == []
