@@ -30,10 +30,18 @@ void wait_while(const std::atomic<T>& value, T old) {
 }  // namespace
 
 Team::Team(int threads) : threads_(threads) {
-  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { loop(t); });
+  workers_.reserve(static_cast<std::size_t>(threads - 1));
+  try {
+    for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { loop(t); });
+  } catch (...) {  // the machine has no more threads; those that started must end
+    join();
+    throw;
+  }
 }
 
-Team::~Team() {
+Team::~Team() { join(); }
+
+void Team::join() {
   stop_ = true;
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();

@@ -9,7 +9,7 @@ namespace subbyte {
 
 class Team {
  public:
-  explicit Team(int threads);
+  explicit Team(int threads);  // throws std::system_error if there cannot be as many
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -24,6 +24,7 @@ class Team {
 
  private:
   void loop(int thread);
+  void join();
 
   int threads_;
   // Written by one side and polled by the other: each on a cache line of its own.

@@ -47,8 +47,8 @@ class Session:
         streams: int = 1,
     ) -> None:
         for name, count in (("threads", threads), ("streams", streams)):
-            if not 1 <= count <= 256:
-                raise InputError(f"{name} must be 1 to 256, got {count}")
+            if type(count) is not int or not 1 <= count <= 256:
+                raise InputError(f"{name} must be a whole number from 1 to 256, got {count!r}")
         chosen = best_isa() if isa is None else isa
         if chosen not in available_isas():
             raise InputError(f"this CPU cannot run {chosen!r}; available: {', '.join(available_isas())}")
@@ -61,12 +61,16 @@ class Session:
             raise InputError(f"the engine refuses this network: {error}") from None
         except MemoryError:
             raise InputError("this network needs more memory than this machine has") from None
+        except RuntimeError as error:
+            raise InputError(
+                f"this machine cannot start {streams} x {threads} threads ({error}); ask for fewer"
+            ) from None
 
     def run(self, x: np.ndarray) -> Any:
         """Runs the network.
 
         x: float32 [N, H, W, C] or [H, W, C], preprocessed. Returns float32 [N, ...], the network's
-        output without its unit dimensions; a tuple of them where the network has several outputs.
+        output (codes as the numbers they stand for); a tuple of them where the network has several.
 
         Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity.
         """

@@ -1,0 +1,222 @@
+"""Sessions: the forced instruction set, concurrent callers, the plan, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from subbyte.errors import GraphError, InputError
+from subbyte.ir import Graph
+from subbyte.runtime import Session, available_isas, best_isa
+from tests.contract.agreement import engine_outputs, expected_outputs, images, same
+from tests.fuzz import graphs
+from tests.fuzz.builder import Builder
+
+KNOWN = ("portable", "avx2", "avx512vnni")
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return graphs.quantized(random.Random(1), 4)
+
+
+@pytest.mark.parametrize("isa", KNOWN)
+def test_a_forced_instruction_set_is_the_one_that_runs(graph: Graph, isa: str) -> None:
+    if isa not in available_isas():
+        with pytest.raises(InputError, match="cannot run"):
+            Session(graph, isa=isa)
+        return
+    session = Session(graph, isa=isa)
+    assert session.isa == isa
+    rows = session.plan()
+    assert rows
+    assert {row["isa"] for row in rows} == {isa}
+    for row in rows:  # and the kernel is one of that instruction set
+        assert isa in row["kernel"], row
+
+
+def test_the_best_instruction_set_is_taken_and_listed_last(graph: Graph) -> None:
+    assert available_isas()[0] == "portable"
+    assert best_isa() == available_isas()[-1] == Session(graph).isa
+
+
+@pytest.mark.parametrize("isa", ["neon", "", "AVX2", "avx512"])
+def test_an_unknown_instruction_set_is_refused(graph: Graph, isa: str) -> None:
+    with pytest.raises(InputError, match="available: portable"):
+        Session(graph, isa=isa)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 257, 1.5, "2", None, True])
+@pytest.mark.parametrize("option", ["threads", "streams"])
+def test_unusable_thread_counts_are_refused(graph: Graph, option: str, bad: Any) -> None:
+    with pytest.raises(InputError, match=option):
+        Session(graph, **{option: bad})
+
+
+@pytest.mark.parametrize(("streams", "threads"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_concurrent_callers_get_their_own_results(streams: int, threads: int) -> None:
+    """Six Python threads on one session, more than it has streams: every result is the reference's."""
+    graph = graphs.middle(random.Random(2))
+    pictures = images(graph, 12, 2)
+    expected = expected_outputs(graph, pictures)[0]
+    session = Session(graph, threads=threads, streams=streams)
+
+    def call(number: int) -> np.ndarray:
+        return np.concatenate([session.run(pictures[number : number + 2]) for _ in range(5)])
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(call, range(0, 12, 2)))
+    for i, result in enumerate(results):
+        assert np.array_equal(result, np.tile(expected[2 * i : 2 * i + 2], (5, 1)))
+
+
+def test_sessions_side_by_side_and_one_after_another(graph: Graph) -> None:
+    x = images(graph, 1, 3)
+    expected = expected_outputs(graph, x)
+    sessions = [Session(graph, threads=1 + i % 3) for i in range(6)]
+    for _ in range(3):
+        for session in sessions:
+            assert same(engine_outputs(session, x), expected)
+    del sessions[::2]
+    assert all(same(engine_outputs(session, x), expected) for session in sessions)
+
+
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="ASan needs its address space")
+def test_more_threads_than_the_machine_gives_are_refused() -> None:
+    """Little address space is left for their stacks: a sentence, not the end of the process."""
+    program = (
+        "import random, resource\n"
+        "from tests.fuzz import graphs\n"
+        "from subbyte.runtime import Session\n"
+        "from subbyte.errors import InputError\n"
+        "graph = graphs.narrow(random.Random(1))\n"
+        "Session(graph, threads=2)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)\n"
+        "try:\n    Session(graph, threads=256)\n"
+        "except InputError as error:\n    print(error)\n"
+        "print(Session(graph, threads=2).run(__import__('numpy').zeros((9, 7, 4), 'float32'))[0].shape)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "256 threads" in result.stdout
+    assert "(1, 9, 7, 5)" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.astype(np.float64), "float64"),
+        (lambda x: x.astype(np.uint8), "uint8"),
+        (lambda x: x.tolist(), "list"),
+        (lambda x: None, "NoneType"),
+        (lambda x: x[:, :-1], "must be"),
+        (lambda x: x[..., :2], "must be"),
+        (lambda x: x[None], "must be"),
+        (lambda x: x[0, 0], "must be"),
+        (lambda x: np.float32(1.0), "float32"),
+        (lambda x: x[:0], "must be"),
+        (lambda x: x.transpose(0, 3, 1, 2), "channels last"),
+        (lambda x: np.where(x == x.max(), np.float32("nan"), x), "NaN"),
+        (lambda x: np.where(x == x.max(), np.float32("inf"), x), "infinity"),
+        (lambda x: np.where(x == x.max(), -np.float32("inf"), x), "infinity"),
+    ],
+)
+def test_unusable_pictures_are_refused(graph: Graph, change: Any, words: str) -> None:
+    session, x = Session(graph), images(graph, 2, 4)
+    with pytest.raises(InputError, match=words):
+        session.run(change(x))
+    assert same(engine_outputs(session, x), expected_outputs(graph, x))
+
+
+def test_one_picture_without_a_batch_and_any_memory_order(graph: Graph) -> None:
+    session, x = Session(graph), images(graph, 2, 5)
+    expected = expected_outputs(graph, x)
+    assert same(engine_outputs(session, x[1]), [e[1:] for e in expected])
+    assert same(engine_outputs(session, np.asfortranarray(x)), expected)
+    assert same(engine_outputs(session, x[::-1]), [e[::-1] for e in expected])
+    x.setflags(write=False)
+    assert same(engine_outputs(session, x), expected)
+
+
+def test_results_stay_when_the_session_runs_again_or_ends(graph: Graph) -> None:
+    session, x = Session(graph), images(graph, 2, 6)
+    first = engine_outputs(session, x)
+    kept = [array.copy() for array in first]
+    session.run(-x)
+    del session
+    assert same(first, kept)
+
+
+def test_the_plan_describes_every_step() -> None:
+    graph = graphs.quantized(random.Random(7), 2)
+    session = Session(graph)
+    rows = session.plan()
+    nodes = {node.name: node for node in graph.nodes}
+    assert {row["name"] for row in rows} <= set(nodes)
+    assert [row["op"] for row in rows].count("mul") == 0  # fused
+    assert len(rows) == len(nodes) - 1
+    for row in rows:
+        node = nodes[row["name"]]
+        shape = graph.value(node.output).shape
+        assert row["shape"] == (shape if len(shape) == 3 else (1, 1, *shape))
+        assert row["buffer_offset"] % 64 == 0
+        assert 0 <= row["buffer_offset"] <= row["buffer_offset"] + row["buffer_bytes"] <= session.arena_bytes
+        if node.op in ("conv2d", "linear"):
+            weight = node.params["weight"]
+            assert row["requested_weight_bits"] == weight.bits
+            assert row["macs"] == int(np.prod(weight.shape)) * shape[0] * (shape[1] if len(shape) == 3 else 1) or (
+                node.op == "linear"
+            )
+            assert row["weight_bytes"] > 0
+        else:
+            assert (row["requested_weight_bits"], row["resident_weight_bits"], row["macs"]) == (0, 0, 0)
+    assert sum(row["weight_bytes"] for row in rows) == session.weight_bytes
+    seconds = session.profile(images(graph, 1, 7), repeats=3)
+    assert len(seconds) == len(rows)
+    assert all(t >= 0 for t in seconds)
+
+
+def test_narrow_weights_stay_narrow_or_the_plan_says_so() -> None:
+    """4- and 2-bit weights stay packed in memory; depthwise ones, and code books that have no zero where
+    the kernel pads channels, are widened, and the plan shows it."""
+    b = Builder(random.Random(8), (5, 5, 6))
+    x = b.qconv(b.quantize("image"), 32, (3, 3), bits=4)
+    plain = b.qconv(x, 48, (3, 3), bits=2)
+    b.qconv(plain, 48, (3, 3), groups=48, bits=4)
+    depthwise = b.nodes[-1].output
+    no_zero = np.array([-100, -30, 30, 100], np.int8)
+    padded = b.qconv(b.quantize("image"), 8, bits=2, codebook=no_zero)
+    whole = b.qconv(plain, 8, bits=2, codebook=no_zero)
+    graph = b.finish(depthwise, padded, whole)
+    rows = {row["name"]: row for row in Session(graph).plan()}
+    widths = {
+        graph.nodes[i].output: (row["requested_weight_bits"], row["resident_weight_bits"])
+        for i, node in enumerate(graph.nodes)
+        for row in [rows[node.name]]
+    }
+    assert widths[x] == (4, 4)
+    assert widths[plain] == (2, 2)
+    assert widths[depthwise] == (4, 8)
+    assert widths[padded] == (2, 8)
+    assert widths[whole] == (2, 2)
+
+
+def test_graphs_that_break_a_rule_are_refused(graph: Graph) -> None:
+    with pytest.raises(GraphError):
+        Session(replace(graph, nodes=graph.nodes[::-1]))
+
+
+def test_windows_beyond_the_engine_are_refused() -> None:
+    b = Builder(random.Random(9), (20, 20, 2))
+    graph = b.finish(b.qconv(b.quantize("image"), 2, (9, 9), groups=2, out_bits=None))
+    with pytest.raises(InputError, match="the engine refuses this network"):
+        Session(graph)
