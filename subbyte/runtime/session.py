@@ -83,7 +83,9 @@ class Session:
         expected = self.graph.value(self.graph.input).shape
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
             kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-            raise InputError(f"input must be a float32 numpy array, got {kind}; convert it with .astype('float32')")
+            raise InputError(
+                f"input must be a float32 numpy array, got {kind}; convert it with .astype('float32')"
+            )
         batch = x[None] if x.ndim == len(expected) else x
         if batch.shape[1:] != expected or len(batch) == 0:
             raise InputError(
