@@ -10,12 +10,12 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt 
 NATIVE := $(shell find native -type f 2>/dev/null) CMakeLists.txt
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types unit format clean
+.PHONY: demo test lint types kernels unit format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo --output $(DEMO_OUT)
 
-test: lint types unit
+test: lint types kernels unit
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -23,6 +23,12 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/mypy
+
+# Every kernel of every instruction set against the portable definition.
+kernels: $(VENV)/.test
+	$(BIN)/cmake -S . -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DSUBBYTE_TESTS=ON
+	$(BIN)/cmake --build build/kernels --target subbyte_kernel_test
+	build/kernels/subbyte_kernel_test
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -50,5 +56,5 @@ $(VENV)/.demo: $(VENV)/.package
 
 # timm is what the architectures are compared with.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) pytest hypothesis ruff mypy timm
+	$(PIP) pytest hypothesis ruff mypy timm cmake ninja
 	@touch $@
