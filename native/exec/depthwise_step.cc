@@ -36,13 +36,17 @@ class DepthwiseStep final : public Step {
 
   std::size_t scratch_bytes() const override { return sizeof(void*) * static_cast<std::size_t>(shape_.kernel_h); }
   std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + table_.size()); }
+  Span first_weights() const override { return {packed_.data(), packed_.size()}; }
+  bool hides_prefetch() const override { return true; }
   const char* kernel_name() const { return kernel_->name; }
 
   void run(const Context& c) const override {
     fill_halo(c, y_);
     auto* in = reinterpret_cast<const std::uint8_t**>(c.scratch);
     const Range rows = share(y_.height, c.thread, c.threads);
+    Prefetch prefetch(ahead, rows.end - rows.begin);
     for (int y = rows.begin; y < rows.end; ++y) {
+      prefetch.next();
       for (int ky = 0; ky < shape_.kernel_h; ++ky) in[ky] = c.address(x_, y * stride_h_ - pad_top_ + ky, -pad_left_);
       const depthwise::Row row{in, x_.pixel, y_.width, c.address(y_, y, 0), y_.pixel, &epilogue_};
       kernel_->run(shape_, packed_.data(), row);

@@ -12,7 +12,7 @@ namespace subbyte {
 namespace {
 
 // Pixels whose operands are gathered together; their pointers, and a gated copy of them, stay in the cache.
-constexpr int kBlock = 48;
+constexpr int kBlock = 96;
 
 struct Panel {
   const dot::Kernel* kernel;
@@ -50,6 +50,8 @@ class DotStep final : public Step {
   std::int64_t weight_bytes() const override {
     return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + table_.size());
   }
+  Span first_weights() const override { return panel_span(0); }
+  bool hides_prefetch() const override { return y_.height * y_.width >= 32; }
   int resident_bits() const { return bits_; }
   const char* kernel_name() const { return panels_[0].kernel->name; }
 
@@ -65,9 +67,10 @@ class DotStep final : public Step {
       after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
       factors = reinterpret_cast<std::int16_t*>(after);
       gated = after + factor_bytes();
-      gate_factors(gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
+      gate_factors(*pointwise_, gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
     }
     int gathered = -1;
+    Prefetch prefetch(ahead, static_cast<int>(panels_.size()) / panel_blocks_);
     for (int u = units.begin; u < units.end; ++u) {
       const int block = u / panel_blocks_, part = u % panel_blocks_;
       const Range pixels = share(y_.height * y_.width, block, pixel_blocks_);
@@ -77,7 +80,10 @@ class DotStep final : public Step {
         gathered = block;
       }
       const Range panels = share(static_cast<int>(panels_.size()), part, panel_blocks_);
-      for (int p = panels.begin; p < panels.end; ++p) run_panel(panels_[p], pixels.end - pixels.begin, pointers);
+      for (int p = panels.begin; p < panels.end; ++p) {
+        run_panel(panels_[p], pixels.end - pixels.begin, pointers, u == units.begin ? panel_span(p + 1) : Span{});
+        if (u == units.end - 1) prefetch.next();
+      }
     }
   }
 
@@ -209,8 +215,13 @@ class DotStep final : public Step {
     }
   }
 
+  Span panel_span(int p) const {
+    if (p >= static_cast<int>(panels_.size())) return {};
+    return {weights_.data() + panels_[p].weights, dot::panel_bytes(runs_, groups4_, panels_[p].kernel->vectors, bits_)};
+  }
+
   // Tiles of nearly equal height: `tall` of them have one row more than the rest.
-  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers) const {
+  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers, Span next) const {
     const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
     const int rows = pixels / tiles, tall = pixels % tiles;
     const std::uint8_t* shifted[kBlock * 64];
@@ -228,8 +239,11 @@ class DotStep final : public Step {
     tile.offset = p.first;
     tile.channels = p.channels;
     tile.epilogue = &epilogue_;
-    for (int t = 0; t < tiles; ++t) {
+    // The next panel's weights are fetched a little before every tile.
+    const std::size_t slice = (next.size / static_cast<std::size_t>(tiles) + 63) / 64 * 64;
+    for (int t = 0; t < tiles; ++t, next.begin += slice) {
       const int n = t < tall ? rows + 1 : rows;
+      for (std::size_t i = 0; i < slice; i += 64) __builtin_prefetch(next.begin + i, 0, 2);
       p.kernel->run(tile, n);
       tile.in += n;
       tile.out += n;

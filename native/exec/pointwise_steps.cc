@@ -24,11 +24,9 @@ void fill_halo(const Context& c, const Buffer& b) {
   }
 }
 
-void gate_factors(const GateSource& g, const std::uint8_t* codes, int channels, std::int16_t* factors) {
-  for (int c = 0; c < channels; ++c) {
-    const float f = std::nearbyint(static_cast<float>(codes[c] - g.zero_gate) * g.factor);
-    factors[c] = static_cast<std::int16_t>(std::clamp(f, -32768.0f, 32767.0f));
-  }
+void gate_factors(const pointwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
+                  std::int16_t* factors) {
+  kernel.factors(codes, channels, g.zero_gate, g.factor, factors);
   std::fill(factors + channels, factors + channels + 64, std::int16_t{0});
 }
 
@@ -94,7 +92,7 @@ void mul(const Operands& o, const Context& c) {
   const GateSource source{nullptr, o.in[0].zero_point, o.in[1].zero_point, o.out.zero_point, high_of(o.out),
                           o.node.factor_a};
   auto* factors = reinterpret_cast<std::int16_t*>(c.scratch);
-  gate_factors(source, c.address(o.x[1], 0, 0), o.y.channels, factors);
+  gate_factors(*o.codes, source, c.address(o.x[1], 0, 0), o.y.channels, factors);
   const pointwise::Gate gate{source.zero_x, source.zero, source.high};
   for (int y = rows.begin; y < rows.end; ++y) {
     o.codes->gate(gate, factors, c.address(o.x[0], y, 0), o.x[0].pixel, o.y.width, o.y.channels, c.address(o.y, y, 0),
@@ -119,12 +117,7 @@ void global_avg_pool(const Operands& o, const Context& c) {
   }
   const std::int64_t positions = static_cast<std::int64_t>(x.height) * x.width;
   std::uint8_t* out = c.address(o.y, 0, 0) + channels.begin;
-  for (int i = 0; i < count; ++i) {
-    const std::int64_t centred = static_cast<std::int64_t>(sums[i]) - positions * o.in[0].zero_point;
-    const float v = std::nearbyint(static_cast<float>(centred) * o.node.factor_a);
-    out[i] = static_cast<std::uint8_t>(
-        std::clamp(static_cast<int>(v) + o.out.zero_point, 0, high_of(o.out)));
-  }
+  o.codes->average(sums, count, positions * o.in[0].zero_point, o.node.factor_a, o.out.zero_point, high_of(o.out), out);
 }
 
 // Calls visit(y, x, input y, input x) for every tap inside the picture.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/pointwise/pointwise.h"
 #include "subbyte/engine.h"
 
 namespace subbyte {
@@ -70,6 +71,36 @@ inline Range share(int count, int part, int parts) {
           static_cast<int>(static_cast<std::int64_t>(count) * (part + 1) / parts)};
 }
 
+// A piece of memory that will be read soon.
+struct Span {
+  const std::uint8_t* begin = nullptr;
+  std::size_t size = 0;
+};
+
+// Fetches spans into the second-level cache, a slice at a time between pieces of other work: weights are read
+// once per image, and the first touch of each would otherwise wait for memory.
+class Prefetch {
+ public:
+  // All of `spans` will have been asked for after `slices` calls of next().
+  Prefetch(const std::vector<Span>& spans, int slices) : spans_(spans) {
+    std::size_t lines = 0;
+    for (const Span& s : spans) lines += (s.size + 63) / 64;
+    per_slice_ = slices > 0 ? (lines + static_cast<std::size_t>(slices) - 1) / static_cast<std::size_t>(slices) : 0;
+  }
+
+  void next() {
+    for (std::size_t left = per_slice_; left > 0 && index_ < spans_.size();) {
+      const Span& s = spans_[index_];
+      for (; left > 0 && at_ < s.size; at_ += 64, --left) __builtin_prefetch(s.begin + at_, 0, 2);
+      if (at_ >= s.size) at_ = 0, ++index_;
+    }
+  }
+
+ private:
+  const std::vector<Span>& spans_;
+  std::size_t per_slice_, index_ = 0, at_ = 0;
+};
+
 class Step {
  public:
   virtual ~Step() = default;
@@ -77,8 +108,13 @@ class Step {
   virtual void run(const Context& c) const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual std::int64_t weight_bytes() const { return 0; }
+  // The weights that it reads first; empty where there are none.
+  virtual Span first_weights() const { return {}; }
+  // Whether it does enough work to hide the fetching of others' weights.
+  virtual bool hides_prefetch() const { return false; }
 
   StepInfo info;
+  std::vector<Span> ahead;  // first weights of the steps up to and including the next that hides_prefetch()
 };
 
 using StepPtr = std::unique_ptr<Step>;
@@ -100,6 +136,7 @@ StepPtr make_pointwise_step(const NodeDesc& n, const std::vector<const Buffer*>&
 void fill_halo(const Context& c, const Buffer& b);
 
 // Gate codes [channels] to the Q15 factors of numerics.md, "mul"; 64 entries past the end become 0.
-void gate_factors(const GateSource& g, const std::uint8_t* codes, int channels, std::int16_t* factors);
+void gate_factors(const pointwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
+                  std::int16_t* factors);
 
 }  // namespace subbyte

@@ -135,6 +135,15 @@ struct Builder {
   }
 };
 
+void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
+  if (!steps[i]->hides_prefetch()) return;
+  for (std::size_t j = i + 1; j < steps.size(); ++j) {
+    const Span weights = steps[j]->first_weights();
+    if (weights.size > 0) steps[i]->ahead.push_back(weights);
+    if (steps[j]->hides_prefetch()) return;
+  }
+}
+
 }  // namespace
 
 Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes, int input,
@@ -176,6 +185,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
     plan.scratch_bytes = std::max(plan.scratch_bytes, plan.steps.back()->scratch_bytes());
     plan.weight_bytes += plan.steps.back()->info.weight_bytes;
   }
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) set_ahead(plan.steps, i);
   plan.scratch_bytes = (plan.scratch_bytes + 4095) / 4096 * 4096;
   return plan;
 }

@@ -13,7 +13,7 @@
 
 namespace subbyte::depthwise {
 
-inline constexpr int kReadAhead = 5;  // pixels
+inline constexpr int kReadAhead = 8;  // pixels
 
 struct Shape {
   int kernel_h, kernel_w, stride, channels;  // stride: between output pixels of a row

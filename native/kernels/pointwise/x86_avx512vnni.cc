@@ -30,16 +30,18 @@ void pointwise_avx512vnni_quantize(const float* in, int pixels, int channels, fl
   const __m512i z = _mm512_set1_epi32(zero);
   if (channels == 3 && out_pixel == 4) {
     const __m512i spread = _mm512_setr_epi32(0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
-    for (int p = 0; p < pixels; p += 4) {
-      const int n = pixels - p < 4 ? pixels - p : 4;
-      const __mmask16 read = static_cast<__mmask16>((1 << (3 * n)) - 1), write = static_cast<__mmask16>((1 << (4 * n)) - 1);
-      const __m512 v = _mm512_permutexvar_ps(spread, _mm512_maskz_loadu_ps(read, in + 3 * static_cast<std::ptrdiff_t>(p)));
-      const __m128i codes = codes_of(v, scale, lo, hi, z);
-      if (n == 4) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * static_cast<std::ptrdiff_t>(p)), codes);
-      } else {
-        _mm_mask_storeu_epi8(out + 4 * static_cast<std::ptrdiff_t>(p), write, codes);
-      }
+    const auto four = [&](const float* x, __mmask16 read) {
+      return codes_of(_mm512_permutexvar_ps(spread, _mm512_maskz_loadu_ps(read, x)), scale, lo, hi, z);
+    };
+    int p = 0;
+    for (; p + 4 <= pixels; p += 4) {
+      const __m128i codes = four(in + 3 * static_cast<std::ptrdiff_t>(p), 0x0fff);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * static_cast<std::ptrdiff_t>(p)), codes);
+    }
+    if (p < pixels) {
+      const __m128i codes = four(in + 3 * static_cast<std::ptrdiff_t>(p), static_cast<__mmask16>((1 << 3 * (pixels - p)) - 1));
+      _mm_mask_storeu_epi8(out + 4 * static_cast<std::ptrdiff_t>(p),
+                           static_cast<__mmask16>((1 << 4 * (pixels - p)) - 1), codes);
     }
     return;
   }
