@@ -1,0 +1,121 @@
+// Every dot kernel equals the portable one of its width: all row counts, run lengths with partly used
+// packs, channel counts and finishes, with operands that end where the contract lets reading end.
+#include "kernels/dot/dot.h"
+
+#include "kernels/test.h"
+
+namespace subbyte::test {
+namespace {
+
+constexpr int kReadPastRun = 3, kReadPastResidual = 64;  // dot.h
+
+struct Trial {
+  Trial(Random& random, const dot::Kernel& k, int rows, int groups, Finish finish)
+      : rows(rows), runs(random.between(1, 5)), groups(groups), channels(random.between(1, 16 * k.vectors)),
+        offset(random.between(0, 70)), weights(dot::panel_bytes(runs, groups, k.vectors, k.bits)), levels(16),
+        table(256), bias(static_cast<std::size_t>(16 * k.vectors)), multiplier(static_cast<std::size_t>(16 * k.vectors)) {
+    for (std::size_t i = 0; i < dot::panel_bytes(runs, groups, k.vectors, k.bits); ++i) weights.data()[i] = random.byte();
+    for (int i = 0; i < 16; ++i) {
+      levels.data()[i] = k.bits == 2 && i >= 4 ? levels.data()[i % 4] : random.byte();
+    }
+    for (int r = 0; r < rows; ++r) {
+      for (int run = 0; run < runs; ++run) {
+        in.emplace_back(static_cast<std::size_t>(4 * groups + kReadPastRun));
+        for (std::size_t i = 0; i < in.back().size(); ++i) in.back()[i] = random.byte();
+      }
+      residual.emplace_back(static_cast<std::size_t>(offset + channels + kReadPastResidual));
+      for (std::size_t i = 0; i < residual.back().size(); ++i) residual.back()[i] = random.byte();
+    }
+    for (int o = 0; o < 16 * k.vectors; ++o) {
+      bias[static_cast<std::size_t>(o)] = random.between(-(1 << 20), 1 << 20);
+      multiplier[static_cast<std::size_t>(o)] = random_multiplier(random, runs * groups * 4);
+    }
+    epilogue = random_epilogue(random, finish, table.data());
+  }
+
+  // The outputs of all rows, one after another, `row_bytes()` apart.
+  std::size_t row_bytes() const {
+    return static_cast<std::size_t>(offset + channels + 64) * (epilogue.finish == Finish::kReal ? 4 : 1);
+  }
+
+  void run(const dot::Kernel& kernel, Output& output) {
+    std::vector<const std::uint8_t*> pointers;
+    std::vector<std::uint8_t*> out;
+    std::vector<const std::uint8_t*> add;
+    for (int run = 0; run < runs; ++run) {
+      for (int r = 0; r < rows; ++r) pointers.push_back(in[static_cast<std::size_t>(r * runs + run)].data());
+      pointers.push_back(nullptr);  // in_stride is one more than the rows
+    }
+    for (int r = 0; r < rows; ++r) {
+      out.push_back(output.data() + static_cast<std::size_t>(r) * row_bytes());
+      add.push_back(residual[static_cast<std::size_t>(r)].data());
+    }
+    dot::Tile tile{};
+    tile.in = pointers.data();
+    tile.in_stride = rows + 1;
+    tile.runs = runs;
+    tile.groups = groups;
+    tile.weights = weights.data();
+    tile.levels = reinterpret_cast<const std::int8_t*>(levels.data());
+    tile.bias = bias.data();
+    tile.multiplier = multiplier.data();
+    tile.out = out.data();
+    tile.residual = epilogue.finish == Finish::kResidual ? add.data() : nullptr;
+    tile.offset = offset;
+    tile.channels = channels;
+    tile.epilogue = &epilogue;
+    kernel.run(tile, rows);
+  }
+
+  int rows, runs, groups, channels, offset;
+  AlignedInput weights, levels, table;
+  Input<std::int32_t> bias;
+  Input<float> multiplier;
+  std::vector<Input<std::uint8_t>> in, residual;
+  Epilogue epilogue;
+};
+
+void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, int groups, Finish finish) {
+  Trial trial(random, kernel, rows, groups, finish);
+  const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(rows);
+  Output actual(bytes), expected(bytes);
+  trial.run(*dot::find(Isa::kPortable, kernel.bits, kernel.vectors), expected);
+  trial.run(kernel, actual);
+  char what[160];
+  std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d", rows, trial.runs,
+                groups, trial.channels, trial.offset, static_cast<int>(finish));
+  report.expect(actual == expected, kernel.name, what);
+  const std::size_t element = finish == Finish::kReal ? 4 : 1;
+  const std::size_t last = trial.row_bytes() * static_cast<std::size_t>(rows - 1);
+  report.expect(expected.untouched_outside(static_cast<std::size_t>(trial.offset) * element,
+                                           last + static_cast<std::size_t>(trial.offset + trial.channels) * element),
+                "dot portable writes", what);
+}
+
+}  // namespace
+
+void test_dot(Report& report, unsigned seed) {
+  constexpr Finish kFinishes[] = {Finish::kClamp, Finish::kTable, Finish::kResidual, Finish::kReal};
+  for (int i = 0; i < dot::table_size(); ++i) {
+    const dot::Kernel& kernel = dot::table()[i];
+    report.expect(dot::find(kernel.isa, kernel.bits, kernel.vectors) == &kernel, kernel.name, "is found in the table");
+    if (!report.runs(kernel.isa, kernel.name)) continue;
+    Random random(seed + static_cast<unsigned>(i));
+    for (const Finish finish : kFinishes) {
+      for (int rows = 1; rows <= kernel.max_rows; ++rows) {
+        for (int groups = 1; groups <= 9; ++groups) check(report, random, kernel, rows, groups, finish);
+        check(report, random, kernel, rows, random.between(10, 60), finish);
+      }
+    }
+  }
+  for (int isa = 0; isa < kIsaCount; ++isa) {  // the engine takes any of these for granted
+    for (const int bits : {8, 4, 2}) {
+      for (int vectors = 1; vectors <= dot::kMaxVectors; ++vectors) {
+        const bool known = !isa_supported(static_cast<Isa>(isa)) || dot::find(static_cast<Isa>(isa), bits, vectors);
+        report.expect(known, isa_name(static_cast<Isa>(isa)), "has a kernel of every width");
+      }
+    }
+  }
+}
+
+}  // namespace subbyte::test

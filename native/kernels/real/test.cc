@@ -1,0 +1,203 @@
+// Every float32 kernel is within the bound of docs/spec/numerics.md of the same sum in float64: the portable
+// row too, since there is no row to be equal to. add, gate and maximum are exact.
+#include "kernels/real/real.h"
+
+#include <cmath>
+
+#include "kernels/test.h"
+#include "subbyte/engine.h"
+
+namespace subbyte::test {
+namespace {
+
+using real::Kernel;
+
+constexpr int kActs = static_cast<int>(Act::kLeakyRelu) + 1;
+constexpr double kUnit = 1.0 / (1 << 24);
+
+double activation(Act act, double x) {
+  const double six = std::min(std::max(x + 3, 0.0), 6.0) / 6, sigmoid = 0.5 * (1 + std::tanh(0.5 * x));
+  switch (act) {
+    case Act::kNone: return x;
+    case Act::kRelu: return std::max(x, 0.0);
+    case Act::kRelu6: return std::min(std::max(x, 0.0), 6.0);
+    case Act::kSilu: return x * sigmoid;
+    case Act::kHardSwish: return x * six;
+    case Act::kSigmoid: return sigmoid;
+    case Act::kHardSigmoid: return six;
+    case Act::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Act::kTanh: return std::tanh(x);
+    case Act::kLeakyRelu: return x >= 0 ? x : 0.01 * x;
+  }
+  return x;
+}
+
+// A sum of `terms` products and a bias, exact up to float64, and how large its terms are.
+struct Sum {
+  double value, magnitude;
+  int terms;
+
+  void add(double product) { value += product, magnitude += std::fabs(product), ++terms; }
+};
+
+// numerics.md: gamma(K + 2) of the magnitude, times the slope; then the activation's own 4 ulp and 2^-23 |x|.
+// The reference's half ulp is not in it: this one is in float64.
+bool close(float actual, const Sum& sum, Act act, double residual) {
+  const double k = (sum.terms + 2) * kUnit, gamma = k / (1 - k), y = activation(act, sum.value);
+  const double slope = act == Act::kHardSwish ? 1.5 : 1.13;
+  double bound = gamma * sum.magnitude;
+  if (act > Act::kRelu6) bound = slope * bound + 8 * kUnit * std::fabs(y) + 2 * kUnit * std::fabs(sum.value);
+  bound += 2 * kUnit * std::fabs(y + residual);
+  return std::fabs(static_cast<double>(actual) - (y + residual)) <= bound;
+}
+
+struct Context {
+  Report& report;
+  Random& random;
+  const Kernel& kernel;
+
+  void fill(Input<float>& values, float spread = 2.0f) const {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = random.real(-spread, spread);
+  }
+  void expect(bool good, const char* function, int n, int channels, int act) const {
+    char what[120];
+    std::snprintf(what, sizeof(what), "%s: %d, %d channels, activation %d", function, n, channels, act);
+    report.expect(good, kernel.name, what);
+  }
+};
+
+void conv(const Context& c, int rows, int taps, int in_channels, int channels, Act act) {
+  const std::size_t panel = real::kPanel;
+  const int offset = c.random.between(0, 9), stride = rows + 1;
+  Input<float> weights(static_cast<std::size_t>(taps * in_channels) * panel), bias(panel);
+  c.fill(weights, 1.0f), c.fill(bias);
+  const std::size_t out_size = static_cast<std::size_t>(offset + channels + 1);
+  std::vector<Input<float>> in, residual;
+  std::vector<const float*> pointers, add;
+  for (int t = 0; t < taps; ++t) {
+    for (int r = 0; r < stride; ++r) {
+      in.emplace_back(static_cast<std::size_t>(in_channels));
+      c.fill(in.back());
+    }
+  }
+  for (Input<float>& x : in) pointers.push_back(x.data());
+  Output out(4 * out_size * static_cast<std::size_t>(rows));
+  std::vector<float*> outs;
+  for (int r = 0; r < rows; ++r) {
+    residual.emplace_back(static_cast<std::size_t>(offset + channels));
+    c.fill(residual.back());
+    outs.push_back(out.real() + static_cast<std::size_t>(r) * out_size);
+  }
+  for (Input<float>& r : residual) add.push_back(r.data());
+  const bool has_residual = c.random.between(0, 1);
+  real::Tile tile{};
+  tile.in = pointers.data(), tile.in_stride = stride, tile.taps = taps, tile.in_channels = in_channels;
+  tile.weights = weights.data(), tile.bias = bias.data(), tile.channels = channels, tile.out = outs.data();
+  tile.residual = has_residual ? add.data() : nullptr;
+  tile.offset = offset, tile.act = static_cast<int>(act);
+  c.kernel.conv(tile, rows);
+  bool good = true;
+  for (int r = 0; r < rows; ++r) {
+    for (int o = 0; o < channels; ++o) {
+      const std::size_t at = static_cast<std::size_t>(o);
+      Sum sum{bias[at], std::fabs(bias[at]), 0};
+      for (int t = 0; t < taps; ++t) {
+        for (int k = 0; k < in_channels; ++k) {
+          sum.add(static_cast<double>(in[static_cast<std::size_t>(t * stride + r)][static_cast<std::size_t>(k)]) *
+                  weights[static_cast<std::size_t>(t * in_channels + k) * panel + at]);
+        }
+      }
+      const std::size_t place = static_cast<std::size_t>(offset + o);
+      good = good && close(outs[static_cast<std::size_t>(r)][place], sum, act,
+                           has_residual ? residual[static_cast<std::size_t>(r)][place] : 0);
+    }
+  }
+  const std::size_t last = 4 * (out_size * static_cast<std::size_t>(rows) - 1);
+  good = good && out.untouched_outside(4 * static_cast<std::size_t>(offset), last);
+  c.expect(good, "conv", rows, channels, static_cast<int>(act));
+}
+
+void depthwise(const Context& c, int taps, int channels, Act act) {
+  const std::size_t n = static_cast<std::size_t>(channels);
+  Input<float> weights(static_cast<std::size_t>(taps) * n), bias(n), residual(n);
+  c.fill(weights, 1.0f), c.fill(bias), c.fill(residual);
+  std::vector<Input<float>> in;
+  std::vector<const float*> pointers;
+  for (int t = 0; t < taps; ++t) in.emplace_back(n), c.fill(in.back());
+  for (Input<float>& x : in) pointers.push_back(x.data());
+  Output out(4 * n);
+  const bool has_residual = c.random.between(0, 1);
+  real::Depthwise d{};
+  d.in = pointers.data(), d.taps = taps, d.channels = channels, d.weights = weights.data(), d.bias = bias.data();
+  d.out = out.real(), d.residual = has_residual ? residual.data() : nullptr, d.act = static_cast<int>(act);
+  c.kernel.depthwise(d);
+  bool good = out.untouched_outside(0, 4 * n);
+  for (std::size_t i = 0; i < n; ++i) {
+    Sum sum{bias[i], std::fabs(bias[i]), 0};
+    for (std::size_t t = 0; t < in.size(); ++t) sum.add(static_cast<double>(in[t][i]) * weights[t * n + i]);
+    good = good && close(out.real()[i], sum, act, has_residual ? residual[i] : 0);
+  }
+  c.expect(good, "depthwise", taps, channels, static_cast<int>(act));
+}
+
+void activate(const Context& c, int n, Act act, float spread) {
+  Input<float> in(static_cast<std::size_t>(n));
+  c.fill(in, spread);
+  Output out(4 * in.size());
+  c.kernel.activate(static_cast<int>(act), in.data(), n, out.real());
+  bool good = out.untouched_outside(0, 4 * in.size());
+  for (std::size_t i = 0; i < in.size(); ++i) good = good && close(out.real()[i], {in[i], 0, 0}, act, 0);
+  c.expect(good, "activate", n, 1, static_cast<int>(act));
+}
+
+void element_wise(const Context& c, int pixels, int channels) {
+  const std::size_t n = static_cast<std::size_t>(pixels * channels), m = static_cast<std::size_t>(channels);
+  Input<float> a(n), b(n), gate(m);
+  c.fill(a), c.fill(b), c.fill(gate);
+  Output sum(4 * n), product(4 * n), largest(4 * n), totals(8 * m);
+  c.kernel.add(a.data(), b.data(), pixels * channels, sum.real());
+  c.kernel.gate(a.data(), gate.data(), pixels, channels, product.real());
+  std::copy(b.data(), b.data() + n, largest.real());
+  c.kernel.maximum(a.data(), pixels * channels, largest.real());
+  bool good = sum.untouched_outside(0, 4 * n) && product.untouched_outside(0, 4 * n) && largest.untouched_outside(0, 4 * n);
+  for (std::size_t i = 0; i < n; ++i) {
+    good = good && sum.real()[i] == a[i] + b[i] && product.real()[i] == a[i] * gate[i % m] &&
+           largest.real()[i] == std::max(a[i], b[i]);
+  }
+  c.expect(good, "add, gate, maximum", pixels, channels, 0);
+  auto* total = reinterpret_cast<double*>(totals.data());
+  std::fill(total, total + m, 1.5);
+  c.kernel.sum(a.data(), pixels, channels, total);
+  good = totals.untouched_outside(0, 8 * m);
+  for (std::size_t i = 0; i < m; ++i) {
+    double expected = 1.5;  // sums of few float32 numbers are exact in float64 up to 2^-53 each
+    for (std::size_t p = 0; p < n; p += m) expected += a[p + i];
+    good = good && std::fabs(total[i] - expected) <= pixels * std::ldexp(2.0 * (pixels + 1), -53);
+  }
+  c.expect(good, "sum", pixels, channels, 0);
+}
+
+}  // namespace
+
+void test_real(Report& report, unsigned seed) {
+  for (int i = 0; i < real::table_size(); ++i) {
+    const Kernel& kernel = real::table()[i];
+    report.expect(real::find(kernel.isa) == &kernel, kernel.name, "is found in the table");
+    if (!report.runs(kernel.isa, kernel.name)) continue;
+    Random random(seed + static_cast<unsigned>(i));
+    const Context c{report, random, kernel};
+    for (int act = 0; act < kActs; ++act) {
+      const Act a = static_cast<Act>(act);
+      for (int rows = 1; rows <= real::kRows; ++rows) {
+        for (const int channels : {1, 5, 16, 17, 31, 32}) {
+          conv(c, rows, random.between(1, 9), random.between(1, 40), channels, a);
+        }
+      }
+      for (const int channels : {1, 3, 7, 16, 33, 64, 100}) depthwise(c, random.between(1, 25), channels, a);
+      for (int n = 1; n <= 40; ++n) activate(c, n, a, 8.0f), activate(c, n, a, 200.0f);
+    }
+    for (int channels = 1; channels <= 70; ++channels) element_wise(c, random.between(1, 12), channels);
+  }
+}
+
+}  // namespace subbyte::test

@@ -1,0 +1,127 @@
+// What the kernel tests share: seeded numbers, memory whose edges are watched, and a report. One test.cc
+// per family compares every row of its table with the definition; rows that this CPU cannot run are named.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/epilogue.h"
+#include "subbyte/isa.h"
+
+namespace subbyte::test {
+
+class Random {
+ public:
+  explicit Random(unsigned seed) : engine_(seed) {}
+  int between(int low, int high) { return low + static_cast<int>(engine_() % static_cast<unsigned>(high - low + 1)); }
+  float real(float low, float high) { return low + (high - low) * static_cast<float>(engine_() >> 8) / 16777216.0f; }
+  // Codes and weights at the ends of their range as often as in the middle: where 16-bit sums would saturate.
+  std::uint8_t byte() {
+    const std::uint8_t ends[] = {0, 127, 128, 255};
+    return between(0, 1) ? static_cast<std::uint8_t>(between(0, 255)) : ends[between(0, 3)];
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// Exactly `count` elements on the heap: AddressSanitizer sees a read of one byte more.
+template <typename T>
+class Input {
+ public:
+  explicit Input(std::size_t count) : data_(new T[count]()), size_(count) {}
+  T* data() { return data_.get(); }
+  T& operator[](std::size_t i) { return data_[i]; }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::unique_ptr<T[]> data_;
+  std::size_t size_;
+};
+
+// 64-byte aligned bytes, rounded up to whole cache lines: packed weights, tables.
+class AlignedInput {
+ public:
+  explicit AlignedInput(std::size_t bytes)
+      : data_(static_cast<std::uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)), &std::free) {}
+  std::uint8_t* data() { return data_.get(); }
+
+ private:
+  std::unique_ptr<std::uint8_t, decltype(&std::free)> data_;
+};
+
+// Bytes that a kernel writes, all set to a pattern before, with 64 more of it on both sides.
+class Output {
+ public:
+  explicit Output(std::size_t bytes) : bytes_(bytes), memory_(bytes + 2 * kGuard, kPattern) {}
+  std::uint8_t* data() { return memory_.data() + kGuard; }
+  float* real() { return reinterpret_cast<float*>(data()); }
+  // Whether no byte outside of [first, last) was written. A byte may have been written with the pattern;
+  // over many trials that hides nothing.
+  bool untouched_outside(std::size_t first, std::size_t last) const {
+    const auto is_pattern = [](std::uint8_t b) { return b == kPattern; };
+    return std::all_of(memory_.begin(), memory_.begin() + static_cast<std::ptrdiff_t>(kGuard + first), is_pattern) &&
+           std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(kGuard + last), memory_.end(), is_pattern);
+  }
+  bool operator==(const Output& other) const { return memory_ == other.memory_; }
+
+ private:
+  static constexpr std::size_t kGuard = 64;
+  static constexpr std::uint8_t kPattern = 0xA5;
+  std::size_t bytes_;
+  std::vector<std::uint8_t> memory_;
+};
+
+struct Report {
+  int trials = 0, failures = 0;
+  std::vector<std::string> skipped;
+
+  // Whether the CPU can run a row; says so if not.
+  bool runs(Isa isa, const char* row) {
+    if (isa_supported(isa)) return true;
+    skipped.push_back(row);
+    return false;
+  }
+  void expect(bool condition, const char* row, const std::string& what) {
+    ++trials;
+    if (condition) return;
+    if (++failures <= 20) std::printf("FAILED %s: %s\n", row, what.c_str());
+  }
+};
+
+// A random 256-entry table and an epilogue over it.
+inline Epilogue random_epilogue(Random& random, Finish finish, std::uint8_t* table) {
+  for (int i = 0; i < 256; ++i) table[i] = random.byte();
+  Epilogue e;
+  e.finish = finish;
+  e.zero = random.between(0, 255);
+  if (random.between(0, 1)) {
+    e.low = random.between(0, 255);
+    e.high = random.between(e.low, 255);
+  }
+  e.table = table;
+  e.residual_zero = random.between(0, 255);
+  e.residual_factor = random.real(0.0f, 3.0f);
+  return e;
+}
+
+// Per channel multipliers that bring sums of `terms` products to codes; one in eight saturates.
+inline float random_multiplier(Random& random, int terms) {
+  const float unit = 1.0f / (150.0f * static_cast<float>(terms));
+  return random.real(0.2f, 2.0f) * unit * (random.between(0, 7) == 0 ? 1000.0f : 1.0f);
+}
+
+// One per family, in its test.cc.
+void test_dot(Report& report, unsigned seed);
+void test_depthwise(Report& report, unsigned seed);
+void test_pointwise(Report& report, unsigned seed);
+void test_real(Report& report, unsigned seed);
+
+}  // namespace subbyte::test

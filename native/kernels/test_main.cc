@@ -1,0 +1,25 @@
+// subbyte_kernel_test: every row of every kernel table against the definition. Exits with 1 on a failure.
+#include "kernels/test.h"
+
+int main() {
+  using subbyte::test::Report;
+  constexpr unsigned kSeed = 20240607;
+  const struct {
+    const char* family;
+    void (*run)(Report&, unsigned);
+  } families[] = {{"dot", subbyte::test::test_dot},
+                  {"depthwise", subbyte::test::test_depthwise},
+                  {"pointwise", subbyte::test::test_pointwise},
+                  {"real", subbyte::test::test_real}};
+  std::printf("seed %u\n", kSeed);
+  int failures = 0;
+  for (const auto& f : families) {
+    Report report;
+    f.run(report, kSeed);
+    std::printf("%s: %d checks, %d failures, %zu rows skipped\n", f.family, report.trials, report.failures,
+                report.skipped.size());
+    for (const std::string& row : report.skipped) std::printf("SKIPPED %s: this CPU cannot run it\n", row.c_str());
+    failures += report.failures;
+  }
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,83 @@
+"""Builds native/'s kernel test with CMake and runs it; inspects the objects of the instruction sets."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from subbyte.runtime import available_isas
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = ROOT / "build" / "kernel_test"  # kept, so that a second run only rebuilds what changed
+
+
+def tool(name: str) -> str:
+    """A program of PATH or, installed by pip, beside the interpreter."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        pytest.fail(
+            f"the kernel tests need {name}: pip install cmake ninja, and a C++ compiler with binutils"
+        )
+    return found
+
+
+def run(*command: str | Path) -> str:
+    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=800)
+    assert result.returncode == 0, (
+        f"{' '.join(map(str, command))}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
+    )
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def build() -> Path:
+    if not (BUILD / "CMakeCache.txt").exists():
+        program = f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}"
+        run(tool("cmake"), "-S", ROOT, "-B", BUILD, "-G", "Ninja", program, "-DSUBBYTE_TESTS=ON")
+    run(tool("cmake"), "--build", BUILD, "--target", "subbyte_kernel_test")
+    return BUILD
+
+
+def test_every_kernel_equals_the_definition(build: Path) -> None:
+    output = run(build / "subbyte_kernel_test")
+    print(output)
+    checks = dict(re.findall(r"^(\w+): (\d+) checks, 0 failures", output, re.MULTILINE))
+    families = {path.parent.name for path in (ROOT / "native" / "kernels").glob("*/kernels.inc")}
+    assert set(checks) == families
+    assert all(int(count) > 1000 for count in checks.values())
+    # what was left out is named, and is of an instruction set that this CPU lacks
+    for row in re.findall(r"^SKIPPED (\w+):", output, re.MULTILINE):
+        assert row.rsplit("_", 1)[-1] not in available_isas()
+
+
+def symbols(path: Path) -> dict[str, str]:
+    """Defined symbols of an object file: name to nm's letter."""
+    lines = run(tool("nm"), "--defined-only", path).splitlines()
+    return {fields[-1]: fields[-2] for fields in map(str.split, lines) if len(fields) >= 2}
+
+
+def test_no_instruction_set_exports_vague_linkage(build: Path) -> None:
+    """A weak symbol compiled for AVX-512 could be the one the linker keeps for every CPU."""
+    prefix = "x86_" if platform.machine() in ("x86_64", "AMD64") else "arm64_"
+    sources = sorted((ROOT / "native" / "kernels").glob(f"*/{prefix}*.cc"))
+    assert sources or prefix == "arm64_"
+    for source in sources:
+        (path,) = build.rglob(f"kernels/{source.parent.name}/{source.name}.o")
+        found = symbols(path)
+        assert "T" in found.values(), path  # the kernels themselves
+        weak = {name for name, letter in found.items() if letter in "WwVvu"}
+        assert not weak, f"{source.parent.name}/{source.name}: {sorted(weak)[:5]}"
+
+
+def test_weak_symbols_would_be_seen(tmp_path: Path) -> None:
+    """The letter that the test above looks for, from the smallest function with vague linkage."""
+    source = tmp_path / "x86_weak.cc"
+    source.write_text("template <typename T> T twice(T x) { return x + x; }\ntemplate int twice<int>(int);\n")
+    run(tool("c++"), "-c", source, "-o", tmp_path / "x86_weak.o")
+    assert set(symbols(tmp_path / "x86_weak.o").values()) & set("WwVvu")
