@@ -12,7 +12,11 @@ namespace subbyte {
 namespace {
 
 // Pixels whose operands are gathered together; their pointers, and a gated copy of them, stay in the cache.
-constexpr int kBlock = 96;
+constexpr int kBlock = 104;
+
+// A panel of more than three times as many 4-byte groups (at 8 bits; more for narrower weights) is worked through in pieces that
+// stay in the first-level cache beside the accumulators of a block.
+constexpr int kPiece = 64;
 
 struct Panel {
   const dot::Kernel* kernel;
@@ -37,6 +41,7 @@ class DotStep final : public Step {
     runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
     groups4_ = static_cast<int>(n.groups == 1 ? n.kernel_w * x.pixel / 4 : (in_group_ + 3) / 4);
     pack(n, o.isa);
+    split_ = dot::splits(o.isa) && runs_ == 1 && groups4_ > 3 * kPiece * (8 / bits_) && y.height * y.width >= 12;
     set_epilogue(n, out, residual_value);
     pointwise_ = pointwise::find(o.isa);
     split(o.threads);
@@ -45,6 +50,7 @@ class DotStep final : public Step {
   std::size_t scratch_bytes() const override {
     std::size_t bytes = sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
     if (has_gate_) bytes += factor_bytes() + static_cast<std::size_t>(kBlock) * x_.pixel + 256;
+    if (split_) bytes += kAccumulators;
     return bytes + 256;
   }
   std::int64_t weight_bytes() const override {
@@ -58,17 +64,15 @@ class DotStep final : public Step {
   void run(const Context& c) const override {
     fill_halo(c, y_);
     auto* pointers = reinterpret_cast<const std::uint8_t**>(c.scratch);
-    std::int16_t* factors = nullptr;
-    std::uint8_t* gated = nullptr;
     const Range units = share(pixel_blocks_ * panel_blocks_, c.thread, c.threads);
     if (units.begin == units.end) return;
-    if (has_gate_) {
-      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
-      after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
-      factors = reinterpret_cast<std::int16_t*>(after);
-      gated = after + factor_bytes();
-      gate_factors(*pointwise_, gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
-    }
+    std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
+    after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
+    auto* accumulators = reinterpret_cast<std::int32_t*>(after);
+    if (split_) after += kAccumulators;
+    auto* factors = reinterpret_cast<std::int16_t*>(after);
+    std::uint8_t* gated = after + factor_bytes();
+    if (has_gate_) gate_factors(*pointwise_, gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
     int gathered = -1;
     Prefetch prefetch(ahead, static_cast<int>(panels_.size()) / panel_blocks_);
     for (int u = units.begin; u < units.end; ++u) {
@@ -81,14 +85,18 @@ class DotStep final : public Step {
       }
       const Range panels = share(static_cast<int>(panels_.size()), part, panel_blocks_);
       for (int p = panels.begin; p < panels.end; ++p) {
-        run_panel(panels_[p], pixels.end - pixels.begin, pointers, u == units.begin ? panel_span(p + 1) : Span{});
+        run_panel(panels_[p], pixels.end - pixels.begin, pointers, u == units.begin ? panel_span(p + 1) : Span{},
+                  accumulators);
         if (u == units.end - 1) prefetch.next();
       }
     }
   }
 
  private:
-  std::size_t factor_bytes() const { return 2 * static_cast<std::size_t>(x_.channels) + 256; }
+  // Accumulators of kBlock pixels of the widest panel.
+  static constexpr std::size_t kAccumulators = sizeof(std::int32_t) * kBlock * 16 * dot::kMaxVectors;
+
+  std::size_t factor_bytes() const { return (2 * static_cast<std::size_t>(x_.channels) + 256) / 64 * 64; }
 
   void pack(const NodeDesc& n, Isa isa) {
     const UnpackedWeights w(n, in_group_);
@@ -221,35 +229,48 @@ class DotStep final : public Step {
   }
 
   // Tiles of nearly equal height: `tall` of them have one row more than the rest.
-  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers, Span next) const {
+  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers, Span next,
+                 std::int32_t* accumulators) const {
     const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
     const int rows = pixels / tiles, tall = pixels % tiles;
     const std::uint8_t* shifted[kBlock * 64];
     dot::Tile tile;
-    tile.in = p.in_offset == 0 ? pointers : shift(p, pixels, pointers, shifted);
     tile.in_stride = kBlock;
     tile.runs = runs_;
-    tile.groups = groups4_;
-    tile.weights = weights_.data() + p.weights;
     tile.levels = levels_;
     tile.bias = bias_.data() + p.channel_data;
     tile.multiplier = multiplier_.data() + p.channel_data;
-    tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock);
-    tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock : nullptr;
     tile.offset = p.first;
     tile.channels = p.channels;
     tile.epilogue = &epilogue_;
+    const std::uint8_t* const* in = p.in_offset == 0 ? pointers : shift(p, pixels, pointers, shifted);
+    const int pieces = split_ ? (groups4_ + piece() - 1) / piece() : 1;
     // The next panel's weights are fetched a little before every tile.
-    const std::size_t slice = (next.size / static_cast<std::size_t>(tiles) + 63) / 64 * 64;
-    for (int t = 0; t < tiles; ++t, next.begin += slice) {
-      const int n = t < tall ? rows + 1 : rows;
-      for (std::size_t i = 0; i < slice; i += 64) __builtin_prefetch(next.begin + i, 0, 2);
-      p.kernel->run(tile, n);
-      tile.in += n;
-      tile.out += n;
-      if (has_residual_) tile.residual += n;
+    const std::size_t slice = (next.size / static_cast<std::size_t>(tiles * pieces) + 63) / 64 * 64;
+    for (int i = 0; i < pieces; ++i) {
+      const int first = split_ ? i * piece() : 0;
+      tile.groups = split_ ? std::min(piece(), groups4_ - first) : groups4_;
+      tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
+      tile.weights = weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors, bits_);
+      tile.in = in;
+      tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock);
+      tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock : nullptr;
+      std::int32_t* at = accumulators;
+      for (int t = 0; t < tiles; ++t, next.begin += slice) {
+        const int n = t < tall ? rows + 1 : rows;
+        for (std::size_t b = 0; b < slice; b += 64) __builtin_prefetch(next.begin + b, 0, 2);
+        tile.resume = i > 0 ? at : nullptr;
+        tile.suspend = i + 1 < pieces ? at : nullptr;
+        p.kernel->run(tile, n);
+        at += 16 * p.kernel->vectors * n;
+        tile.in += n;
+        tile.out += n;
+        if (has_residual_) tile.residual += n;
+      }
     }
   }
+
+  int piece() const { return kPiece * (8 / bits_); }
 
   const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** pointers,
                                    const std::uint8_t** shifted) const {
@@ -260,7 +281,7 @@ class DotStep final : public Step {
   }
 
   Buffer x_, y_, residual_, gate_buffer_;
-  bool has_residual_, has_gate_;
+  bool has_residual_, has_gate_, split_ = false;
   GateSource gate_{};
   int stride_h_, stride_w_, pad_top_, pad_left_;
   int in_group_, taps_per_run_, runs_, runs_per_row_, groups4_, bits_ = 8;

@@ -37,7 +37,17 @@ struct Tile {
   std::ptrdiff_t offset;          // in elements of the output
   int channels;                   // valid outputs, 1 .. 16 * vectors
   const Epilogue* epilogue;
+
+  // Long sums in pieces (one run only; see `splits`): `skip` bytes of the run come before `weights`' first pack,
+  // `resume` holds the accumulators that an earlier piece left (null: start from the bias), and `suspend`, if not
+  // null, takes them instead of the epilogue. [rows][16 * vectors] each, 64-byte aligned.
+  std::ptrdiff_t skip = 0;
+  const std::int32_t* resume = nullptr;
+  std::int32_t* suspend = nullptr;
 };
+
+// Whether the kernels of an instruction set honour skip, resume and suspend.
+constexpr bool splits(Isa isa) { return isa == Isa::kAvx512Vnni; }
 
 using Function = void (*)(const Tile& tile, int rows);
 

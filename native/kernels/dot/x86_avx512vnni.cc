@@ -48,7 +48,9 @@ void tile(const Tile& t) {
   for (int v = 0; v < kVectors; ++v) {
     const __m512i bias = _mm512_loadu_si512(t.bias + 16 * v);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) acc[r][v] = bias;
+    for (int r = 0; r < kRows; ++r) {
+      acc[r][v] = t.resume ? _mm512_load_si512(t.resume + 16 * (kVectors * r + v)) : bias;
+    }
   }
   const std::uint8_t* w = t.weights;
   const __m512i levels =
@@ -59,7 +61,7 @@ void tile(const Tile& t) {
   for (int run = 0; run < t.runs; ++run) {
     const std::uint8_t* x[kRows];
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) x[r] = t.in[run * t.in_stride + r];
+    for (int r = 0; r < kRows; ++r) x[r] = t.in[run * t.in_stride + r] + t.skip;
     const std::ptrdiff_t bytes = 4 * static_cast<std::ptrdiff_t>(t.groups);
     std::ptrdiff_t at = 0;
     for (; at + 4 * kPack <= bytes; at += 4 * kPack, w += 64 * kVectors) {
@@ -91,6 +93,14 @@ void tile(const Tile& t) {
         w += 64 * kVectors;
       }
     }
+  }
+  if (t.suspend) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) _mm512_store_si512(t.suspend + 16 * (kVectors * r + v), acc[r][v]);
+    }
+    return;
   }
   finish_rows<kRows, kVectors>(acc, t.multiplier, *t.epilogue, t.out, t.residual, t.offset, t.channels);
 }
