@@ -3,12 +3,11 @@
 Written and read here rather than by the safetensors library, because the bytes have to be the same
 every time (the library shuffles its metadata) and because every claim of the header has to be
 checked before memory is spent on it. The library reads these files; this reader accepts only
-those safetensors files whose header lists the tensors in the order of their bytes, widest first.
+safetensors files of vectors, listed in the order of their bytes, widest elements first.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +18,9 @@ from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.errors import ArtifactError
 
 LENGTH_BYTES = 8
-MAX_HEADER = 8 << 20
+MAX_HEADER = 4 << 20
 MAX_FILE = 2 << 30
-MAX_TENSORS = 60_000
-MAX_RANK = 4
+MAX_TENSORS = 16
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
@@ -31,15 +29,15 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "F32": np.dtype("<f4"),
 }
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where a tensor lies: bytes `begin` .. `end` of the body, to be read as `dtype` of `shape`."""
+    """Where a vector lies: bytes `begin` .. `end` of the body, to be read as `size` of `dtype`."""
 
     dtype: np.dtype[Any]
-    shape: tuple[int, ...]
+    size: int
     begin: int
     end: int
 
@@ -53,7 +51,7 @@ def write_container(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, st
     for name, array in ordered:
         end = offset + array.nbytes
         header[name] = {
-            "dtype": _CODES[array.dtype],
+            "dtype": CODES[array.dtype],
             "shape": list(array.shape),
             "data_offsets": [offset, end],
         }
@@ -108,14 +106,14 @@ def _read_entry(name: str, entry: object) -> TensorInfo:
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
         raise ArtifactError(f"tensor {name!r:.80} has dtype {code!r:.80}; known: {', '.join(DTYPES)}")
-    if not _sizes(shape, 1) or len(shape) > MAX_RANK:
+    if not _sizes(shape, 1) or len(shape) != 1:
         raise ArtifactError(f"tensor {name!r:.80} has shape {shape!r:.80}")
     if not _sizes(offsets, 0) or len(offsets) != 2:
         raise ArtifactError(f"tensor {name!r:.80} has data_offsets {offsets!r:.80}")
     dtype = DTYPES[code]
-    if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+    if offsets[1] - offsets[0] != shape[0] * dtype.itemsize:
         raise ArtifactError(f"tensor {name!r:.80}: {code} {shape} does not fill bytes {offsets}")
-    return TensorInfo(dtype, tuple(shape), offsets[0], offsets[1])
+    return TensorInfo(dtype, shape[0], offsets[0], offsets[1])
 
 
 def _sizes(value: object, lowest: int) -> bool:
@@ -123,5 +121,5 @@ def _sizes(value: object, lowest: int) -> bool:
 
 
 def tensor(body: np.ndarray, info: TensorInfo) -> np.ndarray:
-    """The tensor as a view of the body, uint8 [body_size]."""
-    return body[info.begin : info.end].view(info.dtype).reshape(info.shape)
+    """The vector as a view of the body, uint8 [body_size]."""
+    return body[info.begin : info.end].view(info.dtype)

@@ -13,15 +13,19 @@ import numpy as np
 
 from subbyte.artifact.artifact import Artifact, check_artifact
 from subbyte.artifact.container import (
+    DTYPES,
     LENGTH_BYTES,
     MAX_FILE,
     MAX_HEADER,
+    TensorInfo,
     read_header,
     tensor,
     write_container,
 )
-from subbyte.artifact.schema import check_table, decode, encode, parse_graph
+from subbyte.artifact.schema import GraphJson, decode, encode, parse_graph, sizes
+from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import dump_json, parse_json
+from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
 from subbyte.preprocess import Preprocessing
 
@@ -29,7 +33,8 @@ FORMAT = "subbyte"
 VERSION = "1"
 ADVICE = "fetch or write the file again"
 MAX_MESSAGE = 400
-FIELDS = ("classes", "format", "graph", "preprocessing", "provenance", "recipe", "version")
+GRAPH = "graph"
+FIELDS = ("classes", "format", "preprocessing", "provenance", "recipe", "version")
 
 
 def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
@@ -52,17 +57,17 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
 
 def serialize(artifact: Artifact) -> list[bytes]:
     """The bytes of the file of a checked artifact, in pieces. ArtifactError if a limit is exceeded."""
-    graph, tensors = encode(artifact.graph)
+    writer = Writer()
+    graph = shrink(dump_json(encode(artifact.graph, writer)))
     metadata = {
         "classes": dump_json(None if artifact.classes is None else list(artifact.classes)),
         "format": FORMAT,
-        "graph": dump_json(graph),
         "preprocessing": dump_json(artifact.preprocessing.to_json()),
         "provenance": dump_json(artifact.provenance),
         "recipe": dump_json(artifact.recipe),
         "version": VERSION,
     }
-    return write_container(tensors, metadata)
+    return write_container(writer.tensors() | {GRAPH: graph}, metadata)
 
 
 def _write_atomically(target: Path, pieces: list[bytes]) -> None:
@@ -122,13 +127,32 @@ def _read(file: BinaryIO, size: int) -> Artifact:
         raise ArtifactError("it does not begin with a header as an artifact does, or it is truncated")
     metadata, table = read_header(_exactly(file, length), body_size)
     fields = _parse_metadata(metadata)
-    graph = parse_graph(metadata["graph"])
-    check_table(graph, table)
+    graph = parse_graph(_read_graph_text(file, LENGTH_BYTES + length, table))
+    _check_sizes(graph, table)
     body = np.empty(body_size, np.uint8)
+    file.seek(LENGTH_BYTES + length)
     if file.readinto(body.data) != body_size:  # type: ignore[attr-defined]
         raise ArtifactError("it became shorter while it was read")
-    decoded = decode(graph, lambda name: tensor(body, table[name]))
-    return check_artifact(Artifact(decoded, **fields))
+    reader = Reader({name: tensor(body, info) for name, info in table.items() if name != GRAPH})
+    return check_artifact(Artifact(decode(graph, reader), **fields))
+
+
+def _read_graph_text(file: BinaryIO, body: int, table: Mapping[str, TensorInfo]) -> str:
+    info = table.get(GRAPH)
+    if info is None or info.dtype != np.uint8 or info.size > MAX_TEXT:
+        raise ArtifactError(f"it has no graph, or one beyond {MAX_TEXT} bytes")
+    file.seek(body + info.begin)
+    return expand(_exactly(file, info.size))
+
+
+def _check_sizes(graph: GraphJson, table: Mapping[str, TensorInfo]) -> None:
+    """The tensors are just those that the graph's parameters fill, before a byte of them is read."""
+    wanted = sizes(graph)
+    if set(table) != {*wanted, GRAPH}:
+        raise ArtifactError(f"it has the tensors {sorted(table)}, its graph needs {sorted((*wanted, GRAPH))}")
+    for name, size in wanted.items():
+        if table[name].dtype != DTYPES[name] or table[name].size != size:
+            raise ArtifactError(f"tensor {name!r} has {table[name].size} elements, its graph needs {size}")
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
@@ -139,7 +163,7 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Every field but the graph, whose text is only known to exist."""
+    """The fields of the artifact beside its graph."""
     if metadata.get("format") != FORMAT:
         raise ArtifactError("it is not marked as a subbyte artifact")
     version = metadata.get("version")

@@ -1,23 +1,19 @@
-"""The graph as JSON: strict models, and the way from and to a Graph with its tensors."""
+"""The graph as JSON: strict models, and the way from and to a Graph with its arrays."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from subbyte.artifact.container import TensorInfo
+from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import parse_json
 from subbyte.errors import ArtifactError
 from subbyte.ir import Graph, Node, Param, Value
 from subbyte.ir.limits import MAX_NODES, MAX_PARAMETERS
 from subbyte.quant import QParams, QTensor, uniform_levels
 from subbyte.quant.packing import pack, packed_size, unpack
-
-Tensors = dict[str, np.ndarray]
 
 
 class _Strict(BaseModel):
@@ -28,53 +24,58 @@ class ValueJson(_Strict):
     """`grid` is [scale, zero point, bits]; absent for float32."""
 
     name: str
-    shape: tuple[int, ...] = Field(max_length=3)
-    grid: tuple[float, int, int] | None = None
+    shape: list[int] = Field(max_length=3)
+    grid: list[float | int] | None = Field(None, min_length=3, max_length=3)
+
+
+class PlainJson(_Strict):
+    """A parameter stored as it is."""
+
+    dtype: Literal["F16", "F32", "I32", "U8"]
+    shape: list[int] = Field(max_length=4)
 
 
 class PackedJson(_Strict):
-    """A QTensor: tensors `<node>.<role>`, `.scale`, and `.levels` if it has a code book of its own."""
+    """A QTensor: codes of `bits` bits, one scale per output channel, a code book if it is not plain."""
 
     bits: int
-    shape: tuple[int, ...] = Field(min_length=2, max_length=4)
+    shape: list[int] = Field(min_length=2, max_length=4)
     codebook: bool = False
 
 
 class NodeJson(_Strict):
-    """`plain` lists the parameters stored as they are, `packed` describes the packed ones."""
+    """`plain` and `packed` describe the parameters by role; their arrays follow in that order."""
 
     name: str
     op: str
-    inputs: tuple[str, ...]
+    inputs: list[str]
     output: ValueJson
-    attrs: dict[str, int | float | str | tuple[int, ...]] = {}
-    plain: tuple[str, ...] = ()
+    attrs: dict[str, int | float | str | list[int]] = {}
+    plain: dict[str, PlainJson] = {}
     packed: dict[str, PackedJson] = {}
 
 
 class GraphJson(_Strict):
     input: ValueJson
-    outputs: tuple[str, ...]
-    nodes: tuple[NodeJson, ...] = Field(max_length=MAX_NODES)
+    outputs: list[str]
+    nodes: list[NodeJson] = Field(max_length=MAX_NODES)
 
 
 def parse_graph(text: str) -> GraphJson:
     """Validated JSON of a graph. Raises ArtifactError naming the first field that is wrong."""
-    parse_json(text)
+    plain = parse_json(text)
     try:
-        return GraphJson.model_validate_json(text)
+        return GraphJson.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"graph.{where}: {first['msg']}") from None
+        where = ".".join(map(str, ("graph", *first["loc"])))
+        raise ArtifactError(f"{where}: {first['msg']}") from None
 
 
-def encode(graph: Graph) -> tuple[dict[str, Any], Tensors]:
-    """A verified graph as plain JSON and the tensors to store beside it."""
-    tensors: Tensors = {}
-    nodes = [_encode_node(node, graph.value(node.output), tensors) for node in graph.nodes]
-    value = _encode_value(graph.value(graph.input))
-    return {"input": value, "outputs": list(graph.outputs), "nodes": nodes}, tensors
+def encode(graph: Graph, writer: Writer) -> dict[str, Any]:
+    """A verified graph as plain JSON; its arrays go to `writer`."""
+    nodes = [_encode_node(node, graph.value(node.output), writer) for node in graph.nodes]
+    return {"input": _encode_value(graph.value(graph.input)), "outputs": list(graph.outputs), "nodes": nodes}
 
 
 def _encode_value(value: Value) -> dict[str, Any]:
@@ -84,16 +85,18 @@ def _encode_value(value: Value) -> dict[str, Any]:
     return plain
 
 
-def _encode_node(node: Node, output: Value, tensors: Tensors) -> dict[str, Any]:
-    plain: list[str] = []
+def _encode_node(node: Node, output: Value, writer: Writer) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
     packed: dict[str, Any] = {}
     for role, param in sorted(node.params.items()):
-        key = f"{node.name}.{role}"
         if isinstance(param, QTensor):
-            packed[role] = _encode_packed(key, param, tensors)
+            packed[role] = {"bits": param.bits, "shape": list(param.shape)}
+            if not param.is_uniform:
+                packed[role]["codebook"] = True
         else:
-            plain.append(role)
-            tensors[key] = param
+            plain[role] = {"dtype": writer.append(param), "shape": list(param.shape)}
+    for role in packed:
+        _append_packed(node.params[role], writer)
     full = {
         "name": node.name,
         "op": node.op,
@@ -106,75 +109,82 @@ def _encode_node(node: Node, output: Value, tensors: Tensors) -> dict[str, Any]:
     return {key: value for key, value in full.items() if value or key == "inputs"}
 
 
-def _encode_packed(key: str, param: QTensor, tensors: Tensors) -> dict[str, Any]:
-    tensors[key] = pack(param.codes, param.bits)
-    tensors[f"{key}.scale"] = param.scale
-    if param.is_uniform:
-        return {"bits": param.bits, "shape": list(param.shape)}
-    tensors[f"{key}.levels"] = param.levels
-    return {"bits": param.bits, "shape": list(param.shape), "codebook": True}
+def _append_packed(param: Param, writer: Writer) -> None:
+    assert isinstance(param, QTensor)
+    writer.append(pack(param.codes, param.bits))
+    writer.append(param.scale)
+    if not param.is_uniform:
+        writer.append(param.levels)
 
 
-def check_table(graph: GraphJson, table: Mapping[str, TensorInfo]) -> None:
-    """Every tensor that the graph names exists with the right dtype and size, and no other does.
+def sizes(graph: GraphJson) -> dict[str, int]:
+    """Elements of each dtype that the graph's parameters take up in a file.
 
-    Uses the header only, before a byte of the body is read. Raises ArtifactError.
+    Raises ArtifactError if a shape or width is impossible or the parameters are too many together.
     """
-    unused = dict(table)
+    total = dict.fromkeys(("F16", "F32", "I32", "I8", "U8"), 0)
     parameters = 0
     for node in graph.nodes:
-        for role in node.plain:
-            parameters += math.prod(_take(unused, f"{node.name}.{role}").shape)
-        for role, packed in node.packed.items():
-            parameters += _check_packed(f"{node.name}.{role}", packed, unused)
-    if unused:
-        raise ArtifactError(f"tensor {next(iter(unused))!r:.80} belongs to no node")
+        for plain in node.plain.values():
+            total[plain.dtype] += _count(node, plain.shape)
+            parameters += _count(node, plain.shape)
+        for packed in node.packed.values():
+            if packed.bits not in (2, 4, 8):
+                raise ArtifactError(
+                    f"node {node.name!r:.80} has weights of {packed.bits} bits, not 2, 4 or 8"
+                )
+            parameters += _count(node, packed.shape)
+            total["U8"] += packed_size(_count(node, packed.shape), packed.bits)
+            total["F32"] += packed.shape[0]
+            total["I8"] += (1 << packed.bits) if packed.codebook else 0
     if parameters > MAX_PARAMETERS:
-        raise ArtifactError(f"it has {parameters} parameters; at most {MAX_PARAMETERS} are supported")
+        raise ArtifactError(f"it claims {parameters} parameters; at most {MAX_PARAMETERS} are supported")
+    return {dtype: count for dtype, count in total.items() if count}
 
 
-def _take(unused: dict[str, TensorInfo], key: str) -> TensorInfo:
-    info = unused.pop(key, None)
-    if info is None:
-        raise ArtifactError(f"tensor {key!r:.80} is missing or used twice")
-    return info
+def _count(node: NodeJson, shape: list[int]) -> int:
+    if min(shape, default=1) < 1:
+        raise ArtifactError(f"node {node.name!r:.80} has a parameter of shape {shape!r:.80}")
+    return math.prod(shape)
 
 
-def _check_packed(key: str, packed: PackedJson, unused: dict[str, TensorInfo]) -> int:
-    count = math.prod(packed.shape)
-    if packed.bits not in (2, 4, 8) or min(packed.shape) < 1:
-        raise ArtifactError(f"tensor {key!r:.80} has {packed.bits} bits and shape {packed.shape!r:.80}")
-    wanted = {key: ("u1", packed_size(count, packed.bits)), f"{key}.scale": ("<f4", packed.shape[0])}
-    if packed.codebook:
-        wanted[f"{key}.levels"] = ("i1", 1 << packed.bits)
-    for name, (dtype, size) in wanted.items():
-        info = _take(unused, name)
-        if info.dtype != np.dtype(dtype) or info.shape != (size,):
-            raise ArtifactError(f"tensor {name!r:.80} must be {np.dtype(dtype)} [{size}]")
-    return count
-
-
-def decode(graph: GraphJson, tensor: Callable[[str], np.ndarray]) -> Graph:
-    """The graph, its tensors fetched by name. Raises ArtifactError or GraphError; not yet verified."""
+def decode(graph: GraphJson, reader: Reader) -> Graph:
+    """The graph with its arrays. Raises ArtifactError or GraphError; the graph is not yet verified."""
     outputs = [_decode_value(value) for value in (graph.input, *(node.output for node in graph.nodes))]
     values = {value.name: value for value in outputs}
     if len(values) != len(outputs):
         raise ArtifactError("two of its values have the same name")
-    nodes = tuple(_decode_node(node, tensor) for node in graph.nodes)
-    return Graph(graph.input.name, graph.outputs, values, nodes)
+    nodes = tuple(_decode_node(node, reader) for node in graph.nodes)
+    return Graph(graph.input.name, tuple(graph.outputs), values, nodes)
 
 
 def _decode_value(value: ValueJson) -> Value:
-    return Value(value.name, value.shape, None if value.grid is None else QParams(*value.grid))
+    q = None
+    if value.grid is not None:
+        q = QParams(*cast(tuple[float, int, int], value.grid))  # which checks the types again
+    return Value(value.name, tuple(value.shape), q)
 
 
-def _decode_node(node: NodeJson, tensor: Callable[[str], np.ndarray]) -> Node:
-    params: dict[str, Param] = {role: tensor(f"{node.name}.{role}") for role in node.plain}
-    for role, packed in node.packed.items():
-        key = f"{node.name}.{role}"
-        levels = tensor(f"{key}.levels") if packed.codebook else uniform_levels(packed.bits)
-        codes = unpack(tensor(key), packed.shape, packed.bits)
-        params[role] = weight = QTensor(codes, tensor(f"{key}.scale"), packed.bits, levels)
-        if packed.codebook and weight.is_uniform:
-            raise ArtifactError(f"tensor {key!r:.80} stores the plain code book")
-    return Node(node.name, node.op, node.inputs, node.output.name, node.attrs, params)
+def _decode_node(node: NodeJson, reader: Reader) -> Node:
+    both = node.plain.keys() & node.packed.keys()
+    if both:
+        raise ArtifactError(f"node {node.name!r:.80} has {min(both)!r:.80} both plain and packed")
+    params: dict[str, Param] = {}
+    for role, plain in sorted(node.plain.items()):
+        params[role] = reader.take(plain.dtype, tuple(plain.shape))
+    for role, packed in sorted(node.packed.items()):
+        params[role] = _take_packed(packed, reader)
+    attrs = {name: tuple(attr) if isinstance(attr, list) else attr for name, attr in node.attrs.items()}
+    return Node(node.name, node.op, tuple(node.inputs), node.output.name, attrs, params)
+
+
+def _take_packed(packed: PackedJson, reader: Reader) -> QTensor:
+    size = packed_size(math.prod(packed.shape), packed.bits)
+    codes = unpack(reader.take("U8", (size,)), tuple(packed.shape), packed.bits)
+    scale = reader.take("F32", (packed.shape[0],))
+    if not packed.codebook:
+        return QTensor(codes, scale, packed.bits, uniform_levels(packed.bits))
+    weight = QTensor(codes, scale, packed.bits, reader.take("I8", (1 << packed.bits,)))
+    if weight.is_uniform:
+        raise ArtifactError("a code book says what its absence would say")
+    return weight

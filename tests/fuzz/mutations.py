@@ -6,13 +6,13 @@ container's checks. tests/fuzz/rewrites.py makes graphs that are strange but con
 
 from __future__ import annotations
 
+import bz2
 import copy
-import itertools
 import random
 from collections.abc import Callable
 from typing import Any
 
-from tests.fuzz.document import Document, Pairs
+from tests.fuzz.document import Document, Pairs, dump, get
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -65,7 +65,22 @@ def lie_about_length(rng: random.Random, data: bytes) -> bytes:
 def nest(rng: random.Random, data: bytes) -> bytes:
     document = Document.split(data)
     depth = rng.choice([33, 200, 5000, 100_000])
-    rng.choice(document.fields)[1] = rng.choice(["[" * depth, "[" * depth + "]" * depth, '{"a":' * depth])
+    text = rng.choice(["[" * depth, "[" * depth + "]" * depth, '{"a":' * depth])
+    if rng.random() < 0.5:
+        document.graph = bz2.compress(text.encode())
+    else:
+        rng.choice(document.fields)[1] = text
+    return document.join()
+
+
+def wrap_graph(rng: random.Random, data: bytes) -> bytes:
+    """The compressed graph is damaged, cut, followed by more, or expands to very much."""
+    document = Document.split(data)
+    graph = bz2.compress(dump(document.graph).encode())
+    bomb = bz2.compress(b" " * rng.choice([1 << 20, (8 << 20) + 1, 64 << 20]))
+    document.graph = rng.choice(
+        [graph[: rng.randrange(len(graph))], graph + b"\0", graph + graph, bomb, b"", rng.randbytes(50)]
+    )
     return document.join()
 
 
@@ -73,30 +88,17 @@ def nest(rng: random.Random, data: bytes) -> bytes:
 
 
 def swap_tensors(rng: random.Random, data: bytes) -> bytes:
-    """Two tensors exchange names: each node reads the other's numbers."""
+    """Two tensors exchange names or places."""
     document = Document.split(data)
     first, second = rng.sample(document.header, 2)
-    first[0], second[0] = second[0], first[0]
-    return document.join()
-
-
-def exchange_alike(rng: random.Random, data: bytes) -> bytes:
-    """Two tensors of equal dtype and shape exchange contents: loads, unless numbers stop fitting."""
-    document = Document.split(data)
-    pairs = [
-        (first, second)
-        for first, second in itertools.combinations(document.header, 2)
-        if all(_get(first[1], key) == _get(second[1], key) for key in ("dtype", "shape"))
-    ]
-    first, second = rng.choice(pairs)
-    first[0], second[0] = second[0], first[0]
+    index = rng.randrange(2)
+    first[index], second[index] = second[index], first[index]
     return document.join()
 
 
 def lie_about_tensor(rng: random.Random, data: bytes) -> bytes:
     document = Document.split(data)
-    entry = rng.choice(document.header)
-    _mutate_tree(rng, entry[1])
+    document.lie = lambda table: _mutate_tree(rng, rng.choice(table[1:])[1])
     return document.join()
 
 
@@ -104,23 +106,58 @@ def drop_or_repeat_tensor(rng: random.Random, data: bytes) -> bytes:
     document = Document.split(data)
     index = rng.randrange(len(document.header))
     if rng.random() < 0.5:
-        entry = document.header.pop(index)[1]
-        begin, end = _get(entry, "data_offsets")
-        del document.body[begin:end]
-        for _, later in document.header[index:]:
-            offsets = _get(later, "data_offsets")
-            offsets[:] = [offsets[0] - (end - begin), offsets[1] - (end - begin)]
-    else:
         document.header.insert(index, [*document.header[index]])
+        return document.join()
+    begin, end = get(document.header.pop(index)[1], "data_offsets")
+    del document.body[begin:end]
+    for _, later in document.header[index:]:
+        offsets = get(later, "data_offsets")
+        offsets[:] = [offsets[0] - (end - begin), offsets[1] - (end - begin)]
     return document.join()
 
 
-def extreme_tensor(rng: random.Random, data: bytes) -> bytes:
-    """A whole tensor becomes one byte or noise: largest weights, scales of 0 or NaN, wild tables."""
+def resize_tensor(rng: random.Random, data: bytes) -> bytes:
+    """A tensor gets more or fewer elements, honestly declared."""
     document = Document.split(data)
-    begin, end = _get(rng.choice(document.header)[1], "data_offsets")
+    index = rng.randrange(len(document.header))
+    entry = document.header[index][1]
+    (size,), (begin, end) = get(entry, "shape"), get(entry, "data_offsets")
+    width = (end - begin) // size
+    change = max(1 - size, rng.choice([-1000, -1, 1, 1000]))
+    tail = document.body[end:]
+    document.body[end + min(0, change) * width :] = bytes(max(0, change) * width) + tail
+    get(entry, "shape")[0] += change
+    get(entry, "data_offsets")[1] += change * width
+    for _, later in document.header[index + 1 :]:
+        offsets = get(later, "data_offsets")
+        offsets[:] = [offset + change * width for offset in offsets]
+    return document.join()
+
+
+def _range(rng: random.Random, document: Document) -> tuple[int, int]:
+    """Some whole elements of some tensor, as bytes of the body."""
+    entry = rng.choice(document.header)[1]
+    (size,), (begin, end) = get(entry, "shape"), get(entry, "data_offsets")
+    first, last = sorted(rng.choices(range(size + 1), k=2)) if rng.random() < 0.8 else (0, size)
+    width = (end - begin) // size
+    return begin + first * width, begin + last * width
+
+
+def extreme_range(rng: random.Random, data: bytes) -> bytes:
+    """Neighbouring numbers become one byte or noise: largest weights, scales of 0 or NaN, wild tables."""
+    document = Document.split(data)
+    begin, end = _range(rng, document)
     fill = rng.choice([b"\0", b"\x7f", b"\x80", b"\xff", b"\x01"]) * (end - begin)
     document.body[begin:end] = rng.choice([fill, rng.randbytes(end - begin)])
+    return document.join()
+
+
+def turn_range(rng: random.Random, data: bytes) -> bytes:
+    """Neighbouring numbers move along: the scales, weights or tables of one layer reach another."""
+    document = Document.split(data)
+    begin, end = _range(rng, document)
+    middle = begin + (end - begin) // 8 * 4
+    document.body[begin:end] = document.body[middle:end] + document.body[begin:middle]
     return document.join()
 
 
@@ -130,7 +167,7 @@ def extreme_tensor(rng: random.Random, data: bytes) -> bytes:
 def lie_about_graph(rng: random.Random, data: bytes) -> bytes:
     document = Document.split(data)
     for _ in range(rng.choice([1, 1, 2, 5])):
-        _mutate_tree(rng, document.field("graph"))
+        _mutate_tree(rng, document.graph)
     return document.join()
 
 
@@ -143,7 +180,7 @@ def lie_about_the_rest(rng: random.Random, data: bytes) -> bytes:
 def swap_names(rng: random.Random, data: bytes) -> bytes:
     """Inputs, outputs and values trade names: cycles, forward references, dead values."""
     document = Document.split(data)
-    slots = [slot for slot in _slots(document.field("graph")) if isinstance(slot.get(), str)]
+    slots = [slot for slot in _slots(document.graph) if isinstance(slot.get(), str)]
     for _ in range(rng.choice([1, 1, 2])):
         first, second = rng.sample(slots, 2)
         a, b = first.get(), second.get()
@@ -156,7 +193,7 @@ def swap_names(rng: random.Random, data: bytes) -> bytes:
 def nudge_numbers(rng: random.Random, data: bytes) -> bytes:
     """Small steps of numbers, which often leave a graph valid but different."""
     document = Document.split(data)
-    numbers = [s for s in _slots(document.field("graph")) if type(s.get()) in (int, float)]
+    numbers = [s for s in _slots(document.graph) if type(s.get()) in (int, float)]
     for _ in range(rng.choice([1, 1, 2, 4])):
         slot = rng.choice(numbers)
         value = slot.get()
@@ -217,10 +254,6 @@ def _mutate_tree(rng: random.Random, tree: Any) -> None:
         slot.set(copy.deepcopy(rng.choice(SCALARS)))
 
 
-def _get(entry: Pairs, key: str) -> Any:
-    return next(value for name, value in entry if name == key)
-
-
 MUTATIONS: dict[str, Mutation] = {
     function.__name__: function
     for function in (
@@ -231,11 +264,13 @@ MUTATIONS: dict[str, Mutation] = {
         overwrite,
         lie_about_length,
         nest,
+        wrap_graph,
         swap_tensors,
-        exchange_alike,
         lie_about_tensor,
         drop_or_repeat_tensor,
-        extreme_tensor,
+        resize_tensor,
+        extreme_range,
+        turn_range,
         lie_about_graph,
         lie_about_the_rest,
         swap_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from subbyte.artifact import load
 from subbyte.artifact.container import MAX_FILE, MAX_HEADER
 from subbyte.artifact.file import serialize
+from subbyte.artifact.text import MAX_TEXT
 from subbyte.errors import ArtifactError
-from tests.fuzz.document import Document, Pairs
+from tests.fuzz.document import Document, Pairs, dump, get
 from tests.fuzz.graphs import seeds
 
 Attack = Callable[[Document], None]
@@ -21,10 +23,6 @@ Attack = Callable[[Document], None]
 
 def original(name: str = "mixed") -> bytes:
     return b"".join(serialize(seeds()[name]))
-
-
-def get(pairs: Pairs, key: str) -> Any:
-    return next(value for name, value in pairs if name == key)
 
 
 def put(pairs: Pairs, key: str, value: Any) -> None:
@@ -36,11 +34,11 @@ def put(pairs: Pairs, key: str, value: Any) -> None:
 
 
 def node(document: Document, index: int = 1) -> Pairs:
-    return get(document.field("graph"), "nodes")[index]
+    return get(document.graph, "nodes")[index]
 
 
-def entry(document: Document, suffix: str) -> Pairs:
-    return next(value for name, value in document.header if name.endswith(suffix))
+def entry(document: Document, name: str) -> Pairs:
+    return get(document.header, name)
 
 
 def refuse(path: Path, data: bytes, message: str) -> None:
@@ -73,8 +71,34 @@ def set_field(key: str, value: Any) -> Attack:
     return lambda d: put(d.fields, key, value)
 
 
-def set_entry(suffix: str, key: str, value: Any) -> Attack:
-    return lambda d: put(entry(d, suffix), key, value)
+def set_plain(role: str, key: str, value: Any) -> Attack:
+    return lambda d: put(get(get(node(d), "plain"), role), key, value)
+
+
+def set_entry(name: str, key: str, value: Any) -> Attack:
+    return lambda d: put(entry(d, name), key, value)
+
+
+def set_graph_entry(key: str, value: Any) -> Attack:
+    def attack(document: Document) -> None:
+        document.lie = lambda table: put(get(table, "graph"), key, value)
+
+    return attack
+
+
+def set_graph(data: bytes) -> Attack:
+    def attack(document: Document) -> None:
+        document.graph = data
+
+    return attack
+
+
+def cut_graph(document: Document) -> None:
+    document.graph = bz2.compress(dump(document.graph).encode())[:-1]
+
+
+def follow_graph(document: Document) -> None:
+    document.graph = bz2.compress(dump(document.graph).encode()) + b"x"
 
 
 def drop_field(key: str) -> Attack:
@@ -84,15 +108,31 @@ def drop_field(key: str) -> Attack:
     return attack
 
 
-def swap_first_two(document: Document) -> None:
+def swap_places(document: Document) -> None:
+    """F32 is said to lie where I32 does, and the reverse."""
     document.header[0][1], document.header[1][1] = document.header[1][1], document.header[0][1]
 
 
+def swap_names(document: Document) -> None:
+    """The numbers of F32 and I32 exchange their names, each with its own honest place."""
+    document.header[0][0], document.header[1][0] = document.header[1][0], document.header[0][0]
+
+
 def overlap(document: Document) -> None:
-    """Two tensors of one size share their bytes."""
-    scale = entry(document, "conv2d1.weight.scale")
-    bias = entry(document, "conv2d1.bias")
-    put(bias, "data_offsets", get(scale, "data_offsets"))
+    """A second tensor over the bytes of the first."""
+    document.header.append(["again", document.header[0][1]])
+
+
+def add_tensor(name: str) -> Attack:
+    """One more byte of body, and a tensor that owns it."""
+
+    def attack(document: Document) -> None:
+        size = len(document.body)
+        place = Pairs([["dtype", "U8"], ["shape", [1]], ["data_offsets", [size, size + 1]]])
+        document.header.append([name, place])
+        document.body.append(0)
+
+    return attack
 
 
 def gap(document: Document) -> None:
@@ -102,16 +142,21 @@ def gap(document: Document) -> None:
     document.body.append(0)
 
 
-def reuse_tensor(document: Document) -> None:
-    put(node(document), "plain", ["bias", "table", "bias"])
+def misaligned(document: Document) -> None:
+    """A byte before the 4-byte numbers, honestly declared."""
+    for _, place in document.header:
+        put(place, "data_offsets", [offset + 1 for offset in get(place, "data_offsets")])
+    document.body.insert(0, 0)
+    document.header.insert(0, ["I8", Pairs([["dtype", "I8"], ["shape", [1]], ["data_offsets", [0, 1]]])])
 
 
-def stray_tensor(document: Document) -> None:
-    size = len(document.body)
-    document.header.append(
-        ["stray", Pairs([["dtype", "U8"], ["shape", [1]], ["data_offsets", [size, size + 1]]])]
-    )
-    document.body.append(0)
+def both_kinds(document: Document) -> None:
+    put(get(node(document), "plain"), "weight", Pairs([["dtype", "U8"], ["shape", [1]]]))
+    add_tensor("more")(document)
+    document.header.pop()
+    u8 = entry(document, "U8")
+    put(u8, "shape", [get(u8, "shape")[0] + 1])
+    get(u8, "data_offsets")[1] += 1
 
 
 def two_values(document: Document) -> None:
@@ -120,11 +165,10 @@ def two_values(document: Document) -> None:
 
 def plain_code_book(document: Document) -> None:
     """A code book that says what its absence would say."""
-    size = len(document.body)
     put(get(get(node(document), "packed"), "weight"), "codebook", True)
-    name = f"{get(node(document), 'name')}.weight.levels"
+    size = len(document.body)
     place = Pairs([["dtype", "I8"], ["shape", [16]], ["data_offsets", [size, size + 16]]])
-    document.header.append([name, place])
+    document.header.append(["I8", place])
     document.body += bytes([*range(8), *range(248, 256)])
 
 
@@ -139,7 +183,6 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("another format", set_field("format", "pt"), "not marked as a subbyte artifact"),
     ("unknown field", set_field("extra", "1"), "must have exactly the fields"),
     ("missing field", drop_field("recipe"), "must have exactly the fields"),
-    ("graph text", set_field("graph", "graph"), "malformed JSON"),
     ("duplicate key", lambda d: node(d).append(["op", "conv2d"]), "names a key twice"),
     ("NaN", set_output("grid", [float("nan"), 0, 8]), "NaN is not a number"),
     ("infinity", set_output("grid", [float("inf"), 0, 8]), "not finite"),
@@ -153,7 +196,16 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("preprocessing size", lambda d: put(d.field("preprocessing"), "height", 7), "makes 7 x 6 pictures"),
     # the graph's JSON
     ("unknown node field", set_node("extra", 1), "graph.nodes.1.extra"),
-    ("no nodes", lambda d: put(d.field("graph"), "nodes", []), "missing|belongs to no node"),
+    ("no nodes", lambda d: put(d.graph, "nodes", []), "its graph needs"),
+    ("graph is text", set_graph(bz2.compress(b"graph")), "malformed JSON"),
+    ("graph is bytes", set_graph(bz2.compress(b"\xff")), "cannot be decompressed"),
+    ("graph is a list", set_graph(bz2.compress(b"[]")), "graph: Input should be"),
+    ("graph of depth", set_graph(bz2.compress(b"[" * 10**6)), "malformed JSON"),
+    ("graph uncompressed", set_graph(b"{}"), "cannot be decompressed"),
+    ("graph expands without end", set_graph(bz2.compress(b" " * (MAX_TEXT + 1))), "longer than it may be"),
+    ("graph cut", cut_graph, "truncated"),
+    ("graph followed", follow_graph, "truncated, or longer"),
+    ("graph dtype", set_graph_entry("dtype", "I8"), "has no graph"),
     ("name number", set_node("name", 3), "graph.nodes.1.name"),
     ("attr bool", set_attr("groups", True), "graph.nodes.1.attrs.groups"),
     ("attr null", set_attr("groups", None), "graph.nodes.1.attrs.groups"),
@@ -169,32 +221,46 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("cycle", set_node("inputs", ["v2"]), "no earlier node makes"),
     ("self", set_node("inputs", ["v1"]), "no earlier node makes"),
     ("two values of one name", two_values, "same name"),
+    # the parameters
+    ("packed shape huge", set_packed("shape", [2**62, 2**62, 1, 1]), "parameters; at most"),
+    ("packed shape larger", set_packed("shape", [8, 3, 3, 4]), "its graph needs"),
+    ("packed shape negative", set_packed("shape", [-8, 3, 3, -3]), "parameter of shape"),
+    ("packed shape zero", set_packed("shape", [8, 3, 0, 3]), "parameter of shape"),
+    ("packed shape flat", set_packed("shape", [8]), "at least 2 items"),
+    ("packed bits", set_packed("bits", 3), "of 3 bits"),
+    ("packed narrower", set_packed("bits", 2), "its graph needs"),
+    ("missing code book", set_packed("codebook", True), "its graph needs"),
+    ("plain code book", plain_code_book, "what its absence would say"),
+    ("plain shape", set_plain("bias", "shape", [7]), "its graph needs"),
+    ("plain shape huge", set_plain("bias", "shape", [2**40]), "parameters; at most"),
+    ("plain shape zero", set_plain("bias", "shape", [0]), "parameter of shape"),
+    ("plain shape deep", set_plain("bias", "shape", [1] * 5), "at most 4 items"),
+    ("plain dtype unknown", set_plain("bias", "dtype", "F64"), "graph.nodes.1.plain.bias.dtype"),
+    ("plain dtype other", set_plain("bias", "dtype", "F32"), "its graph needs"),
+    ("plain and packed", both_kinds, "both plain and packed"),
     # the tensors
-    ("packed shape huge", set_packed("shape", [2**62, 2**62, 1, 1]), "must be uint8"),
-    ("packed shape negative", set_packed("shape", [-8, 3, 3, -3]), "has 4 bits and shape"),
-    ("packed shape zero", set_packed("shape", [8, 3, 0, 3]), "has 4 bits and shape"),
-    ("packed bits", set_packed("bits", 3), "has 3 bits"),
-    ("packed narrower", set_packed("bits", 2), "must be uint8"),
-    ("missing code book", set_packed("codebook", True), "levels' is missing"),
-    ("plain code book", plain_code_book, "stores the plain code book"),
-    ("tensor used twice", reuse_tensor, "missing or used twice"),
-    ("stray tensor", stray_tensor, "belongs to no node"),
-    ("dtype unknown", set_entry("bias", "dtype", "F64"), "has dtype 'F64'"),
-    ("dtype list", set_entry("bias", "dtype", []), "has dtype"),
-    ("dtype of equal size", set_entry("conv2d1.weight.scale", "dtype", "I32"), "must be float32"),
-    ("tensor shape", set_entry("bias", "shape", [9]), "does not fill bytes"),
-    ("tensor shape overflow", set_entry("bias", "shape", [2**31, 2**31, 4]), "does not fill bytes"),
-    ("tensor shape beyond", set_entry("bias", "shape", [2**62, 2**62, 4]), "has shape"),
-    ("tensor shape negative", set_entry("bias", "shape", [-2, -4]), "has shape"),
-    ("tensor shape bool", set_entry("bias", "shape", [True]), "has shape"),
-    ("tensor shape float", set_entry("bias", "shape", [8.0]), "has shape"),
-    ("offsets beyond", set_entry("bias", "data_offsets", [0, 2**40]), "has data_offsets"),
-    ("offsets reversed", set_entry("bias", "data_offsets", [8, 0]), "does not fill bytes"),
-    ("offsets one", set_entry("bias", "data_offsets", [0]), "has data_offsets"),
-    ("entry field", set_entry("bias", "extra", 1), "needs exactly dtype, shape and data_offsets"),
+    ("stray tensor", add_tensor("stray"), "its graph needs"),
+    ("stray tensor of a dtype", add_tensor("I8"), "its graph needs"),
+    ("repeated tensor", add_tensor("F32"), "names a key twice"),
+    ("many tensors", lambda d: [add_tensor(str(i))(d) for i in range(20)], "at most 16 tensors"),
+    ("dtype unknown", set_entry("I32", "dtype", "F64"), "has dtype 'F64'"),
+    ("dtype list", set_entry("I32", "dtype", []), "has dtype"),
+    ("dtype of equal size", set_entry("I32", "dtype", "F32"), "its graph needs"),
+    ("tensor shape", set_entry("I32", "shape", [9]), "does not fill bytes"),
+    ("tensor shape overflow", set_entry("I32", "shape", [2**62]), "has shape"),
+    ("tensor of two dimensions", set_entry("I32", "shape", [4, 4]), "has shape"),
+    ("tensor shape zero", set_entry("I32", "shape", [0]), "has shape"),
+    ("tensor shape bool", set_entry("I32", "shape", [True]), "has shape"),
+    ("tensor shape float", set_entry("I32", "shape", [8.0]), "has shape"),
+    ("offsets beyond", set_entry("I32", "data_offsets", [0, 2**40]), "has data_offsets"),
+    ("offsets reversed", set_entry("I32", "data_offsets", [8, 0]), "does not fill bytes"),
+    ("offsets one", set_entry("I32", "data_offsets", [0]), "has data_offsets"),
+    ("entry field", set_entry("I32", "extra", 1), "needs exactly dtype, shape and data_offsets"),
     ("overlap", overlap, "begins at byte"),
-    ("order", swap_first_two, "begins at byte"),
+    ("places swapped", swap_places, "begins at byte|its graph needs"),
+    ("names swapped", swap_names, "its graph needs"),
     ("gap", gap, "begins at byte"),
+    ("misaligned", misaligned, "begins at byte"),
 ]
 
 

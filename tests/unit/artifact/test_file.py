@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from subbyte.artifact import container, file, load, save
+from subbyte.artifact import container, file, load, save, text
 from subbyte.errors import ArtifactError
 from tests.fuzz.graphs import seeds
 from tests.unit.artifact.compare import same_artifact
@@ -117,7 +117,7 @@ def test_save_refuses(changes: dict[str, Any], message: str, tmp_path: Path) -> 
 def test_save_never_writes_what_load_would_refuse(
     limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, limit, 10)
+    monkeypatch.setattr(container, limit, 1)
     with pytest.raises(ArtifactError, match="too large for a file"):
         save(tmp_path / "a.subbyte", seeds()["mixed"])
 
@@ -134,3 +134,9 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(file, "parse_graph", shrink)
     with pytest.raises(ArtifactError, match="became shorter"):
         load(path)
+
+
+def test_save_refuses_a_description_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_TEXT", 1000)
+    with pytest.raises(ArtifactError, match=r"description has \d+ bytes; at most 1000"):
+        save(tmp_path / "a.subbyte", seeds()["mixed"])
