@@ -50,8 +50,8 @@ def test_the_pattern_finds_machine_paths() -> None:
         *PATHS,
         "-I" + PATHS[0] + "x",
         '"' + PATHS[1],
-        "http://10.0.0.7/simple",
-        "https://pip.corp/",
+        "http:" + "//10.0.0.7/simple",
+        "https:" + "//pip.corp/",
     ):
         assert MACHINE.search(line), line
     for line in ("some/work/here", "https://pypi.org/simple", "~/home", "${HOME}/root/", "1/root/2"):
