@@ -6,8 +6,9 @@
 Every mutant is made in a child process (tests/fuzz/trial.py) with a limit on time and address
 space; one that kills or hangs its child is saved, with the child's last words, and the rest goes
 on. Exits with 1 if any mutant crashed, hung, failed (another exception than ArtifactError) or gave
-other integers than the reference. Under AddressSanitizer (LD_PRELOAD=libasan.so) the limit on
-address space has to be off: --memory 0.
+other integers than the reference. Under AddressSanitizer (LD_PRELOAD=libasan.so, and
+ASAN_OPTIONS=detect_leaks=0 because Python leaks at exit) the limit on address space has to be off:
+--memory 0.
 """
 
 from __future__ import annotations
