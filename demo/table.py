@@ -18,8 +18,8 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 def markdown_of(results: str) -> str:
     """Rows that `subbyte report --json` printed, as a table."""
     lines = [
-        "| EfficientNet-Lite0 | top-1 | same best class as fp32 | file | latency, median |",
-        "|---|---|---|---|---|",
+        "| EfficientNet-Lite0 | top-1 | same best class as fp32 | file | latency, median | times as fast |",
+        "|---|---|---|---|---|---|",
     ]
     return "\n".join([*lines, *map(_line, json.loads(results))]) + "\n"
 
@@ -30,7 +30,8 @@ def _line(row: dict[str, Any]) -> str:
     top1 = "–" if row["top1"] is None else f"{row['top1']} of {n}"
     same = "–" if row["agreement"] is None else f"{row['agreement']} of {n}"
     latency = "–" if row["latency_ms"] is None else f"{row['latency_ms']:.2f} ms"
-    return f"| {engine} | {top1} | {same} | {row['file_bytes'] / 1e6:.2f} MB | {latency} |"
+    speedup = "–" if row["speedup"] is None else f"{row['speedup']:.2f} ×"
+    return f"| {engine} | {top1} | {same} | {row['file_bytes'] / 1e6:.2f} MB | {latency} | {speedup} |"
 
 
 def caption_of(bench: str) -> str:
@@ -40,7 +41,8 @@ def caption_of(bench: str) -> str:
     versions = sorted({f"{t['name']} {t['version']}" for t in result["timings"]})
     return (
         f"`make demo` on {host['cpu']}, {result['threads']} thread(s), batch {result['batch']}, "
-        f"{result['date'][:10]}, {', '.join(versions)}. The 100 photographs are easier than ImageNet's "
+        f"{result['date'][:10]}, {', '.join(versions)}; times as fast as {result['best_peer']}, compared in "
+        f"turns; load before {host['load_before']:.1f}. The 100 photographs are easier than ImageNet's "
         "validation set: compare these rows with each other only.\n"
     )
 

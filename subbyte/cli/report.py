@@ -86,6 +86,8 @@ def report(
         loaded[0].classes,
         names[0],
         _facts(measured, data, samples, threads, isa),
+        fastest_peer=None if measured is None else measured.best_peer,
+        warning=_warning(measured),
     )
     write_text(output, render(page))
     show_json(table_rows(page)) if json else show(f"{output}: {len(entries)} rows, {len(samples)} pictures")
@@ -122,7 +124,19 @@ def _timing_of(measured: BenchResult | None, path: Path) -> Timing | None:
 def _latency(timing: Timing | None) -> dict[str, Any]:
     if timing is None:
         return {}
-    return {"latency_ms": timing.ms.median, "latency_range_ms": (timing.ms.p10, timing.ms.p90)}
+    return {
+        "latency_ms": timing.ms.median,
+        "latency_range_ms": (timing.ms.p10, timing.ms.p90),
+        "speedup": None if timing.ratio is None else timing.ratio.median,
+    }
+
+
+def _warning(measured: BenchResult | None) -> str | None:
+    """A sentence if other programs disturbed the timing."""
+    if measured is None or measured.host.load_before < measured.threads + 0.5:
+        return None
+    load = f"{measured.host.load_before:.1f}"
+    return f"Other programs were running during the timing (load {load}): only its ratios mean something."
 
 
 def _answers_of_peers(
@@ -189,7 +203,7 @@ def _facts(
 
     host = describe_host() if measured is None else measured.host
     facts: dict[str, Any] = {
-        "cpu": host.cpu,
+        "CPU": host.cpu,
         "CPU flags": host.flags,
         "CPUs": host.cpus,
         "caches": host.caches,

@@ -27,8 +27,9 @@ THUMBNAIL = 250  # pixels, the shorter side of a sample picture
 class Entry:
     """One row of the comparison. What was not measured is None and shows as a dash.
 
-    file_bytes: size of the file; latency_ms: median milliseconds for one picture; latency_range_ms:
-    10th and 90th percentile; agreement: on how many pictures the best class is the reference's.
+    file_bytes: size of the file. latency_ms: median milliseconds for one picture; latency_range_ms: its
+    10th and 90th percentile. speedup: times as fast as the fastest peer. agreement: on how many pictures
+    the best class is the reference's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry:
     file_bytes: int | None = None
     latency_ms: float | None = None
     latency_range_ms: tuple[float, float] | None = None
+    speedup: float | None = None
     predictions: Predictions | None = None
     plan: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Report:
     """All of a page. `reference` is the name of the entry that agreement is counted against.
 
     facts: what was measured on what (host, versions, threads, pictures), shown as it is.
+    fastest_peer: what `speedup` is relative to. warning: a sentence below the table.
     """
 
     title: str
@@ -58,6 +61,8 @@ class Report:
     classes: Sequence[str] | None
     reference: str
     facts: Mapping[str, Any]
+    fastest_peer: str | None = None
+    warning: str | None = None
 
 
 def render(report: Report, shown: int = 12) -> str:
@@ -95,6 +100,7 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
             "agreement": entry.agreement,
             "file_bytes": entry.file_bytes,
             "latency_ms": entry.latency_ms,
+            "speedup": entry.speedup,
         }
         for entry in report.entries
     ]

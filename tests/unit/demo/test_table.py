@@ -24,6 +24,7 @@ ROWS = [
         "agreement": None,
         "file_bytes": 2_600_000,
         "latency_ms": 1.25,
+        "speedup": 2.5,
     },
     {
         "name": "onnxruntime-int8",
@@ -35,6 +36,7 @@ ROWS = [
         "agreement": None,
         "file_bytes": 5_000_000,
         "latency_ms": None,
+        "speedup": None,
     },
 ]
 
@@ -42,8 +44,8 @@ ROWS = [
 def test_table_has_a_line_per_row() -> None:
     lines = table.markdown_of(json.dumps(ROWS)).splitlines()
     assert lines[2:] == [
-        "| **subbyte w4a8** | 5 of 8 | – | 2.60 MB | 1.25 ms |",
-        "| onnxruntime-int8 | – | – | 5.00 MB | – |",
+        "| **subbyte w4a8** | 5 of 8 | – | 2.60 MB | 1.25 ms | 2.50 × |",
+        "| onnxruntime-int8 | – | – | 5.00 MB | – | – |",
     ]
 
 

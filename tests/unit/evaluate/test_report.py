@@ -47,7 +47,14 @@ def page(tmp_path: Path) -> report.Report:
     good = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]]))
     bad = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]]))
     float_entry = report.Entry(
-        "tiny-fp32", "fp32", False, score(good, samples), 4, 4_000_000, 2.0, (1.9, 2.2), good
+        "tiny-fp32",
+        "fp32",
+        accuracy=score(good, samples),
+        agreement=4,
+        file_bytes=4_000_000,
+        latency_ms=2.0,
+        latency_range_ms=(1.9, 2.2),
+        predictions=good,
     )
     small = replace(
         float_entry,
@@ -58,13 +65,14 @@ def page(tmp_path: Path) -> report.Report:
         file_bytes=600_000,
         latency_ms=0.5,
         latency_range_ms=(0.4, 0.6),
+        speedup=1.8,
         predictions=bad,
         plan=[plan_row("stem", 0.25), plan_row("head", 0.75, executed="w8a8")],
         recipe={"name": "w4a8", "weights": {"bits": 4}},
         provenance={"model": "tiny <model>"},
     )
-    peer = report.Entry("onnxruntime-int8", "int8", True, latency_ms=0.9, file_bytes=700_000)
-    facts = {"cpu": "a processor", "threads": 1, "isas": ["portable", "avx2"]}
+    peer = report.Entry("onnxruntime-int8", "int8", peer=True, latency_ms=0.9, file_bytes=700_000)
+    facts = {"CPU": "a processor", "threads": 1, "isas": ["portable", "avx2"]}
     return report.Report(
         "Tiny & small", [float_entry, small, peer], samples, ["cat", "dog", "</script>"], "tiny-fp32", facts
     )
@@ -92,6 +100,14 @@ def test_page_is_self_contained_and_escapes(page: report.Report) -> None:
     assert "@import" not in html
     assert html.count("</script>") == 2
     assert "&lt;/script&gt;" in html
+
+
+def test_speedup_names_its_peer_and_a_warning_shows(page: report.Report) -> None:
+    assert "times as fast" not in without_plotly(report.render(page))
+    html = without_plotly(report.render(replace(page, fastest_peer="onnxruntime-int8", warning="Busy.")))
+    assert "1.80 ×" in html
+    assert "as onnxruntime-int8, the fastest peer" in html
+    assert '<p class="warning">Busy.</p>' in html
 
 
 def test_gallery_shows_pictures_and_who_is_wrong(page: report.Report) -> None:
