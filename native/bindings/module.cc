@@ -70,6 +70,8 @@ nb::dict row(const subbyte::StepInfo& s) {
   d["weight_bytes"] = s.weight_bytes;
   d["buffer_offset"] = s.buffer_offset;
   d["buffer_bytes"] = s.buffer_bytes;
+  d["region"] = s.region;
+  d["ring_rows"] = s.ring_rows;
   d["shape"] = nb::make_tuple(s.height, s.width, s.channels);
   return d;
 }
@@ -155,11 +157,11 @@ NB_MODULE(_native, m) {
       .def(
           "__init__",
           [](subbyte::Model* self, std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int input,
-             std::vector<int> outputs, const std::string& isa, int threads, int streams) {
+             std::vector<int> outputs, const std::string& isa, int threads, int streams, std::int64_t depth_first_above) {
             new (self) subbyte::Model(std::move(values), std::move(nodes), input, std::move(outputs),
-                                      {isa_of(isa), threads, streams});
+                                      {isa_of(isa), threads, depth_first_above, streams});
           },
-          "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a)
+          "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a, "depth_first_above"_a)
       .def("run", [](subbyte::Model& self, const Input& x) { return run(self, x, nullptr); })
       .def("profile",
            [](subbyte::Model& self, const Input& x) {

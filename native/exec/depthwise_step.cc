@@ -42,18 +42,32 @@ class DepthwiseStep final : public Step {
 
   void run(const Context& c) const override {
     fill_halo(c, y_);
-    auto* in = reinterpret_cast<const std::uint8_t**>(c.scratch);
     const Range rows = share(y_.height, c.thread, c.threads);
     Prefetch prefetch(ahead, rows.end - rows.begin);
     for (int y = rows.begin; y < rows.end; ++y) {
       prefetch.next();
-      for (int ky = 0; ky < shape_.kernel_h; ++ky) in[ky] = c.address(x_, y * stride_h_ - pad_top_ + ky, -pad_left_);
-      const depthwise::Row row{in, x_.pixel, y_.width, c.address(y_, y, 0), y_.pixel, &epilogue_};
-      kernel_->run(shape_, packed_.data(), row);
+      run_pixels(c, y, {0, y_.width});
     }
   }
 
+  // A band has few rows: the pixels of each are shared out, in whole steps of the widest kernel.
+  void run_rows(const Context& c, Range rows) const override {
+    const Range quads = share((y_.width + 3) / 4, c.thread, c.threads);
+    const Range mine{std::min(y_.width, 4 * quads.begin), std::min(y_.width, 4 * quads.end)};
+    if (mine.begin == mine.end) return;
+    for (int y = rows.begin; y < rows.end; ++y) run_pixels(c, y, mine);
+  }
+
  private:
+  void run_pixels(const Context& c, int y, Range pixels) const {
+    auto* in = reinterpret_cast<const std::uint8_t**>(c.scratch);
+    const int x = pixels.begin * shape_.stride - pad_left_;
+    for (int ky = 0; ky < shape_.kernel_h; ++ky) in[ky] = c.address(x_, y * stride_h_ - pad_top_ + ky, x);
+    const depthwise::Row row{in, x_.pixel, pixels.end - pixels.begin, c.address(y_, y, pixels.begin), y_.pixel,
+                             &epilogue_};
+    kernel_->run(shape_, packed_.data(), row);
+  }
+
   Buffer x_, y_;
   const depthwise::Kernel* kernel_;
   depthwise::Shape shape_;

@@ -63,36 +63,147 @@ class DotStep final : public Step {
 
   void run(const Context& c) const override {
     fill_halo(c, y_);
-    auto* pointers = reinterpret_cast<const std::uint8_t**>(c.scratch);
+    const Work work(*this, c);
     const Range units = share(pixel_blocks_ * panel_blocks_, c.thread, c.threads);
-    if (units.begin == units.end) return;
-    std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
-    after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
-    auto* accumulators = reinterpret_cast<std::int32_t*>(after);
-    if (split_) after += kAccumulators;
-    auto* factors = reinterpret_cast<std::int16_t*>(after);
-    std::uint8_t* gated = after + factor_bytes();
-    if (has_gate_) gate_factors(*pointwise_, gate_, c.address(gate_buffer_, 0, 0), x_.channels, factors);
-    int gathered = -1;
     Prefetch prefetch(ahead, static_cast<int>(panels_.size()) / panel_blocks_);
+    int gathered = -1;
     for (int u = units.begin; u < units.end; ++u) {
-      const int block = u / panel_blocks_, part = u % panel_blocks_;
+      const int block = u / panel_blocks_;
       const Range pixels = share(y_.height * y_.width, block, pixel_blocks_);
-      if (block != gathered) {
-        gather(c, pixels, pointers);
-        if (has_gate_) apply_gate(pixels.end - pixels.begin, factors, pointers, gated);
-        gathered = block;
-      }
-      const Range panels = share(static_cast<int>(panels_.size()), part, panel_blocks_);
+      if (block != gathered) work.gather(pixels);
+      gathered = block;
+      const Range panels = share(static_cast<int>(panels_.size()), u % panel_blocks_, panel_blocks_);
       for (int p = panels.begin; p < panels.end; ++p) {
-        run_panel(panels_[p], pixels.end - pixels.begin, pointers, u == units.begin ? panel_span(p + 1) : Span{},
-                  accumulators);
+        work.run_panel(panels_[p], pixels.end - pixels.begin, u == units.begin ? panel_span(p + 1) : Span{});
         if (u == units.end - 1) prefetch.next();
       }
     }
   }
 
+  void run_rows(const Context& c, Range rows) const override {
+    const Work work(*this, c);
+    const Range mine = share((rows.end - rows.begin) * y_.width, c.thread, c.threads);
+    const int count = mine.end - mine.begin, blocks = (count + kBlock - 1) / kBlock;
+    for (int b = 0; b < blocks; ++b) {
+      const Range part = share(count, b, blocks);
+      const int first = rows.begin * y_.width + mine.begin;
+      work.gather({first + part.begin, first + part.end});
+      for (const Panel& p : panels_) work.run_panel(p, part.end - part.begin, Span{});
+    }
+  }
+
  private:
+  // One thread's scratch memory and what it does with it.
+  class Work {
+   public:
+    Work(const DotStep& step, const Context& c)
+        : s_(step), c_(c), pointers_(reinterpret_cast<const std::uint8_t**>(c.scratch)) {
+      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(s_.runs_ + 2);
+      after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
+      accumulators_ = reinterpret_cast<std::int32_t*>(after);
+      if (s_.split_) after += kAccumulators;
+      factors_ = reinterpret_cast<std::int16_t*>(after);
+      gated_ = after + s_.factor_bytes();
+      if (s_.has_gate_) {
+        gate_factors(*s_.pointwise_, s_.gate_, c.address(s_.gate_buffer_, 0, 0), s_.x_.channels, factors_);
+      }
+    }
+
+    // The operands of output pixels, row by row: neighbouring pixels are a constant distance apart.
+    void gather(Range pixels) const {
+      const int count = pixels.end - pixels.begin, width = s_.y_.width;
+      const std::ptrdiff_t step = s_.stride_w_ * s_.x_.pixel;
+      int y = pixels.begin / width, x = pixels.begin % width;
+      for (int i = 0; i < count; x = 0, ++y) {
+        const int n = std::min(count - i, width - x);
+        const int in_y = y * s_.stride_h_ - s_.pad_top_, in_x = x * s_.stride_w_ - s_.pad_left_;
+        for (int run = 0; run < s_.runs_; ++run) {
+          const std::uint8_t* in = c_.address(s_.x_, in_y + run / s_.runs_per_row_, in_x + run % s_.runs_per_row_);
+          spread(in, step, n, pointers_ + run * kBlock + i);
+        }
+        spread(c_.address(s_.y_, y, x), s_.y_.pixel, n, pointers_ + s_.runs_ * kBlock + i);
+        if (s_.has_residual_) {
+          spread(c_.address(s_.residual_, y, x), s_.residual_.pixel, n, pointers_ + (s_.runs_ + 1) * kBlock + i);
+        }
+        i += n;
+      }
+      if (s_.has_gate_) apply_gate(count);
+    }
+
+    // Tiles of nearly equal height: `tall` of them have one row more than the rest. The weights at `next` are
+    // fetched a little before every tile.
+    void run_panel(const Panel& p, int pixels, Span next) const {
+      const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
+      const int rows = pixels / tiles, tall = pixels % tiles;
+      const std::uint8_t* shifted[kBlock * 64];
+      dot::Tile tile;
+      tile.in_stride = kBlock;
+      tile.runs = s_.runs_;
+      tile.levels = s_.levels_;
+      tile.bias = s_.bias_.data() + p.channel_data;
+      tile.multiplier = s_.multiplier_.data() + p.channel_data;
+      tile.offset = p.first;
+      tile.channels = p.channels;
+      tile.epilogue = &s_.epilogue_;
+      const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
+      const int pieces = s_.split_ ? (s_.groups4_ + s_.piece() - 1) / s_.piece() : 1;
+      const std::size_t slice = (next.size / static_cast<std::size_t>(tiles * pieces) + 63) / 64 * 64;
+      for (int i = 0; i < pieces; ++i) {
+        const int first = s_.split_ ? i * s_.piece() : 0;
+        tile.groups = s_.split_ ? std::min(s_.piece(), s_.groups4_ - first) : s_.groups4_;
+        tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
+        tile.weights = s_.weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors, s_.bits_);
+        tile.in = in;
+        tile.out = const_cast<std::uint8_t* const*>(pointers_ + s_.runs_ * kBlock);
+        tile.residual = s_.has_residual_ ? pointers_ + (s_.runs_ + 1) * kBlock : nullptr;
+        std::int32_t* at = accumulators_;
+        for (int t = 0; t < tiles; ++t, next.begin += slice) {
+          const int n = t < tall ? rows + 1 : rows;
+          for (std::size_t b = 0; b < slice; b += 64) __builtin_prefetch(next.begin + b, 0, 2);
+          tile.resume = i > 0 ? at : nullptr;
+          tile.suspend = i + 1 < pieces ? at : nullptr;
+          p.kernel->run(tile, n);
+          at += 16 * p.kernel->vectors * n;
+          tile.in += n;
+          tile.out += n;
+          if (s_.has_residual_) tile.residual += n;
+        }
+      }
+    }
+
+   private:
+    static void spread(const std::uint8_t* first, std::ptrdiff_t step, int n, const std::uint8_t** pointers) {
+      for (int i = 0; i < n; ++i) pointers[i] = first + i * step;
+    }
+
+    // A gated convolution is 1 x 1: one run, whose operands are replaced by gated copies.
+    void apply_gate(int count) const {
+      const pointwise::Gate g{s_.gate_.zero_x, s_.gate_.zero, s_.gate_.high};
+      const std::ptrdiff_t pixel = s_.x_.pixel;
+      for (int i = 0; i < count;) {  // neighbours in memory go together
+        int n = 1;
+        while (i + n < count && pointers_[i + n] == pointers_[i] + n * pixel) ++n;
+        s_.pointwise_->gate(g, factors_, pointers_[i], pixel, n, s_.x_.channels, gated_ + i * pixel, pixel);
+        spread(gated_ + i * pixel, pixel, n, pointers_ + i);
+        i += n;
+      }
+    }
+
+    const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** shifted) const {
+      for (int run = 0; run < s_.runs_; ++run) {
+        for (int i = 0; i < pixels; ++i) shifted[run * kBlock + i] = pointers_[run * kBlock + i] + p.in_offset;
+      }
+      return shifted;
+    }
+
+    const DotStep& s_;
+    const Context& c_;
+    const std::uint8_t** pointers_;
+    std::int32_t* accumulators_;
+    std::int16_t* factors_;
+    std::uint8_t* gated_;
+  };
+
   // Accumulators of kBlock pixels of the widest panel.
   static constexpr std::size_t kAccumulators = sizeof(std::int32_t) * kBlock * 16 * dot::kMaxVectors;
 
@@ -189,96 +300,12 @@ class DotStep final : public Step {
     }
   }
 
-  // Row by row of the output: neighbouring pixels are a constant distance apart.
-  void gather(const Context& c, Range pixels, const std::uint8_t** pointers) const {
-    const int count = pixels.end - pixels.begin;
-    const std::ptrdiff_t step = stride_w_ * x_.pixel;
-    int y = pixels.begin / y_.width, x = pixels.begin % y_.width;
-    for (int i = 0; i < count; x = 0, ++y) {
-      const int n = std::min(count - i, y_.width - x);
-      const std::uint8_t* in = c.address(x_, y * stride_h_ - pad_top_, x * stride_w_ - pad_left_);
-      for (int run = 0; run < runs_; ++run) {
-        spread(in + (run / runs_per_row_) * x_.row + (run % runs_per_row_) * x_.pixel, step, n,
-               pointers + run * kBlock + i);
-      }
-      spread(c.address(y_, y, x), y_.pixel, n, pointers + runs_ * kBlock + i);
-      if (has_residual_) spread(c.address(residual_, y, x), residual_.pixel, n, pointers + (runs_ + 1) * kBlock + i);
-      i += n;
-    }
-  }
-
-  static void spread(const std::uint8_t* first, std::ptrdiff_t step, int n, const std::uint8_t** pointers) {
-    for (int i = 0; i < n; ++i) pointers[i] = first + i * step;
-  }
-
-  // A gated convolution is 1 x 1: one run, whose operands are replaced by gated copies.
-  void apply_gate(int count, const std::int16_t* factors, const std::uint8_t** pointers, std::uint8_t* gated) const {
-    const pointwise::Gate g{gate_.zero_x, gate_.zero, gate_.high};
-    for (int i = 0; i < count;) {  // neighbours in a row go together
-      int n = 1;
-      while (i + n < count && pointers[i + n] == pointers[i] + n * x_.pixel) ++n;
-      pointwise_->gate(g, factors, pointers[i], x_.pixel, n, x_.channels, gated + i * x_.pixel, x_.pixel);
-      for (int k = 0; k < n; ++k) pointers[i + k] = gated + (i + k) * x_.pixel;
-      i += n;
-    }
-  }
-
   Span panel_span(int p) const {
     if (p >= static_cast<int>(panels_.size())) return {};
     return {weights_.data() + panels_[p].weights, dot::panel_bytes(runs_, groups4_, panels_[p].kernel->vectors, bits_)};
   }
 
-  // Tiles of nearly equal height: `tall` of them have one row more than the rest.
-  void run_panel(const Panel& p, int pixels, const std::uint8_t** pointers, Span next,
-                 std::int32_t* accumulators) const {
-    const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
-    const int rows = pixels / tiles, tall = pixels % tiles;
-    const std::uint8_t* shifted[kBlock * 64];
-    dot::Tile tile;
-    tile.in_stride = kBlock;
-    tile.runs = runs_;
-    tile.levels = levels_;
-    tile.bias = bias_.data() + p.channel_data;
-    tile.multiplier = multiplier_.data() + p.channel_data;
-    tile.offset = p.first;
-    tile.channels = p.channels;
-    tile.epilogue = &epilogue_;
-    const std::uint8_t* const* in = p.in_offset == 0 ? pointers : shift(p, pixels, pointers, shifted);
-    const int pieces = split_ ? (groups4_ + piece() - 1) / piece() : 1;
-    // The next panel's weights are fetched a little before every tile.
-    const std::size_t slice = (next.size / static_cast<std::size_t>(tiles * pieces) + 63) / 64 * 64;
-    for (int i = 0; i < pieces; ++i) {
-      const int first = split_ ? i * piece() : 0;
-      tile.groups = split_ ? std::min(piece(), groups4_ - first) : groups4_;
-      tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
-      tile.weights = weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors, bits_);
-      tile.in = in;
-      tile.out = const_cast<std::uint8_t* const*>(pointers + runs_ * kBlock);
-      tile.residual = has_residual_ ? pointers + (runs_ + 1) * kBlock : nullptr;
-      std::int32_t* at = accumulators;
-      for (int t = 0; t < tiles; ++t, next.begin += slice) {
-        const int n = t < tall ? rows + 1 : rows;
-        for (std::size_t b = 0; b < slice; b += 64) __builtin_prefetch(next.begin + b, 0, 2);
-        tile.resume = i > 0 ? at : nullptr;
-        tile.suspend = i + 1 < pieces ? at : nullptr;
-        p.kernel->run(tile, n);
-        at += 16 * p.kernel->vectors * n;
-        tile.in += n;
-        tile.out += n;
-        if (has_residual_) tile.residual += n;
-      }
-    }
-  }
-
   int piece() const { return kPiece * (8 / bits_); }
-
-  const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** pointers,
-                                   const std::uint8_t** shifted) const {
-    for (int run = 0; run < runs_; ++run) {
-      for (int i = 0; i < pixels; ++i) shifted[run * kBlock + i] = pointers[run * kBlock + i] + p.in_offset;
-    }
-    return shifted;
-  }
 
   Buffer x_, y_, residual_, gate_buffer_;
   bool has_residual_, has_gate_, split_ = false;

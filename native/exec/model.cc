@@ -54,15 +54,20 @@ struct Job {
   static void work(void* self, int thread) {
     const Job& job = *static_cast<Job*>(self);
     const Plan& plan = *job.plan;
-    const Context c{job.stream->arena.data(), job.input,
-                    job.stream->scratch.data() + static_cast<std::size_t>(thread) * plan.scratch_bytes, thread,
-                    job.stream->team.threads()};
-    const bool timed = job.seconds && thread == 0;
-    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
-      const auto start = timed ? Clock::now() : Clock::time_point{};
-      plan.steps[i]->run(c);
+    Context c{job.stream->arena.data(), job.input,
+              job.stream->scratch.data() + static_cast<std::size_t>(thread) * plan.scratch_bytes, thread,
+              job.stream->team.threads()};
+    if (c.threads > 1) c.team = &job.stream->team;
+    double* seconds = thread == 0 ? job.seconds : nullptr;
+    for (const StepPtr& step : plan.steps) {
+      const std::size_t rows = step->infos_count();
+      const auto start = seconds ? Clock::now() : Clock::time_point{};
+      c.seconds = seconds && rows > 1 ? seconds : nullptr;
+      step->run(c);
       job.stream->team.barrier();
-      if (timed) job.seconds[i] += std::chrono::duration<double>(Clock::now() - start).count();
+      if (!seconds) continue;
+      if (rows == 1) *seconds += std::chrono::duration<double>(Clock::now() - start).count();
+      seconds += rows;
     }
   }
 };
@@ -103,7 +108,7 @@ struct Model::Impl {
   void copy_output(const Stream& s, int value, float* out) const {
     const Buffer& b = plan.buffers[value];
     const ValueDesc& v = plan.values[value];
-    const Context c{const_cast<std::uint8_t*>(s.arena.data()), nullptr, nullptr, 0, 1};
+    const Context c{const_cast<std::uint8_t*>(s.arena.data()), nullptr, nullptr, 0, 1, nullptr, nullptr};
     const std::size_t elements = static_cast<std::size_t>(v.height) * v.width * v.channels;
     if (!v.quantized) {
       std::memcpy(out, c.real(b), 4 * elements);
@@ -125,7 +130,9 @@ Model::Model(std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int inp
   impl_->options = options;
   impl_->input = input;
   impl_->outputs = std::move(outputs);
-  for (const StepPtr& s : impl_->plan.steps) impl_->infos.push_back(s->info);
+  for (const StepPtr& s : impl_->plan.steps) {
+    for (const StepInfo& i : s->infos()) impl_->infos.push_back(i);
+  }
   for (int i = 0; i < options.streams; ++i) {
     impl_->streams.push_back(
         std::make_unique<Stream>(impl_->plan.arena_bytes, impl_->plan.scratch_bytes, options.threads));

@@ -43,13 +43,13 @@ struct Operands {
   const real::Kernel* real;
 };
 
-using Work = void (*)(const Operands&, const Context&);
+// Does some rows of the output; work that is not by rows shares itself out and ignores them.
+using Work = void (*)(const Operands&, const Context&, Range rows);
 
 int high_of(const ValueDesc& v) { return (1 << v.bits) - 1; }
 std::int64_t row_elements(const Buffer& b) { return static_cast<std::int64_t>(b.width) * b.channels; }
 
-void quantize(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void quantize(const Operands& o, const Context& c, Range rows) {
   const float* in = c.real(o.x[0]);
   const auto zero = static_cast<float>(o.out.zero_point);
   for (int y = rows.begin; y < rows.end; ++y) {
@@ -58,8 +58,7 @@ void quantize(const Operands& o, const Context& c) {
   }
 }
 
-void dequantize_rows(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void dequantize_rows(const Operands& o, const Context& c, Range rows) {
   const Buffer& x = o.x[0];
   for (int y = rows.begin; y < rows.end; ++y) {
     for (int i = 0; i < x.width; ++i) {
@@ -69,8 +68,7 @@ void dequantize_rows(const Operands& o, const Context& c) {
   }
 }
 
-void look_up(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void look_up(const Operands& o, const Context& c, Range rows) {
   alignas(64) std::uint8_t table[256];
   std::copy(o.node.table.begin(), o.node.table.end(), table);
   for (int y = rows.begin; y < rows.end; ++y) {
@@ -78,8 +76,7 @@ void look_up(const Operands& o, const Context& c) {
   }
 }
 
-void add(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void add(const Operands& o, const Context& c, Range rows) {
   const pointwise::Add p{o.in[0].zero_point, o.in[1].zero_point, o.out.zero_point, high_of(o.out),
                          o.node.factor_a,    o.node.factor_b};
   for (int y = rows.begin; y < rows.end; ++y) {
@@ -87,8 +84,7 @@ void add(const Operands& o, const Context& c) {
   }
 }
 
-void mul(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void mul(const Operands& o, const Context& c, Range rows) {
   const GateSource source{nullptr, o.in[0].zero_point, o.in[1].zero_point, o.out.zero_point, high_of(o.out),
                           o.node.factor_a};
   auto* factors = reinterpret_cast<std::int16_t*>(c.scratch);
@@ -106,7 +102,7 @@ Range channel_share(int channels, const Context& c) {
   return {std::min(channels, 64 * blocks.begin), std::min(channels, 64 * blocks.end)};
 }
 
-void global_avg_pool(const Operands& o, const Context& c) {
+void global_avg_pool(const Operands& o, const Context& c, Range) {
   const Buffer& x = o.x[0];
   const Range channels = channel_share(x.channels, c);
   const int count = channels.end - channels.begin;
@@ -136,8 +132,7 @@ void for_taps(const Operands& o, Range rows, const Visit& visit) {
   }
 }
 
-void max_pool(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void max_pool(const Operands& o, const Context& c, Range rows) {
   for (int y = rows.begin; y < rows.end; ++y) {
     std::memset(c.address(o.y, y, 0), 0, static_cast<std::size_t>(o.y.width * o.y.pixel));
   }
@@ -146,8 +141,7 @@ void max_pool(const Operands& o, const Context& c) {
   });
 }
 
-void concat(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void concat(const Operands& o, const Context& c, Range rows) {
   std::ptrdiff_t at = 0;
   for (const Buffer& x : o.x) {
     const std::ptrdiff_t bytes = x.channels * x.element;
@@ -162,7 +156,7 @@ void concat(const Operands& o, const Context& c) {
   }
 }
 
-void flatten(const Operands& o, const Context& c) {
+void flatten(const Operands& o, const Context& c, Range) {
   const Buffer& x = o.x[0];
   const Range rows = share(x.height, c.thread, c.threads);
   for (int y = rows.begin; y < rows.end; ++y) {
@@ -180,25 +174,24 @@ Range element_share(const Buffer& b, const Context& c) {
   return share(b.height * b.width * b.channels, c.thread, c.threads);
 }
 
-void real_activate(const Operands& o, const Context& c) {
+void real_activate(const Operands& o, const Context& c, Range) {
   const Range e = element_share(o.y, c);
   o.real->activate(static_cast<int>(o.node.act), c.real(o.x[0]) + e.begin, e.end - e.begin,
                    c.real_out(o.y) + e.begin);
 }
 
-void real_add(const Operands& o, const Context& c) {
+void real_add(const Operands& o, const Context& c, Range) {
   const Range e = element_share(o.y, c);
   o.real->add(c.real(o.x[0]) + e.begin, c.real(o.x[1]) + e.begin, e.end - e.begin, c.real_out(o.y) + e.begin);
 }
 
-void real_mul(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void real_mul(const Operands& o, const Context& c, Range rows) {
   const std::int64_t at = rows.begin * row_elements(o.y);
   o.real->gate(c.real(o.x[0]) + at, c.real(o.x[1]), (rows.end - rows.begin) * o.y.width, o.y.channels,
                c.real_out(o.y) + at);
 }
 
-void real_pool(const Operands& o, const Context& c) {
+void real_pool(const Operands& o, const Context& c, Range) {
   if (c.thread != 0) return;
   const Buffer& x = o.x[0];
   auto* sums = reinterpret_cast<double*>(c.scratch);
@@ -209,8 +202,7 @@ void real_pool(const Operands& o, const Context& c) {
   }
 }
 
-void real_max_pool(const Operands& o, const Context& c) {
-  const Range rows = share(o.y.height, c.thread, c.threads);
+void real_max_pool(const Operands& o, const Context& c, Range rows) {
   float* out = c.real_out(o.y);
   std::fill(out + rows.begin * row_elements(o.y), out + rows.end * row_elements(o.y), -INFINITY);
   for_taps(o, rows, [&](int y, int x, int iy, int ix) {
@@ -228,7 +220,11 @@ class PointwiseStep final : public Step {
   }
   void run(const Context& c) const override {
     if (o_.y.quantized) fill_halo(c, o_.y);
-    work_(o_, c);
+    work_(o_, c, share(o_.y.height, c.thread, c.threads));
+  }
+  void run_rows(const Context& c, Range rows) const override {
+    const Range mine = share(rows.end - rows.begin, c.thread, c.threads);
+    work_(o_, c, {rows.begin + mine.begin, rows.begin + mine.end});
   }
 
  private:

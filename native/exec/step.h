@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "exec/team.h"
 #include "kernels/pointwise/pointwise.h"
 #include "subbyte/engine.h"
 
@@ -42,17 +43,24 @@ struct Buffer {
   std::ptrdiff_t pixel = 0, row = 0;  // bytes between neighbours, halo included
   std::size_t bytes = 0;              // with halo and slack
   std::ptrdiff_t offset = -1;         // in the arena; -1: the caller's input
+  int ring = 0;                       // rows that are kept, in turn (a region's intermediate); 0: all of them
 
-  std::ptrdiff_t at(int y, int x) const { return offset + (y + top) * row + (x + left) * pixel; }
+  std::ptrdiff_t at(int y, int x) const {
+    const int slot = ring == 0 ? y + top : (y + top) % ring;
+    return offset + slot * row + (x + left) * pixel;
+  }
   bool dense() const { return row == width * pixel && pixel == channels * element; }
 };
 
-// One run's memory. `scratch` is per thread.
+// One run's memory and thread. `scratch` is per thread; `seconds`, on thread 0 and not always, takes the time of
+// each row of the plan.
 struct Context {
   std::uint8_t* arena;
   const float* input;
   std::uint8_t* scratch;
   int thread, threads;
+  Team* team = nullptr;
+  double* seconds = nullptr;
 
   std::uint8_t* address(const Buffer& b, int y, int x) const { return arena + b.at(y, x); }
   const float* real(const Buffer& b) const {
@@ -106,12 +114,18 @@ class Step {
   virtual ~Step() = default;
   // Does thread `c.thread`'s share. Every thread of the team calls it; nobody waits inside.
   virtual void run(const Context& c) const = 0;
+  // The same for some rows of its output only, without the halo; for steps whose node `works_by_rows`.
+  virtual void run_rows(const Context&, Range) const {}
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual std::int64_t weight_bytes() const { return 0; }
   // The weights that it reads first; empty where there are none.
   virtual Span first_weights() const { return {}; }
   // Whether it does enough work to hide the fetching of others' weights.
   virtual bool hides_prefetch() const { return false; }
+
+  // Its rows of the plan: one, or one for each step of a region.
+  virtual std::vector<StepInfo> infos() const { return {info}; }
+  virtual std::size_t infos_count() const { return 1; }
 
   StepInfo info;
   std::vector<Span> ahead;  // first weights of the steps up to and including the next that hides_prefetch()
@@ -131,6 +145,20 @@ StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y,
 StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
 StepPtr make_pointwise_step(const NodeDesc& n, const std::vector<const Buffer*>& x,
                             const std::vector<const ValueDesc*>& in, const Buffer& y, const ValueDesc& out, Isa isa);
+
+// A region: steps that are executed band by band of the last one's output rows, so that what passes between them
+// is a few rows in the cache and not a tensor in memory (Alwani et al., "Fused-layer CNN accelerators", 2016).
+struct RegionStep {
+  StepPtr step;
+  Buffer y;                 // its output
+  std::vector<Range> rows;  // per band: the output rows to make, halo rows (before 0, from height on) included
+};
+StepPtr make_region(std::vector<RegionStep> steps);
+
+// The rows of a window operation's input that output rows need; may reach into the padding.
+inline Range window_rows(Range out, int stride, int kernel, int pad_top) {
+  return {out.begin * stride - pad_top, (out.end - 1) * stride - pad_top + kernel};
+}
 
 // Writes the zero point around a quantized buffer: this thread's share of its rows.
 void fill_halo(const Context& c, const Buffer& b);

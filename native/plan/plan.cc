@@ -61,7 +61,8 @@ void set_size(Buffer& b) {
   b.row = (b.left + b.width + b.right) * b.pixel;
   // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
   const std::ptrdiff_t slack = (b.quantized ? depthwise::kReadAhead * b.pixel : 0) + 256;
-  const std::ptrdiff_t bytes = (b.top + b.height + b.bottom) * b.row + slack;
+  const std::ptrdiff_t rows = b.ring > 0 ? b.ring : b.top + b.height + b.bottom;
+  const std::ptrdiff_t bytes = rows * b.row + slack;
   b.bytes = static_cast<std::size_t>((bytes + 63) / 64 * 64);
 }
 
@@ -108,6 +109,17 @@ struct Builder {
     return step;
   }
 
+  StepPtr make_region_step(const RegionPlan& r, int index) const {
+    std::vector<RegionStep> steps;
+    for (std::size_t i = 0; i < r.nodes.size(); ++i) {
+      StepPtr step = make(static_cast<std::size_t>(r.nodes[i]));
+      step->info.region = index;
+      step->info.ring_rows = r.rings[i];
+      steps.push_back({std::move(step), plan.buffers[nodes[r.nodes[i]].output], r.rows[i]});
+    }
+    return make_region(std::move(steps));
+  }
+
   StepPtr conv(const NodeDesc& n, std::size_t index, const Buffer& y, const ValueDesc& out) const {
     const ValueDesc& in = plan.values[n.inputs[0]];
     const Buffer* residual = n.inputs.size() == 2 ? &plan.buffers[n.inputs[1]] : nullptr;
@@ -135,6 +147,31 @@ struct Builder {
   }
 };
 
+// A value lives from the node that makes it to the last that reads it; a fused gate's operands live until the
+// convolution that applies it. All of a region happens at the time of its last node.
+std::vector<Lifetime> lifetimes_of(std::size_t values, const std::vector<NodeDesc>& nodes, const std::vector<int>& gated,
+                                   const std::vector<int>& order, const std::vector<RegionPlan>& regions,
+                                   const std::vector<int>& outputs) {
+  std::vector<int> time(nodes.size());
+  for (const int i : order) time[i] = i;
+  for (const RegionPlan& r : regions) {
+    for (const int i : r.nodes) time[i] = r.nodes.back();
+  }
+  std::vector<int> first(values, -1), last(values, -1);
+  for (const int i : order) {
+    first[nodes[i].output] = last[nodes[i].output] = time[i];
+    for (const int v : nodes[i].inputs) last[v] = time[i];
+    if (gated[i] < 0) continue;
+    for (const int v : nodes[gated[i]].inputs) last[v] = time[i];
+  }
+  for (const int o : outputs) last[o] = static_cast<int>(nodes.size());
+  std::vector<Lifetime> lifetimes;
+  for (std::size_t v = 0; v < values; ++v) {
+    if (first[v] >= 0) lifetimes.push_back({static_cast<int>(v), first[v], last[v]});
+  }
+  return lifetimes;
+}
+
 void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
   if (!steps[i]->hides_prefetch()) return;
   for (std::size_t j = i + 1; j < steps.size(); ++j) {
@@ -160,30 +197,36 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   for (const int m : gated) {
     if (m >= 0) fused[m] = 1;
   }
-  // A value lives from the step that makes it to the last that reads it; a fused gate's operands live
-  // until the convolution that applies it.
-  std::vector<int> first(plan.values.size(), -1), last(plan.values.size(), -1);
+  std::vector<int> order;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (fused[i]) continue;
-    first[nodes[i].output] = last[nodes[i].output] = static_cast<int>(i);
-    for (const int v : nodes[i].inputs) last[v] = static_cast<int>(i);
-    if (gated[i] >= 0) {
-      for (const int v : nodes[gated[i]].inputs) last[v] = static_cast<int>(i);
+    if (!fused[i]) order.push_back(static_cast<int>(i));
+  }
+  std::vector<RegionPlan> regions;
+  if (options.depth_first_above >= 0) {
+    regions = find_regions(plan.values, nodes, plan.buffers, order, gated, outputs, options);
+  }
+  for (const RegionPlan& r : regions) {
+    for (std::size_t i = 0; i < r.nodes.size(); ++i) {
+      Buffer& b = plan.buffers[nodes[r.nodes[i]].output];
+      b.ring = r.rings[i];
+      set_size(b);
     }
   }
-  for (const int o : outputs) last[o] = static_cast<int>(nodes.size());
-  std::vector<Lifetime> lifetimes;
-  for (std::size_t v = 0; v < plan.values.size(); ++v) {
-    if (first[v] >= 0) lifetimes.push_back({static_cast<int>(v), first[v], last[v]});
-  }
-  plan.arena_bytes = assign_offsets(plan.buffers, lifetimes);
+  plan.arena_bytes = assign_offsets(plan.buffers, lifetimes_of(plan.values.size(), nodes, gated, order, regions, outputs));
 
   const Builder builder{nodes, gated, options, plan};
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (fused[i]) continue;
-    plan.steps.push_back(builder.make(i));
+  std::size_t next_region = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (next_region < regions.size() && regions[next_region].nodes[0] == order[i]) {
+      const RegionPlan& r = regions[next_region];
+      plan.steps.push_back(builder.make_region_step(r, static_cast<int>(next_region)));
+      i += r.nodes.size() - 1;
+      ++next_region;
+    } else {
+      plan.steps.push_back(builder.make(static_cast<std::size_t>(order[i])));
+    }
     plan.scratch_bytes = std::max(plan.scratch_bytes, plan.steps.back()->scratch_bytes());
-    plan.weight_bytes += plan.steps.back()->info.weight_bytes;
+    plan.weight_bytes += plan.steps.back()->weight_bytes();
   }
   for (std::size_t i = 0; i < plan.steps.size(); ++i) set_ahead(plan.steps, i);
   plan.scratch_bytes = (plan.scratch_bytes + 4095) / 4096 * 4096;

@@ -23,6 +23,18 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
 void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
                  const std::vector<int>& outputs, const Options& options);
 
+// plan/regions.cc: consecutive nodes to run depth-first. Per node: its output rows in each band, and how many
+// rows of its output are kept (0 for the last one: all).
+struct RegionPlan {
+  std::vector<int> nodes;
+  std::vector<std::vector<Range>> rows;
+  std::vector<int> rings;
+};
+std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
+                                     const std::vector<Buffer>& buffers, const std::vector<int>& order,
+                                     const std::vector<int>& gated, const std::vector<int>& outputs,
+                                     const Options& options);
+
 // plan/memory.cc: buffers live from step `first` to step `last`; assigns offsets, returns the arena's size.
 struct Lifetime {
   int value, first, last;

@@ -31,7 +31,10 @@ class Session:
     from several threads at once: `streams` calls proceed side by side, each on `threads` threads,
     further ones wait.
 
-    source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`.
+    source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`. depth_first_above:
+    tensors of more bytes than this are not kept whole where that can be avoided; the layers around them
+    run band by band of rows, so that what passes between them stays in the cache (same results;
+    None: never).
 
     Raises:
         ArtifactError: the file is damaged or not an artifact.
@@ -45,6 +48,7 @@ class Session:
         threads: int = 1,
         isa: str | None = None,
         streams: int = 1,
+        depth_first_above: int | None = 160 * 1024,
     ) -> None:
         for name, count in (("threads", threads), ("streams", streams)):
             if type(count) is not int or not 1 <= count <= 256:
@@ -56,7 +60,13 @@ class Session:
         graph = self.artifact.graph if isinstance(self.artifact, Artifact) else verify(self.artifact)
         self.graph, self.isa, self.threads, self.streams = graph, chosen, threads, streams
         try:
-            self._model = _native.Model(**lower(graph), isa=chosen, threads=threads, streams=streams)
+            self._model = _native.Model(
+                **lower(graph),
+                isa=chosen,
+                threads=threads,
+                streams=streams,
+                depth_first_above=-1 if depth_first_above is None else depth_first_above,
+            )
         except ValueError as error:
             raise InputError(f"the engine refuses this network: {error}") from None
         except MemoryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,14 +44,16 @@ def same(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool:
 
 
 def assert_engine_equals(graph: Graph, x: np.ndarray, threads: Sequence[int] = THREADS) -> None:
-    """Every output equals the reference's, for every instruction set of this CPU x `threads`."""
+    """Every output equals the reference's, for every instruction set of this CPU x `threads`, layer by
+    layer (None) and with everything that can be in regions of a few rows (0)."""
     expected = expected_outputs(graph, x)
     for isa in available_isas():
-        for count in threads:
-            session = Session(graph, isa=isa, threads=count)
+        for count, above in itertools.product(threads, (None, 0)):
+            session = Session(graph, isa=isa, threads=count, depth_first_above=above)
             assert {row["isa"] for row in session.plan()} == {isa}
             if not same(engine_outputs(session, x), expected):
-                raise AssertionError(f"{isa}, {count} threads: {_first_difference(graph, x, isa, count)}")
+                difference = _first_difference(graph, x, isa, count)
+                raise AssertionError(f"{isa}, {count} threads, depth first above {above}: {difference}")
 
 
 def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> str:
@@ -65,4 +68,4 @@ def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> st
                 f"node {node.name!r}, {len(wrong)} of {expected.size} elements, first {wrong[0].tolist()}: "
                 f"{actual[tuple(wrong[0])]} instead of {expected[tuple(wrong[0])]}; {dict(node.attrs)}"
             )
-    return "outputs differ, but no node does when every value is an output: shared buffers or a fused gate"
+    return "outputs differ, but no node does when every value is an output: shared buffers, a fused gate or a region"

@@ -73,6 +73,9 @@ struct NodeDesc {
 struct Options {
   Isa isa = Isa::kPortable;
   int threads = 1;
+  // Tensors of more bytes than this are not kept whole where that can be avoided: the steps around them run
+  // band by band of rows (plan/regions.cc). Negative: never.
+  std::int64_t depth_first_above = 160 * 1024;
   int streams = 1;  // how many runs may be under way at once; each has its own arena and threads
 };
 
@@ -85,6 +88,8 @@ struct StepInfo {
   std::int64_t macs = 0, weight_bytes = 0;
   std::int64_t buffer_offset = 0, buffer_bytes = 0;  // of the output, in the arena
   int height = 0, width = 0, channels = 0;           // of the output
+  int region = -1;    // steps of one region run band by band
+  int ring_rows = 0;  // rows of the output that exist at a time; 0: all
 };
 
 class Model {

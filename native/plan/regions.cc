@@ -1,0 +1,123 @@
+// Which steps run depth-first, band by band, and the rows that each of them makes in each band.
+//
+// The cost model: a tensor larger than Options::depth_first_above does not stay in a core's second-level cache beside its producer's
+// and consumer's weights, so it is written to and read back from further away; a region that keeps a few rows of
+// it instead costs only the re-reading of its weights once per band. A region starts at the first such tensor
+// and ends at the first value, read by nobody before, that is small again.
+#include <algorithm>
+
+#include "plan/plan.h"
+
+namespace subbyte {
+namespace {
+
+constexpr std::size_t kMaxSteps = 32;
+constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
+
+struct Finder {
+  const std::vector<ValueDesc>& values;
+  const std::vector<NodeDesc>& nodes;
+  const std::vector<Buffer>& buffers;
+  const std::vector<int>& order;  // the nodes that make a step
+  const std::vector<int>& gated;
+  const std::vector<int>& outputs;
+  const Options& options;
+
+  bool by_rows(int node) const {
+    const NodeDesc& n = nodes[node];
+    if (!values[n.output].quantized || gated[node] >= 0) return false;
+    return n.op == Op::kConv2d || n.op == Op::kAdd || n.op == Op::kActivation || n.op == Op::kQuantize;
+  }
+
+  bool large(int node) const { return static_cast<std::int64_t>(buffers[nodes[node].output].bytes) > options.depth_first_above; }
+
+  // Whether all that order[begin .. end - 1] make is read within order[begin .. end] only.
+  bool closed(std::size_t begin, std::size_t end) const {
+    for (std::size_t i = begin; i < end; ++i) {
+      const int value = nodes[order[i]].output;
+      if (std::find(outputs.begin(), outputs.end(), value) != outputs.end()) return false;
+      for (std::size_t j = 0; j < nodes.size(); ++j) {
+        const auto& in = nodes[j].inputs;
+        if (std::find(in.begin(), in.end(), value) == in.end()) continue;
+        const auto at = std::find(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                                  order.begin() + static_cast<std::ptrdiff_t>(end) + 1, static_cast<int>(j));
+        if (at == order.begin() + static_cast<std::ptrdiff_t>(end) + 1) return false;
+      }
+    }
+    return true;
+  }
+
+  // The last step of a region that starts at `begin`, or `begin` if there is none.
+  std::size_t end_of(std::size_t begin) const {
+    std::size_t best = begin;
+    for (std::size_t i = begin + 1; i < order.size() && i - begin < kMaxSteps && by_rows(order[i]); ++i) {
+      if (!closed(begin, i)) continue;
+      best = i;
+      if (!large(order[i])) break;
+    }
+    return best;
+  }
+
+  RegionPlan make(std::size_t begin, std::size_t end) const {
+    RegionPlan region;
+    for (std::size_t i = begin; i <= end; ++i) region.nodes.push_back(order[i]);
+    const std::size_t count = region.nodes.size();
+    const Buffer& last = buffers[nodes[region.nodes.back()].output];
+    const int height = std::max(1, (kBandPixels * options.threads + last.width - 1) / last.width);
+    const int bands = (last.height + height - 1) / height;
+    region.rows.assign(count, {});
+    region.rings.assign(count, 0);
+    std::vector<int> done(count, 0);
+    for (int band = 0; band < bands; ++band) {
+      const std::vector<Range> needed = needs(region, share(last.height, band, bands));
+      for (std::size_t i = 0; i < count; ++i) {
+        const int from = band == 0 ? needed[i].begin : std::max(done[i], needed[i].begin);
+        region.rows[i].push_back({from, needed[i].end});
+        done[i] = std::max(from, needed[i].end);
+        region.rings[i] = std::max(region.rings[i], needed[i].end - needed[i].begin);
+      }
+    }
+    region.rings.back() = 0;  // the region's result is a whole tensor
+    return region;
+  }
+
+  // The output rows of each step that one band of the last step's rows takes.
+  std::vector<Range> needs(const RegionPlan& region, Range last) const {
+    std::vector<Range> needed(region.nodes.size(), Range{1 << 30, -(1 << 30)});
+    needed.back() = last;
+    for (std::size_t i = region.nodes.size(); i-- > 0;) {
+      const NodeDesc& n = nodes[region.nodes[i]];
+      // A step makes rows of the picture only; what lies outside is padding of its own output.
+      const Range made{std::max(needed[i].begin, 0), std::min(needed[i].end, values[n.output].height)};
+      for (std::size_t k = 0; k < n.inputs.size(); ++k) {
+        const bool window = n.op == Op::kConv2d && k == 0;
+        const Range r = window ? window_rows(made, n.stride_h, n.kernel_h, n.pad_top) : made;
+        for (std::size_t j = 0; j < i; ++j) {
+          if (nodes[region.nodes[j]].output != n.inputs[k]) continue;
+          needed[j] = {std::min(needed[j].begin, r.begin), std::max(needed[j].end, r.end)};
+        }
+      }
+    }
+    return needed;
+  }
+};
+
+}  // namespace
+
+std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
+                                     const std::vector<Buffer>& buffers, const std::vector<int>& order,
+                                     const std::vector<int>& gated, const std::vector<int>& outputs,
+                                     const Options& options) {
+  const Finder finder{values, nodes, buffers, order, gated, outputs, options};
+  std::vector<RegionPlan> regions;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (!finder.by_rows(order[i]) || !finder.large(order[i])) continue;
+    const std::size_t end = finder.end_of(i);
+    if (end == i) continue;
+    regions.push_back(finder.make(i, end));
+    i = end;
+  }
+  return regions;
+}
+
+}  // namespace subbyte
