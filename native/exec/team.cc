@@ -7,7 +7,9 @@
 namespace subbyte {
 namespace {
 
-constexpr int kSpins = 1 << 14;  // some tens of microseconds: longer than any gap between steps
+// Polls before sleeping: some 20 microseconds, longer than a balanced step leaves anybody waiting. On a machine
+// with more work than cores the partner may not be running at all, and polling only keeps it from its core.
+constexpr int kSpins = 1 << 10;
 
 void relax() {
 #if defined(__x86_64__)

@@ -12,6 +12,9 @@ namespace subbyte {
 namespace {
 
 constexpr std::size_t kMaxSteps = 32;
+constexpr int kRampBands = 256;  // enough for any receptive field of kMaxSteps steps; empty ones cost nothing
+constexpr int kUnmade = 1 << 30;
+constexpr Range kNothing{1 << 30, -(1 << 30)};
 constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
 
 struct Finder {
@@ -66,39 +69,63 @@ struct Finder {
     const int height = std::max(1, (kBandPixels * options.threads + last.width - 1) / last.width);
     const int bands = (last.height + height - 1) / height;
     region.rows.assign(count, {});
-    region.rings.assign(count, 0);
-    std::vector<int> done(count, 0);
-    for (int band = 0; band < bands; ++band) {
-      const std::vector<Range> needed = needs(region, share(last.height, band, bands));
-      for (std::size_t i = 0; i < count; ++i) {
-        const int from = band == 0 ? needed[i].begin : std::max(done[i], needed[i].begin);
-        region.rows[i].push_back({from, needed[i].end});
-        done[i] = std::max(from, needed[i].end);
-        region.rings[i] = std::max(region.rings[i], needed[i].end - needed[i].begin);
-      }
-    }
+    std::vector<std::vector<Range>> needed;
+    std::vector<int> done(count, kUnmade);
+    // Bands of rows above the picture come first: they make the earlier steps' first rows little by little.
+    for (int y = -kRampBands * height; y < 0; y += height) make_band(region, {y, y + height}, done, needed);
+    for (int band = 0; band < bands; ++band) make_band(region, share(last.height, band, bands), done, needed);
+    for (std::size_t i = 0; i < count; ++i) region.rings.push_back(ring_of(region.rows[i], needed, i));
     region.rings.back() = 0;  // the region's result is a whole tensor
     return region;
   }
 
-  // The output rows of each step that one band of the last step's rows takes.
-  std::vector<Range> needs(const RegionPlan& region, Range last) const {
-    std::vector<Range> needed(region.nodes.size(), Range{1 << 30, -(1 << 30)});
+  // One band: from the last step back to the first, the rows that are read of each step's output, and of those
+  // the ones that no earlier band has made. Rows beyond the picture and its padding are nobody's work.
+  void make_band(RegionPlan& region, Range last, std::vector<int>& done, std::vector<std::vector<Range>>& bands) const {
+    std::vector<Range> needed(region.nodes.size(), kNothing);
     needed.back() = last;
+    bool any = false;
+    std::vector<Range> made(region.nodes.size());
     for (std::size_t i = region.nodes.size(); i-- > 0;) {
       const NodeDesc& n = nodes[region.nodes[i]];
-      // A step makes rows of the picture only; what lies outside is padding of its own output.
-      const Range made{std::max(needed[i].begin, 0), std::min(needed[i].end, values[n.output].height)};
+      const Buffer& y = buffers[n.output];
+      const Range rows{done[i] == kUnmade ? needed[i].begin : done[i], needed[i].end};
+      const bool whole = i + 1 == region.nodes.size();
+      made[i] = {std::max(rows.begin, whole ? 0 : -y.top), std::min(rows.end, y.height + (whole ? 0 : y.bottom))};
+      needed[i].begin = std::max(needed[i].begin, -y.top);
+      if (rows.begin >= rows.end) continue;
+      done[i] = rows.end;
+      any = any || made[i].begin < made[i].end;
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
         const bool window = n.op == Op::kConv2d && k == 0;
-        const Range r = window ? window_rows(made, n.stride_h, n.kernel_h, n.pad_top) : made;
+        const Range inside{rows.begin, std::min(rows.end, y.height)};
+        if (inside.begin >= inside.end) continue;
+        const Range r = window ? window_rows(inside, n.stride_h, n.kernel_h, n.pad_top) : inside;
         for (std::size_t j = 0; j < i; ++j) {
           if (nodes[region.nodes[j]].output != n.inputs[k]) continue;
           needed[j] = {std::min(needed[j].begin, r.begin), std::max(needed[j].end, r.end)};
         }
       }
     }
-    return needed;
+    if (!any) return;
+    bands.push_back(needed);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      region.rows[i].push_back(made[i].begin < made[i].end ? made[i] : Range{0, 0});
+    }
+  }
+
+  // How many rows must exist at a time: from the oldest that this or a later band reads to the newest made.
+  // Rows that nobody reads any more by the time they would be made (strides larger than windows) are left out.
+  static int ring_of(std::vector<Range>& rows, const std::vector<std::vector<Range>>& needed, std::size_t i) {
+    int ring = 1, oldest = 1 << 30, newest = -(1 << 30);
+    std::vector<int> newest_after;
+    for (const Range& r : rows) newest_after.push_back(newest = r.begin < r.end ? std::max(newest, r.end) : newest);
+    for (std::size_t band = rows.size(); band-- > 0;) {
+      if (needed[band][i].begin < needed[band][i].end) oldest = std::min(oldest, needed[band][i].begin);
+      if (oldest < 1 << 30) ring = std::max(ring, newest_after[band] - oldest);
+    }
+    for (Range& r : rows) r.begin = r.begin < r.end ? std::max(r.begin, r.end - ring) : r.begin;
+    return ring;
   }
 };
 
