@@ -1,6 +1,10 @@
 // CPU detection and the peak that measurements are compared with.
 #include "subbyte/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <chrono>
 #include <cstdint>
 
@@ -13,15 +17,34 @@ const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
+    case Isa::kAvxVnni: return "avxvnni";
     case Isa::kAvx512Vnni: return "avx512vnni";
   }
   return "unknown";
 }
 
+#if defined(__x86_64__)
+namespace {
+
+// Implies that the operating system keeps ymm registers.
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+// CPUID 7.1 EAX bit 4; GCC 12's __builtin_cpu_supports has no name for it.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1u << 4)) != 0;
+}
+
+}  // namespace
+#endif
+
 bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::kAvx2) return has_avx2();
+  if (isa == Isa::kAvxVnni) return has_avx2() && has_avx_vnni();
   if (isa == Isa::kAvx512Vnni) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -40,7 +63,7 @@ Isa best_isa() {
 
 // A full tile whose operands stay in the first-level cache: K = 384, the widest panel.
 double peak_dot_macs(Isa isa, double seconds) {
-  constexpr int kGroups = 96, kMaxRows = 12;
+  constexpr int kGroups = 96, kMaxRows = 48;
   const dot::Kernel* kernel = dot::find(isa, 8, dot::kMaxVectors);
   const int outputs = 16 * kernel->vectors;
   alignas(64) static thread_local std::uint8_t weights[kGroups * dot::kMaxVectors * 64];

@@ -15,7 +15,7 @@ from subbyte.runtime.lower import lower
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that this CPU can run, slowest first: "portable", "avx2", "avx512vnni"."""
+    """Instruction sets that this CPU can run, slowest first: "portable", "avx2", "avxvnni", "avx512vnni"."""
     return list(_native.available_isas())
 
 

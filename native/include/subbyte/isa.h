@@ -4,8 +4,8 @@
 namespace subbyte {
 
 // In order of preference: a later one is faster where it is supported.
-enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
-inline constexpr int kIsaCount = 3;
+enum class Isa { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3 };
+inline constexpr int kIsaCount = 4;
 
 const char* isa_name(Isa isa);
 

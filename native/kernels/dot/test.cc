@@ -15,8 +15,11 @@ struct Trial {
         offset(random.between(0, 70)), weights(dot::panel_bytes(runs, groups, k.vectors, k.bits)), levels(16),
         table(256), bias(static_cast<std::size_t>(16 * k.vectors)), multiplier(static_cast<std::size_t>(16 * k.vectors)) {
     for (std::size_t i = 0; i < dot::panel_bytes(runs, groups, k.vectors, k.bits); ++i) weights.data()[i] = random.byte();
+    // Code books of every size: kernels may sum small weights differently.
+    const int largest = 1 << random.between(0, 7);
     for (int i = 0; i < 16; ++i) {
-      levels.data()[i] = k.bits == 2 && i >= 4 ? levels.data()[i % 4] : random.byte();
+      const int level = random.between(0, 3) == 0 ? -largest : random.between(-largest, std::min(largest, 127));
+      levels.data()[i] = k.bits == 2 && i >= 4 ? levels.data()[i % 4] : static_cast<std::uint8_t>(level);
     }
     for (int r = 0; r < rows; ++r) {
       for (int run = 0; run < runs; ++run) {

@@ -1,95 +1,259 @@
-// AVX2. There is no exact u8 x s8 dot product (vpmaddubsw saturates), so both operands are widened to
-// 16 bits and vpmaddwd sums pairs: a 4-byte group makes two partial sums per output, added at the end.
+// AVX2. There is no exact u8 x s8 dot product (vpmaddubsw sums pairs of products in 16 bits and saturates),
+// so the layer's weights decide how products are summed:
+//
+// - chain: all |w| <= 64 / depth. `depth` vpmaddubsw results fit 16 bits together and are added there; one
+//   vpmaddwd by ones then widens them. Uniform 4- and 2-bit weights: depth 8 and 32, 32 products per
+//   multiplication.
+// - wide: any weights. Bytes 0, 2 and bytes 1, 3 of each group are widened to two vectors of 16-bit pairs
+//   for vpmaddwd: 16 products per multiplication.
+//
+// A tile is tall, so that decoding and widening are paid once for many pixels. It works through its operand in
+// chunks of groups: the activations of a chunk are laid beside each other, its weights unpacked 16 outputs at a
+// time, and sub-tiles of a few pixels keep their sums in registers.
 #include <immintrin.h>
 
 #include "kernels/dot/dot.h"
-#include "kernels/x86_avx2_epilogue.h"
+#include "kernels/dot/x86_tile.h"
 
 namespace subbyte::dot {
 namespace {
 
-#define INLINE inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline, noclone))
 
-// Weights of 16 outputs, one group: acc[r][q] holds outputs 4q..4q+3, two partial sums each.
-template <int kRows>
-INLINE void step(__m256i (&acc)[kRows][4], const std::uint8_t* const (&x)[kRows], std::ptrdiff_t at, __m256i low,
-                 __m256i high) {
-  const __m256i w[4] = {
-      _mm256_cvtepi8_epi16(_mm256_castsi256_si128(low)), _mm256_cvtepi8_epi16(_mm256_extracti128_si256(low, 1)),
-      _mm256_cvtepi8_epi16(_mm256_castsi256_si128(high)), _mm256_cvtepi8_epi16(_mm256_extracti128_si256(high, 1))};
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    std::int32_t group;
-    __builtin_memcpy(&group, x[r] + at, 4);
-    const __m256i xr = _mm256_cvtepu8_epi16(_mm_set1_epi32(group));
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) acc[r][q] = _mm256_add_epi32(acc[r][q], _mm256_madd_epi16(xr, w[q]));
-  }
+constexpr int kTileRows = 48;
+constexpr int kChunk = 64;          // groups of 4 inputs
+constexpr int kPlane = 4 * kChunk;  // bytes of a row of them
+constexpr int kWideRows = 5, kChainRows = 6;  // of a sub-tile
+
+struct Buffers {
+  alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
+  alignas(32) std::uint8_t x[kTileRows][2][kPlane];  // wide: bytes 0, 2 | bytes 1, 3 of each group as 16 bits
+  alignas(32) std::int8_t decoded[kChunk][64];
+  alignas(32) std::int16_t widened[kChunk][2][2][16];  // [group][outputs 0..7, 8..15][bytes 0, 2 | bytes 1, 3]
+};
+
+// The multiplications are inline assembly: left to itself, GCC loads all operands first and spills the sums.
+using Group = const std::uint32_t __attribute__((may_alias));
+
+// acc0, acc1 += x0 * w0, x0 * w1 in 32 bits; x0: two 16-bit numbers.
+SUBBYTE_INLINE void dot_wide(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __m256i w0, __m256i w1) {
+  __m256i a, b;
+  asm("vpbroadcastd %4, %2\n\t"
+      "vpmaddwd %5, %2, %3\n\tvpmaddwd %6, %2, %2\n\t"
+      "vpaddd %3, %0, %0\n\tvpaddd %2, %1, %1"
+      : "+x"(acc0), "+x"(acc1), "=&x"(a), "=&x"(b)
+      : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));
 }
 
-template <int kBits, int kRows, int kVectors>
-void tile16(const Tile& t, int v) {
-  __m256i acc[kRows][4];
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) acc[r][q] = _mm256_setzero_si256();
-  }
-  constexpr int kPack = 8 / kBits;
-  const __m256i levels =
-      kBits == 8 ? _mm256_setzero_si256()
-                 : _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t.levels)));
-  const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << kBits) - 1));
-  const std::uint8_t* w = t.weights + 64 * v;
-  for (int run = 0; run < t.runs; ++run) {
-    const std::uint8_t* x[kRows];
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) x[r] = t.in[run * t.in_stride + r];
-    for (int g = 0; g < t.groups; g += kPack, w += 64 * kVectors) {
-      __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-      __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32));
-      if constexpr (kBits == 8) {
-        step(acc, x, 4 * static_cast<std::ptrdiff_t>(g), low, high);
-      } else {
-        const int groups = t.groups - g < kPack ? t.groups - g : kPack;
-        for (int j = 0; j < groups; ++j) {
-          step(acc, x, 4 * static_cast<std::ptrdiff_t>(g + j),
-               _mm256_shuffle_epi8(levels, _mm256_and_si256(low, mask)),
-               _mm256_shuffle_epi8(levels, _mm256_and_si256(high, mask)));
-          low = _mm256_srli_epi16(low, kBits);
-          high = _mm256_srli_epi16(high, kBits);
-        }
-      }
+// The same for four bytes in 16 bits.
+SUBBYTE_INLINE void dot_chain(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __m256i w0, __m256i w1) {
+  __m256i a, b;
+  asm("vpbroadcastd %4, %2\n\t"
+      "vpmaddubsw %5, %2, %3\n\tvpmaddubsw %6, %2, %2\n\t"
+      "vpaddw %3, %0, %0\n\tvpaddw %2, %1, %1"
+      : "+x"(acc0), "+x"(acc1), "=&x"(a), "=&x"(b)
+      : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));
+}
+
+template <int kRows>
+NOINLINE void wide(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane], const std::int16_t (*w)[2][2][16],
+                   int groups) {
+  __m256i acc[kRows][2];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) acc[r][0] = load(sums[r]), acc[r][1] = load(sums[r] + 8);
+  const std::uint8_t* p = x[0][0];
+  for (int g = 0; g < groups; ++g, p += 4) {
+    const __m256i even0 = load(w[g][0][0]), odd0 = load(w[g][0][1]);
+    const __m256i even1 = load(w[g][1][0]), odd1 = load(w[g][1][1]);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      dot_wide(acc[r][0], acc[r][1], p + 2 * kPlane * r, even0, even1);
+      dot_wide(acc[r][0], acc[r][1], p + 2 * kPlane * r + kPlane, odd0, odd1);
     }
   }
-  const int channels = t.channels - 16 * v < 16 ? t.channels - 16 * v : 16;
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    // [o0 o0' o1 o1' | o2 ..], [o4 ..] -> 8 sums in order
-    const __m256i a = _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc[r][0], acc[r][1]), 0xD8);
-    const __m256i b = _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc[r][2], acc[r][3]), 0xD8);
-    finish16(a, b, t.bias + 16 * v, t.multiplier + 16 * v, *t.epilogue, t.out[r],
-             t.residual ? t.residual[r] : nullptr, t.offset + 16 * v, channels);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) store(sums[r], acc[r][0]), store(sums[r] + 8, acc[r][1]);
+}
+
+template <int kRows>
+NOINLINE void chain(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane], const std::int8_t (*w)[64],
+                    int groups, int depth) {
+  const std::uint8_t* p = x[0][0];
+  while (groups > 0) {
+    __m256i acc[kRows][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    const int count = groups < depth ? groups : depth;
+    for (int g = 0; g < count; ++g, ++w, p += 4) {
+      const __m256i w0 = load(*w), w1 = load(*w + 32);
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) dot_chain(acc[r][0], acc[r][1], p + 2 * kPlane * r, w0, w1);
+    }
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        store(sums[r] + 8 * h, _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_madd_epi16(acc[r][h], ones)));
+      }
+    }
+    groups -= count;
   }
 }
 
-template <int kBits, int kRows, int kVectors>
-void tile(const Tile& t) {
-  for (int v = 0; v < kVectors && 16 * v < t.channels; ++v) tile16<kBits, kRows, kVectors>(t, v);
+// How many vpmaddubsw results of these weights fit 16 bits together: 510 * depth * max |level| <= 32767.
+int depth_of(const std::int8_t* levels) {
+  int largest = 1;
+  for (int i = 0; i < 16; ++i) {
+    const int magnitude = levels[i] < 0 ? -levels[i] : levels[i];
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return 32767 / (510 * largest);
 }
 
-template <int kBits, int kVectors>
-void run(const Tile& t, int rows) {
-  if (rows == 1) tile<kBits, 1, kVectors>(t);
-  if (rows == 2) tile<kBits, 2, kVectors>(t);
-  if (rows == 3) tile<kBits, 3, kVectors>(t);
+// `groups` groups of one row.
+template <bool kWide>
+SUBBYTE_INLINE void copy_row(std::uint8_t (&to)[2][kPlane], int at, const std::uint8_t* x, int groups) {
+  const __m256i mask = _mm256_set1_epi16(255);
+  int g = 0;
+  for (; g + 8 <= groups; g += 8) {
+    const __m256i v = load(x + 4 * g);
+    store(to[0] + 4 * (at + g), kWide ? _mm256_and_si256(v, mask) : v);
+    if (kWide) store(to[1] + 4 * (at + g), _mm256_srli_epi16(v, 8));
+  }
+  for (; g < groups; ++g) {
+    std::uint32_t group;
+    __builtin_memcpy(&group, x + 4 * g, 4);
+    const std::uint32_t even = kWide ? group & 0x00ff00ffu : group, odd = (group >> 8) & 0x00ff00ffu;
+    __builtin_memcpy(to[0] + 4 * (at + g), &even, 4);
+    if (kWide) __builtin_memcpy(to[1] + 4 * (at + g), &odd, 4);
+  }
+}
+
+NOINLINE void widen(std::int16_t (*out)[2][2][16], const std::int8_t* w, std::ptrdiff_t stride, int groups) {
+  for (int g = 0; g < groups; ++g, w += stride) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const __m256i both = load(w + 32 * h);
+      store(out[g][h][0], _mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8));
+      store(out[g][h][1], _mm256_srai_epi16(both, 8));
+    }
+  }
+}
+
+// What a chunk is made of: up to kChunk groups, from one run or several.
+struct Piece {
+  int run, group, count;
+  const std::uint8_t* packed;
+};
+
+struct Chunk {
+  int pieces = 0, groups = 0;
+  Piece piece[kChunk];
+};
+
+// The next chunk from `next` on. Ends where a pack ends.
+template <int kBits>
+void take(const Tile& t, std::ptrdiff_t stride, Piece& next, Chunk& c) {
+  constexpr int kPack = 8 / kBits;
+  c.pieces = c.groups = 0;
+  while (next.run < t.runs) {
+    const int room = (kChunk - c.groups) / kPack * kPack, left = t.groups - next.group;
+    const int count = left < room ? left : room;
+    if (count == 0) return;
+    next.count = count;
+    c.piece[c.pieces++] = next;
+    c.groups += count;
+    next.packed += stride * ((count + kPack - 1) / kPack);
+    next.group += count;
+    if (next.group == t.groups) ++next.run, next.group = 0;
+  }
+}
+
+template <bool kWide>
+void copy(const Tile& t, const Chunk& c, int rows, Buffers& b) {
+  for (int r = 0; r < rows; ++r) {
+    int at = 0;
+    for (int i = 0; i < c.pieces; ++i) {
+      const Piece& p = c.piece[i];
+      copy_row<kWide>(b.x[r], at, t.in[p.run * t.in_stride + r] + 4 * static_cast<std::ptrdiff_t>(p.group), p.count);
+      at += p.count;
+    }
+  }
+}
+
+// Weights of outputs 16 v .. 16 v + 15 into `decoded` (narrow ones) and `widened`.
+template <int kBits, bool kWide>
+void unpack(const Tile& t, const Chunk& c, std::ptrdiff_t stride, int v, Buffers& b) {
+  int at = 0;
+  for (int i = 0; i < c.pieces; ++i) {
+    const std::uint8_t* packed = c.piece[i].packed + 64 * v;
+    if constexpr (kBits == 8) {
+      widen(b.widened + at, reinterpret_cast<const std::int8_t*>(packed), stride, c.piece[i].count);
+    } else {
+      decode<kBits>(b.decoded + at, packed, stride, t.levels, c.piece[i].count);
+    }
+    at += c.piece[i].count;
+  }
+  if (kWide && kBits < 8) widen(b.widened, b.decoded[0], 64, at);
+}
+
+template <bool kWide>
+void multiply(int rows, int groups, int depth, std::int32_t (*sums)[16], Buffers& b) {
+  constexpr int kRows = kWide ? kWideRows : kChainRows;
+  const int parts = (rows + kRows - 1) / kRows;
+  for (int i = 0, r = 0; i < parts; ++i) {
+    const int n = rows / parts + (i < rows % parts);
+    switch (n) {
+#define CASE(N)                                                                       \
+  case N:                                                                             \
+    if constexpr (kWide) wide<N>(sums + r, b.x + r, b.widened, groups);               \
+    if constexpr (!kWide) chain<N>(sums + r, b.x + r, b.decoded, groups, depth);      \
+    break;
+      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
+      case 6:
+        if constexpr (!kWide) chain<6>(sums + r, b.x + r, b.decoded, groups, depth);
+#undef CASE
+    }
+    r += n;
+  }
+}
+
+template <int kBits, bool kWide>
+void tile(const Tile& t, int vectors, int rows, int depth) {
+  Buffers b;
+  Chunk c;
+  for (int v = 0; v < vectors; ++v) {
+    const __m256i low = load(t.bias + 16 * v), high = load(t.bias + 16 * v + 8);
+    for (int r = 0; r < rows; ++r) store(b.sums[v][r], low), store(b.sums[v][r] + 8, high);
+  }
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  Piece next{0, 0, 0, t.weights};
+  while (next.run < t.runs) {
+    take<kBits>(t, stride, next, c);
+    copy<kWide>(t, c, rows, b);
+    for (int v = 0; v < vectors; ++v) {
+      unpack<kBits, kWide>(t, c, stride, v, b);
+      multiply<kWide>(rows, c.groups, depth, b.sums[v], b);
+    }
+  }
+  finish_tile(t, vectors, rows, b.sums);
+}
+
+template <int kBits>
+NOINLINE void run(const Tile& t, int vectors, int rows) {
+  const int depth = kBits == 8 ? 0 : depth_of(t.levels);
+  if constexpr (kBits < 8) {
+    if (depth > 0) return tile<kBits, false>(t, vectors, rows, depth);
+  }
+  tile<kBits, true>(t, vectors, rows, 0);
 }
 
 }  // namespace
 
 #define SUBBYTE_ONLY_AVX2
 #define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) \
-  void function(const Tile& t, int r) { run<bits, vectors>(t, r); }
+  void function(const Tile& t, int r) { run<bits>(t, vectors, r); }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot
