@@ -36,7 +36,7 @@ def check_artifact(artifact: Artifact) -> Artifact:
     shape, pre = graph.value(graph.input).shape, artifact.preprocessing
     if not isinstance(pre, Preprocessing):
         raise ArtifactError(f"preprocessing must be a Preprocessing, got {type(pre).__name__}")
-    if len(shape) != 3 or shape[:2] != (pre.height, pre.width):
+    if shape[:2] != (pre.height, pre.width):
         raise ArtifactError(
             f"the preprocessing makes {pre.height} x {pre.width} pictures, but the graph's input is {shape}"
         )

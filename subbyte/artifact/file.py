@@ -123,7 +123,7 @@ def _read(file: BinaryIO, size: int) -> Artifact:
         raise ArtifactError(f"it has {size} bytes, more than the {MAX_FILE} an artifact may have")
     length = int.from_bytes(_exactly(file, min(size, LENGTH_BYTES)), "little")
     body_size = size - LENGTH_BYTES - length
-    if size < LENGTH_BYTES or length > MAX_HEADER or body_size < 0:
+    if length > MAX_HEADER or body_size < 0:
         raise ArtifactError("it does not begin with a header as an artifact does, or it is truncated")
     metadata, table = read_header(_exactly(file, length), body_size)
     fields = _parse_metadata(metadata)

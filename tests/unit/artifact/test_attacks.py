@@ -86,6 +86,13 @@ def set_graph_entry(key: str, value: Any) -> Attack:
     return attack
 
 
+def rename_graph(document: Document) -> None:
+    def lie(table: Pairs) -> None:
+        table[-1][0] = "I8"
+
+    document.lie = lie
+
+
 def set_graph(data: bytes) -> Attack:
     def attack(document: Document) -> None:
         document.graph = data
@@ -205,6 +212,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("graph expands without end", set_graph(bz2.compress(b" " * (MAX_TEXT + 1))), "longer than it may be"),
     ("graph cut", cut_graph, "truncated"),
     ("graph followed", follow_graph, "truncated, or longer"),
+    ("graph renamed", rename_graph, "has no graph"),
+    ("graph long", set_graph(bytes(MAX_TEXT + 1)), "has no graph, or one beyond"),
     ("graph dtype", set_graph_entry("dtype", "I8"), "has no graph"),
     ("name number", set_node("name", 3), "graph.nodes.1.name"),
     ("attr bool", set_attr("groups", True), "graph.nodes.1.attrs.groups"),
@@ -255,6 +264,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("offsets beyond", set_entry("I32", "data_offsets", [0, 2**40]), "has data_offsets"),
     ("offsets reversed", set_entry("I32", "data_offsets", [8, 0]), "does not fill bytes"),
     ("offsets one", set_entry("I32", "data_offsets", [0]), "has data_offsets"),
+    ("entry number", lambda d: put(d.header, "I32", 3), "needs exactly dtype, shape and data_offsets"),
+    ("entry list", lambda d: put(d.header, "I32", []), "needs exactly dtype, shape and data_offsets"),
     ("entry field", set_entry("I32", "extra", 1), "needs exactly dtype, shape and data_offsets"),
     ("overlap", overlap, "begins at byte"),
     ("places swapped", swap_places, "begins at byte|its graph needs"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from subbyte.artifact import container, file, load, save, text
+from subbyte.artifact.streams import Reader, Writer
 from subbyte.errors import ArtifactError
 from tests.fuzz.graphs import seeds
 from tests.unit.artifact.compare import same_artifact
@@ -134,6 +137,24 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(file, "parse_graph", shrink)
     with pytest.raises(ArtifactError, match="became shorter"):
         load(path)
+
+
+def test_a_file_that_shrinks_before_it_is_read() -> None:
+    with pytest.raises(ArtifactError, match="became shorter"):
+        file._exactly(io.BytesIO(b"abc"), 4)
+
+
+def test_arrays_are_cut_in_order_and_never_beyond_the_end() -> None:
+    writer = Writer()
+    first, second = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([7], np.float32)
+    assert [writer.append(first), writer.append(second)] == ["F32", "F32"]
+    reader = Reader(writer.tensors())
+    assert np.array_equal(reader.take("F32", (2, 3)), first)
+    with pytest.raises(ArtifactError, match="fewer F32 numbers"):
+        reader.take("F32", (2,))
+    with pytest.raises(ArtifactError, match="fewer I8 numbers"):
+        reader.take("I8", (1,))
+    assert np.array_equal(reader.take("F32", (1,)), second)
 
 
 def test_save_refuses_a_description_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ def test_refuses(text: str, message: str) -> None:
 
 
 def test_depth_up_to_the_bound_is_fine() -> None:
-    parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    parse_json("[" * MAX_DEPTH + '1,"a"' + "]" * MAX_DEPTH)
+    parse_json('{"a":' * MAX_DEPTH + "null" + "}" * MAX_DEPTH)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -130,6 +130,25 @@ def test_refuses(change: Break, message: str) -> None:
         verify(change(coded()))
 
 
+@pytest.mark.parametrize(
+    ("shape", "groups", "message"),
+    [((0, 3, 3, 3), 1, "empty weight"), ((5, 3, 3, 1), 3, "multiple of the groups")],
+)
+def test_weights_that_fit_nothing(shape: tuple[int, ...], groups: int, message: str) -> None:
+    graph = plain()
+    conv = of(graph, "conv2d")
+    attrs = {**conv.attrs, "groups": groups}
+    params = {"weight": np.zeros(shape, f32), "bias": np.zeros(shape[0], f32)}
+    with pytest.raises(GraphError, match=message):
+        verify(node(graph, conv, attrs=attrs, params=params))
+
+
+def test_vectors_cannot_be_pooled() -> None:
+    graph = coded()
+    with pytest.raises(GraphError, match=NEEDS):
+        verify(insert(graph, Node("n", "global_avg_pool", ("v12",), "n"), (1, 1, 5), QParams(1.0, 0)))
+
+
 def test_a_residual_needs_the_output_shape() -> None:
     graph = coded()
     joined = of(graph, "concat").inputs[0]
@@ -170,7 +189,18 @@ JUNK += [
     ("1", "1"),
     np.int64(1),
 ]
-JUNK += [np.float32(1), np.ones(2), np.ones((2, 2)), object(), [[1], [1]], ((1, 1), 1), "silu", 300]
+JUNK += [
+    np.array([None]),
+    np.array(["a"]),
+    np.float32(1),
+    np.ones(2),
+    np.ones((2, 2)),
+    object(),
+    [[1], [1]],
+    ((1, 1), 1),
+    "silu",
+    300,
+]
 
 
 @pytest.mark.parametrize("name", ["mixed", "narrow", "quantized2", "quantized4", "quantized8", "real"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from subbyte.errors import GraphError
-from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, uniform_levels
 from tests.unit.ir.breakage import attr, coded, insert, node, of, param, plain, value, without
 
@@ -28,6 +28,8 @@ def first(op: str, edit: Callable[..., Graph], number: int = 0, /, **changes: An
 def real_activation(graph: Graph) -> Graph:
     return insert(graph, Node("late", "activation", ("v0",), "late", {"act": "none"}), (8, 8, 4))
 
+
+PACKED = QTensor(np.zeros((2, 4), np.uint8), np.ones(2, f32), 8, uniform_levels(8))
 
 RULES: list[tuple[str, Break, str]] = [
     ("quantize makes float", grid_of("quantize", None), "must turn float32 into"),
@@ -53,11 +55,10 @@ RULES: list[tuple[str, Break, str]] = [
     ("table missing", lambda g: without(g, of(g, "conv2d"), "table"), "needs a table"),
     ("activation table missing", lambda g: without(g, of(g, "activation"), "table"), "needs a table"),
     ("table idle", first("conv2d", attr, act="relu"), "a table that nothing reads"),
-    (
-        "pre grid idle",
-        first("conv2d", attr, 1, pre_scale=1.0, pre_zero=0),
-        "pre-activation grid but no table",
-    ),
+    ("pre_scale idle", first("conv2d", attr, 1, pre_scale=1.0), "pre-activation grid but no table"),
+    ("pre_zero idle", first("conv2d", attr, 1, pre_zero=0), "pre-activation grid but no table"),
+    ("table packed", first("conv2d", param, table=PACKED), "table must be uint8"),
+    ("bias packed", first("conv2d", param, bias=PACKED), "bias must be int32"),
     ("pre_scale missing", lambda g: without(g, of(g, "conv2d"), "pre_scale"), "needs pre_scale and pre_zero"),
     ("pre_zero missing", lambda g: without(g, of(g, "conv2d"), "pre_zero"), "needs pre_scale and pre_zero"),
     ("pre_scale beyond float32", first("conv2d", attr, pre_scale=0.1), "not a normal float32"),
@@ -105,6 +106,7 @@ FLOAT_RULES: list[tuple[str, Break, str]] = [
         ),
         "quantized weights on a float32 input",
     ),
+    ("packed bias", first("linear", param, bias=PACKED), "quantized weights on a float32 input"),
     (
         "table on float",
         first("activation", param, table=np.zeros(256, np.uint8)),
@@ -117,6 +119,12 @@ FLOAT_RULES: list[tuple[str, Break, str]] = [
 def test_refuses_float(change: Break, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         verify(change(plain()))
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_every_activation_follows_a_float_layer(act: str) -> None:
+    graph = plain()
+    verify(attr(graph, of(graph, "conv2d"), act=act))
 
 
 def test_batch_norm_refuses_codes() -> None:
