@@ -1,0 +1,96 @@
+"""Builds the engine with AddressSanitizer and UndefinedBehaviorSanitizer and tests that build.
+
+    python -m tests.sanitize [--mutants 10000]        what `make sanitize` runs
+
+Four steps, stopping at the first that fails: build into build/asan; the kernel tests; the engine's
+contract tests, with Python taking the engine from build/asan (tests/sanitize/sitecustomize.py); the
+fuzzer on artifact files. Needs g++ or clang++ with its sanitizer libraries, cmake, ninja and nanobind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "asan"
+OPTIONS = {
+    # CPython and numpy keep memory until the end; the fuzzer asks for more memory than there is on purpose
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def run(*command: str | Path, **extra: str) -> None:
+    """Runs a command in the repository, shown first; ends this program if it fails."""
+    words = [str(word) for word in command]
+    print(
+        "$", *(f"{name}={shlex.quote(value)}" for name, value in extra.items()), shlex.join(words), flush=True
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    code = subprocess.run(words, cwd=ROOT, env={**os.environ, "PATH": path, **OPTIONS, **extra}).returncode
+    if code:
+        sys.exit(f"{words[0]} ended with {code}")
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def build() -> Path:
+    """Path of the sanitized extension module."""
+    nanobind = output(sys.executable, "-m", "nanobind", "--cmake_dir")
+    options = {
+        "SUBBYTE_SANITIZE": "ON",
+        "SUBBYTE_TESTS": "ON",
+        "SKBUILD": "1",  # the extension module too
+        "Python_EXECUTABLE": sys.executable,
+        "nanobind_DIR": nanobind,
+    }
+    run(
+        "cmake",
+        "-S",
+        ROOT,
+        "-B",
+        BUILD,
+        "-G",
+        "Ninja",
+        *(f"-D{key}={value}" for key, value in options.items()),
+    )
+    run("cmake", "--build", BUILD)
+    (module,) = BUILD.glob("_native*.so")
+    return module
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mutants", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    module = build()
+    run(BUILD / "subbyte_kernel_test")
+    compiler = os.environ.get("CXX", "g++")
+    libraries = [output(compiler, f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
+    env = {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONPATH": str(Path(__file__).parent),
+        "SUBBYTE_NATIVE": str(module),
+    }
+    loaded = "from subbyte import _native; print('engine:', _native.__file__)"
+    run(sys.executable, "-c", loaded, **env)
+    tests = sorted((ROOT / "tests" / "contract").glob("test_engine*.py"))
+    run(sys.executable, "-m", "pytest", *tests, **env)
+    fuzz = ["--engine", "--memory", "0", "--count", str(args.mutants), "--seed", str(args.seed)]
+    run(sys.executable, "-m", "tests.fuzz.run", *fuzz, **env)
+
+
+if __name__ == "__main__":
+    main()
