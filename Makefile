@@ -10,7 +10,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt 
 NATIVE := $(shell find native -type f 2>/dev/null) CMakeLists.txt
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types kernels unit format clean
+.PHONY: demo test lint types kernels unit sanitize format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo --output $(DEMO_OUT)
@@ -32,6 +32,11 @@ kernels: $(VENV)/.test
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The engine under AddressSanitizer and UndefinedBehaviorSanitizer: kernels, contract tests, 10,000 mutants.
+sanitize: $(VENV)/.test
+	$(PIP) nanobind
+	$(BIN)/python -m tests.sanitize
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

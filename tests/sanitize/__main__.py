@@ -4,7 +4,7 @@
 
 Four steps, stopping at the first that fails: build into build/asan; the kernel tests; the engine's
 contract tests, with Python taking the engine from build/asan (tests/sanitize/sitecustomize.py); the
-fuzzer on artifact files. Needs g++ or clang++ with its sanitizer libraries, cmake, ninja and nanobind.
+fuzzer on artifact files. Needs g++ with its sanitizer libraries, cmake, ninja and nanobind.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ OPTIONS = {
 def run(*command: str | Path, **extra: str) -> None:
     """Runs a command in the repository, shown first; ends this program if it fails."""
     words = [str(word) for word in command]
-    print(
-        "$", *(f"{name}={shlex.quote(value)}" for name, value in extra.items()), shlex.join(words), flush=True
-    )
+    settings = [f"{name}={shlex.quote(value)}" for name, value in extra.items()]
+    print("$", *settings, shlex.join(words), flush=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     code = subprocess.run(words, cwd=ROOT, env={**os.environ, "PATH": path, **OPTIONS, **extra}).returncode
     if code:
@@ -49,20 +48,13 @@ def build() -> Path:
     options = {
         "SUBBYTE_SANITIZE": "ON",
         "SUBBYTE_TESTS": "ON",
+        "CMAKE_CXX_COMPILER": "g++",
         "SKBUILD": "1",  # the extension module too
         "Python_EXECUTABLE": sys.executable,
         "nanobind_DIR": nanobind,
     }
-    run(
-        "cmake",
-        "-S",
-        ROOT,
-        "-B",
-        BUILD,
-        "-G",
-        "Ninja",
-        *(f"-D{key}={value}" for key, value in options.items()),
-    )
+    defined = [f"-D{name}={value}" for name, value in options.items()]
+    run("cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", *defined)
     run("cmake", "--build", BUILD)
     (module,) = BUILD.glob("_native*.so")
     return module
@@ -77,8 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     module = build()
     run(BUILD / "subbyte_kernel_test")
-    compiler = os.environ.get("CXX", "g++")
-    libraries = [output(compiler, f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
+    libraries = [output("g++", f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
     env = {
         "LD_PRELOAD": " ".join(libraries),
         "PYTHONPATH": str(Path(__file__).parent),

@@ -14,7 +14,7 @@ import pytest
 from subbyte.runtime import available_isas
 
 ROOT = Path(__file__).resolve().parents[3]
-BUILD = ROOT / "build" / "kernel_test"  # kept, so that a second run only rebuilds what changed
+BUILD = ROOT / "build" / "kernels"  # kept, so that a second run only rebuilds what changed
 
 
 def tool(name: str) -> str:
