@@ -1,7 +1,6 @@
 # From a bare clone: `make demo` shows what the project does, `make test` runs every check.
 # Both install into .venv with the versions of constraints.txt; PYTHON picks the interpreter (3.10+).
-# pip reads its own configuration: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu before `make`
-# installs torch without its CUDA libraries.
+# pip reads its own configuration; torch's CPU build, where pip can find it, leaves the CUDA libraries out.
 
 PYTHON ?= python3
 VENV := .venv
