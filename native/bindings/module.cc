@@ -4,8 +4,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstring>
-
 #include "subbyte/engine.h"
 
 namespace nb = nanobind;
@@ -57,19 +55,6 @@ nb::list run(subbyte::Model& model, const Input& x, double* seconds) {
     model.run(x.data(), static_cast<int>(images), outputs.data(), seconds);
   }
   return result;
-}
-
-// Whether no element is NaN or infinite: no exponent is all ones.
-bool all_finite(const Input& x) {
-  const float* data = x.data();
-  const std::size_t count = x.size();
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, data + i, sizeof(bits));
-    bad |= (bits & 0x7f800000u) == 0x7f800000u;
-  }
-  return bad == 0;
 }
 
 nb::dict row(const subbyte::StepInfo& s) {
@@ -193,7 +178,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("arena_bytes", &subbyte::Model::arena_bytes)
       .def_prop_ro("weight_bytes", &subbyte::Model::weight_bytes);
 
-  m.def("all_finite", &all_finite, "x"_a);
   m.def("available_isas", [] {
     std::vector<std::string> names;
     for (int i = 0; i < subbyte::kIsaCount; ++i) {

@@ -119,7 +119,6 @@ def _load_package(name: str, known: Entry) -> LoadedModel:
     provenance = {
         "source": "package",
         "package": package,
-        "url": f"https://pypi.org/project/{package}/",
         "preprocessing": "package",
         **_file_facts(path),
     }

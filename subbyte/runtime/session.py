@@ -101,12 +101,11 @@ class Session:
             raise InputError(
                 f"input must be [N, {', '.join(map(str, expected))}] (channels last), got {list(x.shape)}"
             )
+        if not np.isfinite(batch).all():
+            raise InputError("input holds NaN or infinity")
         if len(expected) == 1:
             batch = batch.reshape(len(batch), 1, 1, expected[0])
-        batch = np.ascontiguousarray(batch)
-        if not _native.all_finite(batch):
-            raise InputError("input holds NaN or infinity")
-        return batch
+        return np.ascontiguousarray(batch)
 
     def plan(self) -> list[dict[str, Any]]:
         """What the engine does, a row per step: name, op, kernel, isa, requested_weight_bits,

@@ -54,7 +54,7 @@ def test_the_pattern_finds_machine_paths() -> None:
         "https:" + "//pip.corp/",
     ):
         assert MACHINE.search(line), line
-    for line in ("some/work/here", "https://pypi.org/simple", "~/home", "${HOME}/root/", "1/root/2"):
+    for line in ("some/work/here", "https://example.org/simple", "~/home", "${HOME}/root/", "1/root/2"):
         assert not MACHINE.search(line), line
 
 
