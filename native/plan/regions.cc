@@ -13,7 +13,10 @@ namespace {
 
 constexpr std::size_t kMaxSteps = 32;
 constexpr int kRampBands = 256;  // enough for any receptive field of kMaxSteps steps; empty ones cost nothing
-constexpr int kUnmade = 1 << 30;
+constexpr int kUnmade = 1 << 30, kOutside = 1 << 30;
+// Rows further above the picture reach nothing (windows are at most 256 rows high), and a stride of up to 65536
+// times this many still is a number.
+constexpr int kFarthest = 4096;
 constexpr Range kNothing{1 << 30, -(1 << 30)};
 constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
 
@@ -25,6 +28,18 @@ struct Finder {
   const std::vector<int>& gated;
   const std::vector<int>& outputs;
   const Options& options;
+  std::vector<int> last_reader;  // per value: a position in `order`, or kOutside
+
+  // A value is read outside of every region where it is an output, or an operand of a fused gate.
+  void find_readers() {
+    std::vector<int> position(nodes.size(), kOutside);
+    for (std::size_t i = 0; i < order.size(); ++i) position[order[i]] = static_cast<int>(i);
+    last_reader.assign(values.size(), -1);
+    for (std::size_t j = 0; j < nodes.size(); ++j) {
+      for (const int v : nodes[j].inputs) last_reader[v] = std::max(last_reader[v], position[j]);
+    }
+    for (const int v : outputs) last_reader[v] = kOutside;
+  }
 
   bool by_rows(int node) const {
     const NodeDesc& n = nodes[node];
@@ -37,15 +52,7 @@ struct Finder {
   // Whether all that order[begin .. end - 1] make is read within order[begin .. end] only.
   bool closed(std::size_t begin, std::size_t end) const {
     for (std::size_t i = begin; i < end; ++i) {
-      const int value = nodes[order[i]].output;
-      if (std::find(outputs.begin(), outputs.end(), value) != outputs.end()) return false;
-      for (std::size_t j = 0; j < nodes.size(); ++j) {
-        const auto& in = nodes[j].inputs;
-        if (std::find(in.begin(), in.end(), value) == in.end()) continue;
-        const auto at = std::find(order.begin() + static_cast<std::ptrdiff_t>(begin),
-                                  order.begin() + static_cast<std::ptrdiff_t>(end) + 1, static_cast<int>(j));
-        if (at == order.begin() + static_cast<std::ptrdiff_t>(end) + 1) return false;
-      }
+      if (last_reader[nodes[order[i]].output] > static_cast<int>(end)) return false;
     }
     return true;
   }
@@ -98,7 +105,7 @@ struct Finder {
       any = any || made[i].begin < made[i].end;
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
         const bool window = n.op == Op::kConv2d && k == 0;
-        const Range inside{rows.begin, std::min(rows.end, y.height)};
+        const Range inside{std::max(rows.begin, -kFarthest), std::min(rows.end, y.height)};
         if (inside.begin >= inside.end) continue;
         const Range r = window ? window_rows(inside, n.stride_h, n.kernel_h, n.pad_top) : inside;
         for (std::size_t j = 0; j < i; ++j) {
@@ -135,7 +142,8 @@ std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const
                                      const std::vector<Buffer>& buffers, const std::vector<int>& order,
                                      const std::vector<int>& gated, const std::vector<int>& outputs,
                                      const Options& options) {
-  const Finder finder{values, nodes, buffers, order, gated, outputs, options};
+  Finder finder{values, nodes, buffers, order, gated, outputs, options, {}};
+  finder.find_readers();
   std::vector<RegionPlan> regions;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (!finder.by_rows(order[i]) || !finder.large(order[i])) continue;

@@ -12,7 +12,8 @@ from subbyte import reference
 from subbyte.ir import Graph
 from subbyte.runtime import Session, available_isas
 
-THREADS = (1, 2, 3)
+#: Threads, and the size of tensors above which layers run band by band (None: never, 0: wherever possible).
+SETTINGS = tuple(itertools.product((1, 2, 3), (None, 0)))
 
 
 def images(graph: Graph, count: int, seed: int, spread: float = 1.0) -> np.ndarray:
@@ -43,23 +44,22 @@ def same(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool:
     )
 
 
-def assert_engine_equals(graph: Graph, x: np.ndarray, threads: Sequence[int] = THREADS) -> None:
-    """Every output equals the reference's, for every instruction set of this CPU x `threads`, layer by
-    layer (None) and with everything that can be in regions of a few rows (0)."""
+def assert_engine_equals(graph: Graph, x: np.ndarray) -> None:
+    """Every output equals the reference's, for every instruction set of this CPU x SETTINGS."""
     expected = expected_outputs(graph, x)
     for isa in available_isas():
-        for count, above in itertools.product(threads, (None, 0)):
-            session = Session(graph, isa=isa, threads=count, depth_first_above=above)
+        for threads, above in SETTINGS:
+            session = Session(graph, isa=isa, threads=threads, depth_first_above=above)
             assert {row["isa"] for row in session.plan()} == {isa}
             if not same(engine_outputs(session, x), expected):
-                difference = _first_difference(graph, x, isa, count)
-                raise AssertionError(f"{isa}, {count} threads, depth first above {above}: {difference}")
+                where = f"{isa}, {threads} threads, depth first above {above}"
+                raise AssertionError(f"{where}: {_first_difference(graph, x, isa, threads)}")
 
 
 def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> str:
-    """Which node goes wrong when every value is an output: no buffer is shared, no gate fused then."""
+    """Which node goes wrong when every value is an output: nothing is fused, banded or shares memory then."""
     everything = replace(graph, outputs=tuple(node.output for node in graph.nodes))
-    session = Session(everything, isa=isa, threads=threads)
+    session = Session(everything, isa=isa, threads=threads, depth_first_above=None)
     pairs = zip(engine_outputs(session, x), expected_outputs(everything, x), strict=True)
     for node, (actual, expected) in zip(graph.nodes, pairs, strict=True):
         if not np.array_equal(actual, expected):
@@ -68,4 +68,4 @@ def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> st
                 f"node {node.name!r}, {len(wrong)} of {expected.size} elements, first {wrong[0].tolist()}: "
                 f"{actual[tuple(wrong[0])]} instead of {expected[tuple(wrong[0])]}; {dict(node.attrs)}"
             )
-    return "outputs differ, but no node does when every value is an output: shared buffers, a fused gate or a region"
+    return "outputs differ, but no node does when every value is an output: memory, a fused gate or bands"

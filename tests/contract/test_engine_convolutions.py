@@ -1,4 +1,4 @@
-"""The engine's quantized convolutions equal the reference on awkward shapes: every ISA, 1 to 3 threads."""
+"""The engine's quantized convolutions equal the reference on awkward shapes, on every instruction set."""
 
 from __future__ import annotations
 
@@ -134,6 +134,19 @@ def test_depthwise(case: int) -> None:
         pictures = images(graph, 2, seed)
         assert_spread(graph, pictures)
         assert_engine_equals(graph, pictures)
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(8, 803), (8, 1000), (4, 1601), (4, 1537), (2, 3101)])
+def test_sums_of_thousands(bits: int, channels: int) -> None:
+    """Long enough for the engine to work through them in pieces; with a gate and with a residual as well."""
+    b = Builder(random.Random(channels), (4, 5, channels))
+    x = b.quantize("image")
+    gated = b.add("mul", [x, b.add("global_avg_pool", [x], b.grid(8, -0.3, 0.3))], b.grid(8, -0.5, 0.5))
+    small = b.qconv(x, 70, bits=bits, act="silu", codebook=code_book("zero", bits, channels))
+    graph = b.finish(b.qconv(gated, 70, bits=bits, residual=small), b.qconv(x, 33, bits=bits, out_bits=None))
+    pictures = images(graph, 1, channels)
+    assert_spread(graph, pictures)
+    assert_engine_equals(graph, pictures)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)

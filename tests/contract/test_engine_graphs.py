@@ -12,7 +12,7 @@ import pytest
 from subbyte.ir import Graph, Value
 from subbyte.quant import QParams
 from subbyte.runtime import Session, available_isas
-from tests.contract.agreement import THREADS, assert_engine_equals, engine_outputs, expected_outputs, images
+from tests.contract.agreement import SETTINGS, assert_engine_equals, engine_outputs, expected_outputs, images
 from tests.contract.agreement import same as same_outputs
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
@@ -262,10 +262,11 @@ def test_random_graphs(block: int) -> None:
             continue  # float32 layers: tests/contract/test_engine_float.py
         if rng.random() < 0.5:
             graph = replace(graph, outputs=tuple(node.output for node in graph.nodes))
-        isa, threads = rng.choice(available_isas()), rng.choice(THREADS)
+        isa, (threads, above) = rng.choice(available_isas()), rng.choice(SETTINGS)
         x = images(graph, 2, seed)
-        actual = engine_outputs(Session(graph, isa=isa, threads=threads), x)
-        assert same_outputs(actual, expected_outputs(graph, x)), f"seed {seed}, {isa}, {threads} threads"
+        session = Session(graph, isa=isa, threads=threads, depth_first_above=above)
+        equal = same_outputs(engine_outputs(session, x), expected_outputs(graph, x))
+        assert equal, f"seed {seed}, {isa}, {threads} threads, depth first above {above}"
         tried += 1
     assert tried > 50
 
