@@ -10,8 +10,8 @@ namespace {
 constexpr int kReadPastRun = 3, kReadPastResidual = 64;  // dot.h
 
 struct Trial {
-  Trial(Random& random, const dot::Kernel& k, int rows, int groups, Finish finish)
-      : rows(rows), runs(random.between(1, 5)), groups(groups), channels(random.between(1, 16 * k.vectors)),
+  Trial(Random& random, const dot::Kernel& k, int rows, int runs, int groups, Finish finish)
+      : rows(rows), runs(runs), groups(groups), channels(random.between(1, 16 * k.vectors)),
         offset(random.between(0, 70)), weights(dot::panel_bytes(runs, groups, k.vectors, k.bits)), levels(16),
         table(256), bias(static_cast<std::size_t>(16 * k.vectors)), multiplier(static_cast<std::size_t>(16 * k.vectors)) {
     for (std::size_t i = 0; i < dot::panel_bytes(runs, groups, k.vectors, k.bits); ++i) weights.data()[i] = random.byte();
@@ -41,7 +41,8 @@ struct Trial {
     return static_cast<std::size_t>(offset + channels + 64) * (epilogue.finish == Finish::kReal ? 4 : 1);
   }
 
-  void run(const dot::Kernel& kernel, Output& output) {
+  // pieces: how many parts the sums are made in, the first ones suspended and resumed.
+  void run(const dot::Kernel& kernel, Output& output, int pieces = 1) {
     std::vector<const std::uint8_t*> pointers;
     std::vector<std::uint8_t*> out;
     std::vector<const std::uint8_t*> add;
@@ -67,7 +68,18 @@ struct Trial {
     tile.offset = offset;
     tile.channels = channels;
     tile.epilogue = &epilogue;
-    kernel.run(tile, rows);
+    AlignedInput sums(sizeof(std::int32_t) * 16 * static_cast<std::size_t>(rows * kernel.vectors));
+    const int per_pack = dot::groups_per_pack(kernel.bits), packs = (groups + per_pack - 1) / per_pack;
+    for (int i = 0; i < pieces; ++i) {
+      const int first = packs * i / pieces * per_pack, last = std::min(groups, packs * (i + 1) / pieces * per_pack);
+      if (first == last && i + 1 < pieces) continue;
+      tile.groups = last - first;
+      tile.skip = 4 * first;
+      tile.weights = weights.data() + dot::panel_bytes(1, first, kernel.vectors, kernel.bits);
+      tile.resume = first > 0 ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
+      tile.suspend = i + 1 < pieces ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
+      kernel.run(tile, rows);
+    }
   }
 
   int rows, runs, groups, channels, offset;
@@ -78,15 +90,16 @@ struct Trial {
   Epilogue epilogue;
 };
 
-void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, int groups, Finish finish) {
-  Trial trial(random, kernel, rows, groups, finish);
+void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, int groups, Finish finish,
+           int pieces = 1) {
+  Trial trial(random, kernel, rows, pieces > 1 ? 1 : random.between(1, 5), groups, finish);
   const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(rows);
   Output actual(bytes), expected(bytes);
   trial.run(*dot::find(Isa::kPortable, kernel.bits, kernel.vectors), expected);
-  trial.run(kernel, actual);
+  trial.run(kernel, actual, pieces);
   char what[160];
-  std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d", rows, trial.runs,
-                groups, trial.channels, trial.offset, static_cast<int>(finish));
+  std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d, pieces %d", rows,
+                trial.runs, groups, trial.channels, trial.offset, static_cast<int>(finish), pieces);
   report.expect(actual == expected, kernel.name, what);
   const std::size_t element = finish == Finish::kReal ? 4 : 1;
   const std::size_t last = trial.row_bytes() * static_cast<std::size_t>(rows - 1);
@@ -108,6 +121,7 @@ void test_dot(Report& report, unsigned seed) {
       for (int rows = 1; rows <= kernel.max_rows; ++rows) {
         for (int groups = 1; groups <= 9; ++groups) check(report, random, kernel, rows, groups, finish);
         check(report, random, kernel, rows, random.between(10, 60), finish);
+        if (dot::splits(kernel.isa)) check(report, random, kernel, rows, random.between(8, 40), finish, random.between(2, 3));
       }
     }
   }
