@@ -92,7 +92,7 @@ def _table(step: Step, codes: Tensor, source: Grid) -> Tensor:
     return substitute(hard, (real / y.scale + y.zero).clamp(0.0, y.qmax))
 
 
-def _per_channel(v: Tensor, like: Tensor) -> Tensor:
+def per_channel(v: Tensor, like: Tensor) -> Tensor:
     return v.view(1, -1, 1, 1) if like.ndim == 4 else v
 
 
@@ -124,8 +124,8 @@ def accumulate(step: Step, x: Tensor) -> Tensor:
     else:
         acc = products(step.node, centred.double(), weight.double())
     if float((bound + bias.detach().abs()).max()) < EXACT_FLOAT32:
-        return acc + _per_channel(bias.to(acc.dtype), acc)
-    return (acc.double() + _per_channel(bias.double(), acc)).float()
+        return acc + per_channel(bias.to(acc.dtype), acc)
+    return (acc.double() + per_channel(bias.double(), acc)).float()
 
 
 def _conv(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -134,10 +134,10 @@ def _conv(step: Step, arrays: list[Tensor]) -> Tensor:
     acc = accumulate(step, arrays[0]).float()
     multiplier = step.grid(0).scale * step.param("weight_scale")
     if step.output.q is None:
-        return _times(acc, _per_channel(multiplier, acc))
+        return _times(acc, per_channel(multiplier, acc))
     table = "table" in step.node.params
     target = step.pre if table else step.target
-    v = _times(acc, _per_channel(multiplier / target.scale, acc))
+    v = _times(acc, per_channel(multiplier / target.scale, acc))
     if table:
         return _table(step, _store(v, target), target)
     if len(arrays) == 2:
@@ -148,7 +148,7 @@ def _conv(step: Step, arrays: list[Tensor]) -> Tensor:
 
 def _float_conv(step: Step, arrays: list[Tensor]) -> Tensor:
     sums = products(step.node, arrays[0], step.param("weight"))
-    result = REAL[step.node.attrs["act"]](sums + _per_channel(step.param("bias"), sums))
+    result = REAL[step.node.attrs["act"]](sums + per_channel(step.param("bias"), sums))
     return result + arrays[1] if len(arrays) == 2 else result
 
 
@@ -165,8 +165,8 @@ def _dequantize(step: Step, arrays: list[Tensor]) -> Tensor:
 def _batch_norm(step: Step, arrays: list[Tensor]) -> Tensor:
     mean, var = step.param("mean").double(), step.param("var").double()
     scale = step.param("weight").double() / torch.sqrt(var + step.node.attrs["eps"])
-    centred = arrays[0].double() - _per_channel(mean, arrays[0])
-    result = centred * _per_channel(scale, centred) + _per_channel(step.param("bias").double(), centred)
+    centred = arrays[0].double() - per_channel(mean, arrays[0])
+    result = centred * per_channel(scale, centred) + per_channel(step.param("bias").double(), centred)
     return result.float()
 
 

@@ -1,0 +1,138 @@
+"""What a recipe asks of every node of a graph: widths and precision, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from subbyte.errors import RecipeError
+from subbyte.ir import OPS, Graph, Node
+from subbyte.ir.graph import producers
+from subbyte.passes import squeeze_excite
+from subbyte.recipes import Override, Recipe
+
+WEIGHTED = ("conv2d", "linear")
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Of one node. `asked` says whether an override set `activations`.
+
+    precision: "int", "fp32" or "fp16"; weights: bits of its weights; activations: bits of its
+    output. The bits mean nothing where the precision is not "int".
+    """
+
+    precision: str
+    weights: int
+    activations: int
+    asked: bool = False
+
+
+def roles(graph: Graph) -> dict[str, set[str]]:
+    """Node name to its roles (see recipes.Role), by data flow."""
+    found: dict[str, set[str]] = {node.name: _shape_roles(node) for node in graph.nodes}
+    for block in squeeze_excite(graph):
+        for name in (block.pool, block.reduce, block.expand):
+            found[name].add("squeeze_excite")
+    fed: set[str] = set()  # weighted nodes that feed another
+    behind: dict[str, set[str]] = {graph.input: set()}  # value: the weighted nodes nearest before it
+    for node in graph.nodes:
+        nearest = set().union(*(behind[name] for name in node.inputs))
+        if node.op in WEIGHTED:
+            if not nearest:
+                found[node.name].add("first")
+            fed |= nearest
+            nearest = {node.name}
+        behind[node.output] = nearest
+    for node in graph.nodes:
+        if node.op in WEIGHTED and node.name not in fed:
+            found[node.name].add("last")
+    return found
+
+
+def _shape_roles(node: Node) -> set[str]:
+    result = set()
+    if node.op == "linear":
+        result.add("linear")
+    if node.op == "conv2d":
+        weight, groups = node.params["weight"].shape, node.attrs["groups"]
+        if groups > 1 and groups == weight[0] and weight[3] == 1:
+            result.add("depthwise")
+        else:
+            result.add("pointwise" if weight[1:3] == (1, 1) else "spatial")
+    if node.op == "add" or (node.op == "conv2d" and len(node.inputs) == 2):
+        result.add("residual")
+    return result
+
+
+def treatments(graph: Graph, recipe: Recipe) -> dict[str, Treatment]:
+    """Node name to what the recipe asks of it.
+
+    Raises RecipeError if an override matches nothing, or asks for what its nodes do not have.
+    """
+    role_of = roles(graph)
+    result = {node.name: _group(recipe, role_of[node.name]) for node in graph.nodes}
+    for name in _feeding_last(graph, role_of):
+        result[name] = replace(result[name], activations=recipe.last.activations)
+    for rule in recipe.override:
+        _apply(graph, rule, role_of, result)
+    return result
+
+
+def _group(recipe: Recipe, node_roles: set[str]) -> Treatment:
+    weights, activations = recipe.weights.bits, recipe.activations.bits
+    if "squeeze_excite" in node_roles:
+        weights, activations = recipe.squeeze_excite.weights, recipe.squeeze_excite.activations
+    if "first" in node_roles:
+        weights = recipe.first.weights
+    if "last" in node_roles:
+        weights = recipe.last.weights
+    return Treatment(recipe.precision, weights, activations)
+
+
+def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
+    """The nodes that make what the last layers read, looking through ops that keep their grid."""
+    made, result = producers(graph), set()
+    pending = [n.inputs[0] for n in graph.nodes if "last" in role_of[n.name]]
+    while pending:
+        node = made.get(pending.pop())
+        if node is not None and OPS[node.op].keeps_grid:
+            pending.extend(node.inputs)
+        elif node is not None:
+            result.add(node.name)
+    return result
+
+
+def _apply(
+    graph: Graph, rule: Override, role_of: Mapping[str, set[str]], result: dict[str, Treatment]
+) -> None:
+    nodes = [
+        node
+        for node in graph.nodes
+        if (rule.match is None or fnmatchcase(node.name, rule.match))
+        and (rule.role is None or rule.role in role_of[node.name])
+    ]
+    if not nodes and rule.match is not None:
+        raise RecipeError(f"the override for {rule.match!r} fits no layer; {_some_names(graph)}")
+    if nodes and rule.weights is not None and not any(n.op in WEIGHTED for n in nodes):
+        raise RecipeError(f"the override for {rule.match!r} sets weights, but fits no layer with weights")
+    for node in nodes:
+        changed = result[node.name]
+        if rule.precision is not None:
+            changed = replace(changed, precision=rule.precision)
+        if rule.weights is not None:
+            changed = replace(changed, weights=rule.weights)
+        if rule.activations is not None:
+            changed = replace(changed, activations=rule.activations, asked=True)
+        if changed.precision != "int" and (rule.weights or rule.activations):
+            raise RecipeError(
+                f"layer {node.name!r} is to run in {changed.precision} and with quantized bits; "
+                "drop one of the two overrides"
+            )
+        result[node.name] = changed
+
+
+def _some_names(graph: Graph) -> str:
+    names = [node.name for node in graph.nodes if node.op in WEIGHTED]
+    return f"its layers are called {', '.join(names[:3])}, …"

@@ -1,0 +1,66 @@
+"""Recipes from TOML files."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from subbyte.errors import RecipeError
+from subbyte.recipes.recipe import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def list_recipes() -> list[str]:
+    """The names that `load_recipe` knows, sorted."""
+    folder = resources.files("subbyte.recipes")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """The recipe of that name, or the one in a TOML file (anything with a `/` or ending in .toml).
+
+    Raises RecipeError: unknown name, unreadable file, or a file that is not a valid recipe.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
+        return _parse(_read(Path(name_or_path)), text)
+    if text not in list_recipes():
+        raise RecipeError(
+            f"there is no recipe {text!r}; known: {', '.join(list_recipes())}, or the path of a .toml file"
+        )
+    return _parse((resources.files("subbyte.recipes") / f"{text}.toml").read_text("utf-8"), text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"the recipe {path} is not UTF-8 text") from None
+
+
+def _parse(text: str, origin: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe {origin} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise RecipeError(f"the recipe {origin} is invalid: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation, in one line: where and what."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        what = "there is no such option"
+    return f"{where}: {what}" if where else what

@@ -1,0 +1,101 @@
+"""The schema of a recipe. docs in the fields; examples are the TOML files beside this one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WeightBits = Literal[2, 4, 8]
+ActivationBits = Literal[2, 3, 4, 8]
+Precision = Literal["int", "fp32", "fp16"]
+Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
+Step = Literal["bias_correction"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WeightRange(_Table):
+    """How wide weights are, and what their scales (one per output channel, symmetric) cover.
+
+    range: "minmax" covers every weight; "mse" takes the scale with the least squared error.
+    """
+
+    bits: WeightBits = 8
+    range: Literal["minmax", "mse"] = "mse"
+
+
+class ActivationRange(_Table):
+    """How wide activations are, and what their grids (one per tensor) cover.
+
+    range: "minmax" covers all that calibration saw; "percentile" cuts the same share of values
+    off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
+    error, measured behind the activation function where one follows.
+    """
+
+    bits: ActivationBits = 8
+    range: Literal["minmax", "percentile", "mse"] = "mse"
+    percentile: float = Field(default=99.999, gt=50.0, le=100.0)
+
+
+class Layers(_Table):
+    """Widths of a group of layers: of their weights, and of the activations named there."""
+
+    weights: WeightBits = 8
+    activations: ActivationBits = 8
+
+
+class Override(_Table):
+    """A rule for the nodes that fit both `match` (a glob over names) and `role`; later rules win.
+
+    weights: bits of their weights; activations: bits of what they produce; precision: run them in
+    float32, or in float32 with weights stored as float16.
+    """
+
+    match: str | None = None
+    role: Role | None = None
+    weights: WeightBits | None = None
+    activations: ActivationBits | None = None
+    precision: Precision | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Override:
+        if self.match is None and self.role is None:
+            raise ValueError("an override needs match or role")
+        if self.weights is None and self.activations is None and self.precision is None:
+            raise ValueError("an override needs weights, activations or precision")
+        if self.precision in ("fp32", "fp16") and (self.weights or self.activations):
+            raise ValueError(f"a layer in {self.precision} has no bits; leave out weights and activations")
+        return self
+
+
+class Recipe(_Table):
+    """Everything that decides how a float32 graph becomes a compressed one.
+
+    precision: of all layers that no override treats ("fp32" leaves the graph as it is).
+    first: the layers that no other layer feeds; its `activations` are the bits of the picture.
+    last: the layers that feed no other; its `activations` are the bits of what they read.
+    squeeze_excite: pooled vectors, gates and their two layers.
+    steps: what is done after rounding to nearest, in this order.
+    seed: of the random choice of positions that calibration looks at.
+    """
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    precision: Precision = "int"
+    weights: WeightRange = WeightRange()
+    activations: ActivationRange = ActivationRange()
+    first: Layers = Layers()
+    last: Layers = Layers()
+    squeeze_excite: Layers = Layers()
+    override: tuple[Override, ...] = ()
+    steps: tuple[Step, ...] = ()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _steps_once(self) -> Recipe:
+        if len(set(self.steps)) != len(self.steps):
+            raise ValueError("a step is listed twice")
+        return self
