@@ -3,6 +3,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include <chrono>
@@ -19,6 +21,8 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvxVnni: return "avxvnni";
     case Isa::kAvx512Vnni: return "avx512vnni";
+    case Isa::kNeonDotprod: return "neondotprod";
+    case Isa::kNeonI8mm: return "neoni8mm";
   }
   return "unknown";
 }
@@ -38,6 +42,31 @@ bool has_avx_vnni() {
 }
 
 }  // namespace
+#elif defined(__aarch64__)
+namespace {
+
+// Known when compiling (a baseline that has it), or from the kernel's capability words.
+bool has_dotprod() {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;  // HWCAP_ASIMDDP
+#else
+  return false;
+#endif
+}
+
+bool has_i8mm() {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP2) & (1ul << 13)) != 0;  // HWCAP2_I8MM
+#else
+  return false;
+#endif
+}
+
+}  // namespace
 #endif
 
 bool isa_supported(Isa isa) {
@@ -50,6 +79,9 @@ bool isa_supported(Isa isa) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
   }
+#elif defined(__aarch64__)
+  if (isa == Isa::kNeonDotprod) return has_dotprod();
+  if (isa == Isa::kNeonI8mm) return has_dotprod() && has_i8mm();
 #endif
   return isa == Isa::kPortable;
 }

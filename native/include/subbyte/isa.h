@@ -4,8 +4,8 @@
 namespace subbyte {
 
 // In order of preference: a later one is faster where it is supported.
-enum class Isa { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3 };
-inline constexpr int kIsaCount = 4;
+enum class Isa { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3, kNeonDotprod = 4, kNeonI8mm = 5 };
+inline constexpr int kIsaCount = 6;
 
 const char* isa_name(Isa isa);
 

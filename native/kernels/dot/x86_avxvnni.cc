@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "kernels/dot/dot.h"
+#include "kernels/dot/slices.h"
 #include "kernels/dot/x86_tile.h"
 
 namespace subbyte::dot {
@@ -17,7 +18,6 @@ namespace {
 #define NOINLINE __attribute__((noinline, noclone))
 
 constexpr int kTileRows = 48, kRows = 6;
-constexpr int kSlice = 128;  // groups of 4 inputs
 
 using Group = const std::uint32_t __attribute__((may_alias));
 
@@ -28,12 +28,6 @@ SUBBYTE_INLINE void dot4(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __
       : "+x"(acc0), "+x"(acc1), "=&x"(a)
       : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));
 }
-
-// Groups begin .. end of runs first .. last, and where their packed weights begin.
-struct Slice {
-  int first, last, begin, end;
-  const std::uint8_t* packed;
-};
 
 // int8 weights of 16 outputs at w, `stride` bytes from group to group; tile rows row .. row + kCount.
 template <int kCount>
@@ -75,26 +69,6 @@ void multiply_rows(const Tile& t, const Slice& s, const std::int8_t* w, std::ptr
 }
 
 template <int kBits>
-int packs(const Slice& s) {
-  return (s.end - s.begin + 8 / kBits - 1) / (8 / kBits);
-}
-
-// The slice after `s`: several whole runs where they are short, a part of one where they are long.
-template <int kBits>
-void advance(const Tile& t, std::ptrdiff_t stride, Slice& s) {
-  s.packed += stride * packs<kBits>(s) * (s.last - s.first);
-  if (s.end == t.groups) {
-    const int runs = kSlice / t.groups > 1 ? kSlice / t.groups : 1;
-    s.first = s.last;
-    s.last = t.runs - s.first < runs ? t.runs : s.first + runs;
-    s.begin = 0;
-  } else {
-    s.begin = s.end;
-  }
-  s.end = t.groups - s.begin <= kSlice ? t.groups : s.begin + kSlice;
-}
-
-template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
   alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
   alignas(32) std::int8_t decoded[kBits < 8 ? kSlice + 3 : 1][64];
@@ -103,8 +77,7 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
     for (int r = 0; r < rows; ++r) store(sums[v][r], low), store(sums[v][r] + 8, high);
   }
   const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
-  Slice s{0, 0, t.groups, t.groups, t.weights};
-  for (advance<kBits>(t, stride, s); s.first < t.runs; advance<kBits>(t, stride, s)) {
+  for (Slice s = first_slice<kBits>(t, stride); s.first < t.runs; advance<kBits>(t, stride, s)) {
     for (int v = 0; v < vectors; ++v) {
       const std::uint8_t* packed = s.packed + 64 * v;
       if constexpr (kBits == 8) {

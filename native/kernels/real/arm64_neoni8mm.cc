@@ -1,0 +1,7 @@
+// float32 kernels, compiled for neoni8mm.
+#include "kernels/real/real.h"
+
+#define NAME(x) real_neoni8mm_##x
+namespace subbyte::real {
+#include "kernels/real/loops.inc"
+}

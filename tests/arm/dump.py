@@ -1,0 +1,107 @@
+"""Networks as the flat files that native/tools/run_dump.cc reads: the engine's descriptors, recorded."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from subbyte import _native
+from subbyte.ir import Graph
+from subbyte.runtime import lower as lowering
+
+WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_bottom", "pad_left", "pad_right")
+
+
+class Value(SimpleNamespace):
+    """Stands for _native.ValueDesc."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="", height=1, width=1, channels=1, quantized=False, scale=1.0, zero_point=0, bits=8
+        )
+
+
+class Node(SimpleNamespace):
+    """Stands for _native.NodeDesc, with the values that a new one has."""
+
+    def __init__(self) -> None:
+        empty = np.zeros(0)
+        super().__init__(
+            name="", op=_native.Op.quantize, inputs=[], output=0, act=_native.Act.none,
+            window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_bits=8, packed=empty, levels=empty, bias=empty,
+            multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0, weight_real=empty,
+            bias_real=empty, half_precision=False, factor_a=0.0, factor_b=0.0,
+        )  # fmt: skip
+
+    def set_window(self, *window: int) -> None:
+        assert len(window) == len(WINDOW)
+        self.window = window
+
+    def set_table(self, table: np.ndarray) -> None:
+        self.table = table
+
+    def set_codes(
+        self, packed: np.ndarray, levels: np.ndarray, bias: np.ndarray, multiplier: np.ndarray
+    ) -> None:
+        self.packed, self.levels, self.bias, self.multiplier = packed, levels, bias, multiplier
+
+    def set_real(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        self.weight_real, self.bias_real = weight, bias
+
+
+def recorded(graph: Graph) -> dict[str, Any]:
+    """What lower() says of a graph, in classes whose fields Python can read."""
+    native = SimpleNamespace(ValueDesc=Value, NodeDesc=Node, Op=_native.Op, Act=_native.Act)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowering, "_native", native)
+        return lowering.lower(graph)
+
+
+def integer(value: Any) -> bytes:
+    return struct.pack("<i", int(getattr(value, "value", value)))
+
+
+def real(value: float) -> bytes:
+    return struct.pack("<f", value)
+
+
+def array(values: Any, dtype: str) -> bytes:
+    data = np.ascontiguousarray(values, dtype).reshape(-1)
+    return integer(data.size) + data.tobytes()
+
+
+def text(string: str) -> bytes:
+    return array(np.frombuffer(string.encode(), np.uint8), "u1")
+
+
+def value(v: Value) -> bytes:
+    shape = b"".join(map(integer, (v.height, v.width, v.channels, v.quantized)))
+    return text(v.name) + shape + real(v.scale) + integer(v.zero_point) + integer(v.bits)
+
+
+def node(n: Node) -> bytes:
+    parts = [text(n.name), integer(n.op), array(n.inputs, "<i4"), integer(n.output), integer(n.act)]
+    parts += map(integer, (*n.window, n.groups, n.weight_bits))
+    parts += [array(n.packed, "u1"), array(n.levels, "i1"), array(n.bias, "<i4"), array(n.multiplier, "<f4")]
+    parts += map(integer, (n.clamp_low, n.clamp_high, n.table is not None, n.pre_zero))
+    parts += [
+        array([] if n.table is None else n.table, "u1"),
+        array(n.weight_real, "<f4"),
+        array(n.bias_real, "<f4"),
+    ]
+    parts += [integer(n.half_precision), real(n.factor_a), real(n.factor_b)]
+    return b"".join(parts)
+
+
+def write(path: Path, graph: Graph, images: np.ndarray) -> None:
+    """graph and float32 images [N, H, W, C] to a file."""
+    d = recorded(graph)
+    parts = [text("subbyte dump 1"), integer(len(d["values"])), *map(value, d["values"])]
+    parts += [integer(len(d["nodes"])), *map(node, d["nodes"])]
+    parts += [integer(d["input"]), array(d["outputs"], "<i4"), integer(len(images)), array(images, "<f4")]
+    path.write_bytes(b"".join(parts))

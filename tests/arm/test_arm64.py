@@ -1,0 +1,171 @@
+"""64-bit ARM: cross-built here, run under qemu: every kernel, and whole networks, equal to the definition.
+
+Needs Debian's g++-aarch64-linux-gnu and qemu-user (.ci/run installs them); skipped where they are absent.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import random
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subbyte import models
+from subbyte.capture import capture
+from subbyte.compress import compress
+from subbyte.evaluate.data import load_picture, picture_folder
+from subbyte.ir import Graph
+from subbyte.passes import optimize
+from subbyte.recipes import load_recipe
+from tests.arm import dump
+from tests.contract.agreement import expected_outputs, images, same
+from tests.fuzz import graphs
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "arm"  # kept, so that a second run only rebuilds what changed
+ISAS = ("neondotprod", "neoni8mm")
+SIDE = 224
+NATIVE = platform.machine() in ("aarch64", "arm64")
+EMULATOR = [] if NATIVE else ["qemu-aarch64", "-cpu", "max", "-L", "/usr/aarch64-linux-gnu"]
+
+
+def tool(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
+missing = [] if NATIVE else [name for name in ("aarch64-linux-gnu-g++", "qemu-aarch64") if tool(name) is None]
+pytestmark = pytest.mark.skipif(
+    bool(missing), reason=f"no {' or '.join(missing)}: apt-get install g++-aarch64-linux-gnu qemu-user"
+)
+
+
+def run(*command: str | Path) -> str:
+    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=800)
+    assert result.returncode == 0, (
+        f"{' '.join(map(str, command))}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
+    )
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def build() -> Path:
+    cmake, ninja = tool("cmake"), tool("ninja")
+    assert cmake, "pip install cmake"
+    assert ninja, "pip install ninja"
+    if not (BUILD / "CMakeCache.txt").exists():
+        options = [f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DSUBBYTE_TESTS=ON"]
+        if not NATIVE:
+            options.append(f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'aarch64-linux-gnu.cmake'}")
+        run(cmake, "-S", ROOT, "-B", BUILD, "-G", "Ninja", *options)
+    run(cmake, "--build", BUILD)
+    return BUILD
+
+
+@pytest.fixture(scope="module")
+def isas(build: Path) -> list[str]:
+    """What the emulated CPU has: both, or these tests would pass without testing."""
+    found = run(*EMULATOR, build / "subbyte_run_dump", "--isas").split()
+    assert found[0] == "portable"
+    if not NATIVE:
+        assert found[1:] == list(ISAS)
+    return found
+
+
+def test_an_older_cpu_is_offered_portable_only(build: Path) -> None:
+    if NATIVE:
+        pytest.skip("runs on this machine's own CPU")
+    command = [*EMULATOR[:2], "cortex-a53", *EMULATOR[3:]]
+    assert run(*command, build / "subbyte_run_dump", "--isas").split() == ["portable"]
+
+
+def test_every_kernel_equals_the_definition(build: Path, isas: list[str]) -> None:
+    output = run(*EMULATOR, build / "subbyte_kernel_test")
+    print(output)
+    checks = dict(re.findall(r"^(\w+): (\d+) checks, 0 failures", output, re.MULTILINE))
+    assert set(checks) == {"dot", "depthwise", "pointwise", "real"}
+    assert all(int(count) > 1000 for count in checks.values())
+    for row in re.findall(r"^SKIPPED (\w+):", output, re.MULTILINE):
+        assert row.rsplit("_", 1)[-1] not in isas
+
+
+def test_no_instruction_set_exports_vague_linkage(build: Path) -> None:
+    """A weak symbol compiled for a later CPU could be the one the linker keeps for every CPU."""
+    nm = "nm" if NATIVE else "aarch64-linux-gnu-nm"
+    objects = sorted(build.rglob("kernels/*/arm64_*.cc.o"))
+    assert len(objects) == 4 * len(ISAS)
+    for path in objects:
+        lines = [line.split() for line in run(nm, "--defined-only", path).splitlines()]
+        letters = {fields[-2] for fields in lines if len(fields) >= 2}
+        assert "T" in letters, path  # the kernels themselves
+        assert not letters & set("WwVvu"), path
+
+
+def engine(
+    build: Path, folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
+) -> list[np.ndarray]:
+    """The outputs of the cross-built engine; every step must have run a kernel of `isa`."""
+    dump.write(folder / "network", graph, images)
+    program = [*EMULATOR, build / "subbyte_run_dump"]
+    steps = run(*program, folder / "network", folder / "output", isa, str(threads)).splitlines()
+    assert steps
+    assert all(isa in line for line in steps), steps
+    shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    values = np.split(np.fromfile(folder / "output", np.float32), ends)
+    assert values.pop().size == 0
+    return [v.reshape(shape) for v, shape in zip(values, shapes, strict=True)]
+
+
+@functools.cache
+def network() -> tuple[Graph, np.ndarray, np.ndarray]:
+    """EfficientNetV2-B0 with seeded random weights, calibration pictures, test picture."""
+    loaded = models.load("tf_efficientnetv2_b0", "random:0")
+    preprocessing = replace(loaded.preprocessing, height=SIDE, width=SIDE)
+    graph = optimize(capture(loaded.module, (SIDE, SIDE, 3)))
+    folders = [(ROOT / "demo" / "calibration", 4), (ROOT / "demo" / "pictures", 1)]
+    pictures = [
+        np.stack([load_picture(sample.path, preprocessing) for sample in picture_folder(folder)[:count]])
+        for folder, count in folders
+    ]
+    return graph, pictures[0], pictures[1]
+
+
+@pytest.mark.parametrize("recipe", ["w8a8", "w4a8", "w2a8"])
+def test_network_equals_the_reference(build: Path, isas: list[str], tmp_path: Path, recipe: str) -> None:
+    float_graph, calibration, pictures = network()
+    graph = compress(float_graph, load_recipe(recipe), [calibration])
+    (expected,) = expected_outputs(graph, pictures)
+    assert len(np.unique(expected)) > 300  # the network did not collapse
+    for isa, threads in zip(isas[1:], (1, 2), strict=True):
+        assert same(engine(build, tmp_path, graph, pictures, isa, threads), [expected]), (
+            f"{isa}, {threads} threads"
+        )
+
+
+GRAPHS = {
+    "8 bits": lambda: graphs.quantized(random.Random(1), 8),
+    "4 bits": lambda: graphs.quantized(random.Random(2), 4),
+    "2 bits": lambda: graphs.quantized(random.Random(3), 2),
+    "narrow activations": lambda: graphs.narrow(random.Random(4)),
+    "small network": lambda: graphs.middle(random.Random(5)),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_equals_the_reference(build: Path, isas: list[str], tmp_path: Path, name: str) -> None:
+    graph = GRAPHS[name]()
+    x = images(graph, 2, 6)
+    expected = expected_outputs(graph, x)
+    for isa in isas:
+        for threads in (1, 3):
+            assert same(engine(build, tmp_path, graph, x, isa, threads), expected), (
+                f"{isa}, {threads} threads"
+            )
