@@ -20,7 +20,7 @@ from tests.contract.agreement import engine_outputs, expected_outputs, images, s
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
 
-KNOWN = ("portable", "avx2", "avxvnni", "avx512vnni")
+KNOWN = ("portable", "avx2", "avxvnni", "avx512vnni", "neondotprod", "neoni8mm")
 
 
 @pytest.fixture(scope="module")
