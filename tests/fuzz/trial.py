@@ -87,7 +87,9 @@ def _engine(artifact: Artifact, x: np.ndarray, number: int) -> Outcome:
 
     isas = available_isas()
     try:
-        session = Session(artifact, threads=3 if number % 4 == 0 else 1, isa=isas[number % len(isas)])
+        threads, above = 3 if number % 5 == 0 else 1, (0, None)[number % 3 % 2]
+        isa = isas[number // 2 % len(isas)]
+        session = Session(artifact, threads=threads, isa=isa, depth_first_above=above)
     except SubbyteError as error:
         return "declined", str(error)
     result = session.run(x)
