@@ -82,14 +82,17 @@ def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _engine(artifact: Artifact, x: np.ndarray, number: int) -> Outcome:
-    """Runs on each instruction set in turn, every fourth mutant on three threads."""
+    """Runs on each instruction set in turn, some mutants on three threads, most of them band by band."""
     from subbyte.runtime import Session, available_isas
 
     isas = available_isas()
     try:
-        threads, above = 3 if number % 5 == 0 else 1, (0, None)[number % 3 % 2]
-        isa = isas[number // 2 % len(isas)]
-        session = Session(artifact, threads=threads, isa=isa, depth_first_above=above)
+        session = Session(
+            artifact,
+            threads=3 if number % 5 == 0 else 1,
+            isa=isas[number % len(isas)],
+            depth_first_above=None if number % 3 == 0 else 0,
+        )
     except SubbyteError as error:
         return "declined", str(error)
     result = session.run(x)
