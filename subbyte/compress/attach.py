@@ -27,7 +27,9 @@ def attach(
     Node and output names stay; a value that exists in a second form has `.codes` or `.real` added.
     Raises RecipeError if a layer would execute in another precision than the recipe asks for.
     """
-    rewriter = _Rewriter(graph, treatments, recipe, seen, value_grids(graph, treatments, recipe, seen))
+    integers = any(treatment.precision == "int" for treatment in treatments.values())
+    grids = value_grids(graph, treatments, recipe, seen) if integers else {}
+    rewriter = _Rewriter(graph, treatments, recipe, seen, grids)
     return verify(check_executed(rewriter.run(), treatments))
 
 

@@ -21,20 +21,25 @@ BATCH = 16
 
 
 def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
-    """The pictures, float32 [n, H, W, C] with 1 <= n <= size, in order.
+    """The pictures in order, float32 [size, H, W, C], the last batch as large as what is left.
 
     Raises InputError for arrays that do not fit the graph's input or are not finite, and if there
     is no picture at all.
     """
-    empty = True
+    waiting: list[np.ndarray] = []
+    seen = False
     for array in calibration:
         if not isinstance(array, np.ndarray):
             raise InputError(f"calibration must give numpy arrays, got {type(array).__name__}")
-        images = torch_executor.checked(graph, array)
-        for start in range(0, len(images), size):
-            empty = False
-            yield images[start : start + size]
-    if empty:
+        for image in torch_executor.checked(graph, array):
+            waiting.append(image)
+            if len(waiting) == size:
+                seen = True
+                yield np.stack(waiting)
+                waiting = []
+    if waiting:
+        yield np.stack(waiting)
+    elif not seen:
         raise InputError("there are no calibration pictures; give at least one, better a few hundred")
 
 

@@ -44,11 +44,12 @@ def compress(
     if all(t.precision == "fp32" for t in asked.values()):
         return graph
     split, asked = split_for_integers(graph, asked)
-    kept = _Kept(split)
+    if all(t.precision != "int" for t in asked.values()):
+        return attach(split, asked, recipe, {})
     report = progress or (lambda stage, done: None)
-    seen = calibrate(
-        split, kept.all_of(batches(split, calibration)), recipe.seed if seed is None else seed, report
-    )
+    kept = _Kept(split)
+    stream = kept.all_of(batches(split, calibration))
+    seen = calibrate(split, stream, recipe.seed if seed is None else seed, report)
     result = attach(split, asked, recipe, seen)
     for step in recipe.steps:
         result = verify(_STEPS[step](result, split, kept.images(), report))

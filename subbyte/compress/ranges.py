@@ -17,9 +17,12 @@ from subbyte.recipes import ActivationRange
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-#: Positions of a range's end that the search tries, and how often it refines around the best.
-CANDIDATES = 25
-ROUNDS = 4
+#: What the search tries first: all pairs of these shares of the lower and the upper end.
+LOW_SHARES = np.geomspace(1.0, 0.01, 20)
+HIGH_SHARES = np.geomspace(1.0, 0.05, 30)
+#: Then, alternately, this many positions of each end around the best, ever closer.
+CANDIDATES = 17
+WIDTHS = (0.15, 0.06, 0.02, 0.008)
 
 
 def choose_grid(
@@ -48,21 +51,19 @@ def least_squares_range(seen: Histogram, bits: int, function: Function) -> tuple
         rounded = function(_rounded(points, lows, highs, bits))
         return int(np.argmin(((rounded - exact) ** 2 * counts).sum(axis=1)))
 
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    shrink = np.linspace(1.0, 0.0, CANDIDATES, endpoint=False)
-    start = best(low * shrink, high * shrink)
-    ends = [low * shrink[start], high * shrink[start]]
-    limits, width = (low, high), 0.5
-    for _ in range(ROUNDS):
+    limits = min(seen.low, 0.0), max(seen.high, 0.0)
+    lows = limits[0] * (LOW_SHARES if limits[0] < 0.0 else np.ones(1))
+    highs = limits[1] * (HIGH_SHARES if limits[1] > 0.0 else np.ones(1))
+    pairs = np.stack([ends.ravel() for ends in np.meshgrid(lows, highs)])
+    ends = pairs[:, best(pairs[0], pairs[1])]
+    for width in WIDTHS:
         for end in (0, 1):
             if limits[end] == 0.0:
                 continue
-            factors = np.linspace(1.0 - width, 1.0 + width, CANDIDATES)
-            tried = np.clip(ends[end] * factors, limits[0], limits[1])
-            fixed = np.full_like(tried, ends[1 - end])
-            chosen = best(tried, fixed) if end == 0 else best(fixed, tried)
-            ends[end] = float(tried[chosen])
-        width /= 2.5
+            tried = np.repeat(ends[:, None], CANDIDATES, axis=1)
+            tried[end] *= np.linspace(1.0 - width, 1.0 + width, CANDIDATES)
+            tried = np.clip(tried, limits[0], limits[1])
+            ends = tried[:, best(tried[0], tried[1])]
     return float(ends[0]), float(ends[1])
 
 

@@ -8,8 +8,9 @@ import torch
 from subbyte.quant import QParams, QTensor, quantize_weight
 from subbyte.recipes import WeightRange
 
-#: Scales that "mse" tries per channel: these shares of the min-max scale.
-SHARES = np.concatenate([np.linspace(0.2, 0.7, 26), np.linspace(0.71, 1.1, 40)])
+#: Scales that "mse" tries per channel: these shares of the min-max scale, then of the best of them.
+SHARES = np.concatenate([np.linspace(0.2, 0.68, 25), np.linspace(0.7, 1.1, 41)])
+CLOSER = np.linspace(0.99, 1.01, 21)
 #: Largest |bias| in accumulator units that a scale has to leave room for.
 BIAS_UNITS = float(1 << 28)
 
@@ -39,11 +40,13 @@ def weight_scales(weight: np.ndarray, bits: int, method: str) -> np.ndarray:
     if method == "minmax":
         return covering.double().numpy()
     best, error = covering.clone(), torch.full_like(covering, float("inf"))
-    for share in SHARES:
-        scale = covering * float(share)
-        divisor = scale.clamp(min=1e-30)[:, None]
-        rounded = (flat / divisor).round_().clamp_(low, half - 1).mul_(divisor)
-        tried = rounded.sub_(flat).square_().sum(1)
-        better = tried < error
-        best, error = torch.where(better, scale, best), torch.where(better, tried, error)
+    for shares in (SHARES, CLOSER):
+        around = best.clone()
+        for share in shares:
+            scale = around * float(share)
+            divisor = scale.clamp(min=1e-30)[:, None]
+            rounded = (flat / divisor).round_().clamp_(low, half - 1).mul_(divisor)
+            tried = rounded.sub_(flat).square_().sum(1)
+            better = tried < error
+            best, error = torch.where(better, scale, best), torch.where(better, tried, error)
     return best.double().numpy()

@@ -1,0 +1,88 @@
+"""Recipes load, and what is wrong with one is said in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from subbyte.errors import RecipeError
+from subbyte.recipes import Recipe, list_recipes, load_recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_loads_and_is_called_like_its_file(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_the_shipped_names() -> None:
+    assert {"fp32", "w2a8", "w4a8", "w8a8"} <= set(list_recipes())
+
+
+@pytest.mark.parametrize("name", ["w8a8", "w4a8", "w2a8"])
+def test_widths_follow_the_name(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.weights.bits == int(name[1])
+    assert recipe.activations.bits == int(name[3])
+    assert recipe.first.weights == recipe.first.activations == 8
+
+
+def test_a_recipe_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nseed = 3\n[[override]]\nmatch = "blocks.*"\nweights = 4\n')
+    for argument in (path, str(path)):
+        recipe = load_recipe(argument)
+        assert (recipe.name, recipe.seed, recipe.override[0].weights) == ("mine", 3, 4)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'w3a9'; known: fp32, .*w8a8"):
+        load_recipe("w3a9")
+
+
+BAD = {
+    "not TOML": ("name = ", "not valid TOML"),
+    "no name": ("seed = 1", "name: Field required"),
+    "unknown option": ('name = "x"\nweigths = 4', "weigths: there is no such option"),
+    "unknown nested option": ('name = "x"\n[weights]\nbit = 4', "weights.bit: there is no such option"),
+    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: Input should be 2, 4 or 8"),
+    "range": ('name = "x"\n[activations]\nrange = "max"', "activations.range: Input should be"),
+    "percentile": (
+        'name = "x"\n[activations]\npercentile = 101',
+        "activations.percentile: Input should be less",
+    ),
+    "seed": ('name = "x"\nseed = -1', "seed: Input should be greater"),
+    "unknown step": ('name = "x"\nsteps = ["magic"]', "steps.0: Input should be"),
+    "step twice": ('name = "x"\nsteps = ["bias_correction", "bias_correction"]', "a step is listed twice"),
+    "empty override": ('name = "x"\n[[override]]\nweights = 4', "an override needs match or role"),
+    "aimless override": ('name = "x"\n[[override]]\nmatch = "a"', "an override needs weights, activ"),
+    "float bits": (
+        'name = "x"\n[[override]]\nmatch = "a"\nprecision = "fp16"\nweights = 4',
+        "a layer in fp16 has no bits",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_recipe_is_one_clear_error(case: str, tmp_path: Path) -> None:
+    text, message = BAD[case]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unreadable_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe .*missing"):
+        load_recipe(tmp_path / "missing.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        load_recipe(tmp_path / "binary.toml")
+    with pytest.raises(RecipeError, match="cannot read"):
+        load_recipe(tmp_path)
