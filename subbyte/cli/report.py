@@ -136,7 +136,7 @@ def _warning(measured: BenchResult | None) -> str | None:
     if measured is None or measured.host.load_before < measured.threads + 0.5:
         return None
     load = f"{measured.host.load_before:.1f}"
-    return f"Other programs were running during the timing (load {load}): only its ratios mean something."
+    return f"Other programs disturbed the timing (load {load}): time again on a quiet machine."
 
 
 def _answers_of_peers(
