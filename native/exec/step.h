@@ -141,6 +141,10 @@ struct GateSource {  // squeeze-and-excitation gate applied where a projection l
 };
 StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                       const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o);
+// Whether a quantized convolution without a gate is made by Winograd's way (kernels/winograd) on this ISA.
+bool uses_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y, Isa isa);
+StepPtr make_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+                           const Buffer& y, const ValueDesc& out, Isa isa);
 StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa);
 StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
 StepPtr make_pointwise_step(const NodeDesc& n, const std::vector<const Buffer*>& x,

@@ -123,5 +123,6 @@ void test_dot(Report& report, unsigned seed);
 void test_depthwise(Report& report, unsigned seed);
 void test_pointwise(Report& report, unsigned seed);
 void test_real(Report& report, unsigned seed);
+void test_winograd(Report& report, unsigned seed);
 
 }  // namespace subbyte::test

@@ -10,7 +10,8 @@ int main() {
   } families[] = {{"dot", subbyte::test::test_dot},
                   {"depthwise", subbyte::test::test_depthwise},
                   {"pointwise", subbyte::test::test_pointwise},
-                  {"real", subbyte::test::test_real}};
+                  {"real", subbyte::test::test_real},
+                  {"winograd", subbyte::test::test_winograd}};
   std::printf("seed %u\n", kSeed);
   int failures = 0;
   for (const auto& f : families) {

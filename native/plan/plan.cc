@@ -127,6 +127,9 @@ struct Builder {
     const Buffer& x = plan.buffers[n.inputs[0]];
     if (!in.quantized) return make_real_conv_step(n, x, residual, y, options.isa);
     if (is_depthwise(n, in, out)) return make_depthwise_step(n, x, y, out, options.isa);
+    if (gated[index] < 0 && uses_winograd(n, in, out, options.isa)) {
+      return make_winograd_step(n, x, residual, residual_value, y, out, options.isa);
+    }
     if (gated[index] < 0) return make_dot_step(n, x, residual, residual_value, y, out, nullptr, options);
     const NodeDesc& mul = nodes[gated[index]];
     const ValueDesc& product = plan.values[mul.output];

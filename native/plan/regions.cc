@@ -44,6 +44,7 @@ struct Finder {
   bool by_rows(int node) const {
     const NodeDesc& n = nodes[node];
     if (!values[n.output].quantized || gated[node] >= 0) return false;
+    if (uses_winograd(n, values[n.inputs[0]], values[n.output], options.isa)) return false;
     return n.op == Op::kConv2d || n.op == Op::kAdd || n.op == Op::kActivation || n.op == Op::kQuantize;
   }
 

@@ -14,6 +14,7 @@
 
 #include "kernels/dot/dot.h"
 #include "kernels/dot/x86_tile.h"
+#include "kernels/x86_madd.h"
 
 namespace subbyte::dot {
 namespace {
@@ -32,20 +33,7 @@ struct Buffers {
   alignas(32) std::int16_t widened[kChunk][2][2][16];  // [group][outputs 0..7, 8..15][bytes 0, 2 | bytes 1, 3]
 };
 
-// The multiplications are inline assembly: left to itself, GCC loads all operands first and spills the sums.
-using Group = const std::uint32_t __attribute__((may_alias));
-
-// acc0, acc1 += x0 * w0, x0 * w1 in 32 bits; x0: two 16-bit numbers.
-SUBBYTE_INLINE void dot_wide(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __m256i w0, __m256i w1) {
-  __m256i a, b;
-  asm("vpbroadcastd %4, %2\n\t"
-      "vpmaddwd %5, %2, %3\n\tvpmaddwd %6, %2, %2\n\t"
-      "vpaddd %3, %0, %0\n\tvpaddd %2, %1, %1"
-      : "+x"(acc0), "+x"(acc1), "=&x"(a), "=&x"(b)
-      : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));
-}
-
-// The same for four bytes in 16 bits.
+// acc0, acc1 += x0 * w0, x0 * w1 for four bytes, in 16 bits.
 SUBBYTE_INLINE void dot_chain(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __m256i w0, __m256i w1) {
   __m256i a, b;
   asm("vpbroadcastd %4, %2\n\t"
@@ -67,8 +55,8 @@ NOINLINE void wide(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane],
     const __m256i even1 = load(w[g][1][0]), odd1 = load(w[g][1][1]);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      dot_wide(acc[r][0], acc[r][1], p + 2 * kPlane * r, even0, even1);
-      dot_wide(acc[r][0], acc[r][1], p + 2 * kPlane * r + kPlane, odd0, odd1);
+      madd_broadcast(acc[r][0], acc[r][1], p + 2 * kPlane * r, even0, even1);
+      madd_broadcast(acc[r][0], acc[r][1], p + 2 * kPlane * r + kPlane, odd0, odd1);
     }
   }
 #pragma GCC unroll 6

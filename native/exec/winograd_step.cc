@@ -1,0 +1,126 @@
+// 3 x 3 quantized convolutions with stride 1 where Winograd's way is faster: strips of 2 x 2 outputs, shared out among
+// the threads.
+#include <algorithm>
+
+#include "exec/step.h"
+#include "exec/weights.h"
+#include "kernels/winograd/winograd.h"
+
+namespace subbyte {
+namespace {
+
+class WinogradStep final : public Step {
+ public:
+  WinogradStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+               const Buffer& y, const ValueDesc& out, Isa isa)
+      : x_(x), y_(y), kernel_(winograd::find(isa)), shape_{static_cast<int>(x.pixel), y.channels},
+        pad_top_(n.pad_top), pad_left_(n.pad_left), has_residual_(residual != nullptr) {
+    if (residual) residual_ = *residual;
+    pack(n);
+    set_epilogue(n, out, residual_value);
+    tiles_ = (y.width + 1) / 2;
+    strips_ = (tiles_ + winograd::kMaxTiles - 1) / winograd::kMaxTiles;
+  }
+
+  std::size_t scratch_bytes() const override { return kernel_->scratch_bytes(shape_) + 64; }
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + table_.size()); }
+  Span first_weights() const override { return {packed_.data(), std::min<std::size_t>(packed_.size(), 64 * 1024)}; }
+  bool hides_prefetch() const override { return true; }
+  const char* kernel_name() const { return kernel_->name; }
+
+  void run(const Context& c) const override {
+    fill_halo(c, y_);
+    std::uint8_t* scratch = c.scratch + (64 - reinterpret_cast<std::uintptr_t>(c.scratch) % 64) % 64;
+    const Range units = share((y_.height + 1) / 2 * strips_, c.thread, c.threads);
+    Prefetch prefetch(ahead, units.end - units.begin);
+    for (int u = units.begin; u < units.end; ++u) {
+      run_strip(c, 2 * (u / strips_), share(tiles_, u % strips_, strips_), scratch);
+      prefetch.next();
+    }
+  }
+
+ private:
+  void pack(const NodeDesc& n) {
+    const UnpackedWeights w(n, x_.channels);
+    const std::size_t outputs = static_cast<std::size_t>(y_.channels), in = static_cast<std::size_t>(x_.channels);
+    std::vector<std::int8_t> values(outputs * 9 * static_cast<std::size_t>(shape_.channels));
+    std::vector<std::int32_t> bias(outputs);
+    for (std::size_t o = 0; o < outputs; ++o) {
+      bias[o] = centred_bias(n.bias[o], x_.zero_point, w.sum(o));
+      for (std::size_t t = 9 * o; t < 9 * (o + 1); ++t) {
+        for (std::size_t c = 0; c < in; ++c) values[t * static_cast<std::size_t>(shape_.channels) + c] = w.value(t * in + c);
+      }
+    }
+    packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
+    kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
+  }
+
+  void set_epilogue(const NodeDesc& n, const ValueDesc& out, const ValueDesc* residual) {
+    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
+    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
+    if (!out.quantized) {
+      epilogue_.finish = Finish::kReal;
+    } else if (n.has_table) {
+      epilogue_.finish = Finish::kTable;
+      table_ = Aligned<std::uint8_t>(256);
+      std::copy(n.table.begin(), n.table.end(), table_.data());
+      epilogue_.table = table_.data();
+    } else if (residual) {
+      epilogue_.finish = Finish::kResidual;
+      epilogue_.residual_zero = residual->zero_point;
+      epilogue_.residual_factor = n.factor_a;
+    }
+  }
+
+  // Output rows y and y + 1.
+  void run_strip(const Context& c, int y, Range tiles, std::uint8_t* scratch) const {
+    const int x = 2 * tiles.begin;
+    winograd::Strip s{};
+    for (int i = 0; i < 4; ++i) {
+      // Below the halo only outputs that nobody wants look.
+      const int row = std::min(y - pad_top_ + i, x_.height + x_.bottom - 1);
+      s.in[i] = c.address(x_, row, x - pad_left_);
+    }
+    s.in_pixel = x_.pixel;
+    s.tiles = tiles.end - tiles.begin;
+    s.width = std::min(2 * s.tiles, y_.width - x), s.height = std::min(2, y_.height - y);
+    for (int i = 0; i < s.height; ++i) {
+      s.out[i] = c.address(y_, y + i, x);
+      if (has_residual_) s.residual[i] = c.address(residual_, y + i, x);
+    }
+    s.out_pixel = y_.pixel;
+    s.residual_pixel = residual_.pixel;
+    s.epilogue = &epilogue_;
+    s.scratch = scratch;
+    kernel_->run(shape_, packed_.data(), s);
+  }
+
+  Buffer x_, y_, residual_;
+  const winograd::Kernel* kernel_;
+  winograd::Shape shape_;
+  int pad_top_, pad_left_, tiles_ = 0, strips_ = 0;
+  bool has_residual_;
+  Aligned<std::uint8_t> packed_, table_;
+  Epilogue epilogue_;
+};
+
+}  // namespace
+
+// Narrower weights are not widened: they stay as small as was asked for, and their dot kernels are fast too. The
+// portable instruction set stays with the definition.
+bool uses_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y, Isa isa) {
+  return n.op == Op::kConv2d && x.quantized && n.weight_bits == 8 && n.groups == 1 && n.kernel_h == 3 &&
+         n.kernel_w == 3 && n.stride_h == 1 && n.stride_w == 1 && x.channels >= 8 && y.channels >= 8 &&
+         x.channels <= winograd::kMaxChannels && y.height * y.width >= 16 && isa != Isa::kPortable &&
+         winograd::find(isa) != nullptr;
+}
+
+StepPtr make_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
+                           const Buffer& y, const ValueDesc& out, Isa isa) {
+  auto step = std::make_unique<WinogradStep>(n, x, residual, residual_value, y, out, isa);
+  step->info.kernel = step->kernel_name();
+  step->info.resident_weight_bits = 16;
+  return step;
+}
+
+}  // namespace subbyte

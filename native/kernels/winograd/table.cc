@@ -1,0 +1,31 @@
+// The Winograd family's table and its look-up.
+#include "kernels/winograd/winograd.h"
+
+namespace subbyte::winograd {
+
+#define SUBBYTE_KERNEL(isa, prefix)                                 \
+  std::size_t prefix##_bytes(const Shape&);                         \
+  void prefix##_pack(const Shape&, const Weights&, std::uint8_t*);  \
+  std::size_t prefix##_scratch(const Shape&);                       \
+  void prefix##_run(const Shape&, const std::uint8_t*, const Strip&);
+#include "kernels/winograd/kernels.inc"
+
+namespace {
+constexpr Kernel kTable[] = {
+#define SUBBYTE_KERNEL(isa, prefix) \
+  {Isa::isa, prefix##_bytes, prefix##_pack, prefix##_scratch, prefix##_run, #prefix},
+#include "kernels/winograd/kernels.inc"
+};
+}  // namespace
+
+const Kernel* table() { return kTable; }
+int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
+
+const Kernel* find(Isa isa) {
+  for (const Kernel& k : kTable) {
+    if (k.isa == isa) return &k;
+  }
+  return nullptr;
+}
+
+}  // namespace subbyte::winograd
