@@ -182,6 +182,22 @@ def test_concat_and_flatten() -> None:
     assert_engine_equals(graph, images(graph, 2, 1))
 
 
+def test_quantize_rounds_like_the_reference() -> None:
+    """Pictures whose numbers lie half way between codes, or one rounding away from there; and the largest."""
+    rng = np.random.default_rng(11)
+    for channels in (1, 3, 19):
+        b = builder(channels, (9, 40, channels))
+        scale = float(np.float32(rng.uniform(0.001, 3.0)))
+        zero = int(rng.integers(0, 256))
+        graph = b.finish(b.add("quantize", ["image"], QParams(scale, zero, 8)))
+        ties = (rng.integers(-300, 300, (3, 9, 40, channels)) + 0.5) * np.float64(scale)
+        x = ties.astype(np.float32)
+        x[1] = np.nextafter(x[1], np.float32(rng.choice([-1e9, 1e9])))
+        x[2].flat[::7] = np.finfo(np.float32).max
+        x[2].flat[1::7] = np.finfo(np.float32).min
+        assert_engine_equals(graph, x)
+
+
 def test_conversions_in_the_middle() -> None:
     """dequantize and quantize between codes: exact, so everything after them is equal too."""
     b = builder(2, (6, 5, 13))

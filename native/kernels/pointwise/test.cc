@@ -99,7 +99,7 @@ void add(const Context& c, int n) {
 }
 
 void gate(const Context& c, int pixels, int channels) {
-  const pointwise::Gate g{c.random.between(0, 255), c.random.between(0, 255), c.random.between(0, 1) ? 255 : 15};
+  const pointwise::Gate g{c.random.byte(), c.random.byte(), c.random.between(0, 1) ? 255 : 15};
   Input<std::int16_t> factors(static_cast<std::size_t>(channels) + 64);
   for (int i = 0; i < channels; ++i) {
     const int ends[] = {-32768, 32767, 0, c.random.between(-300, 300)};
