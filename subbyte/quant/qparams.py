@@ -62,7 +62,8 @@ class QParams:
     def quantize(self, x: np.ndarray) -> np.ndarray:
         """Real numbers to codes, uint8, same shape: see docs/spec/numerics.md, "quantize"."""
         inverse = np.float32(1.0) / np.float32(self.scale)
-        scaled = np.asarray(x, np.float32) * inverse
+        with np.errstate(over="ignore"):  # infinity is clamped like any large number
+            scaled = np.asarray(x, np.float32) * inverse
         bounded = np.clip(scaled, np.float32(-self.zero_point), np.float32(self.qmax - self.zero_point))
         return (np.rint(bounded).astype(np.int32) + self.zero_point).astype(np.uint8)
 
