@@ -73,46 +73,48 @@ inline __attribute__((always_inline)) void finish_rows(__m512i (&acc)[kRows][kVe
     }
     return;
   }
+  // A table look-up or clamp takes 64 outputs: narrow panels fill it with several rows.
+  constexpr int kPacked = kVectors == 1 ? 4 : kVectors == 2 ? 2 : 1;
   const __m512i zero16 = _mm512_set1_epi16(static_cast<short>(e.zero));
-  const __m512 none = _mm512_setzero_ps();
-  if (e.finish == Finish::kTable) {
-    const Table table = load_table(e.table);
+  const __m512i low = _mm512_set1_epi8(static_cast<char>(e.low)), high = _mm512_set1_epi8(static_cast<char>(e.high));
+  const __m512i rzero = _mm512_set1_epi32(e.residual_zero);
+  const __m512 factor = _mm512_set1_ps(e.residual_factor);
+  Table table{};
+  if (e.finish == Finish::kTable) table = load_table(e.table);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      __m512 s[4] = {none, none, none, none};
+  for (int r = 0; r < kRows; r += kPacked) {
+    __m512 s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) s[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]);
-      const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
-      _mm512_mask_storeu_epi8(out[r] + offset, valid, look_up(table, codes));
+    for (int i = 0; i < kPacked * kVectors; ++i) {
+      const int row = r + i / kVectors, v = i % kVectors;
+      if (row < kRows) s[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[row][v]), m[v]);
     }
-    return;
-  }
-  const __m512i low = _mm512_set1_epi8(static_cast<char>(e.low));
-  const __m512i high = _mm512_set1_epi8(static_cast<char>(e.high));
-  if (e.finish == Finish::kResidual) {
-    const __m512i rzero = _mm512_set1_epi32(e.residual_zero);
-    const __m512 factor = _mm512_set1_ps(e.residual_factor);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const std::uint8_t* add = residual[r] + offset;
-      __m512 s[4] = {none, none, none, none};
+    if (e.finish == Finish::kResidual) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        s[v] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]),
-                             residual16(add + 16 * v, rzero, factor));
+      for (int i = 0; i < kPacked * kVectors; ++i) {
+        const int row = r + i / kVectors, v = i % kVectors;
+        if (row < kRows) s[i] = _mm512_add_ps(s[i], residual16(residual[row] + offset + 16 * v, rzero, factor));
       }
-      const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
-      _mm512_mask_storeu_epi8(out[r] + offset, valid, _mm512_max_epu8(_mm512_min_epu8(codes, high), low));
     }
-    return;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    __m512 s[4] = {none, none, none, none};
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) s[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), m[v]);
-    const __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
-    _mm512_mask_storeu_epi8(out[r] + offset, valid, _mm512_max_epu8(_mm512_min_epu8(codes, high), low));
+    __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
+    if (e.finish == Finish::kTable) {
+      codes = look_up(table, codes);
+    } else {
+      codes = _mm512_max_epu8(_mm512_min_epu8(codes, high), low);
+    }
+    if constexpr (kPacked == 1) {
+      _mm512_mask_storeu_epi8(out[r] + offset, valid, codes);
+    } else if constexpr (kPacked == 2) {
+      const auto valid32 = static_cast<__mmask32>(valid);
+      _mm256_mask_storeu_epi8(out[r] + offset, valid32, _mm512_castsi512_si256(codes));
+      if (r + 1 < kRows) _mm256_mask_storeu_epi8(out[r + 1] + offset, valid32, _mm512_extracti64x4_epi64(codes, 1));
+    } else {
+      const auto valid16 = static_cast<__mmask16>(valid);
+      _mm_mask_storeu_epi8(out[r] + offset, valid16, _mm512_castsi512_si128(codes));
+      if (r + 1 < kRows) _mm_mask_storeu_epi8(out[r + 1] + offset, valid16, _mm512_extracti32x4_epi32(codes, 1));
+      if (r + 2 < kRows) _mm_mask_storeu_epi8(out[r + 2] + offset, valid16, _mm512_extracti32x4_epi32(codes, 2));
+      if (r + 3 < kRows) _mm_mask_storeu_epi8(out[r + 3] + offset, valid16, _mm512_extracti32x4_epi32(codes, 3));
+    }
   }
 }
 
