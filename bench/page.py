@@ -1,0 +1,200 @@
+"""docs/benchmarks.md and its plot, from the result files and nothing else.
+
+    python -m bench.page
+
+Rows and bars follow the files' names; networks.py writes NETWORK-SIZE-tTHREADS.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import svg
+from subbyte.errors import InputError, SubbyteError
+from subbyte.evaluate.bench_result import BenchResult, Timing
+
+RECIPES = ("w8a8", "w4a8", "w2a8")
+#: Processes beyond the benchmark's own threads (mean of the minute before) from which a row is marked.
+TOLERATED_LOAD = 0.5
+MARK = "†"
+SPEEDS = (
+    *("network", "input", "threads"),
+    *(f"{recipe}, ms" for recipe in RECIPES),
+    *("fastest peer, ms", "ratio", "other peers, ms", "peak, %"),
+)
+CONDITIONS = (
+    *("network", "threads", "date", "commit", "host", "peak, GMAC/s"),
+    *("load", "preemptions", "pictures", "versions"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A result and the network's name, which only the file's name tells."""
+
+    label: str
+    result: BenchResult
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs were running: see bench/README.md, "Reading a result"."""
+        return self.result.host.load_before > self.result.threads + TOLERATED_LOAD
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}{MARK if self.disturbed else ''}"
+
+    def own(self, recipe: str) -> Timing | None:
+        return next((t for t in self.result.timings if not t.peer and t.precision == recipe), None)
+
+    def peers(self) -> list[Timing]:
+        """The one that ratios are against first, then the others, fastest first."""
+        found = [t for t in self.result.timings if t.peer]
+        return sorted(found, key=lambda t: (_name(t) != self.result.best_peer, t.ms.median))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("bench/results"))
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the page and its plot")
+    options = parser.parse_args(arguments)
+    try:
+        rows = read(options.results)
+    except SubbyteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "benchmarks.md").write_text(render(rows))
+    (options.output / "benchmarks.svg").write_text(plot(rows))
+    print(f"{len(rows)} result(s) -> {options.output / 'benchmarks.md'}, {options.output / 'benchmarks.svg'}")
+    return 0
+
+
+def read(folder: Path) -> list[Row]:
+    """The folder's results by name. InputError if there are none, or a file is none."""
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise InputError(f"{folder} holds no results; run bench/networks.py first")
+    rows = []
+    for path in paths:
+        try:
+            rows.append(Row(re.sub(r"-t\d+$", "", path.stem), BenchResult.from_json(path.read_bytes())))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+    return rows
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The page. The protocol is bench/README.md's."""
+    parts = [
+        "# Benchmarks",
+        "Made by `python -m bench.page` from the files in `bench/results`; do not edit. How they were made, "
+        "and how to read them: [bench/README.md](../bench/README.md). This page is about speed and says "
+        "nothing about accuracy.",
+        "![times as fast as the fastest peer](benchmarks.svg)",
+        "Milliseconds are median (minimum) of one call. *Ratio*: how many times as fast as the fastest peer, "
+        "median over rounds. *Peak*: share of the measured integer dot-product peak of the threads' cores. "
+        f"Both are for {' / '.join(RECIPES)}.",
+        _table(SPEEDS, [_speeds(row) for row in rows]),
+    ]
+    if any(row.disturbed for row in rows):
+        parts.append(
+            f"{MARK} Disturbed: more than {TOLERATED_LOAD:g} other processes were running in the minute "
+            "before (*load* below). The medians of such a row are longer than the machine needs; minima, and "
+            "ratios, which are taken round by round, suffer less."
+        )
+    parts += [
+        "## Conditions",
+        "*Load*: processes running, averaged over the minute before and the minute up to the end, the "
+        "benchmark's own included. *Preemptions*: how often others took a CPU from it. *Peak*: measured, of "
+        "one core.",
+        _table(CONDITIONS, [_conditions(row) for row in rows]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _speeds(row: Row) -> tuple[str, ...]:
+    own, peers = [row.own(recipe) for recipe in RECIPES], row.peers()
+    batch = f", batch {row.result.batch}" if row.result.batch > 1 else ""
+    return (
+        row.title,
+        "×".join(map(str, row.result.input_shape)) + batch,
+        str(row.result.threads),
+        *("–" if t is None else _ms(t) for t in own),
+        "–" if not peers else f"{_name(peers[0])} {_ms(peers[0])}",
+        " / ".join("–" if t is None or t.ratio is None else f"{t.ratio.median:.2f}" for t in own),
+        "; ".join(f"{_name(t)} {_ms(t)}" for t in peers[1:]) or "–",
+        " / ".join("–" if t is None or t.peak is None else f"{100 * t.peak:.0f}" for t in own),
+    )
+
+
+def _conditions(row: Row) -> tuple[str, ...]:
+    result, host = row.result, row.result.host
+    after = "" if host.load_after is None else f", {host.load_after:.1f}"
+    isas = ", ".join(f"{isa} {peak:.0f}" for isa, peak in result.peak_gmacs.items())
+    versions = dict.fromkeys(f"{t.name} {t.version}" for t in result.timings)
+    return (
+        row.title,
+        str(result.threads),
+        result.date,
+        _commit(result.commit),
+        f"{host.cpu}, {host.cpus} CPUs, {host.memory / 2**30:.0f} GiB, {host.system}, Python {host.python}",
+        isas or "–",
+        f"{host.load_before:.1f}{after}",
+        str(result.preemptions),
+        result.pictures,
+        "; ".join(versions),
+    )
+
+
+def _commit(commit: str | None) -> str:
+    """Twelve digits, and whether the tree was changed."""
+    digits, _, changed = (commit or "unknown").partition("-")
+    return digits[:12] + (f" ({changed})" if changed else "")
+
+
+def _name(t: Timing) -> str:
+    return f"{t.name}-{t.precision}"
+
+
+def _ms(t: Timing) -> str:
+    return f"{t.ms.median:.2f} ({t.ms.min:.2f})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in lines)
+
+
+def plot(rows: Sequence[Row]) -> str:
+    """Bars of the ratio to the fastest peer, a group per result, as SVG. 1 is as fast."""
+    left, top, step, thick, width = 250, 50, 64, 15, 480
+    names = [f"{row.title}, {row.result.threads} thread(s)" for row in rows]
+    ratios = [[t.ratio.median if (t := row.own(r)) and t.ratio else None for r in RECIPES] for row in rows]
+    highest = max([1.0, *(ratio for group in ratios for ratio in group if ratio is not None)])
+    bottom, scale = top + step * len(rows), width / highest
+    parts = [svg.text(left, 22, "times as fast as the fastest peer (line: as fast)", size=14)]
+    for i, (name, group) in enumerate(zip(names, ratios, strict=True)):
+        y = top + i * step
+        parts.append(svg.text(left - 10, y + 1.5 * thick + 5, name, "end"))
+        for j, ratio in enumerate(group):
+            if ratio is not None:
+                label = f"{ratio:.2f}"
+                parts.append(
+                    svg.bar(left, y + j * thick, ratio * scale, thick - 2, svg.COLOURS[j], RECIPES[j])
+                )
+                parts.append(svg.text(left + ratio * scale + 5, y + (j + 1) * thick - 4, label, size=11))
+    parts.append(svg.line(left + scale, top - 8, left + scale, bottom, svg.INK, 1.5))
+    parts += svg.legend(left + width + 60, top + 10, RECIPES)
+    if any(row.disturbed for row in rows):
+        parts.append(svg.text(left, bottom + 16, f"{MARK} other programs were running", size=11))
+    return svg.page(left + width + 140, bottom + 30, parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
