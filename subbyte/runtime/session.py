@@ -15,7 +15,10 @@ from subbyte.runtime.lower import lower
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that this CPU can run, slowest first: "portable", "avx2", "avxvnni", "avx512vnni"."""
+    """Instruction sets that this CPU can run, slowest first.
+
+    Of "portable", "avx2", "avxvnni", "avx512vnni" and, on 64-bit ARM, "neondotprod", "neoni8mm".
+    """
     return list(_native.available_isas())
 
 
