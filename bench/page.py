@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ MARK = "†"
 SPEEDS = (
     *("network", "input", "threads"),
     *(f"{recipe}, ms" for recipe in RECIPES),
-    *("fastest peer, ms", "ratio", "other peers, ms", "peak, %"),
+    *("fastest peer, ms", "ratio", "CPU ratio", "other peers, ms", "peak, %"),
 )
 CONDITIONS = (
     *("network", "threads", "date", "commit", "host", "peak, GMAC/s"),
@@ -51,6 +51,15 @@ class Row:
 
     def own(self, recipe: str) -> Timing | None:
         return next((t for t in self.result.timings if not t.peer and t.precision == recipe), None)
+
+    def cpu_ratio(self, t: Timing) -> float | None:
+        """How many times the CPU time of `t` the thriftiest peer takes; None without peers."""
+        peers = [p.cpu_ms.median for p in self.result.timings if p.peer]
+        return min(peers) / t.cpu_ms.median if peers and t.cpu_ms.median > 0 else None
+
+    def shown(self, t: Timing) -> float | None:
+        """The ratio that means something: of wall-clock times, or of CPU times if disturbed."""
+        return self.cpu_ratio(t) if self.disturbed else t.ratio.median if t.ratio else None
 
     def peers(self) -> list[Timing]:
         """The one that ratios are against first, then the others, fastest first."""
@@ -98,15 +107,17 @@ def render(rows: Sequence[Row]) -> str:
         "nothing about accuracy.",
         "![times as fast as the fastest peer](benchmarks.svg)",
         "Milliseconds are median (minimum) of one call. *Ratio*: how many times as fast as the fastest peer, "
-        "median over rounds. *Peak*: share of the measured integer dot-product peak of the threads' cores. "
-        f"Both are for {' / '.join(RECIPES)}.",
+        "median over rounds. *CPU ratio*: the least CPU time of a peer over ours, medians (threads that spin "
+        "while they wait count, so it says little about several threads). *Peak*: share of the measured "
+        f"integer dot-product peak of the threads' cores. All three are for {' / '.join(RECIPES)}.",
         _table(SPEEDS, [_speeds(row) for row in rows]),
     ]
     if any(row.disturbed for row in rows):
         parts.append(
             f"{MARK} Disturbed: more than {TOLERATED_LOAD:g} other processes were running in the minute "
-            "before (*load* below). The medians of such a row are longer than the machine needs; minima, and "
-            "ratios, which are taken round by round, suffer less."
+            "before (*load* below). Of such a row only the minima and the CPU ratio mean something: a long "
+            "call is interrupted more often than a short one, which flatters the *ratio*, and *fastest peer* "
+            "may name the wrong engine. The plot shows the CPU ratio for it."
         )
     parts += [
         "## Conditions",
@@ -127,9 +138,10 @@ def _speeds(row: Row) -> tuple[str, ...]:
         str(row.result.threads),
         *("–" if t is None else _ms(t) for t in own),
         "–" if not peers else f"{_name(peers[0])} {_ms(peers[0])}",
-        " / ".join("–" if t is None or t.ratio is None else f"{t.ratio.median:.2f}" for t in own),
+        _three(None if t is None or t.ratio is None else t.ratio.median for t in own),
+        _three(None if t is None else row.cpu_ratio(t) for t in own),
         "; ".join(f"{_name(t)} {_ms(t)}" for t in peers[1:]) or "–",
-        " / ".join("–" if t is None or t.peak is None else f"{100 * t.peak:.0f}" for t in own),
+        _three((None if t is None or t.peak is None else 100 * t.peak for t in own), 0),
     )
 
 
@@ -150,6 +162,10 @@ def _conditions(row: Row) -> tuple[str, ...]:
         result.pictures,
         "; ".join(versions),
     )
+
+
+def _three(values: Iterable[float | None], digits: int = 2) -> str:
+    return " / ".join("–" if value is None else f"{value:.{digits}f}" for value in values)
 
 
 def _commit(commit: str | None) -> str:
@@ -174,8 +190,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def plot(rows: Sequence[Row]) -> str:
     """Bars of the ratio to the fastest peer, a group per result, as SVG. 1 is as fast."""
     left, top, step, thick, width = 250, 50, 64, 15, 480
-    names = [f"{row.title}, {row.result.threads} thread(s)" for row in rows]
-    ratios = [[t.ratio.median if (t := row.own(r)) and t.ratio else None for r in RECIPES] for row in rows]
+    names = [f"{row.title}, {row.result.threads} thread{'s' * (row.result.threads > 1)}" for row in rows]
+    ratios = [[row.shown(t) if (t := row.own(recipe)) else None for recipe in RECIPES] for row in rows]
     highest = max([1.0, *(ratio for group in ratios for ratio in group if ratio is not None)])
     bottom, scale = top + step * len(rows), width / highest
     parts = [svg.text(left, 22, "times as fast as the fastest peer (line: as fast)", size=14)]
@@ -192,7 +208,7 @@ def plot(rows: Sequence[Row]) -> str:
     parts.append(svg.line(left + scale, top - 8, left + scale, bottom, svg.INK, 1.5))
     parts += svg.legend(left + width + 60, top + 10, RECIPES)
     if any(row.disturbed for row in rows):
-        parts.append(svg.text(left, bottom + 16, f"{MARK} other programs were running", size=11))
+        parts.append(svg.text(left, bottom + 16, f"{MARK} other programs were running: CPU times", size=11))
     return svg.page(left + width + 140, bottom + 30, parts)
 
 

@@ -145,7 +145,7 @@ def measure(source: Path | Graph, title: str, runs: int) -> Profile:
         times = np.array([session.profile(x, 1) for _ in range(runs)])
         peak = max(peak, _peak(session.isa))
     layers = tuple(layers_of(session, times.min(axis=0)))
-    fastest = float(times.sum(axis=1).min())
+    fastest = min(math.fsum(run) for run in times)
     return Profile(title, session.isa, runs, layers, fastest, peak, host, commit())
 
 

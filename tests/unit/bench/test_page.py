@@ -14,7 +14,9 @@ from subbyte.evaluate.host import Host
 
 
 def timing(name: str, precision: str, ms: float, ratio: float | None, peak: float | None = None) -> Timing:
+    """CPU time is wall-clock time and 1 ms."""
     spread = Spread(min=ms - 0.5, p10=ms - 0.25, median=ms, p90=ms + 1)
+    cpu = Spread(min=ms + 0.5, p10=ms + 0.75, median=ms + 1, p90=ms + 2)
     return Timing(
         name=name,
         precision=precision,
@@ -27,7 +29,7 @@ def timing(name: str, precision: str, ms: float, ratio: float | None, peak: floa
         fidelity=None,
         calls=3,
         ms=spread,
-        cpu_ms=spread,
+        cpu_ms=cpu,
         round_ms=(ms,),
         ratio=None if ratio is None else Spread(min=ratio, p10=ratio, median=ratio, p90=ratio),
         gmac_per_second=1,
@@ -87,7 +89,7 @@ def test_a_row_holds_the_numbers_of_its_file(tmp_path: Path) -> None:
     text, _ = made(tmp_path, net_32_t1=result(1.0, *COMPLETE))
     assert (
         "| net-32 | 32×48×3 | 1 | 3.00 (2.50) | – | 2.50 (2.00) | openvino-int8 5.25 (4.75) "
-        "| 1.75 / – / 2.25 | onnxruntime-int8 9.75 (9.25) | 50 / – / 62 |\n"
+        "| 1.75 / – / 2.25 | 1.56 / – / 1.79 | onnxruntime-int8 9.75 (9.25) | 50 / – / 62 |\n"
     ) in text
     assert (
         "| net-32 | 1 | 2001-02-03T04:05:06+00:00 | 0123456789ab (dirty) | Some / CPU, 4 CPUs, 8 GiB, "
@@ -114,18 +116,21 @@ def test_a_disturbed_result_is_marked(tmp_path: Path, load: float, threads: int,
     assert (page.MARK in plot) is (marked > 0)
 
 
-def test_the_plot_has_a_bar_per_ratio(tmp_path: Path) -> None:
-    _, plot = made(tmp_path, net_32_t1=result(1.0, *COMPLETE))
-    bars = [e for e in ElementTree.fromstring(plot).iter(SVG + "rect") if e.find(SVG + "title") is not None]
+@pytest.mark.parametrize(("load", "w8", "w2"), [(1.0, 1.75, 2.25), (9.0, 6.25 / 4, 6.25 / 3.5)])
+def test_the_plot_has_a_bar_per_ratio(tmp_path: Path, load: float, w8: float, w2: float) -> None:
+    """Of a disturbed result it shows the CPU times' ratio."""
+    _, text = made(tmp_path, net_32_t1=result(load, *COMPLETE))
+    plot = ElementTree.fromstring(text)
+    bars = [e for e in plot.iter(SVG + "rect") if e.find(SVG + "title") is not None]
     widths = [float(e.attrib["width"]) for e in bars if e[0].text in page.RECIPES]
     assert len(widths) == 2
-    assert widths[0] / widths[1] == pytest.approx(1.75 / 2.25, abs=0.1 / widths[1])  # 0.1 pixel is printed
-    assert {"1.75", "2.25"} <= {e.text for e in ElementTree.fromstring(plot).iter(SVG + "text")}
+    assert widths[0] / widths[1] == pytest.approx(w8 / w2, abs=0.1 / widths[1])  # 0.1 pixel is printed
+    assert {f"{w8:.2f}", f"{w2:.2f}"} <= {e.text for e in plot.iter(SVG + "text")}
 
 
 def test_a_result_without_peers(tmp_path: Path) -> None:
     text, plot = made(tmp_path, net_t1=result(1.0, timing("subbyte", "w4a8", 3.0, None)))
-    assert "| net | 32×48×3 | 1 | – | 3.00 (2.50) | – | – | – / – / – | – | – / – / – |\n" in text
+    assert "| net | 32×48×3 | 1 | – | 3.00 (2.50) | – | – | – / – / – | – / – / – | – | – / – / – |\n" in text
     assert ElementTree.fromstring(plot).tag == SVG + "svg"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from xml.etree import ElementTree
@@ -110,7 +111,7 @@ def test_measuring_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     result = roofline.measure(network(), "small", runs=2)
     assert len(result.layers) == len(Session(network()).plan())
     assert min(layer.seconds for layer in result.layers) >= 0
-    assert result.run_seconds >= sum(layer.seconds for layer in result.layers)
+    assert result.run_seconds >= math.fsum(layer.seconds for layer in result.layers)
     assert result.peak > 0
     assert "small" in roofline.render(result, "x.svg")
 
