@@ -257,7 +257,7 @@ def test_the_same_input_gives_the_same_graph() -> None:
 def test_progress_is_told() -> None:
     graph = efficientnet_like()
     told: list[tuple[str, int]] = []
-    compress(graph, load_recipe("w8a8"), [pictures(graph, 20)], progress=lambda s, n: told.append((s, n)))
+    compress(graph, load_recipe("w4a8"), [pictures(graph, 20)], progress=lambda s, n: told.append((s, n)))
     assert [n for s, n in told if s == "calibrate"] == [16, 20]
     nodes = [n for s, n in told if s == "bias_correction"]
     assert nodes == list(range(1, len(graph.nodes) + 2))  # and a quantize
