@@ -36,6 +36,17 @@ struct Trial {
     epilogue = random_epilogue(random, finish, table.data());
   }
 
+  // The largest sums there are with weights of `level`, whatever their codes.
+  void saturate(const dot::Kernel& k, int level) {
+    for (Input<std::uint8_t>& x : in) std::fill_n(x.data(), x.size(), std::uint8_t{255});
+    const auto value = static_cast<std::uint8_t>(level);
+    std::fill_n(levels.data(), 16, value);
+    std::fill_n(weights.data(), dot::panel_bytes(runs, groups, k.vectors, k.bits), value);
+    for (std::size_t o = 0; o < multiplier.size(); ++o) {
+      multiplier[o] = 100.0f / (255.0f * 4 * static_cast<float>(groups * runs * std::abs(level)));
+    }
+  }
+
   // The outputs of all rows, one after another, `row_bytes()` apart.
   std::size_t row_bytes() const {
     return static_cast<std::size_t>(offset + channels + 64) * (epilogue.finish == Finish::kReal ? 4 : 1);
@@ -91,15 +102,16 @@ struct Trial {
 };
 
 void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, int groups, Finish finish,
-           int pieces = 1) {
+           int pieces = 1, int level = 0) {
   Trial trial(random, kernel, rows, pieces > 1 ? 1 : random.between(1, 5), groups, finish);
+  if (level != 0) trial.saturate(kernel, level);
   const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(rows);
   Output actual(bytes), expected(bytes);
   trial.run(*dot::find(Isa::kPortable, kernel.bits, kernel.vectors), expected);
   trial.run(kernel, actual, pieces);
   char what[160];
-  std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d, pieces %d", rows,
-                trial.runs, groups, trial.channels, trial.offset, static_cast<int>(finish), pieces);
+  std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d, pieces %d, level %d",
+                rows, trial.runs, groups, trial.channels, trial.offset, static_cast<int>(finish), pieces, level);
   report.expect(actual == expected, kernel.name, what);
   const std::size_t element = finish == Finish::kReal ? 4 : 1;
   const std::size_t last = trial.row_bytes() * static_cast<std::size_t>(rows - 1);
@@ -117,6 +129,10 @@ void test_dot(Report& report, unsigned seed) {
     report.expect(dot::find(kernel.isa, kernel.bits, kernel.vectors) == &kernel, kernel.name, "is found in the table");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
+    for (int level = 1; level <= 128; ++level) {  // sums of small weights may take another way
+      check(report, random, kernel, random.between(1, kernel.max_rows), 40, Finish::kReal, 1, -level);
+      if (level < 128) check(report, random, kernel, random.between(1, kernel.max_rows), 70, Finish::kReal, 1, level);
+    }
     for (const Finish finish : kFinishes) {
       for (int rows = 1; rows <= kernel.max_rows; ++rows) {
         if (rows <= 12) {
