@@ -117,7 +117,8 @@ def render(rows: Sequence[Row]) -> str:
             f"{MARK} Disturbed: more than {TOLERATED_LOAD:g} other processes were running in the minute "
             "before (*load* below). Of such a row only the minima and the CPU ratio mean something: a long "
             "call is interrupted more often than a short one, which flatters the *ratio*, and *fastest peer* "
-            "may name the wrong engine. The plot shows the CPU ratio for it."
+            "may name the wrong engine; where both ratios agree, it mattered little. The plot shows the CPU "
+            "ratio for it."
         )
     parts += [
         "## Conditions",
