@@ -7,9 +7,9 @@
 namespace subbyte {
 namespace {
 
-// Polls before sleeping, about 100 microseconds: longer than a balanced step leaves anybody waiting, while being
-// woken costs tens of microseconds (EfficientNetV2-B0 on two threads: 1.06 ms; 5.0 ms with an eighth of this).
-constexpr int kSpins = 1 << 13;
+// Polls before sleeping, some 10 microseconds: on free CPUs as fast as eight times as many, and where another program
+// holds one of them, polling longer only keeps the thread that is waited for from running (docs/log.md).
+constexpr int kSpins = 1 << 10;
 
 void relax() {
 #if defined(__x86_64__)
