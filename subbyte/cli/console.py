@@ -28,7 +28,7 @@ T = TypeVar("T")
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 WIDE = 200  # columns for output that goes into a file or a pipe
 #: packages that an extra installs, by the module that is missed without it
-EXTRAS = {"torch": "torch", "scipy": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
+EXTRAS = {"torch": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
 
 
 def reported(command: Callable[..., T]) -> Callable[..., T]:

@@ -1,0 +1,88 @@
+"""What counts on a few hundred pictures are worth: intervals, a paired test, calibration error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subbyte.errors import InputError
+from subbyte.evaluate.accuracy import Z95, Predictions
+from subbyte.evaluate.data import Sample
+
+BINS = 15
+
+
+def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a binomial proportion; its coverage is never less. n >= 1."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence, "exact")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % normal interval of the mean of float [n] values, one per picture. n >= 2 for a finite one."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def correct(predictions: Predictions, samples: Sequence[Sample]) -> np.ndarray:
+    """bool [n]: where the best class is the label. InputError if the numbers of pictures differ."""
+    if len(samples) != len(predictions.top):
+        raise InputError("predictions and labels must be of the same pictures")
+    return predictions.top[:, 0] == np.array([sample.label for sample in samples])
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3), 0..1.
+
+    confidence: float [n], the probability given to the best class. right: bool [n]. The mean over
+    `bins` bins of equal width, weighted by their pictures, of |share that is right - mean confidence|.
+    """
+    confidence = np.asarray(confidence, np.float64)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins ((m-1)/M, m/M]
+    gap = np.bincount(index, right, bins) - np.bincount(index, confidence, bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two classifiers on the same n pictures: of `lost` only the reference is right, of `gained` only the
+    other."""
+
+    n: int
+    lost: int
+    gained: int
+
+    @property
+    def difference(self) -> float:
+        """The other's top-1 share minus the reference's, -1..1."""
+        return (self.gained - self.lost) / self.n
+
+    def p_value(self) -> float:
+        """McNemar's exact test, two-sided: how probable counts at least as unequal would be, if both
+        were right equally often. 1 if there is no picture that only one has right."""
+        from scipy.stats import binomtest
+
+        discordant = self.lost + self.gained
+        return float(binomtest(self.lost, discordant).pvalue) if discordant else 1.0
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of `difference`: Wald's with one picture added to `lost` and to `gained`
+        (Bonett and Price 2012, J. Educational and Behavioral Statistics 37:479)."""
+        n = self.n + 2
+        lost, gained = (self.lost + 1) / n, (self.gained + 1) / n
+        half = Z95 * math.sqrt((lost + gained - (gained - lost) ** 2) / n)
+        return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
+
+
+def paired(right: np.ndarray, reference: np.ndarray) -> Paired:
+    """Counts of bool [n] against bool [n], both on the same pictures. InputError if the lengths differ."""
+    if len(right) != len(reference):
+        raise InputError("a paired comparison needs the same pictures")
+    return Paired(len(right), int((reference & ~right).sum()), int((right & ~reference).sum()))
