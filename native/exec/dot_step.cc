@@ -214,7 +214,7 @@ class DotStep final : public Step {
     const int out_group = y_.channels / n.groups;
     const int tap_bytes = n.groups == 1 ? static_cast<int>(x_.pixel) : 4 * groups4_;
     // Padding inputs must meet weight zero: a code book without it is expanded where there is padding.
-    bits_ = n.weight_bits;
+    bits_ = code_bits(n.weight_bits);
     if (bits_ < 8 && tap_bytes != in_group_ && w.zero_code() < 0) bits_ = 8;
     for (int l = 0; l < 16; ++l) levels_[l] = bits_ < 8 ? w.levels()[l % (1 << bits_)] : 0;
     std::size_t bytes = 0, entries = 0;

@@ -13,7 +13,7 @@ class UnpackedWeights {
  public:
   // in_group: input channels per group. Views the node's vectors.
   UnpackedWeights(const NodeDesc& n, int in_group)
-      : bits_(n.weight_bits), packed_(n.weight_packed), levels_(n.levels),
+      : bits_(code_bits(n.weight_bits)), packed_(n.weight_packed), levels_(n.levels),
         per_output_(static_cast<std::size_t>(n.kernel_h) * n.kernel_w * in_group) {}
 
   // Element i in OHWI order.

@@ -53,8 +53,8 @@ void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
          "float32 weights have the wrong size");
     return;
   }
-  const int bits = n.weight_bits;
-  need(bits == 8 || bits == 4 || bits == 2, n, "weight bits must be 8, 4 or 2");
+  need(n.weight_bits == 8 || (n.weight_bits >= 2 && n.weight_bits <= 4), n, "weight bits must be 8, 4, 3 or 2");
+  const int bits = code_bits(n.weight_bits);
   need(n.weight_packed.size() == (count * static_cast<std::size_t>(bits) + 7) / 8, n, "weights have the wrong size");
   need(n.levels.size() == (std::size_t{1} << bits), n, "code book has the wrong size");
   const std::size_t outputs = static_cast<std::size_t>(y.channels);
@@ -80,7 +80,8 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
       check_conv(n, x, y);
       if (n.inputs.size() == 2) {
         const ValueDesc& r = values[n.inputs[1]];
-        need(same_shape(r, y) && r.quantized == y.quantized && !n.has_table, n, "residual does not fit");
+        need(same_shape(r, y) && r.quantized == y.quantized, n, "residual does not fit");
+        need(!y.quantized || (n.act == Act::kNone && !n.has_table), n, "a residual cannot follow an activation");
       }
       return;
     case Op::kActivation:

@@ -14,6 +14,7 @@ from subbyte.ir import Graph, Node, Param, Value
 from subbyte.ir.limits import MAX_NODES, MAX_PARAMETERS
 from subbyte.quant import QParams, QTensor, uniform_levels
 from subbyte.quant.packing import pack, packed_size, unpack
+from subbyte.quant.qtensor import WEIGHT_BITS
 
 
 class _Strict(BaseModel):
@@ -129,9 +130,9 @@ def sizes(graph: GraphJson) -> dict[str, int]:
             total[plain.dtype] += _count(node, plain.shape)
             parameters += _count(node, plain.shape)
         for packed in node.packed.values():
-            if packed.bits not in (2, 4, 8):
+            if packed.bits not in WEIGHT_BITS:
                 raise ArtifactError(
-                    f"node {node.name!r:.80} has weights of {packed.bits} bits, not 2, 4 or 8"
+                    f"node {node.name!r:.80} has weights of {packed.bits} bits, not 2, 3, 4 or 8"
                 )
             parameters += _count(node, packed.shape)
             total["U8"] += packed_size(_count(node, packed.shape), packed.bits)

@@ -18,7 +18,7 @@ from subbyte.cli.run import run
 
 app = typer.Typer(
     name="subbyte",
-    help="Compress convolutional networks to 8, 4 and 2 bits, run them, and measure what that costs.",
+    help="Compress convolutional networks to 8 bits and fewer, run them, and measure what that costs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -73,6 +73,8 @@ def _verify_ratio(node: Node, inputs: list[Value], y: QParams) -> None:
 
 def _verify_table(node: Node, quantized: bool, arity: int, y: QParams | None) -> None:
     # a quantized standalone activation is always a table: codes of one grid to codes of another
+    if quantized and arity == 2 and node.attrs["act"] != "none":
+        _fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
     wanted = quantized and (node.op == "activation" or node.attrs["act"] not in CLAMP_ACTIVATIONS)
     table = node.params.get("table")
     if wanted != (table is not None):
@@ -88,11 +90,8 @@ def _verify_table(node: Node, quantized: bool, arity: int, y: QParams | None) ->
         return
     if y is not None and int(table.max()) > y.qmax:
         _fail(node, f"its table makes code {int(table.max())}, its output ends at {y.qmax}")
-    if node.op != "activation":
-        if arity == 2:
-            _fail(node, "a residual cannot follow a table activation in one node")
-        if "pre_scale" not in node.attrs or "pre_zero" not in node.attrs:
-            _fail(node, "needs pre_scale and pre_zero")
+    if node.op != "activation" and not {"pre_scale", "pre_zero"} <= node.attrs.keys():
+        _fail(node, "needs pre_scale and pre_zero")
 
 
 def verify_weight(node: Node, inputs: list[Value], output: Value) -> None:

@@ -1,7 +1,8 @@
-"""Packing of 2-, 4- and 8-bit codes into bytes: the canonical order of docs/spec/artifact.md.
+"""Packing of 2-, 3-, 4- and 8-bit codes into bytes: the canonical order of docs/spec/artifact.md.
 
-Code i of the flattened (C-order) tensor occupies bits i*bits .. i*bits+bits-1 of the byte
-stream, least significant bit first; the last byte is padded with zero bits.
+At a width of 2, 4 or 8, code i of the flattened (C-order) tensor occupies bits i*bits .. i*bits+bits-1
+of the byte stream, least significant bit first; the last byte is padded with zero bits. 3-bit codes are
+two such planes: the low two bits of every code, then the high bit of every code, one bit wide.
 """
 
 from __future__ import annotations
@@ -13,21 +14,30 @@ import numpy as np
 from subbyte.errors import ArtifactError
 
 
+def planes(bits: int) -> tuple[int, ...]:
+    """Widths of the planes that codes of `bits` bits are stored in, the lowest bits first."""
+    return (2, 1) if bits == 3 else (bits,)
+
+
 def packed_size(count: int, bits: int) -> int:
     """Bytes that `count` codes of `bits` bits occupy."""
-    return (count * bits + 7) // 8
+    return sum((count * width + 7) // 8 for width in planes(bits))
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     """uint8 codes of any shape to a uint8 vector [packed_size(codes.size, bits)]."""
-    flat = codes.reshape(-1)
-    if bits == 8:
-        return flat.copy()
-    per_byte = 8 // bits
-    padded = np.zeros(packed_size(flat.size, bits) * per_byte, np.uint8)
-    padded[: flat.size] = flat
-    shifts = np.arange(per_byte, dtype=np.uint8) * bits
-    lanes = padded.reshape(-1, per_byte) << shifts
+    flat, parts, low = codes.reshape(-1), [], 0
+    for width in planes(bits):
+        parts.append(_pack_plane((flat >> low) & ((1 << width) - 1), width))
+        low += width
+    return np.concatenate(parts)
+
+
+def _pack_plane(codes: np.ndarray, width: int) -> np.ndarray:
+    per_byte = 8 // width
+    padded = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
+    padded[: codes.size] = codes
+    lanes = padded.reshape(-1, per_byte) << (np.arange(per_byte, dtype=np.uint8) * width)
     return np.bitwise_or.reduce(lanes, axis=1).astype(np.uint8)
 
 
@@ -41,9 +51,17 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
         raise ArtifactError(f"packed weights have {packed.size} bytes, {packed_size(count, bits)} needed")
     if bits == 8:
         return packed.reshape(shape)
-    per_byte = 8 // bits
-    shifts = np.arange(per_byte, dtype=np.uint8) * bits
-    flat = ((packed[:, None] >> shifts) & ((1 << bits) - 1)).reshape(-1)
+    codes, low, begin = np.zeros(count, np.uint8), 0, 0
+    for width in planes(bits):
+        end = begin + packed_size(count, width)
+        codes |= _unpack_plane(packed[begin:end], count, width) << low
+        low, begin = low + width, end
+    return codes.reshape(shape)
+
+
+def _unpack_plane(packed: np.ndarray, count: int, width: int) -> np.ndarray:
+    shifts = np.arange(8 // width, dtype=np.uint8) * width
+    flat = ((packed[:, None] >> shifts) & ((1 << width) - 1)).reshape(-1)
     if flat[count:].any():
         raise ArtifactError("packed weights end in bits that are not zero; the file is corrupt")
-    return flat[:count].reshape(shape)
+    return flat[:count]

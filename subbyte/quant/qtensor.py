@@ -8,7 +8,7 @@ import numpy as np
 
 from subbyte.errors import GraphError
 
-WEIGHT_BITS = (2, 4, 8)
+WEIGHT_BITS = (2, 3, 4, 8)
 
 
 def uniform_levels(bits: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-WeightBits = Literal[2, 4, 8]
+WeightBits = Literal[2, 3, 4, 8]
 ActivationBits = Literal[2, 3, 4, 8]
 Precision = Literal["int", "fp32", "fp16"]
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]

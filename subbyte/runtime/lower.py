@@ -72,12 +72,19 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
     assert x is not None
     d.weight_bits = weight.bits
     multiplier = conv_multiplier(x, weight.scale, target)
-    d.set_codes(pack(weight.codes, weight.bits), weight.levels, np.ascontiguousarray(bias), multiplier)
+    d.set_codes(*_engine_codes(weight), np.ascontiguousarray(bias), multiplier)
     if "table" in node.params:
         assert target is not None
         d.pre_zero = target.zero_point
     elif output.q is not None:
         d.clamp_low, d.clamp_high = clamp_bounds(node.attrs["act"], output.q)
+
+
+def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
+    """Packed codes and code book, in a width that the engine has kernels for: 3 bits become 4."""
+    if weight.bits != 3:
+        return pack(weight.codes, weight.bits), weight.levels
+    return pack(weight.codes, 4), np.concatenate([weight.levels, np.zeros(8, np.int8)])
 
 
 def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:

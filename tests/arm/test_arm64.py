@@ -153,6 +153,7 @@ def test_network_equals_the_reference(build: Path, isas: list[str], tmp_path: Pa
 GRAPHS = {
     "8 bits": lambda: graphs.quantized(random.Random(1), 8),
     "4 bits": lambda: graphs.quantized(random.Random(2), 4),
+    "3 bits": lambda: graphs.quantized(random.Random(7), 3),
     "2 bits": lambda: graphs.quantized(random.Random(3), 2),
     "narrow activations": lambda: graphs.narrow(random.Random(4)),
     "small network": lambda: graphs.middle(random.Random(5)),

@@ -83,7 +83,7 @@ def assert_spread(graph: Graph, x: np.ndarray) -> None:
     assert codes.size < 20 or len(np.unique(codes)) > 5
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
 @pytest.mark.parametrize("case", range(len(DENSE)))
 def test_dense(case: int, bits: int) -> None:
     shape, channels, kernel, stride, pad = DENSE[case]
@@ -106,7 +106,14 @@ def test_dense(case: int, bits: int) -> None:
 @pytest.mark.parametrize("case", range(len(GROUPED)))
 def test_grouped(case: int) -> None:
     shape, channels, kernel, stride, groups, pad = GROUPED[case]
-    for bits, kind in ((8, "plain"), (4, "plain"), (4, "zero"), (2, "no zero"), (4, "no zero")):
+    for bits, kind in (
+        (8, "plain"),
+        (4, "plain"),
+        (3, "zero"),
+        (2, "no zero"),
+        (3, "no zero"),
+        (4, "no zero"),
+    ):
         seed = 1000 * case + 10 * bits + len(kind)
         b = Builder(random.Random(seed), shape)
         act = ACTIVATIONS[(case + bits) % len(ACTIVATIONS)]
@@ -122,7 +129,9 @@ def test_grouped(case: int) -> None:
 @pytest.mark.parametrize("case", range(len(DEPTHWISE)))
 def test_depthwise(case: int) -> None:
     shape, kernel, stride, pad = DEPTHWISE[case]
-    for number, (bits, kind) in enumerate(((8, "plain"), (4, "zero"), (4, "no zero"), (2, "plain"))):
+    for number, (bits, kind) in enumerate(
+        ((8, "plain"), (4, "zero"), (3, "no zero"), (2, "plain"), (4, "no zero"))
+    ):
         seed = 1000 * case + 10 * bits + len(kind)
         b = Builder(random.Random(seed), shape)
         act = ACTIVATIONS[(case + number) % len(ACTIVATIONS)]
@@ -136,7 +145,9 @@ def test_depthwise(case: int) -> None:
         assert_engine_equals(graph, pictures)
 
 
-@pytest.mark.parametrize(("bits", "channels"), [(8, 803), (8, 1000), (4, 1601), (4, 1537), (2, 3101)])
+@pytest.mark.parametrize(
+    ("bits", "channels"), [(8, 803), (8, 1000), (4, 1601), (4, 1537), (3, 1601), (2, 3101)]
+)
 def test_sums_of_thousands(bits: int, channels: int) -> None:
     """Long enough for the engine to work through them in pieces; with a gate and with a residual as well."""
     b = Builder(random.Random(channels), (4, 5, channels))
@@ -177,7 +188,7 @@ def test_clamps_on_every_activation_width(act: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("features", [1, 3, 17, 64, 130])
-@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
 def test_linear(features: int, bits: int) -> None:
     for inputs in (1, 5, 33, 67):
         b = Builder(random.Random(features), (1, 1, inputs))
@@ -190,7 +201,7 @@ def test_linear(features: int, bits: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3, 16, 33, 65])
 def test_residual(channels: int) -> None:
     """The residual's grid differs from the output's, has other bits, and the codes reach both ends."""
-    for bits, residual_bits, out_bits in ((8, 8, 8), (4, 4, 8), (2, 8, 4)):
+    for bits, residual_bits, out_bits in ((8, 8, 8), (4, 4, 8), (3, 8, 8), (2, 8, 4)):
         b = Builder(random.Random(channels), (5, 9, channels))
         x = b.quantize("image")
         r = b.qactivation(x, "tanh", residual_bits)

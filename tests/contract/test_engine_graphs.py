@@ -255,7 +255,7 @@ def test_dead_and_long_lived_values_do_not_disturb_the_arena() -> None:
     assert_engine_equals(graph, images(graph, 2, 6))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_every_quantized_operation_at_once(bits: int) -> None:
     graph = graphs.quantized(random.Random(bits), bits)
     assert_engine_equals(graph, images(graph, 3, bits))

@@ -42,7 +42,7 @@ class Builder:
         return activation_table(reference.activation_function(act), pre, y)
 
     def weights(self, shape: tuple[int, ...], x: QParams, y: QParams | None) -> dict[str, object]:
-        bits = int(self.rng.choice([2, 4, 8]))
+        bits = int(self.rng.choice([2, 3, 4, 8]))
         half = 1 << (bits - 1)
         values = self.rng.integers(-half, half, shape)
         squares = (values.astype(float) ** 2).sum(axis=tuple(range(1, len(shape))))

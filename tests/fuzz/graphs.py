@@ -69,7 +69,7 @@ def middle(rng: random.Random) -> Graph:
     b = Builder(rng, (32, 32, 3))
     x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="silu")
     for block in range(12):
-        bits = (2, 4, 8)[block % 3]
+        bits = (2, 3, 4, 8)[block % 4]
         stride = 2 if block in (3, 7) else 1
         channels = 16 + 8 * (block // 4)
         y = b.qconv(x, 4 * b.shape(x)[2], act="silu", bits=bits, codebook=block % 2 == 1 and bits < 8)
@@ -89,7 +89,7 @@ def random_graph(rng: random.Random) -> Graph:
     for _ in range(rng.randint(1, 8)):
         x = _quantized_step(b, x) if coded else _float_step(b, x)
     if coded and rng.random() < 0.5:
-        return b.finish(b.qlinear(b.flatten(x), rng.randint(1, 9), rng.choice([2, 4, 8])))
+        return b.finish(b.qlinear(b.flatten(x), rng.randint(1, 9), rng.choice([2, 3, 4, 8])))
     if b.values[x].q is not None and rng.random() < 0.5:
         x = b.add("dequantize", [x])
     return b.finish(x if x != "image" else b.flatten(x))
@@ -97,7 +97,7 @@ def random_graph(rng: random.Random) -> Graph:
 
 def _quantized_step(b: Builder, x: str) -> str:
     rng, channels = b.rng, b.shape(x)[2]
-    bits, book = rng.choice([2, 4, 8]), rng.random() < 0.3
+    bits, book = rng.choice([2, 3, 4, 8]), rng.random() < 0.3
     act = rng.choice(["none", "relu", "relu6", "silu", "hard_swish", "tanh", "leaky_relu"])
     match rng.randrange(8):
         case 0:
@@ -149,6 +149,7 @@ def seeds() -> dict[str, Artifact]:
     """The fixed artifacts that the fuzzer mutates, by name."""
     graphs = {
         "quantized2": quantized(random.Random(2), 2),
+        "quantized3": quantized(random.Random(1), 3),
         "quantized4": quantized(random.Random(4), 4),
         "quantized8": quantized(random.Random(8), 8),
         "narrow": narrow(random.Random(3)),

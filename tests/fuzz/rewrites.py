@@ -136,7 +136,7 @@ def change_weights(rng: random.Random, graph: Graph) -> Graph:
     node = graph.nodes[index]
     weight = node.params["weight"]
     assert isinstance(weight, QTensor)
-    bits = rng.choice([2, 4, 8])
+    bits = rng.choice([2, 3, 4, 8])
     codes = weight.codes & ((1 << bits) - 1)
     if rng.random() < 0.5:
         codes = np.full_like(codes, rng.randrange(1 << bits))

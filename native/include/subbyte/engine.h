@@ -51,10 +51,10 @@ struct NodeDesc {
   int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;
   int groups = 1;
 
-  // conv2d, quantized: codes in the canonical packed order of docs/spec/artifact.md, OHWI
+  // conv2d, quantized: codes of `code_bits(weight_bits)` bits in the packed order of docs/spec/artifact.md, OHWI
   int weight_bits = 8;
   std::vector<std::uint8_t> weight_packed;
-  std::vector<std::int8_t> levels;  // [2^bits]
+  std::vector<std::int8_t> levels;  // [2^code bits]
   std::vector<std::int32_t> bias;
   std::vector<float> multiplier;  // [O]: numerics.md, m[o]
   int clamp_low = 0, clamp_high = 255;
@@ -69,6 +69,10 @@ struct NodeDesc {
   // add, residual, gate, pool: fl(s_in / s_out), and numerics.md's M for mul and m for the pool
   float factor_a = 0, factor_b = 0;
 };
+
+// Width of the codes that the engine is given: it has no kernels for three bits, which travel as four, with the
+// upper half of the code book unused.
+constexpr int code_bits(int weight_bits) { return weight_bits == 3 ? 4 : weight_bits; }
 
 struct Options {
   Isa isa = Isa::kPortable;
@@ -88,8 +92,10 @@ struct StepInfo {
   std::int64_t macs = 0, weight_bytes = 0;
   std::int64_t buffer_offset = 0, buffer_bytes = 0;  // of the output, in the arena
   int height = 0, width = 0, channels = 0;           // of the output
-  int region = -1;    // steps of one region run band by band
-  int ring_rows = 0;  // rows of the output that exist at a time; 0: all
+  std::int64_t live_bytes = 0;  // of all buffers that exist while it runs
+  int region = -1;              // steps of one region run band by band
+  int bands = 0, band_rows = 0;  // of a region: how many bands, and the most rows that this step makes in one
+  int ring_rows = 0;             // rows of the output that exist at a time; 0: all
 };
 
 class Model {
@@ -106,7 +112,8 @@ class Model {
   void run(const float* input, int images, float* const* outputs, double* seconds = nullptr);
 
   const std::vector<StepInfo>& steps() const;
-  std::int64_t arena_bytes() const;
+  std::int64_t arena_bytes() const;    // of one stream
+  std::int64_t scratch_bytes() const;  // of one stream, all its threads
   std::int64_t weight_bytes() const;
   const ValueDesc& value(int index) const;
   int input() const;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from subbyte.artifact.container import MAX_FILE, MAX_HEADER
 from subbyte.artifact.file import serialize
 from subbyte.artifact.text import MAX_TEXT
 from subbyte.errors import ArtifactError
+from tests.fuzz.builder import Builder
 from tests.fuzz.document import Document, Pairs, dump, get
-from tests.fuzz.graphs import seeds
+from tests.fuzz.graphs import seeds, wrap
 
 Attack = Callable[[Document], None]
 
@@ -236,8 +238,9 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("packed shape negative", set_packed("shape", [-8, 3, 3, -3]), "parameter of shape"),
     ("packed shape zero", set_packed("shape", [8, 3, 0, 3]), "parameter of shape"),
     ("packed shape flat", set_packed("shape", [8]), "at least 2 items"),
-    ("packed bits", set_packed("bits", 3), "of 3 bits"),
+    ("packed bits", set_packed("bits", 5), "of 5 bits"),
     ("packed narrower", set_packed("bits", 2), "its graph needs"),
+    ("packed in planes", set_packed("bits", 3), "its graph needs"),
     ("missing code book", set_packed("codebook", True), "its graph needs"),
     ("plain code book", plain_code_book, "what its absence would say"),
     ("plain shape", set_plain("bias", "shape", [7]), "its graph needs"),
@@ -286,6 +289,24 @@ def test_the_untouched_document_loads(tmp_path: Path) -> None:
     path = tmp_path / "a.subbyte"
     path.write_bytes(Document.split(original()).join())
     load(path)
+
+
+def test_padding_of_both_planes_of_three_bits_is_refused(tmp_path: Path) -> None:
+    """Five codes: ten bits and six of padding, then five bits and three of padding, nothing else in U8."""
+    b = Builder(random.Random(1), (1, 1, 1))
+    graph = b.finish(b.qconv(b.quantize("image"), 5, bits=3))
+    data = b"".join(serialize(wrap(graph)))
+    path = tmp_path / "a.subbyte"
+    for bit in range(24):
+        document = Document.split(data)
+        begin, end = get(entry(document, "U8"), "data_offsets")
+        assert end - begin == 3
+        document.body[begin + bit // 8] ^= 1 << bit % 8
+        if bit in (*range(10, 16), *range(21, 24)):
+            refuse(path, document.join(), "bits that are not zero; the file is corrupt")
+        else:
+            path.write_bytes(document.join())
+            load(path)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

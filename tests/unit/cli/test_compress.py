@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 import subbyte
 from subbyte import reference
@@ -164,3 +166,36 @@ def test_interrupt_leaves_nothing_and_says_one_line(pictures: Path, tmp_path: Pa
     assert result.returncode == 130
     assert (result.stdout, result.stderr) == ("", "interrupted\n")
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
+
+
+def test_three_bit_weights(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+    """A recipe file with 3 bits everywhere: files shrink by a bit per weight, and execution is exact."""
+    sizes, artifacts = {}, {}
+    for bits in (2, 3, 4, 8):
+        recipe = tmp_path / f"w{bits}.toml"
+        recipe.write_text(f'name = "w{bits}"\n[[override]]\nmatch = "*"\nweights = {bits}\n')
+        path = tmp_path / f"w{bits}.subbyte"
+        arguments = (f"{source}:build", "--input-size", 16, "--recipe", recipe, "--calibration", pictures)
+        result = invoke("compress", *arguments, "--output", path)
+        assert result.exit_code == 0, result.output
+        artifacts[bits] = subbyte.load(path)
+        with safe_open(path, "np") as file:
+            sizes[bits] = file.get_tensor("U8").nbytes
+    weights = [node.params["weight"] for node in artifacts[3].graph.nodes if "weight" in node.params]
+    assert [weight.bits for weight in weights] == [3, 3, 3]
+    counts = [weight.codes.size for weight in weights]
+    assert counts == [216, 72, 48]  # all multiples of eight: no padding
+    assert [sizes[bits] - sizes[2] for bits in (3, 4, 8)] == [sum(counts) * (b - 2) // 8 for b in (3, 4, 8)]
+    x = load_picture(pictures / "01.png", artifacts[3].preprocessing)[None]
+    (expected,) = reference.run(artifacts[3].graph, x).values()
+    session = subbyte.Session(artifacts[3])
+    assert np.array_equal(session.run(x), expected)
+    rows = [row for row in session.plan() if row["macs"]]
+    assert [row["requested_weight_bits"] for row in rows] == [3, 3, 3]
+    assert [row["resident_weight_bits"] for row in rows] == [4, 8, 4]
+    shown = json.loads(invoke("inspect", tmp_path / "w3.subbyte", "--repeats", 0, "--json").stdout)["plan"]
+    assert [(row["requested"], row["executed"]) for row in shown if row["macs"]] == [
+        ("w3a8", "w4a8"),
+        ("w3a8", "w8a8"),
+        ("w3a8", "w4a8"),
+    ]

@@ -48,7 +48,7 @@ BAD = {
     "no name": ("seed = 1", "name: Field required"),
     "unknown option": ('name = "x"\nweigths = 4', "weigths: there is no such option"),
     "unknown nested option": ('name = "x"\n[weights]\nbit = 4', "weights.bit: there is no such option"),
-    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: Input should be 2, 4 or 8"),
+    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: Input should be 2, 3, 4 or 8"),
     "range": ('name = "x"\n[activations]\nrange = "max"', "activations.range: Input should be"),
     "percentile": (
         'name = "x"\n[activations]\npercentile = 101',

@@ -65,7 +65,9 @@ RULES: list[tuple[str, Break, str]] = [
     ("table size", first("conv2d", param, table=np.zeros(255, np.uint8)), "table must be uint8"),
     ("table dtype", first("conv2d", param, table=np.zeros(256, np.int8)), "table must be uint8"),
     ("table beyond grid", grid_of("conv2d", QParams(0.5, 0, 2)), "its output ends at 3"),
-    ("curve then residual", first("conv2d", node, inputs=("v0", "v0")), "residual cannot follow a table"),
+    ("curve then residual", first("conv2d", node, inputs=("v0", "v0")), "residual cannot follow an act"),
+    ("relu then residual", first("conv2d", attr, 1, act="relu"), "residual cannot follow an activation"),
+    ("relu6 then residual", first("conv2d", attr, 1, act="relu6"), "residual cannot follow an activation"),
     (
         "float weight",
         first("conv2d", param, weight=np.ones((4, 3, 3, 4), f32)),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from subbyte.errors import ArtifactError
 from subbyte.quant.packing import pack, packed_size, unpack
 
-codes_of_width = st.sampled_from([2, 4, 8]).flatmap(
+codes_of_width = st.sampled_from([2, 3, 4, 8]).flatmap(
     lambda bits: st.tuples(st.just(bits), st.lists(st.integers(0, (1 << bits) - 1), max_size=50))
 )
 
@@ -21,8 +21,13 @@ def test_code_i_is_bits_i_of_the_stream(case: tuple[int, list[int]]) -> None:
     packed = pack(np.array(codes, np.uint8), bits)
     assert packed.dtype == np.uint8
     assert packed.shape == (packed_size(len(codes), bits),)
-    stream = int.from_bytes(packed.tobytes(), "little")
-    assert stream == sum(code << (i * bits) for i, code in enumerate(codes))
+    if bits == 3:  # two planes
+        planes = [(packed[: packed_size(len(codes), 2)], 2, 0), (packed[packed_size(len(codes), 2) :], 1, 2)]
+    else:
+        planes = [(packed, bits, 0)]
+    for plane, width, low in planes:
+        stream = int.from_bytes(plane.tobytes(), "little")
+        assert stream == sum(((code >> low) % (1 << width)) << (i * width) for i, code in enumerate(codes))
 
 
 @given(codes_of_width)
@@ -49,9 +54,16 @@ def test_refuses_another_size(size: int) -> None:
         unpack(np.zeros(size, np.uint8), (3,), 4)
 
 
-@pytest.mark.parametrize(("bits", "last"), [(4, 0x10), (2, 0x40)])
-def test_refuses_padding_that_is_not_zero(bits: int, last: int) -> None:
-    packed = np.array([0, last], np.uint8)
-    count = 8 // bits + (1 if bits == 4 else 3)
+def test_three_bits_are_a_plane_of_two_and_a_plane_of_one() -> None:
+    codes = np.array([7, 0, 5, 2, 4], np.uint8)
+    assert pack(codes, 3).tobytes() == bytes([0b10_01_00_11, 0b00, 0b10101])
+    assert packed_size(5, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("bits", "count", "packed"),
+    [(4, 3, [0, 0x10]), (2, 7, [0, 0x40]), (3, 5, [0, 0x04, 0]), (3, 5, [0, 0, 0x20]), (3, 1, [0, 0x80])],
+)
+def test_refuses_padding_that_is_not_zero(bits: int, count: int, packed: list[int]) -> None:
     with pytest.raises(ArtifactError, match="not zero"):
-        unpack(packed, (count,), bits)
+        unpack(np.array(packed, np.uint8), (count,), bits)

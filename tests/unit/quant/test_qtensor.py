@@ -29,6 +29,7 @@ def make(**changes: Any) -> QTensor:
 
 def test_plain_levels_are_twos_complement() -> None:
     assert uniform_levels(2).tolist() == [0, 1, -2, -1]
+    assert uniform_levels(3).tolist() == [0, 1, 2, 3, -4, -3, -2, -1]
     assert uniform_levels(4).tolist() == [*range(8), *range(-8, 0)]
     assert uniform_levels(8).tolist() == [*range(128), *range(-128, 0)]
 
@@ -41,7 +42,7 @@ def test_values_go_through_the_code_book() -> None:
     assert make().is_uniform
 
 
-@given(st.sampled_from([2, 4, 8]), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([2, 3, 4, 8]), st.integers(0, 2**32 - 1))
 def test_from_values_keeps_the_values(bits: int, seed: int) -> None:
     half = 1 << (bits - 1)
     values = np.random.default_rng(seed).integers(-half, half, (3, 5))
@@ -55,7 +56,7 @@ def test_from_values_refuses_what_does_not_fit(value: int) -> None:
         QTensor.from_values(np.array([[value]]), np.ones(1, f32), 4)
 
 
-@given(st.sampled_from([2, 4, 8]), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([2, 3, 4, 8]), st.integers(0, 2**32 - 1))
 def test_quantize_weight_rounds_to_nearest(bits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weight, scale = rng.normal(0, 1, (2, 6)).astype(f32), rng.uniform(0.01, 1, 2).astype(f32)
@@ -68,7 +69,7 @@ def test_quantize_weight_rounds_to_nearest(bits: int, seed: int) -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"bits": 3}, "bits must be one of"),
+    ({"bits": 5}, "bits must be one of"),
     ({"bits": 2.0}, "bits must be one of"),
     ({"bits": "2"}, "bits must be one of"),
     ({"codes": [[0]]}, "must be numpy arrays"),

@@ -69,7 +69,7 @@ def test_conv2d(options: dict[str, Any], seed: int) -> None:
     check_layer(b, seed)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @settings(max_examples=5)
 @given(seed=seeds)
 def test_conv2d_with_residual(bits: int, seed: int) -> None:
@@ -80,7 +80,7 @@ def test_conv2d_with_residual(bits: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("act", ["none", "relu6", "silu"])
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @settings(max_examples=5)
 @given(seed=seeds)
 def test_linear(bits: int, act: str, seed: int) -> None:
