@@ -23,6 +23,7 @@ import numpy as np
 from bench import networks, svg
 from bench.page import TOLERATED_LOAD
 from subbyte import _native
+from subbyte.artifact import load
 from subbyte.errors import InputError, SubbyteError
 from subbyte.evaluate.host import Host, choose_cpus, commit, describe_host, pinned
 from subbyte.evaluate.synthetic import synthetic_pictures
@@ -138,13 +139,14 @@ def measure(source: Path | Graph, title: str, runs: int) -> Profile:
     if runs < 1:
         raise InputError(f"runs must be at least 1, got {runs}")
     with pinned(choose_cpus(1)):
-        session = Session(source)
+        graph = load(source).graph if isinstance(source, Path) else source
+        session = Session(graph)
         x = synthetic_pictures(session.graph.value(session.graph.input).shape, 1)
         session.profile(x, WARM_UP_RUNS)
         host, peak = describe_host(), _peak(session.isa)
         times = np.array([session.profile(x, 1) for _ in range(runs)])
         peak = max(peak, _peak(session.isa))
-    layers = tuple(layers_of(session, times.min(axis=0)))
+    layers = tuple(layers_of(session, graph, times.min(axis=0)))
     fastest = min(math.fsum(run) for run in times)
     return Profile(title, session.isa, runs, layers, fastest, peak, host, commit())
 
@@ -153,9 +155,9 @@ def _peak(isa: str) -> float:
     return float(_native.peak_dot_gmacs(isa, PEAK_SECONDS))
 
 
-def layers_of(session: Session, seconds: Sequence[float] | np.ndarray) -> Iterator[Layer]:
+def layers_of(session: Session, graph: Graph, seconds: Sequence[float] | np.ndarray) -> Iterator[Layer]:
     """The plan's steps with what they move; nodes that a step absorbed (gates) are looked through."""
-    plan, graph = session.plan(), session.graph
+    plan = session.plan()
     nodes = {node.name: node for node in graph.nodes}
     made_by = producers(graph)
     executed = {step["name"] for step in plan}

@@ -4,6 +4,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "subbyte/engine.h"
 
 namespace nb = nanobind;
@@ -70,7 +74,10 @@ nb::dict row(const subbyte::StepInfo& s) {
   d["weight_bytes"] = s.weight_bytes;
   d["buffer_offset"] = s.buffer_offset;
   d["buffer_bytes"] = s.buffer_bytes;
+  d["live_bytes"] = s.live_bytes;
   d["region"] = s.region;
+  d["bands"] = s.bands;
+  d["band_rows"] = s.band_rows;
   d["ring_rows"] = s.ring_rows;
   d["shape"] = nb::make_tuple(s.height, s.width, s.channels);
   return d;
@@ -176,6 +183,7 @@ NB_MODULE(_native, m) {
              return rows;
            })
       .def_prop_ro("arena_bytes", &subbyte::Model::arena_bytes)
+      .def_prop_ro("scratch_bytes", &subbyte::Model::scratch_bytes)
       .def_prop_ro("weight_bytes", &subbyte::Model::weight_bytes);
 
   m.def("available_isas", [] {
@@ -187,6 +195,11 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("best_isa", [] { return std::string(subbyte::isa_name(subbyte::best_isa())); });
+  m.def("trim", [] {  // gives memory that was freed back to the system, where the C library can
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+  });
   m.def(
       "peak_dot_gmacs",
       [](const std::string& isa, double seconds) {

@@ -159,6 +159,9 @@ void Model::run(const float* input, int images, float* const* outputs, double* s
 
 const std::vector<StepInfo>& Model::steps() const { return impl_->infos; }
 std::int64_t Model::arena_bytes() const { return static_cast<std::int64_t>(impl_->plan.arena_bytes); }
+std::int64_t Model::scratch_bytes() const {
+  return static_cast<std::int64_t>(impl_->plan.scratch_bytes) * impl_->options.threads;
+}
 std::int64_t Model::weight_bytes() const { return impl_->plan.weight_bytes; }
 const ValueDesc& Model::value(int index) const { return impl_->plan.values[static_cast<std::size_t>(index)]; }
 int Model::input() const { return impl_->input; }

@@ -2,6 +2,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kernels/depthwise/depthwise.h"
 
@@ -93,6 +94,7 @@ struct Builder {
   const std::vector<int>& gated;
   const Options& options;
   const Plan& plan;
+  const std::vector<std::int64_t>& live;  // per node: bytes of the buffers that exist while it runs
 
   StepPtr make(std::size_t index) const {
     const NodeDesc& n = nodes[index];
@@ -105,6 +107,7 @@ struct Builder {
     step->info.kernel = kernel;
     step->info.resident_weight_bits = resident;
     step->info.weight_bytes = step->weight_bytes();
+    step->info.live_bytes = live[index];
     if (gated[index] >= 0) step->info.kernel += " + gate";
     return step;
   }
@@ -115,6 +118,8 @@ struct Builder {
       StepPtr step = make(static_cast<std::size_t>(r.nodes[i]));
       step->info.region = index;
       step->info.ring_rows = r.rings[i];
+      step->info.bands = static_cast<int>(r.rows[i].size());
+      for (const Range& rows : r.rows[i]) step->info.band_rows = std::max(step->info.band_rows, rows.end - rows.begin);
       steps.push_back({std::move(step), plan.buffers[nodes[r.nodes[i]].output], r.rows[i]});
     }
     return make_region(std::move(steps));
@@ -150,16 +155,21 @@ struct Builder {
   }
 };
 
-// A value lives from the node that makes it to the last that reads it; a fused gate's operands live until the
-// convolution that applies it. All of a region happens at the time of its last node.
-std::vector<Lifetime> lifetimes_of(std::size_t values, const std::vector<NodeDesc>& nodes, const std::vector<int>& gated,
-                                   const std::vector<int>& order, const std::vector<RegionPlan>& regions,
-                                   const std::vector<int>& outputs) {
-  std::vector<int> time(nodes.size());
-  for (const int i : order) time[i] = i;
+// When each node runs: all of a region at the time of its last node.
+std::vector<int> times_of(std::size_t nodes, const std::vector<RegionPlan>& regions) {
+  std::vector<int> time(nodes);
+  std::iota(time.begin(), time.end(), 0);
   for (const RegionPlan& r : regions) {
     for (const int i : r.nodes) time[i] = r.nodes.back();
   }
+  return time;
+}
+
+// A value lives from the node that makes it to the last that reads it; a fused gate's operands live until the
+// convolution that applies it.
+std::vector<Lifetime> lifetimes_of(std::size_t values, const std::vector<NodeDesc>& nodes, const std::vector<int>& gated,
+                                   const std::vector<int>& order, const std::vector<int>& time,
+                                   const std::vector<int>& outputs) {
   std::vector<int> first(values, -1), last(values, -1);
   for (const int i : order) {
     first[nodes[i].output] = last[nodes[i].output] = time[i];
@@ -173,6 +183,17 @@ std::vector<Lifetime> lifetimes_of(std::size_t values, const std::vector<NodeDes
     if (first[v] >= 0) lifetimes.push_back({static_cast<int>(v), first[v], last[v]});
   }
   return lifetimes;
+}
+
+std::vector<std::int64_t> live_bytes(const std::vector<int>& time, const std::vector<Lifetime>& lifetimes,
+                                     const std::vector<Buffer>& buffers) {
+  std::vector<std::int64_t> live(time.size(), 0);
+  for (std::size_t i = 0; i < time.size(); ++i) {
+    for (const Lifetime& l : lifetimes) {
+      if (l.first <= time[i] && time[i] <= l.last) live[i] += static_cast<std::int64_t>(buffers[l.value].bytes);
+    }
+  }
+  return live;
 }
 
 void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
@@ -215,9 +236,12 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
       set_size(b);
     }
   }
-  plan.arena_bytes = assign_offsets(plan.buffers, lifetimes_of(plan.values.size(), nodes, gated, order, regions, outputs));
+  const std::vector<int> time = times_of(nodes.size(), regions);
+  const std::vector<Lifetime> lifetimes = lifetimes_of(plan.values.size(), nodes, gated, order, time, outputs);
+  plan.arena_bytes = assign_offsets(plan.buffers, lifetimes);
 
-  const Builder builder{nodes, gated, options, plan};
+  const std::vector<std::int64_t> live = live_bytes(time, lifetimes, plan.buffers);
+  const Builder builder{nodes, gated, options, plan, live};
   std::size_t next_region = 0;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (next_region < regions.size() && regions[next_region].nodes[0] == order[i]) {

@@ -11,7 +11,7 @@ from rich.table import Table
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import megabytes, show, show_json
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
-from subbyte.evaluate.plan import plan_rows
+from subbyte.evaluate.plan import memory, plan_rows, regions
 from subbyte.runtime import Session
 
 
@@ -22,18 +22,20 @@ def inspect(
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Show the plan: per layer requested and executed precision, kernel, memory, share of time."""
+    """Show the plan: memory, what runs depth-first, and per layer requested and executed precision,
+    kernel, share of time."""
     loaded = load(artifact)
     session = Session(loaded, threads=threads, isa=isa)
     facts = _facts(artifact, loaded, session)
     rows = plan_rows(session, repeats)
+    depth_first = regions(rows)
     if json:
-        show_json(facts | {"plan": rows})
+        show_json(facts | {"regions": depth_first, "plan": rows})
         return
     summary = Table(show_header=False, box=None)
     for key, value in facts.items():
-        summary.add_row(key.replace("_", " "), _text(key, value))
-    show(summary, "", _plan(rows))
+        summary.add_row(key.replace("_bytes", "").replace("_", " "), _text(key, value))
+    show(summary, "", *([_regions(depth_first), ""] if depth_first else []), _plan(rows))
 
 
 def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
@@ -48,17 +50,34 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "recipe": artifact.recipe,
         "provenance": artifact.provenance,
         "isa": session.isa,
-        "weight_bytes": session.weight_bytes,
-        "arena_bytes": session.arena_bytes,
+        **memory(session, artifact),
     }
 
 
 def _text(key: str, value: Any) -> str:
-    if key.endswith("_bytes"):
+    if "_bytes" in key:
         return megabytes(value)
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     return "none" if value is None else str(value)
+
+
+def _regions(found: list[dict[str, Any]]) -> Table:
+    """A row per region; per step the rows that it makes in a band / keeps / has in all."""
+    table = Table("depth-first region", box=None)
+    for heading in ("steps", "bands", "rings"):
+        table.add_column(heading, justify="right")
+    table.add_column("rows a band / kept / in all, step by step")
+    for region in found:
+        rows = zip(region["band_rows"], region["ring_rows"], region["height"], strict=True)
+        table.add_row(
+            f"{region['steps'][0]} … {region['steps'][-1]}",
+            str(len(region["steps"])),
+            str(region["bands"]),
+            megabytes(sum(region["ring_bytes"][:-1])),
+            ", ".join(f"{made}/{kept or height}/{height}" for made, kept, height in rows),
+        )
+    return table
 
 
 def _plan(rows: list[dict[str, Any]]) -> Table:

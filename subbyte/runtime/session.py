@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Session:
     run band by band of rows, so that what passes between them stays in the cache (same results;
     None: never).
 
+    graph: what runs, without its parameters.
+
     Raises:
         ArtifactError: the file is damaged or not an artifact.
         InputError: threads, streams or isa cannot be had here.
@@ -59,9 +62,11 @@ class Session:
         chosen = best_isa() if isa is None else isa
         if chosen not in available_isas():
             raise InputError(f"this CPU cannot run {chosen!r}; available: {', '.join(available_isas())}")
-        self.artifact = load(source) if isinstance(source, (str, Path)) else source
-        graph = self.artifact.graph if isinstance(self.artifact, Artifact) else verify(self.artifact)
-        self.graph, self.isa, self.threads, self.streams = graph, chosen, threads, streams
+        opened = load(source) if isinstance(source, (str, Path)) else source
+        graph = opened.graph if isinstance(opened, Artifact) else verify(opened)
+        self.isa, self.threads, self.streams = chosen, threads, streams
+        # weights live on as the kernels read them, and nowhere else
+        self.graph = replace(graph, nodes=tuple(node.with_(params={}) for node in graph.nodes))
         try:
             self._model = _native.Model(
                 **lower(graph),
@@ -78,6 +83,8 @@ class Session:
             raise InputError(
                 f"this machine cannot start {streams} x {threads} threads ({error}); ask for fewer"
             ) from None
+        del opened, graph
+        _native.trim()
 
     def run(self, x: np.ndarray) -> Any:
         """Runs the network.
@@ -113,7 +120,10 @@ class Session:
     def plan(self) -> list[dict[str, Any]]:
         """What the engine does, a row per step: name, op, kernel, isa, requested_weight_bits,
         resident_weight_bits, activation_bits, macs, weight_bytes (resident), buffer_offset and
-        buffer_bytes (in the arena) and shape of the output."""
+        buffer_bytes (in the arena) and shape of the output, live_bytes (all buffers that exist while it
+        runs). Steps of one depth-first region (-1: none) have its number in region; bands: how many it
+        has, band_rows: the most rows that the step makes in one, ring_rows: how many rows of its output
+        exist at a time (0: all)."""
         return list(self._model.steps())
 
     def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:
@@ -125,6 +135,11 @@ class Session:
     def arena_bytes(self) -> int:
         """Activation memory of one stream, bytes."""
         return int(self._model.arena_bytes)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that one stream's threads work in, bytes."""
+        return int(self._model.scratch_bytes)
 
     @property
     def weight_bytes(self) -> int:

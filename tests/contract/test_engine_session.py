@@ -8,11 +8,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from subbyte import reference
+from subbyte.compress import torch_executor
 from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph, macs
 from subbyte.runtime import Session, available_isas, best_isa
@@ -183,9 +186,40 @@ def test_the_plan_describes_every_step() -> None:
     assert all(t >= 0 for t in seconds)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_plan_counts_what_is_alive(threads: int) -> None:
+    """A residual is alive until it is added, an output to the end; a region's steps are at one time."""
+    b = Builder(random.Random(11), (24, 24, 4))
+    x = b.quantize("image")
+    y = b.qconv(b.qconv(x, 40, (3, 3), act="silu"), 12)
+    z = b.qconv(b.qconv(y, 40, act="relu"), 12, residual=y)
+    graph = b.finish(b.add("global_avg_pool", [z], b.grid()), y)
+    last = {
+        name: max(i for i, n in enumerate(graph.nodes) if name in (n.output, *n.inputs)) for name in b.values
+    }
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    for above in (None, 0, 20_000):
+        session = Session(graph, threads=threads, depth_first_above=above)
+        rows = session.plan()
+        assert len(rows) == len(graph.nodes)
+        ends = [max(j for j, other in enumerate(rows) if other["region"] == row["region"]) for row in rows]
+        times = [i if row["region"] < 0 else end for i, (row, end) in enumerate(zip(rows, ends, strict=True))]
+        for row, now in zip(rows, times, strict=True):
+            alive = [
+                other["buffer_bytes"]
+                for node, other, begin in zip(graph.nodes, rows, times, strict=True)
+                if begin
+                <= now
+                <= (last[node.output] if last[node.output] == len(rows) else times[last[node.output]])
+            ]
+            assert row["live_bytes"] == sum(alive)
+            assert row["live_bytes"] <= session.arena_bytes
+            assert (row["bands"] > 0) == (row["region"] >= 0)
+
+
 def test_narrow_weights_stay_narrow_or_the_plan_says_so() -> None:
-    """4- and 2-bit weights stay packed in memory; depthwise ones, and code books that have no zero where
-    the kernel pads channels, are widened, and the plan shows it."""
+    """4- and 2-bit weights stay packed in memory; 3-bit ones take four; depthwise ones, and code books
+    that have no zero where the kernel pads channels, are widened, and the plan shows it."""
     b = Builder(random.Random(8), (5, 5, 6))
     x = b.qconv(b.quantize("image"), 32, (3, 3), bits=4)
     plain = b.qconv(x, 48, (3, 3), bits=2)
@@ -194,7 +228,9 @@ def test_narrow_weights_stay_narrow_or_the_plan_says_so() -> None:
     no_zero = np.array([-100, -30, 30, 100], np.int8)
     padded = b.qconv(b.quantize("image"), 8, bits=2, codebook=no_zero)
     whole = b.qconv(plain, 8, bits=2, codebook=no_zero)
-    graph = b.finish(depthwise, padded, whole)
+    eight = np.array([-100, -70, -30, -1, 1, 30, 70, 100], np.int8)
+    three = b.qconv(b.quantize("image"), 8, bits=3, codebook=eight)
+    graph = b.finish(depthwise, padded, whole, three)
     rows = {row["name"]: row for row in Session(graph).plan()}
     widths = {
         graph.nodes[i].output: (row["requested_weight_bits"], row["resident_weight_bits"])
@@ -206,11 +242,32 @@ def test_narrow_weights_stay_narrow_or_the_plan_says_so() -> None:
     assert widths[depthwise] == (4, 8)
     assert widths[padded] == (2, 8)
     assert widths[whole] == (2, 2)
+    assert widths[three] == (3, 4)  # the unused half of its sixteen levels has a zero
 
 
 def test_graphs_that_break_a_rule_are_refused(graph: Graph) -> None:
     with pytest.raises(GraphError):
         Session(replace(graph, nodes=graph.nodes[::-1]))
+
+
+@pytest.mark.parametrize("act", ["relu", "relu6"])
+def test_the_engine_itself_refuses_a_residual_behind_an_activation(act: str) -> None:
+    """An Artifact is not verified again, so only the engine's own check stands here."""
+    b = Builder(random.Random(9), (4, 4, 2))
+    x = b.quantize("image")
+    graph = b.finish(b.qconv(x, 2, residual=x))
+    late = graph.nodes[1].with_(attrs={**graph.nodes[1].attrs, "act": act})
+    with pytest.raises(InputError, match="a residual cannot follow an activation"):
+        Session(graphs.wrap(replace(graph, nodes=(graph.nodes[0], late))))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_every_executor_refuses_what_is_no_number(graph: Graph, number: str) -> None:
+    x = images(graph, 2, 5)
+    x[1, 0, 0, 1] = float(number)
+    for run in (Session(graph).run, partial(reference.run, graph), partial(torch_executor.run, graph)):
+        with pytest.raises(InputError, match=r"^input holds NaN or infinity$"):
+            run(x)
 
 
 def test_windows_beyond_the_engine_are_refused() -> None:

@@ -34,7 +34,7 @@ def session() -> Session:
 
 def test_layers_of_a_graph(session: Session) -> None:
     plan = session.plan()
-    layers = list(roofline.layers_of(session, [1.0] * len(plan)))
+    layers = list(roofline.layers_of(session, network(), [1.0] * len(plan)))
     convolutions = [layer for layer in layers if layer.kind != "other"]
     assert [layer.kind for layer in convolutions] == [
         "k × k",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 import subbyte
 from subbyte.evaluate import labelled_folder, load_picture, predict, score
+from tests.fuzz.builder import Builder
+from tests.fuzz.graphs import wrap
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
@@ -146,6 +149,36 @@ def test_inspect_says_what_executes(invoke: Invoke, int8: Path) -> None:
     assert {row["executed"] for row in facts["plan"] if not row["macs"]} <= {"a8", "fp32"}
     assert sum(row["share"] for row in facts["plan"]) == pytest.approx(1)
     assert facts["arena_bytes"] >= max(row["buffer_offset"] + row["buffer_bytes"] for row in facts["plan"])
+
+
+def test_inspect_shows_the_buffer_plan(invoke: Invoke, tmp_path: Path) -> None:
+    """Two layers of 256 KiB between small ones run depth-first together, a few rows at a time."""
+    b = Builder(random.Random(1), (128, 128, 3))
+    x = b.qconv(b.quantize("image"), 64, (3, 3), stride=2, act="relu")
+    y = b.qconv(b.qconv(x, 64, (3, 3), groups=64, act="silu"), 8, bits=4)
+    path = tmp_path / "large.subbyte"
+    subbyte.save(path, wrap(b.finish(b.add("global_avg_pool", [y], b.grid()))))
+    result = invoke("inspect", path, "--repeats", 0, "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    session = subbyte.Session(path)
+    (region,) = facts["regions"]
+    rows = [row for row in facts["plan"] if row["region"] == 0]
+    assert region["steps"] == [row["name"] for row in rows]
+    assert len(rows) == 3
+    assert region["height"] == [64, 64, 64]
+    assert region["bands"] > 1
+    assert all(0 < rows < 64 for rows in region["band_rows"])
+    assert 3 <= region["ring_rows"][0] < 64
+    assert region["ring_rows"][-1] == 0  # the region's result is whole
+    assert facts["arena_bytes"] < facts["arena_bytes_layer_by_layer"]
+    assert facts["arena_bytes_layer_by_layer"] >= 2 * 64 * 64 * 64
+    assert facts["peak_activation_bytes"] == max(row["live_bytes"] for row in session.plan())
+    assert facts["peak_activation_bytes"] <= facts["arena_bytes"] == session.arena_bytes
+    assert facts["scratch_bytes"] == session.scratch_bytes > 0
+    text = invoke("inspect", path, "--repeats", 0).stdout
+    assert f"{region['steps'][0]} … {region['steps'][-1]}" in text
+    assert f"{region['band_rows'][0]}/{region['ring_rows'][0]}/64" in text
 
 
 def test_inspect_prints_a_row_per_step(invoke: Invoke, int8: Path) -> None:
