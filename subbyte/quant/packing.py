@@ -37,8 +37,10 @@ def _pack_plane(codes: np.ndarray, width: int) -> np.ndarray:
     per_byte = 8 // width
     padded = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
     padded[: codes.size] = codes
-    lanes = padded.reshape(-1, per_byte) << (np.arange(per_byte, dtype=np.uint8) * width)
-    return np.bitwise_or.reduce(lanes, axis=1).astype(np.uint8)
+    packed = padded[::per_byte].copy()
+    for lane in range(1, per_byte):
+        packed |= padded[lane::per_byte] << (lane * width)
+    return packed
 
 
 def unpack(packed: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
@@ -60,8 +62,9 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
 
 
 def _unpack_plane(packed: np.ndarray, count: int, width: int) -> np.ndarray:
-    shifts = np.arange(8 // width, dtype=np.uint8) * width
-    flat = ((packed[:, None] >> shifts) & ((1 << width) - 1)).reshape(-1)
+    shifts = np.arange(0, 8, width, dtype=np.uint8)
+    codes_of = (np.arange(256, dtype=np.uint8)[:, None] >> shifts) & ((1 << width) - 1)
+    flat = codes_of.view(f"u{len(shifts)}")[packed].view(np.uint8).reshape(-1)  # a number is a byte's codes
     if flat[count:].any():
         raise ArtifactError("packed weights end in bits that are not zero; the file is corrupt")
     return flat[:count]
