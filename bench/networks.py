@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for network in chosen:
             result = measure(network, options)
-            path = options.results / f"{network.label}-t{options.threads}.json"
+            batch = f"-b{options.batch}" if options.batch > 1 else ""
+            path = options.results / f"{network.label}-t{options.threads}{batch}.json"
             result.save(path)
             print(f"\n{network.label}, {options.threads} thread(s) -> {path}\n{table(result)}", flush=True)
     except SubbyteError as error:
@@ -83,6 +84,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", default="onnxruntime,openvino", help="comma-separated; empty for none")
     parser.add_argument("--weights", default="random:0", help="see subbyte.models.load")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1, help="pictures per call")
+    parser.add_argument(
+        "--streams", type=int, default=0, help="callers at a time for the throughput; 0: none"
+    )
+    parser.add_argument("--memory", action="store_true", help="measure load times and memory, too")
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing per network")
     parser.add_argument("--isa", default=None, help="of our engine; its best one by default")
     parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for what is built")
@@ -99,6 +105,9 @@ def measure(network: Network, options: argparse.Namespace) -> BenchResult:
         [name for name in options.peers.split(",") if name],
         threads=options.threads,
         seconds=options.seconds,
+        batch=options.batch,
+        footprints=options.memory,
+        streams=options.streams,
         isa=options.isa,
         float_graph=load(real).graph,
         cache=options.work / "peers",

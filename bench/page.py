@@ -2,7 +2,8 @@
 
     python -m bench.page
 
-Rows and bars follow the files' names; networks.py writes NETWORK-SIZE-tTHREADS.json.
+Rows and bars follow the files' names; networks.py writes NETWORK-SIZE-tTHREADS.json, with -bBATCH for
+batches of more than one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ SPEEDS = (
     *(f"{recipe}, ms" for recipe in RECIPES),
     *("fastest peer, ms", "ratio", "CPU ratio", "other peers, ms", "peak, %"),
 )
+MEMORY = ("network", "threads", "memory, MB", "peers", "load, ms", "peers", "file, MB", "peers")
+THROUGHPUT = ("network", "streams", "batch", "pictures/s", "peers")
 CONDITIONS = (
     *("network", "threads", "date", "commit", "host", "peak, GMAC/s"),
     *("load", "preemptions", "pictures", "versions"),
@@ -69,16 +72,22 @@ class Row:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("bench/results"))
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("bench/results"),
+        help="folder of results; of those in its folder `serving`, only memory and throughput are shown",
+    )
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the page and its plot")
     options = parser.parse_args(arguments)
     try:
         rows = read(options.results)
+        serving = read(options.results / "serving") if (options.results / "serving").is_dir() else []
     except SubbyteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "benchmarks.md").write_text(render(rows))
+    (options.output / "benchmarks.md").write_text(render(rows, serving))
     (options.output / "benchmarks.svg").write_text(plot(rows))
     print(f"{len(rows)} result(s) -> {options.output / 'benchmarks.md'}, {options.output / 'benchmarks.svg'}")
     return 0
@@ -92,14 +101,16 @@ def read(folder: Path) -> list[Row]:
     rows = []
     for path in paths:
         try:
-            rows.append(Row(re.sub(r"-t\d+$", "", path.stem), BenchResult.from_json(path.read_bytes())))
+            rows.append(
+                Row(re.sub(r"-t\d+(-b\d+)?$", "", path.stem), BenchResult.from_json(path.read_bytes()))
+            )
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
     return rows
 
 
-def render(rows: Sequence[Row]) -> str:
-    """The page. The protocol is bench/README.md's."""
+def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
+    """The page. The protocol is bench/README.md's. serving: results whose latencies are not shown."""
     parts = [
         "# Benchmarks",
         "Made by `python -m bench.page` from the files in `bench/results`; do not edit. How they were made, "
@@ -120,12 +131,31 @@ def render(rows: Sequence[Row]) -> str:
             "may name the wrong engine; where both ratios agree, it mattered little. The plot shows the CPU "
             "ratio for it."
         )
+    held = [row for row in (*rows, *serving) if any(t.load_ms is not None for t in row.result.timings)]
+    if held:
+        parts += [
+            "## Memory and load time",
+            "Measured in fresh processes that do nothing else: resident memory (Pss) after the file was "
+            "loaded and run ten times, minus that before the engine was imported, median of three; time "
+            "from the file, in the system's cache, to ready, least of three. Peers read their own kind of "
+            f"file (ONNX, OpenVINO IR). Ours: {' / '.join(RECIPES)}.",
+            _table(MEMORY, [_memory(row) for row in held]),
+        ]
+    served = [row for row in (*rows, *serving) if row.result.streams]
+    if served:
+        parts += [
+            "## Throughput",
+            "Pictures per second of as many callers at a time as streams, each on one thread and one CPU, "
+            "median over rounds. OpenVINO in throughput mode with as many streams; ONNX Runtime with one "
+            f"session that runs in its callers' threads. Ours: {' / '.join(RECIPES)}.",
+            _table(THROUGHPUT, [_throughput(row) for row in served]),
+        ]
     parts += [
         "## Conditions",
         "*Load*: processes running, averaged over the minute before and the minute up to the end, the "
         "benchmark's own included. *Preemptions*: how often others took a CPU from it. *Peak*: measured, of "
         "one core.",
-        _table(CONDITIONS, [_conditions(row) for row in rows]),
+        _table(CONDITIONS, [_conditions(row) for row in (*rows, *serving)]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -143,6 +173,34 @@ def _speeds(row: Row) -> tuple[str, ...]:
         _three(None if t is None else row.cpu_ratio(t) for t in own),
         "; ".join(f"{_name(t)} {_ms(t)}" for t in peers[1:]) or "–",
         _three((None if t is None or t.peak is None else 100 * t.peak for t in own), 0),
+    )
+
+
+def _memory(row: Row) -> tuple[str, ...]:
+    own, peers = [row.own(recipe) for recipe in RECIPES], row.peers()
+    cells = [row.title, str(row.result.threads)]
+    values: tuple[tuple[Callable[[Timing], float | None], int], ...] = (
+        (lambda t: None if t.resident_bytes is None else t.resident_bytes / 1e6, 1),
+        (lambda t: t.load_ms, 0),
+        (lambda t: t.file_bytes / 1e6, 1),
+    )
+    for value, digits in values:
+        cells.append(_three((None if t is None else value(t) for t in own), digits))
+        cells.append("; ".join(f"{_name(t)} {_three([value(t)], digits)}" for t in peers) or "–")
+    return tuple(cells)
+
+
+def _throughput(row: Row) -> tuple[str, ...]:
+    def speed(t: Timing | None) -> float | None:
+        return t.images_per_second.median if t and t.images_per_second else None
+
+    peers = sorted(row.peers(), key=lambda t: -(speed(t) or 0.0))
+    return (
+        row.title,
+        str(row.result.streams),
+        str(row.result.batch),
+        _three((speed(row.own(recipe)) for recipe in RECIPES), 1),
+        "; ".join(f"{_name(t)} {_three([speed(t)], 1)}" for t in peers) or "–",
     )
 
 

@@ -34,6 +34,13 @@ def bench(
         float, typer.Option(min=0.01, help="Seconds of timing, all contestants together.")
     ] = 10.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures per call.")] = 1,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also measure load time and memory, in processes of their own.")
+    ] = False,
+    streams: Annotated[
+        int,
+        typer.Option(min=0, help="Also measure pictures per second of this many callers at a time; 0: not."),
+    ] = 0,
     threads: Threads = 1,
     isa: Isa = None,
     json: Json = False,
@@ -53,6 +60,8 @@ def bench(
         threads=threads,
         seconds=seconds,
         batch=batch,
+        footprints=memory,
+        streams=streams,
         isa=isa,
         pictures=None if not pictures or len(pictures[0]) < batch else pictures[0],
         calibration=pictures,
@@ -81,15 +90,10 @@ def _facts(result: BenchResult) -> str:
 
 def _table(result: BenchResult) -> Table:
     table = Table("", "precision", box=None)
-    for heading in (
-        "median ms",
-        "10 % – 90 %",
-        "times as fast",
-        "GMAC/s",
-        "of peak",
-        "file MB",
-        "correlation",
-    ):
+    timed = ("median ms", "10 % – 90 %", "times as fast", "GMAC/s", "of peak", "file MB")
+    held = any(t.load_ms is not None for t in result.timings)
+    more = (*(("load ms", "memory MB") if held else ()), *(("pictures/s",) if result.streams else ()))
+    for heading in (*timed, *more, "correlation"):
         table.add_column(heading, justify="right")
     for row in result.rows():
         ratio = "" if result.best_peer is None else f"{row['ratio']:.2f}"
@@ -102,9 +106,17 @@ def _table(result: BenchResult) -> Table:
             f"{row['gmac_per_second']:.1f}",
             "" if row["peak"] is None else f"{100 * row['peak']:.0f} %",
             f"{row['file_bytes'] / 1e6:.2f}",
+            *((f"{row['load_ms']:.0f}", _megabytes(row["resident_bytes"])) if held else ()),
+            *((f"{row['images_per_second']:.1f}",) if result.streams else ()),
             "equal" if row["equal"] else f"{row['correlation']:.4f}",
         )
     best = "" if result.best_peer is None else f"Times as fast: beside {result.best_peer}, the fastest peer. "
+    if result.streams:
+        best += f"Pictures/s: of {result.streams} callers at a time. "
     table.caption = best + "Correlation: with what it should compute."
     table.caption_justify = "left"
     return table
+
+
+def _megabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f}"

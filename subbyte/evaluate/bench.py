@@ -6,14 +6,18 @@
    computes something else is an error, not a row.
 2. All run in turns (see `interleave`); ratios are taken round by round, so that a disturbance of the
    machine cancels.
-3. The result holds the host, the CPU flags, versions, hashes and the engine's measured peak.
+3. Where asked for: load time and resident memory of each in processes of their own (see `footprint`),
+   and pictures per second of several streams (see `throughput`).
+4. The result holds the host, the CPU flags, versions, hashes and the engine's measured peak.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -27,6 +31,8 @@ from subbyte.evaluate.contestant import (
     from_peer,
     verify_contestants,
 )
+from subbyte.evaluate.engine_file import opener
+from subbyte.evaluate.footprint import Footprint, footprint
 from subbyte.evaluate.host import (
     choose_cpus,
     commit,
@@ -38,6 +44,7 @@ from subbyte.evaluate.host import (
 from subbyte.evaluate.interleave import Samples, interleave
 from subbyte.evaluate.peers import load_peers
 from subbyte.evaluate.synthetic import synthetic_pictures
+from subbyte.evaluate.throughput import throughput
 from subbyte.ir import Graph
 from subbyte.ir.cost import macs
 from subbyte.passes.dequantize import dequantize_graph
@@ -56,6 +63,8 @@ def bench(
     threads: int = 1,
     seconds: float = 10.0,
     batch: int = 1,
+    footprints: bool = False,
+    streams: int = 0,
     isa: str | None = None,
     float_graph: Graph | None = None,
     pictures: np.ndarray | None = None,
@@ -67,7 +76,9 @@ def bench(
 
     artifacts: paths or Artifacts, with equal inputs and outputs. against: peers by name (see
     `load_peers`). They get `float_graph`, or else the first artifact with its weights dequantized.
-    seconds: of timing, in all. batch: pictures per call. isa: the engine's instruction set (its best
+    seconds: of timing, in all. batch: pictures per call. footprints: whether to measure load times and
+    memory. streams: how many callers at a time, on as many CPUs, to measure the throughput of (for
+    `seconds` more); 0: none. isa: the engine's instruction set (its best
     one if None). pictures: float32 [N, H, W, C], preprocessed, N >= batch, to verify and time with;
     calibration: arrays like it, for the peers' INT8; synthetic pictures where none are given.
     cache: a folder that keeps the peers' INT8 files. notify: receives a line per stage.
@@ -90,16 +101,29 @@ def bench(
         contestants += [from_peer(peer) for peer in peers]
         notify("comparing every contestant with the reference")
         verified = verify_contestants(contestants, real, x, batch)
+        held = _footprints(contestants, x[:batch], threads, notify) if footprints else None
         host, before, peaks = describe_host(), preemptions(), _peaks(contestants)
         notify(f"timing {len(contestants)} contestants in turns for {seconds:g} s")
         samples = interleave([c.bind(x[:batch]) for c in contestants], seconds)
         preempted = preemptions() - before
         peaks = {name: max(peak, _peak(name)) for name, peak in peaks.items()}
+    timings = _timings(contestants, samples, verified, sum(macs(real).values()) * batch, peaks, threads)
+    if held:
+        timings = [t.model_copy(update=asdict(f)) for t, f in zip(timings, held, strict=True)]
+    if streams:
+        with pinned(choose_cpus(streams)):
+            notify(f"{streams} streams of each in turns for {seconds:g} s")
+            speeds = _throughput(contestants, x[:batch], streams, seconds)
+        timings = [
+            t.model_copy(update={"images_per_second": Spread.of(speed)})
+            for t, speed in zip(timings, speeds, strict=True)
+        ]
     return BenchResult(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=commit(),
         host=host.model_copy(update={"load_after": load_average()}),
         threads=threads,
+        streams=streams or None,
         cpus=cpus,
         batch=batch,
         input_shape=shape,
@@ -109,7 +133,7 @@ def bench(
         peak_gmacs=peaks,
         preemptions=preempted,
         best_peer=_best_peer(contestants, samples),
-        timings=_timings(contestants, samples, verified, sum(macs(real).values()) * batch, peaks, threads),
+        timings=tuple(timings),
     )
 
 
@@ -155,7 +179,7 @@ def _timings(
     work: int,
     peaks: dict[str, float],
     threads: int,
-) -> tuple[Timing, ...]:
+) -> list[Timing]:
     """work: multiply-accumulates of one call."""
     best = _best_peer(contestants, samples)
     rival = next((s for c, s in zip(contestants, samples, strict=True) if c.label == best), None)
@@ -182,4 +206,24 @@ def _timings(
                 peak=speed / (peaks[c.isa] * threads) if c.isa in peaks else None,
             )
         )
-    return tuple(timings)
+    return timings
+
+
+def _footprints(
+    contestants: Sequence[Contestant], x: np.ndarray, threads: int, notify: Callable[[str], None]
+) -> list[Footprint]:
+    results = []
+    for c in contestants:
+        notify(f"load time and memory of {c.label}")
+        with TemporaryDirectory() as folder:
+            results.append(footprint(c.write(Path(folder)), threads=threads, shape=c.layout(x).shape))
+    return results
+
+
+def _throughput(contestants: Sequence[Contestant], x: np.ndarray, streams: int, seconds: float) -> np.ndarray:
+    opened = []
+    for c in contestants:
+        with TemporaryDirectory() as folder:
+            file = c.write(Path(folder))
+            opened.append(opener(file.engine)(file, threads=1, streams=streams))
+    return throughput(opened, [c.layout(x) for c in contestants], seconds)

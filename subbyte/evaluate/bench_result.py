@@ -43,6 +43,8 @@ class Timing(BaseModel):
     reference, for an artifact the same artifact in the numpy reference. fidelity: an artifact's
     outputs beside the float network's (None for peers). peak: share of the measured peak of integer
     dot products that its multiply-accumulates amount to, 0..1 (None if not measured).
+    load_ms, resident_bytes: see subbyte.evaluate.footprint. images_per_second: of `streams` callers at
+    a time, over rounds. None where not measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,10 +65,14 @@ class Timing(BaseModel):
     ratio: Spread | None
     gmac_per_second: float
     peak: float | None
+    load_ms: float | None = None
+    resident_bytes: int | None = None
+    images_per_second: Spread | None = None
 
 
 class BenchResult(BaseModel):
-    """Everything that a number needs beside it. `macs`: per picture. Peaks in GMAC/s per core."""
+    """Everything that a number needs beside it. `macs`: per picture. Peaks in GMAC/s per core. `streams`:
+    of the throughput, one thread each; None if it was not measured."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,6 +81,7 @@ class BenchResult(BaseModel):
     commit: str | None
     host: Host
     threads: int
+    streams: int | None = None
     cpus: tuple[int, ...]
     batch: int
     input_shape: tuple[int, ...]
@@ -128,6 +135,9 @@ def _row(t: Timing) -> dict[str, Any]:
         "gmac_per_second": t.gmac_per_second,
         "peak": t.peak,
         "file_bytes": t.file_bytes,
+        "load_ms": t.load_ms,
+        "resident_bytes": t.resident_bytes,
+        "images_per_second": t.images_per_second.median if t.images_per_second else None,
         "correlation": t.check.correlation,
         "equal": t.check.equal,
         "top1": f"{(t.fidelity or t.check).top1}/{t.check.pictures}",

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import subbyte
-from subbyte.artifact import Artifact, load
+from subbyte.artifact import Artifact, load, save
 from subbyte.errors import InputError
 from subbyte.evaluate.agreement_check import Check, check
+from subbyte.evaluate.engine_file import EngineFile
 from subbyte.evaluate.onnx_export import to_nchw
 from subbyte.evaluate.peer import Peer
 from subbyte.ir import Graph
@@ -35,6 +36,7 @@ class Contestant:
 
     run: float32 [batch, H, W, C] to its outputs, channels last.
     bind: the same input to the function that is timed; it is in the contestant's own layout by then.
+    layout: the input to that layout. write: puts the network's file into a folder unless it is one.
     graph: what an artifact stands for in the reference (None for a peer, which runs the float network).
     """
 
@@ -44,6 +46,8 @@ class Contestant:
     file_bytes: int
     run: Callable[[np.ndarray], Outputs]
     bind: Callable[[np.ndarray], Callable[[], object]]
+    layout: Callable[[np.ndarray], np.ndarray]
+    write: Callable[[Path], EngineFile]
     graph: Graph | None = None
     isa: str | None = None
     sha256: str | None = None
@@ -61,7 +65,14 @@ def from_peer(peer: Peer) -> Contestant:
         return lambda: peer.run(own)
 
     return Contestant(
-        peer.name, peer.precision, peer.version, peer.file_bytes, lambda x: _tuple(peer(x)), bind
+        peer.name,
+        peer.precision,
+        peer.version,
+        peer.file_bytes,
+        lambda x: _tuple(peer(x)),
+        bind,
+        to_nchw,
+        lambda folder: EngineFile(peer.name, peer.precision, str(peer.write(folder))),
     )
 
 
@@ -75,13 +86,23 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
     data = None if isinstance(source, Artifact) else Path(source).read_bytes()
     artifact = source if isinstance(source, Artifact) else load(source)
     session = Session(artifact, threads=threads, isa=isa)
+    precision = artifact.recipe.get("name") or weight_precision(artifact.graph)
+
+    def write(folder: Path) -> EngineFile:
+        path = folder / "model.subbyte" if isinstance(source, Artifact) else Path(source)
+        if isinstance(source, Artifact):
+            save(path, source)
+        return EngineFile("subbyte", precision, str(path), session.isa)
+
     return Contestant(
         "subbyte",
-        artifact.recipe.get("name") or weight_precision(artifact.graph),
+        precision,
         subbyte.__version__,
         0 if data is None else len(data),
         lambda x: _tuple(session.run(x)),
         lambda x: lambda: session.run(x),
+        lambda x: x,
+        write,
         graph=artifact.graph,
         isa=session.isa,
         sha256=None if data is None else hashlib.sha256(data).hexdigest(),

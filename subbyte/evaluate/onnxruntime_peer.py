@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subbyte.errors import InputError
+from subbyte.evaluate.engine_file import EngineFile, Run
 from subbyte.evaluate.imports import peer_module
 from subbyte.evaluate.peer import Outputs, Peer
 from subbyte.evaluate.quantized_cache import cache_key, cached_file
@@ -52,7 +53,22 @@ def onnxruntime_peer(
         return _peer(ort, path.read_bytes(), precision, threads)
 
 
+def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
+    """An ONNX file for `subbyte.evaluate.engine_file.opener`: one session, in its callers' threads."""
+    return [_runner(_session(peer_module("onnxruntime"), file.path, threads))] * streams
+
+
 def _peer(ort: Any, model: bytes, precision: str, threads: int) -> Peer:
+    def write(folder: Path) -> Path:
+        path = folder / "model.onnx"
+        path.write_bytes(model)
+        return path
+
+    run = _runner(_session(ort, model, threads))
+    return Peer("onnxruntime", precision, ort.__version__, len(model), run, write)
+
+
+def _session(ort: Any, model: bytes | str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -60,13 +76,12 @@ def _peer(ort: Any, model: bytes, precision: str, threads: int) -> Peer:
     options.log_severity_level = 3
     # its idle worker threads must not spin on the cores of the contestant that runs next
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _runner(session: Any) -> Callable[[np.ndarray], Outputs]:
     name = session.get_inputs()[0].name
-
-    def run(x: np.ndarray) -> Outputs:
-        return tuple(session.run(None, {name: x}))
-
-    return Peer("onnxruntime", precision, ort.__version__, len(model), run)
+    return lambda x: tuple(session.run(None, {name: x}))
 
 
 def _quantize(model: bytes, calibration: Sequence[np.ndarray], method: str, path: Path) -> None:

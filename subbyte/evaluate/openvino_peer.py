@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subbyte.errors import InputError
+from subbyte.evaluate.engine_file import EngineFile, Run
 from subbyte.evaluate.imports import peer_module
 from subbyte.evaluate.peer import Outputs, Peer
 from subbyte.evaluate.quantized_cache import cache_key, cached_file
@@ -47,7 +48,7 @@ def openvino_peer(
             "this CPU has no bfloat16 instructions; compare with openvino-fp32 and openvino-int8"
         )
     if precision in ("fp32", "bf16"):
-        return _peer(ov, ov.Core().read_model(model), precision, threads, len(model))
+        return _peer(ov, lambda: ov.Core().read_model(model), precision, threads, len(model))
     if precision != "int8":
         raise InputError(f"OpenVINO runs {' or '.join(PRECISIONS)} here, not {precision!r}")
     if preset not in PRESETS:
@@ -59,7 +60,8 @@ def openvino_peer(
     name = f"openvino-{cache_key(model, calibration, settings)}.xml"
     with cached_file(cache, name, lambda path: _quantize(ov, model, calibration, preset, path)) as path:
         size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
-        return _peer(ov, ov.Core().read_model(path), precision, threads, size)
+        quantized = ov.Core().read_model(path)
+        return _peer(ov, lambda: quantized, precision, threads, size)
 
 
 def has_bf16() -> bool:
@@ -68,21 +70,38 @@ def has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _peer(ov: Any, model: Any, precision: str, threads: int, file_bytes: int) -> Peer:
+def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
+    """An IR file for `subbyte.evaluate.engine_file.opener`; throughput mode if there are several streams."""
+    ov = peer_module("openvino")
+    compiled = _compile(ov, ov.Core().read_model(file.path), file.precision, threads, streams)
+    return [_runner(compiled) for _ in range(streams)]
+
+
+def _peer(ov: Any, read: Callable[[], Any], precision: str, threads: int, file_bytes: int) -> Peer:
+    def write(folder: Path) -> Path:
+        path = folder / "model.xml"
+        ov.save_model(read(), path, compress_to_fp16=False)
+        return path
+
+    run = _runner(_compile(ov, read(), precision, threads, 1))
+    return Peer("openvino", precision, ov.__version__.split("-")[0], file_bytes, run, write)
+
+
+def _compile(ov: Any, model: Any, precision: str, threads: int, streams: int) -> Any:
     options: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": threads * streams,
         "ENABLE_CPU_PINNING": False,  # the benchmark pins the whole process
     }
     if precision != "int8":
         options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
-    request = ov.compile_model(model, "CPU", options).create_infer_request()
+    return ov.compile_model(model, "CPU", options)
 
-    def run(x: np.ndarray) -> Outputs:
-        return tuple(request.infer([x], share_inputs=True, share_outputs=True).values())
 
-    return Peer("openvino", precision, ov.__version__.split("-")[0], file_bytes, run)
+def _runner(compiled: Any) -> Callable[[np.ndarray], Outputs]:
+    request = compiled.create_infer_request()
+    return lambda x: tuple(request.infer([x], share_inputs=True, share_outputs=True).values())
 
 
 def _quantize(ov: Any, model: bytes, calibration: Sequence[np.ndarray], preset: str, path: Path) -> None:

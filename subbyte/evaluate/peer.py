@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Peer:
     version: the engine's. file_bytes: size of the model file that it loads.
     run: float32 [N, C, H, W], contiguous, to the outputs in channels-first layout. N is the batch
     size that the model was exported with. The arrays may be overwritten by the next call.
+    write: puts the model into a folder as the engine's own kind of file; its path.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Peer:
     version: str
     file_bytes: int
     run: Callable[[np.ndarray], Outputs]
+    write: Callable[[Path], Path]
 
     @property
     def label(self) -> str:

@@ -76,6 +76,37 @@ COMPLETE = (
 )
 
 
+def held(t: Timing, load_ms: float, megabytes: float | None, speed: float) -> Timing:
+    spread = Spread(min=speed, p10=speed, median=speed, p90=speed)
+    resident = None if megabytes is None else int(megabytes * 1e6)
+    return t.model_copy(update={"load_ms": load_ms, "resident_bytes": resident, "images_per_second": spread})
+
+
+def test_memory_and_throughput_have_tables_of_their_own(tmp_path: Path) -> None:
+    timings = [held(t, 10 * i, 5.5 * i if i else None, 100 + i) for i, t in enumerate(COMPLETE)]
+    served = result(1.0, *timings).model_copy(update={"streams": 2, "batch": 4})
+    text, _ = made(tmp_path, net_32_t1_b4=served, other_t1=result(1.0, *COMPLETE))
+    assert (
+        "| net-32 | 1 | 5.5 / – / 11.0 | openvino-int8 16.5; onnxruntime-int8 – | 10 / – / 20 "
+        "| openvino-int8 30; onnxruntime-int8 0 | 0.0 / – / 0.0 | openvino-int8 0.0; onnxruntime-int8 0.0 |\n"
+    ) in text
+    assert ("| net-32 | 2 | 4 | 101.0 / – / 102.0 | openvino-int8 103.0; onnxruntime-int8 100.0 |\n") in text
+    assert text.count("| other |") == 2  # speeds and conditions only
+
+
+def test_of_a_serving_result_no_latency_is_shown(tmp_path: Path) -> None:
+    timings = [held(t, 10 * i, 5.5 * i, 100 + i) for i, t in enumerate(COMPLETE)]
+    (tmp_path / "results/serving").mkdir(parents=True)
+    result(9.0, *timings).model_copy(update={"streams": 2}).save(tmp_path / "results/serving/net-32-t1.json")
+    result(1.0, *COMPLETE).save(tmp_path / "results/net-32-t1.json")
+    assert page.main(["--results", str(tmp_path / "results"), "--output", str(tmp_path / "docs")]) == 0
+    text, plot = (tmp_path / "docs/benchmarks.md").read_text(), (tmp_path / "docs/benchmarks.svg").read_text()
+    assert text.count("| 1.75 / – / 2.25 |") == 1
+    assert text.count("| net-32 | 2 | 1 | 101.0 / – / 102.0 |") == 0  # it is marked
+    assert text.count(f"| net-32{page.MARK} | 2 | 1 | 101.0 / – / 102.0 |") == 1
+    assert page.MARK not in plot
+
+
 def made(folder: Path, **files: BenchResult) -> tuple[str, str]:
     """The page and the plot of results by file name."""
     (folder / "results").mkdir()

@@ -37,6 +37,14 @@ def test_bench_times_every_artifact(invoke: Invoke, bench_file: Path, int8: Path
     assert "w8a8" in text.stdout
 
 
+def test_bench_measures_memory_and_throughput(invoke: Invoke, int8: Path) -> None:
+    text = invoke("bench", int8, *QUICK, "--memory", "--streams", 1)
+    assert text.exit_code == 0, text.output
+    for heading in ("load ms", "memory MB", "pictures/s"):
+        assert heading in text.stdout
+    assert "of 1 callers at a time" in text.stdout
+
+
 def test_bench_refuses(fails: Fails, int8: Path, tmp_path: Path) -> None:
     fails("unknown peer 'tflite'", "bench", int8, "--against", "tflite", *QUICK)
     fails("missing.subbyte", "bench", tmp_path / "missing.subbyte", *QUICK)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from subbyte.artifact import Artifact, save
 from subbyte.errors import InputError
 from subbyte.evaluate import bench as bench_module
 from subbyte.evaluate import contestant
+from subbyte.evaluate import footprint as footprint_module
 from subbyte.evaluate.agreement_check import CENTRED_FROM, check
 from subbyte.evaluate.bench import bench
 from subbyte.evaluate.bench_result import BenchResult, Spread
 from subbyte.evaluate.contestant import Contestant, is_exact, verify_contestants, weight_precision
+from subbyte.evaluate.engine_file import EngineFile
 from subbyte.evaluate.interleave import Samples
 from subbyte.evaluate.peers import load_peers
 from subbyte.evaluate.synthetic import synthetic_pictures
@@ -84,17 +88,35 @@ def executing(name: str, precision: str, graph: Graph, stands_for: Graph | None)
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(reference_run(graph, x)[n] for n in graph.outputs)
 
-    return Contestant(name, precision, "1", 10, run, lambda x: lambda: run(x), graph=stands_for)
+    return contestant_of(name, precision, run, stands_for)
 
 
-def test_against_every_peer(tmp_path: Path) -> None:
+def contestant_of(
+    name: str, precision: str, run: Callable[[np.ndarray], Any], stands_for: Graph | None = None
+) -> Contestant:
+    def write(folder: Path) -> EngineFile:
+        raise AssertionError(f"nobody asked for the file of {name} in {folder}")
+
+    return Contestant(
+        name, precision, "1", 10, run, lambda x: lambda: run(x), lambda x: x, write, graph=stands_for
+    )
+
+
+def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package)
     path = tmp_path / "m.subbyte"
     save(path, artifact())
+    monkeypatch.setattr(footprint_module, "REPEATS", 1)
     lines: list[str] = []
     result = bench(
-        path, ["onnxruntime", "openvino-int8"], seconds=0, cache=tmp_path / "c", notify=lines.append
+        path,
+        ["onnxruntime", "openvino-int8"],
+        seconds=0,
+        footprints=True,
+        streams=1,
+        cache=tmp_path / "c",
+        notify=lines.append,
     )
     assert [(t.name, t.precision, t.peer) for t in result.timings] == [
         ("subbyte", "w4a8", False),
@@ -114,7 +136,14 @@ def test_against_every_peer(tmp_path: Path) -> None:
     best = next(t for t in result.timings if f"{t.name}-{t.precision}" == result.best_peer)
     assert best.ratio == Spread(min=1, p10=1, median=1, p90=1)
     assert (result.pictures, result.threads, result.batch) == ("synthetic", 1, 1)
-    assert len(lines) == 3
+    assert len(lines) == 3 + 4 + 1
+    for t in result.timings:
+        assert t.load_ms is not None
+        assert t.load_ms > 0
+        assert t.resident_bytes is None or t.resident_bytes > 1e6  # an engine's own code is larger
+        assert t.images_per_second is not None
+        assert t.images_per_second.min > 0
+    assert result.streams == 1
     assert BenchResult.from_json(result.to_json()) == result
 
 
@@ -126,6 +155,7 @@ def test_batches_and_given_pictures() -> None:
     assert result.pictures == "given"
     assert result.best_peer is None
     assert result.timings[0].ratio is None
+    assert (result.streams, result.timings[0].load_ms, result.timings[0].images_per_second) == (None,) * 3
     assert bench(artifact(), batch=1, pictures=pictures, seconds=0).timings[0].check.pictures == 2
     with pytest.raises(InputError, match="with N >= 8, got float32"):
         bench(artifact(), batch=8, pictures=pictures, seconds=0)
@@ -169,10 +199,10 @@ def test_a_contestant_that_computes_something_else_is_refused() -> None:
         return tuple(-y for y in good.run(x))
 
     for precision in ("fp32", "bf16", "int8"):
-        bad = Contestant("peer", precision, "1", 1, flipped, lambda x: lambda: None)
+        bad = contestant_of("peer", precision, flipped)
         with pytest.raises(InputError, match=f"peer {precision} computes something else"):
             verify_contestants([bad], real, x, 1)
-    bad = Contestant("subbyte", "w4a8", "1", 1, flipped, lambda x: lambda: None, graph=graph)
+    bad = contestant_of("subbyte", "w4a8", flipped, graph)
     with pytest.raises(InputError, match="nothing was timed"):
         verify_contestants([good, bad], real, x, 1)
 
@@ -197,8 +227,8 @@ def test_float_layers_may_round_otherwise() -> None:
         (y,) = reference_run(real, x).values()
         return (y * np.float32(1 + 2**-20),)
 
-    contestant = Contestant("subbyte", "fp32", "1", 1, rounded, lambda x: lambda: None, graph=real)
-    assert not verify_contestants([contestant], real, x, 1)[0].own.equal
+    inexact = contestant_of("subbyte", "fp32", rounded, real)
+    assert not verify_contestants([inexact], real, x, 1)[0].own.equal
 
 
 def test_check() -> None:

@@ -31,6 +31,10 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_one_small_network(networks: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
     options = ["--only", "lite0", "--recipes", "w4a8,w2a8", "--peers", "", "--seconds", "0", *folders]
+    assert networks.main([*options, "--streams", "1", "--batch", "2"]) == 0
+    batches = BenchResult.from_json((tmp_path / "results/tf_efficientnet_lite0-32-t1-b2.json").read_text())
+    assert (batches.batch, batches.streams, batches.timings[0].load_ms) == (2, 1, None)
+    capsys.readouterr()
     assert networks.main(options) == 0
     made = sorted((tmp_path / "work").iterdir())
     assert [path.name.split("-")[2] for path in made] == ["fp32", "w2a8", "w4a8"]
