@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,19 +18,37 @@ from subbyte.quant import QParams, QTensor, activation_table, quantize_bias
 from subbyte.recipes import Recipe
 from subbyte.reference import activation_function
 
+#: A float layer, the grid of its input, and bits: the layer's weights on a grid of their own.
+Rounding = Callable[[Node, QParams, int], QTensor]
+
 
 def attach(
-    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe, seen: Mapping[str, Histogram]
+    graph: Graph,
+    treatments: Mapping[str, Treatment],
+    recipe: Recipe,
+    seen: Mapping[str, Histogram],
+    rounding: Rounding | None = None,
 ) -> Graph:
     """The quantized graph, verified. `graph` and `treatments` come from split_for_integers.
 
     Node and output names stay; a value that exists in a second form has `.codes` or `.real` added.
+    rounding: how weights become codes; by default to the nearest, with scales as the recipe says.
     Raises RecipeError if a layer would execute in another precision than the recipe asks for.
     """
     integers = any(treatment.precision == "int" for treatment in treatments.values())
     grids = value_grids(graph, treatments, recipe, seen) if integers else {}
-    rewriter = _Rewriter(graph, treatments, recipe, seen, grids)
+    rewriter = _Rewriter(graph, treatments, recipe, seen, grids, rounding or to_nearest(recipe))
     return verify(check_executed(rewriter.run(), treatments))
+
+
+def to_nearest(recipe: Recipe) -> Rounding:
+    """Rounding to nearest, with the recipe's scales."""
+
+    def rounded(node: Node, x: QParams, bits: int) -> QTensor:
+        weight, bias = (np.asarray(node.params[role], np.float32) for role in ("weight", "bias"))
+        return quantized_weight(weight, bias, x, bits, recipe.weights)
+
+    return rounded
 
 
 @dataclass
@@ -40,6 +58,7 @@ class _Rewriter:
     recipe: Recipe
     seen: Mapping[str, Histogram]
     grids: Mapping[str, QParams]
+    rounding: Rounding
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     real: dict[str, str] = field(default_factory=dict)  # original value to its float32 form
@@ -108,10 +127,9 @@ class _Rewriter:
         self.nodes.append(node.with_(inputs=inputs, output=output, attrs=attrs, params=params))
 
     def _weights(self, node: Node) -> dict[str, np.ndarray | QTensor]:
-        weight, bias = (np.asarray(node.params[role], np.float32) for role in ("weight", "bias"))
         x = self.grids[node.inputs[0]]
-        bits = self.treatments[node.name].weights
-        quantized = quantized_weight(weight, bias, x, bits, self.recipe.weights)
+        quantized = self.rounding(node, x, self.treatments[node.name].weights)
+        bias = np.asarray(node.params["bias"], np.float32)
         return {"weight": quantized, "bias": quantize_bias(bias, x, quantized.scale)}
 
     def _table(self, node: Node, source: QParams) -> np.ndarray:

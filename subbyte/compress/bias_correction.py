@@ -38,14 +38,14 @@ def correct_biases(graph: Graph, original: Graph, images: np.ndarray, progress: 
     images: float32 [N, H, W, C]. Node names of both graphs agree. Both networks run side by side,
     one layer at a time on all pictures.
     """
-    exact = _Walk(exposed(original), images)
-    walk = _Walk(graph, images)
+    exact = Walk(exposed(original), images)
+    walk = Walk(graph, images)
     nodes: list[Node] = []
     with torch.no_grad(), torch_executor.exact_convolutions():
         for done, node in enumerate(graph.nodes, 1):
             if isinstance(node.params.get("weight"), QTensor):
                 wanted = exact.until(pre_value(original.node(node.name)))
-                node = _corrected(walk.step(node), walk.live[node.inputs[0]], wanted)
+                node = corrected(walk.step(node), walk.live[node.inputs[0]], wanted)
                 walk.state[f"{node.name}:bias"] = torch.from_numpy(
                     np.asarray(node.params["bias"], np.float64)
                 )
@@ -55,7 +55,7 @@ def correct_biases(graph: Graph, original: Graph, images: np.ndarray, progress: 
     return replace(graph, nodes=tuple(nodes))
 
 
-class _Walk:
+class Walk:
     """Executes a graph node by node on all pictures; codes are kept as bytes."""
 
     def __init__(self, graph: Graph, images: np.ndarray) -> None:
@@ -93,7 +93,7 @@ class _Walk:
         raise KeyError(value)
 
 
-def _corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor) -> Node:
+def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor) -> Node:
     """The node with the bias that brings its sums, read from codes x, closest to `wanted`."""
     weight, bias, q = step.node.params["weight"], step.node.params["bias"], step.inputs[0].q
     assert isinstance(weight, QTensor)

@@ -35,7 +35,7 @@ def value_grids(
     """
     made = producers(graph)
     result: dict[str, QParams] = {}
-    for members in _sharing(graph):
+    for members in sharing(graph):
         sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
         bits = _common_bits(graph, members, sources, treatments, recipe)
         result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
@@ -63,7 +63,7 @@ def pre_activation_grid(node: Node, recipe: Recipe, seen: Mapping[str, Histogram
     return choose_grid(seen[pre_value(node)], recipe.activations, 8, function)
 
 
-def _sharing(graph: Graph) -> list[list[str]]:
+def sharing(graph: Graph) -> list[list[str]]:
     """The values in groups that must have one grid."""
     group = {name: [name] for name in graph.values}
     for node in graph.nodes:

@@ -96,7 +96,7 @@ BELOW = {
     "passes": {"quant", "ir"},
     "artifact": {"quant", "ir", "preprocess"},
     "runtime": {"quant", "ir", "artifact", "_native"},
-    "device": {"quant", "ir", "artifact", "runtime"},
+    "device": {"quant", "ir", "passes", "artifact", "runtime"},
 }
 
 

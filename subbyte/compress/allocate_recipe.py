@@ -1,0 +1,83 @@
+"""Widths of every layer as the rules of a recipe: as few as describe them, for they go into the file."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from subbyte.compress.treatment import WEIGHTED, Treatment, roles, treatments
+from subbyte.ir import Graph
+from subbyte.recipes import Layers, Override, Recipe
+
+#: Roles that rules are tried for, the widest first: later rules win.
+ROLES = ("pointwise", "spatial", "linear", "squeeze_excite", "depthwise")
+
+
+def with_widths(
+    recipe: Recipe, graph: Graph, weights: Mapping[str, int], activations: Mapping[str, int], name: str
+) -> Recipe:
+    """The recipe with these widths instead of its own; its ranges, steps and float layers stay.
+
+    weights: bits by layer, for all layers with integer weights. activations: bits of what nodes make;
+    8 where none is given. The picture has 8 bits.
+    """
+    common = _most_common(list(weights.values()))
+    floats = [
+        Override(match=rule.match, role=rule.role, precision=rule.precision)
+        for rule in recipe.override
+        if rule.precision is not None
+    ]
+    rules = _role_rules(graph, weights, common)
+    changed = recipe.model_copy(
+        update={
+            "name": name,
+            "weights": recipe.weights.model_copy(update={"bits": common}),
+            "activations": recipe.activations.model_copy(update={"bits": 8}),
+            "first": Layers(weights=common),
+            "last": Layers(weights=common),
+            "squeeze_excite": Layers(weights=common),
+            "override": (*rules, *floats),
+        }
+    )
+    so_far = treatments(graph, changed)
+    single = [_override(node, fields) for node, fields in _exceptions(graph, so_far, weights, activations)]
+    return Recipe.model_validate(
+        changed.model_copy(update={"override": (*rules, *single, *floats)}).model_dump()
+    )
+
+
+def _most_common(values: list[int]) -> Any:
+    return Counter(values).most_common(1)[0][0] if values else 8
+
+
+def _role_rules(graph: Graph, weights: Mapping[str, int], common: int) -> list[Override]:
+    """A rule for each role most of whose layers have another width than `common`, if it saves any."""
+    role_of = roles(graph)
+    rules = []
+    for role in ROLES:
+        found = Counter(bits for name, bits in weights.items() if role in role_of[name])
+        if found and (bits := found.most_common(1)[0][0]) != common and found[bits] > found[common] + 1:
+            rules.append(Override.model_validate({"role": role, "weights": bits}))
+    return rules
+
+
+def _exceptions(
+    graph: Graph, so_far: Mapping[str, Treatment], weights: Mapping[str, int], activations: Mapping[str, int]
+) -> list[tuple[str, dict[str, int]]]:
+    result = []
+    for node in graph.nodes:
+        treatment, fields = so_far[node.name], {}
+        wanted = weights.get(node.name, treatment.weights)
+        if node.op in WEIGHTED and wanted != treatment.weights:
+            fields["weights"] = wanted
+        if activations.get(node.name, 8) != treatment.activations:
+            fields["activations"] = activations[node.name]
+        if fields:
+            result.append((node.name, fields))
+    return result
+
+
+def _override(node: str, fields: Mapping[str, int]) -> Override:
+    return Override.model_validate({"match": glob.escape(node), **fields})

@@ -1,0 +1,42 @@
+"""Where fewer than 8 bits cannot pay, whatever the budget: rules, and the reasons they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rules:
+    """acceptable: points of agreement that one layer alone may lose where it gains no time.
+    faster: share of a layer's time that counts as a gain."""
+
+    acceptable: float = 5.0
+    faster: float = 0.02
+
+
+@dataclass(frozen=True)
+class WidthFacts:
+    """A layer at one width, beside itself at 8 bits. saved: bytes of codes. scales: bytes of its scales.
+    lost: points of agreement, alone. speedup: share of its time that it gains."""
+
+    saved: int
+    scales: int
+    lost: float
+    speedup: float
+
+
+def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:
+    """Why the layer may not have this width, or None."""
+    if facts.saved < facts.scales:
+        return f"{bits} bits would save {facts.saved} bytes, less than the {facts.scales} of its scales"
+    if facts.lost > rules.acceptable and facts.speedup < rules.faster:
+        return f"{bits} bits alone would cost {facts.lost:.1f} points of agreement, and no time would be won"
+    return None
+
+
+def kept_because(refused: Mapping[int, str]) -> str:
+    """Why a layer that was given 8 bits has them; `refused` by width."""
+    if not refused:
+        return "the budgets do not ask for less"
+    return refused[max(refused)]

@@ -1,0 +1,48 @@
+"""What a compressed network may cost, and how people write it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from subbyte.errors import InputError
+
+BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+MILLISECONDS = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-zµ]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that is allowed; None: anything.
+
+    size: bytes of the file. latency: milliseconds for one picture on the target. memory: bytes of
+    activations. drop: points (per cent) of agreement of the best class with the float32 network
+    that may be lost on the calibration pictures.
+    """
+
+    size: int | None = None
+    latency: float | None = None
+    memory: int | None = None
+    drop: float | None = None
+
+    @property
+    def given(self) -> bool:
+        return any(limit is not None for limit in (self.size, self.latency, self.memory, self.drop))
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """ "3.5MB" (decimal), "3.5MiB" or a number of bytes. InputError otherwise."""
+    return int(_parse(option, text, BYTES, "3.5MB"))
+
+
+def parse_milliseconds(option: str, text: str) -> float:
+    """ "3ms", "800us" or a number of milliseconds. InputError otherwise."""
+    return _parse(option, text, MILLISECONDS, "3ms")
+
+
+def _parse(option: str, text: str, units: dict[str, float] | dict[str, int], example: str) -> float:
+    found = _NUMBER.fullmatch(text.strip())
+    if found is None or found[2].lower() not in units or float(found[1]) == 0.0:
+        raise InputError(f"{option} must be a number above 0 with a unit, like {example}, got {text!r}")
+    return float(found[1]) * units[found[2].lower()]

@@ -1,0 +1,233 @@
+"""Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
+
+Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
+damage is read off the class scores (native engine, all pictures) and off the output of the block
+around the layer (torch executor, a few pictures). A layer whose weights change gets its bias
+corrected, as recipes with narrow weights do it: without that one would measure mostly a shift of the
+mean, which compression removes. Activations are changed without a correction.
+
+Walks through the network once; what lies before the changed layer is computed once for all its
+widths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subbyte.compress import torch_executor, torch_ops
+from subbyte.compress.bias_correction import Walk, corrected
+from subbyte.compress.blocks import Block, blocks
+from subbyte.compress.calibrate import Progress
+from subbyte.compress.components import components
+from subbyte.compress.damage import Meter
+from subbyte.compress.prepare import exposed, pre_value
+from subbyte.compress.sensitivity_table import Kind, Row, Sensitivity, key_of, read_sensitivity
+from subbyte.compress.variants import Variants
+from subbyte.errors import GraphError, InputError
+from subbyte.ir import Graph, verify
+from subbyte.quant import QTensor
+from subbyte.quant.qparams import ACTIVATION_BITS
+from subbyte.quant.qtensor import WEIGHT_BITS
+
+#: Pictures that biases are corrected on, and those of them that the output of a block is measured on.
+CORRECTION_PICTURES = 32
+BLOCK_PICTURES = 8
+
+
+def sensitivity(
+    variants: Variants,
+    pictures: np.ndarray,
+    *,
+    model: str = "",
+    weights: Sequence[int] = WEIGHT_BITS,
+    activations: Sequence[int] = ACTIVATION_BITS,
+    output: Path | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Sensitivity:
+    """The table of all layers and widths.
+
+    variants: of a classifier; calibrated on `pictures` here. pictures: float32 [N, H, W, C].
+    model: a name for people. weights, activations: the widths to try. output: a file that the table
+    is kept in as it grows; one that holds rows of the same analysis is continued.
+
+    A width that the graph's rules refuse for some activation has no row.
+    Raises InputError: the network is no classifier, or `output` belongs to another analysis.
+    """
+    report = progress or (lambda stage, done: None)
+    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES}
+    key = key_of(variants.graph, variants.recipe, pictures, settings)
+    table = _kept(output, key)
+    if not variants.seen:
+        variants.calibrate([pictures], report)
+    analysis = _Analysis(variants, pictures, tuple(weights), tuple(activations), threads)
+    if table is None:
+        base = analysis.meter.of(analysis.base)
+        table = Sensitivity(key=key, model=model, pictures=len(pictures), base=base)
+    with torch.no_grad(), torch_executor.exact_convolutions():
+        for rows in analysis.run(table):
+            table.rows.extend(rows)
+            if output is not None:
+                table.save(output)
+            report("sensitivity", len(table.rows))
+    return table
+
+
+def _kept(output: Path | None, key: str) -> Sensitivity | None:
+    if output is None or not output.exists():
+        return None
+    table = read_sensitivity(output)
+    if table.key != key:
+        raise InputError(
+            f"{output} holds the analysis of another network, other pictures or another recipe; "
+            "remove it or choose another file"
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One width of one thing. node: where the network begins to differ."""
+
+    kind: Kind
+    nodes: tuple[str, ...]
+    bits: int
+
+
+class _Analysis:
+    def __init__(
+        self,
+        variants: Variants,
+        pictures: np.ndarray,
+        weights: tuple[int, ...],
+        activations: tuple[int, ...],
+        threads: int,
+    ) -> None:
+        self.variants, self.split = variants, variants.float_graph
+        self.base = variants.quantized()
+        self.meter = Meter(variants.graph, pictures, threads)
+        self.components = components(variants.graph)
+        self.changes = self._by_first_node(weights, activations)
+        few = pictures[np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)]
+        self.walk = Walk(self.base, few)
+        self.sums = Walk(exposed(self.split), few)
+        self.ahead = Walk(self.split, few[:BLOCK_PICTURES])
+
+    def _by_first_node(
+        self, weights: tuple[int, ...], activations: tuple[int, ...]
+    ) -> dict[str, list[_Change]]:
+        result: dict[str, list[_Change]] = {node.name: [] for node in self.base.nodes}
+        for name in self.variants.layers():
+            result[name] += [_Change("weights", (name,), bits) for bits in sorted(weights, reverse=True)]
+        for group in (shared.nodes for shared in self.variants.activations()):
+            result[group[0]] += [
+                _Change("activations", group, bits) for bits in sorted(activations, reverse=True)
+            ]
+        return result
+
+    def run(self, table: Sensitivity) -> Iterator[list[Row]]:
+        """New rows, a list per node; those that `table` has are left out."""
+        done = {(row.kind, row.nodes, row.bits) for row in table.rows}
+        for block in blocks(self.base):
+            exact: Tensor | None = None
+            for position, name in enumerate(block.nodes):
+                node = self.base.node(name)
+                wanted = None
+                if isinstance(node.params.get("weight"), QTensor):
+                    wanted = self.sums.until(pre_value(self.split.node(name)))
+                missing = [c for c in self.changes[name] if (c.kind, c.nodes, c.bits) not in done]
+                if missing:
+                    if exact is None:
+                        exact = self._float_output(block)
+                    rest = block.nodes[position:]
+                    base = _sqnr(exact, self._until_end(self.base, rest))
+                    made = [self._row(change, table, wanted, rest, exact, base) for change in missing]
+                    yield [row for row in made if row is not None]
+                self.walk.execute(node)
+
+    def _float_output(self, block: Block) -> Tensor:
+        """The block's output in the float network."""
+        made = {node.output for node in self.split.nodes}
+        name = block.output if block.output in made else block.output.rpartition(".")[0]
+        return self.ahead.until(name)
+
+    def _row(
+        self,
+        change: _Change,
+        table: Sensitivity,
+        wanted: Tensor | None,
+        rest: tuple[str, ...],
+        exact: Tensor,
+        base: float,
+    ) -> Row | None:
+        name = change.nodes[0]
+        if change.bits == 8:
+            damage, sqnr = table.base, base
+        else:
+            try:
+                graph = self._changed(change, wanted)
+            except GraphError:
+                return None
+            damage, sqnr = self.meter.of(graph), _sqnr(exact, self._until_end(graph, rest))
+        component = self.components[name]
+        return Row(
+            kind=change.kind,
+            nodes=change.nodes,
+            bits=change.bits,
+            component=component.kind,
+            stage=component.stage,
+            elements=self._elements(change),
+            damage=damage,
+            block_sqnr=sqnr,
+        )
+
+    def _elements(self, change: _Change) -> int:
+        nodes = [self.variants.graph.node(name) for name in change.nodes]
+        if change.kind == "weights":
+            return int(np.prod(nodes[0].params["weight"].shape))
+        return sum(math.prod(self.variants.graph.value(node.output).shape) for node in nodes)
+
+    def _changed(self, change: _Change, wanted: Tensor | None) -> Graph:
+        widths = dict.fromkeys(change.nodes, change.bits)
+        if change.kind == "activations":
+            return self.variants.quantized(activations=widths)
+        graph = self.variants.quantized(weights=widths)
+        node = graph.node(change.nodes[0])
+        assert wanted is not None
+        better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted)
+        return verify(replace(graph, nodes=tuple(better if n is node else n for n in graph.nodes)))
+
+    def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
+        """Runs these nodes of `graph` from where the walk is; the last one's output as real numbers."""
+        nodes = [graph.node(name) for name in names]
+        state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
+        live = dict(self.walk.live)
+        for node in nodes:
+            step = torch_ops.Step(
+                node, [graph.value(v) for v in node.inputs], graph.value(node.output), state
+            )
+            arrays = [live[v][:BLOCK_PICTURES].float() for v in node.inputs]
+            live[node.output] = torch_ops.OPS[node.op](step, arrays)
+        output = graph.value(nodes[-1].output)
+        result = live[output.name]
+        return result if output.q is None else (result - output.q.zero_point) * output.q.scale
+
+
+def _step(graph: Graph, name: str) -> torch_ops.Step:
+    node = graph.node(name)
+    state = torch_executor.state_of(replace(graph, nodes=(node,)))
+    return torch_ops.Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+
+
+def _sqnr(exact: Tensor, actual: Tensor) -> float:
+    """Signal over noise, dB; 200 where there is no noise."""
+    noise = float((actual - exact).double().square().sum())
+    signal = float(exact.double().square().sum())
+    return 200.0 if noise == 0.0 else 10.0 * math.log10(max(signal, 1e-300) / noise)

@@ -1,0 +1,104 @@
+"""The table of a sensitivity analysis, and the file it grows in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from subbyte.artifact.schema import encode
+from subbyte.artifact.streams import Writer
+from subbyte.artifact.strict_json import dump_json
+from subbyte.compress.damage import Damage
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.recipes import Recipe
+
+#: Of what the rows mean; rows of another version are not used.
+VERSION = 1
+
+Kind = Literal["weights", "activations"]
+
+
+class Row(BaseModel):
+    """What one change does to a network of 8-bit weights and activations.
+
+    kind: what has `bits` bits now: the weights of a layer, or what some nodes make. nodes: the layer,
+    or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.
+    elements: weights, or numbers per picture. damage: of the network, against float32.
+    block_sqnr: of the output of the block that holds the layer, dB, against float32.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    nodes: tuple[str, ...]
+    bits: int
+    component: str
+    stage: str
+    elements: int
+    damage: Damage
+    block_sqnr: float
+
+
+class Sensitivity(BaseModel):
+    """key: of graph, pictures and settings. base: damage of 8 bits everywhere."""
+
+    version: int = VERSION
+    key: str
+    model: str
+    pictures: int
+    base: Damage
+    rows: list[Row] = []
+
+    def row(self, kind: Kind, node: str, bits: int) -> Row | None:
+        """The row of a layer's weights, or of the activations that the node takes part in making."""
+        for row in self.rows:
+            if row.kind == kind and row.bits == bits and node in row.nodes:
+                return row
+        return None
+
+    def added_kl(self, row: Row) -> float:
+        """KL that the change adds to that of 8 bits, at least 0."""
+        return max(0.0, row.damage.kl - self.base.kl)
+
+    def save(self, path: Path) -> None:
+        """Replaces the file at once, so that it is whole whenever the program ends."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(self.model_dump_json(indent=1), "utf-8")
+        os.replace(partial, path)
+
+
+def read_sensitivity(path: Path) -> Sensitivity:
+    """Reads a file that `Sensitivity.save` wrote. InputError if it is none."""
+    try:
+        table = Sensitivity.model_validate_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (ValidationError, UnicodeDecodeError):
+        raise InputError(f"{path} is not the result of a sensitivity analysis") from None
+    if table.version != VERSION:
+        raise InputError(f"{path} was written by another version of subbyte; run the analysis again")
+    return table
+
+
+def key_of(graph: Graph, recipe: Recipe, pictures: np.ndarray, settings: dict[str, object]) -> str:
+    """SHA-256 of everything that the rows depend on."""
+    digest = hashlib.sha256()
+    writer = Writer()
+    described = [
+        encode(graph, writer),
+        recipe.model_dump(mode="json"),
+        settings,
+        list(pictures.shape),
+        VERSION,
+    ]
+    digest.update(dump_json(described).encode())
+    for tensor in writer.tensors().values():
+        digest.update(np.ascontiguousarray(tensor).data)
+    digest.update(np.ascontiguousarray(pictures).data)
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""This machine: latencies measured by the engine, layer by layer, and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from subbyte.device.cache import cache_folder, cpu_name, engine_version, read_json, write_json
+from subbyte.device.target import Layer, layers
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.quant import QTensor
+from subbyte.quant.qparams import ACTIVATION_BITS
+from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.runtime import Session, best_isa
+
+#: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
+#: another program disturbs is not taken for slowness.
+ROUNDS = 7
+REPEATS = 5
+
+
+class Host:
+    """The CPU under this process, as a Target.
+
+    Activations of fewer than 8 bits lie one per byte and run like those of 8: they cost the same.
+    cache: a folder; None: nothing is kept.
+    """
+
+    def __init__(
+        self, isa: str | None = None, threads: int = 1, cache: Path | None = None, *, keep: bool = True
+    ) -> None:
+        self.isa, self.threads = isa or best_isa(), threads
+        identity = f"{cpu_name()}|{self.isa}|{threads}|{engine_version()}"
+        name = f"latency-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+        self.path = (cache or cache_folder()) / name if keep else None
+        self.milliseconds = read_json(self.path) if self.path else {}
+
+    @property
+    def name(self) -> str:
+        return f"{cpu_name()}, {self.isa}, {self.threads} thread(s)"
+
+    def supports(self, layer: Layer, weights: int, activations: int) -> bool:
+        return (weights == 0 or weights in WEIGHT_BITS) and activations in ACTIVATION_BITS
+
+    def latency(self, layer: Layer, weights: int, activations: int) -> float:
+        known = self.milliseconds.get(layer.signature, {})
+        if str(weights) not in known:
+            raise InputError(
+                f"the latency of {layer.signature} with {weights}-bit weights has not been measured"
+            )
+        return known[str(weights)]
+
+    def knows(self, graph: Graph) -> bool:
+        """Whether every node of a quantized graph has been measured."""
+        found = layers(graph)
+        return all(
+            str(_weight_bits(graph, name)) in self.milliseconds.get(layer.signature, {})
+            for name, layer in found.items()
+        )
+
+    def measure(self, graphs: Mapping[str, Graph]) -> None:
+        """Measures the layers of quantized graphs that are not known yet; graphs by any name.
+
+        Takes turns, so that all are measured under the same conditions. Times of a graph's steps
+        are scaled to add up to that of a whole run, which nothing interrupts to look at the clock.
+        """
+        unknown = [graph for graph in graphs.values() if not self.knows(graph)]
+        if not unknown:
+            return
+        sessions = [Session(graph, isa=self.isa, threads=self.threads) for graph in unknown]
+        shape = unknown[0].value(unknown[0].input).shape
+        noise = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
+        steps = [np.full(len(session.plan()), np.inf) for session in sessions]
+        whole = [np.inf] * len(sessions)
+        for _ in range(ROUNDS):
+            for i, session in enumerate(sessions):
+                session.run(noise)
+                steps[i] = np.minimum(steps[i], session.profile(noise, REPEATS))
+                whole[i] = min(whole[i], _median_run(session, noise))
+        for graph, session, seconds, total in zip(unknown, sessions, steps, whole, strict=True):
+            self._record(graph, session, 1e3 * seconds * (total / seconds.sum()))
+        if self.path is not None:
+            write_json(self.path, self.milliseconds)
+
+    def _record(self, graph: Graph, session: Session, milliseconds: np.ndarray) -> None:
+        by_step = dict(zip((step["name"] for step in session.plan()), milliseconds.tolist(), strict=True))
+        samples: dict[tuple[str, str], list[float]] = {}
+        for name, layer in layers(graph).items():
+            # a node without a step of its own is done inside another one
+            samples.setdefault((layer.signature, str(_weight_bits(graph, name))), []).append(
+                by_step.get(name, 0.0)
+            )
+        for (signature, bits), found in samples.items():
+            self.milliseconds.setdefault(signature, {})[bits] = float(np.mean(found))
+
+
+def _weight_bits(graph: Graph, name: str) -> int:
+    weight = graph.node(name).params.get("weight")
+    if weight is None:
+        return 0
+    return weight.bits if isinstance(weight, QTensor) else 8 * weight.dtype.itemsize
+
+
+def _median_run(session: Session, picture: np.ndarray) -> float:
+    seconds = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        session.run(picture)
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds))

@@ -1,0 +1,262 @@
+"""Allocation: the integer program beside brute force, exact bytes, refusals, and errors that help."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from subbyte import Artifact, save
+from subbyte.compress import compress
+from subbyte.compress.allocate import Allocator
+from subbyte.compress.allocate_costs import Costs
+from subbyte.compress.allocate_program import GroupItem, LayerItem, LayerOption, Program, solve
+from subbyte.compress.allocate_recipe import with_widths
+from subbyte.compress.allocate_refuse import Rules, WidthFacts, kept_because, refusal
+from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
+from subbyte.compress.sensitivity import sensitivity
+from subbyte.compress.sensitivity_table import Sensitivity
+from subbyte.compress.treatment import treatments
+from subbyte.compress.variants import Variants
+from subbyte.device import Layer
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.preprocess import Preprocessing
+from subbyte.quant import QTensor
+from subbyte.recipes import Recipe, load_recipe
+from tests.unit.compress.networks import efficientnet_like, pictures
+
+PREPROCESSING = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class Simple:
+    """A target that takes a microsecond per bit of weights and activations and 1000 numbers made."""
+
+    name = "simple"
+
+    def supports(self, layer: Layer, weights: int, activations: int) -> bool:
+        return weights != 3
+
+    def latency(self, layer: Layer, weights: int, activations: int) -> float:
+        return 1e-6 * float(np.prod(layer.output)) * (max(weights, 2) + activations)
+
+
+def program(seed: int, groups: bool = True) -> Program:
+    rng = np.random.default_rng(seed)
+    items = []
+    for i in range(4):
+        damage, size = rng.random(), int(rng.integers(100, 1000))
+        index = None if i == 0 else int(rng.integers(0, 2)) if groups else 0
+        inputs = (8,) if index is None else (8, 4) if groups else (8,)
+        options = {
+            bits: LayerOption(damage * 2.0**-bits, size * bits, {a: bits * a * 0.01 for a in inputs})
+            for bits in (8, 4, 2)
+        }
+        items.append(LayerItem(f"l{i}", options, index))
+    damages = ({8: 0.0, 4: float(rng.random()) * 0.1},) * 2 if groups else ({8: 0.0},)
+    found = [GroupItem((f"g{i}",), d, dict.fromkeys(d, 0.1)) for i, d in enumerate(damages)]
+    return Program(items, found, 5000, 1.0)
+
+
+def brute(p: Program, size: float, latency: float) -> float | None:
+    """The least damage over all widths, or None."""
+    best = None
+    for bits in itertools.product(*(item.options for item in p.layers)):
+        for widths in itertools.product(*(group.damage for group in p.groups)):
+            damage = sum(group.damage[w] for group, w in zip(p.groups, widths, strict=True))
+            time, total = p.latency, p.size
+            time += sum(group.latency[w] for group, w in zip(p.groups, widths, strict=True))
+            for item, b in zip(p.layers, bits, strict=True):
+                option = item.options[b]
+                damage, total = damage + option.damage, total + option.size
+                time += option.latency[8 if item.input is None else widths[item.input]]
+            if total <= size and time <= latency and (best is None or damage < best):
+                best = damage
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_program_finds_what_brute_force_finds(seed: int) -> None:
+    p = program(seed)
+    rng = np.random.default_rng(seed)
+    size, latency = 5000 + int(rng.integers(2000, 16000)), 1.2 + float(rng.random()) * 2.0
+    expected, found = brute(p, size, latency), solve(p, size=size, latency=latency)
+    if expected is None:
+        assert found is None
+        return
+    assert found is not None
+    # the solver stops within 1e-4 of the optimum
+    assert found.damage <= expected * (1 + 1e-4) + 1e-12
+    assert found.size <= size
+    assert found.latency <= latency + 1e-6
+    sizes = sum(item.options[found.weights[item.name]].size for item in p.layers)
+    assert found.size == 5000 + sizes
+
+
+def test_the_least_size_is_all_narrow() -> None:
+    p = program(3, groups=False)
+    found = solve(p, goal="size")
+    assert found is not None
+    assert set(found.weights.values()) == {2}
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return efficientnet_like()
+
+
+@pytest.fixture(scope="module")
+def variants(graph: Graph) -> Variants:
+    result = Variants(graph, load_recipe("w8a8"))
+    result.calibrate([pictures(graph, 24)], lambda stage, done: None)
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(graph: Graph) -> Sensitivity:
+    return sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24))
+
+
+def wrap(graph: Graph, recipe: Recipe) -> Artifact:
+    return Artifact(graph, recipe.model_dump(mode="json"), PREPROCESSING)
+
+
+def allocator(
+    variants: Variants, table: Sensitivity, activations: tuple[int, ...] = (8,), rules: Rules | None = None
+) -> Allocator:
+    costs = Costs(variants, table, Simple(), activations, rules or Rules(acceptable=100.0))
+    return Allocator(variants, costs, load_recipe("w4a8"), wrap)
+
+
+def test_the_size_is_that_of_the_file(
+    graph: Graph, variants: Variants, table: Sensitivity, tmp_path: Path
+) -> None:
+    whole = allocator(variants, table).allocate(Budget())
+    for size in (whole.size, whole.size - 200):
+        found = allocator(variants, table).allocate(Budget(size=size))
+        assert found.size <= size
+        compressed = compress(graph, found.recipe.model_copy(update={"steps": ()}), [pictures(graph, 24)])
+        save(tmp_path / "a.subbyte", wrap(compressed, found.recipe))
+        assert (tmp_path / "a.subbyte").stat().st_size == found.size
+        made = {n.name: n.params["weight"] for n in compressed.nodes if "weight" in n.params}
+        assert {name: w.bits for name, w in made.items() if isinstance(w, QTensor)} == found.weights
+
+
+def test_widths_that_the_target_lacks_are_not_used(variants: Variants, table: Sensitivity) -> None:
+    found = allocator(variants, table).allocate(Budget(size=allocator(variants, table)._rest_bytes + 900))
+    assert 3 not in found.weights.values()
+    assert 2 in found.weights.values()
+
+
+def test_latency_may_narrow_activations(graph: Graph, variants: Variants, table: Sensitivity) -> None:
+    free = allocator(variants, table, (8, 4)).allocate(Budget())
+    assert not free.activations
+    fast = allocator(variants, table, (8, 4)).allocate(Budget(latency=free.latency * 0.6))
+    assert fast.latency <= free.latency * 0.6
+    assert set(fast.activations.values()) == {4}
+    asked = treatments(graph, fast.recipe)
+    assert {name: asked[name].weights for name in fast.weights} == fast.weights
+    assert {name: asked[name].activations for name in fast.activations} == fast.activations
+    # what the recipe promises is what is made, and it takes the time that was predicted
+    made = compress(graph, fast.recipe.model_copy(update={"steps": ()}), [pictures(graph, 24)])
+    other = allocator(variants, table, (8, 4)).graph(fast)
+    assert {name: value.q for name, value in made.values.items()} == {
+        name: value.q for name, value in other.values.items()
+    }
+
+
+def test_an_impossible_size_names_the_nearest(variants: Variants, table: Sensitivity) -> None:
+    with pytest.raises(InputError) as error:
+        allocator(variants, table).allocate(Budget(size=1000))
+    nearest = int(re.search(r"nearest: (\d+)", str(error.value))[1])  # type: ignore[index]
+    assert allocator(variants, table).allocate(Budget(size=nearest)).size == nearest
+    with pytest.raises(InputError):
+        allocator(variants, table).allocate(Budget(size=nearest - 1))
+
+
+def test_two_impossible_budgets_name_both(variants: Variants, table: Sensitivity) -> None:
+    with pytest.raises(
+        InputError, match=r"of 1000 bytes \(nearest: \d+, without the other budget\) and 1e-09 ms"
+    ):
+        allocator(variants, table).allocate(Budget(size=1000, latency=1e-9))
+
+
+def test_memory_is_the_engines(variants: Variants, table: Sensitivity) -> None:
+    with pytest.raises(InputError, match=r"may take 10 bytes, but this engine needs \d+"):
+        allocator(variants, table).allocate(Budget(memory=10))
+    allocator(variants, table).allocate(Budget(memory=1 << 20))
+
+
+def test_refusals() -> None:
+    small = WidthFacts(saved=30, scales=64, lost=0.0, speedup=0.5)
+    assert "less than the 64 of its scales" in str(refusal(small, 4, Rules()))
+    harmful = WidthFacts(saved=3000, scales=64, lost=7.5, speedup=0.0)
+    assert "7.5 points" in str(refusal(harmful, 2, Rules()))
+    assert refusal(harmful, 2, Rules(acceptable=8.0)) is None
+    assert refusal(WidthFacts(saved=3000, scales=64, lost=7.5, speedup=0.2), 2, Rules()) is None
+    assert kept_because({}) == "the budgets do not ask for less"
+    assert kept_because({4: "a", 2: "b"}) == "a"
+
+
+def test_refused_widths_are_not_given_and_their_reason_is_kept(
+    variants: Variants, table: Sensitivity
+) -> None:
+    with pytest.raises(InputError) as error:
+        allocator(variants, table).allocate(Budget(size=1))
+    nearest = int(re.search(r"nearest: (\d+)", str(error.value))[1])  # type: ignore[index]
+    strict = allocator(variants, table, rules=Rules(acceptable=-1.0, faster=2.0))
+    found = strict.allocate(Budget())
+    assert set(found.weights.values()) == {8}
+    assert all("points of agreement" in reason or "scales" in reason for reason in found.reasons.values())
+    with pytest.raises(InputError, match="8 layers are refused"):
+        strict.allocate(Budget(size=nearest))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rules_of_a_recipe_say_the_widths(graph: Graph, variants: Variants, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = {name: int(rng.choice([8, 4, 3, 2], p=[0.1, 0.6, 0.2, 0.1])) for name in variants.layers()}
+    activations = {"expand": 4, "mul6": 3} if seed % 2 else {}
+    base = load_recipe("w2a8")
+    recipe = with_widths(base, graph, weights, activations, "mixed")
+    asked = treatments(graph, recipe)
+    assert {name: asked[name].weights for name in weights} == weights
+    made = {n.name for n in graph.nodes}
+    assert {n: asked[n].activations for n in made if asked[n].activations != 8} == activations
+    assert (recipe.name, recipe.steps, recipe.weights.range) == ("mixed", base.steps, base.weights.range)
+    assert (recipe.first.activations, recipe.last.activations) == (8, 8)
+
+
+def test_float_layers_of_a_recipe_stay(graph: Graph) -> None:
+    rules = {**load_recipe("w4a8").model_dump(), "override": [{"match": "head", "precision": "fp32"}]}
+    recipe = Recipe.model_validate(rules)
+    found = with_widths(recipe, graph, dict.fromkeys(["stem", "expand"], 4), {}, "mixed")
+    assert treatments(graph, found)["head"].precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3.5MB", 3_500_000), ("3.5 MiB", 3_670_016), ("12345", 12345), ("800kB", 800_000), (".5mb", 500_000)],
+)
+def test_bytes(text: str, expected: int) -> None:
+    assert parse_bytes("--size", text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3ms", 3.0), ("800us", 0.8), ("0.25", 0.25), ("1s", 1000.0)])
+def test_milliseconds(text: str, expected: float) -> None:
+    assert parse_milliseconds("--latency", text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "MB", "3 apples", "-1MB", "0", "nan", "1e3MB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(InputError, match=r"--size must be a number above 0 with a unit, like 3\.5MB"):
+        parse_bytes("--size", text)

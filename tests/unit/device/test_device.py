@@ -1,0 +1,97 @@
+"""Latency tables of this machine, layer signatures, and bytes of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subbyte import Artifact, save
+from subbyte.device import Host, artifact_bytes, layers, node_bytes
+from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
+from subbyte.device.size import weight_bytes
+from subbyte.errors import InputError
+from subbyte.runtime import Session
+from tests.fuzz.graphs import seeds
+
+ARTIFACTS = seeds()
+
+
+@pytest.mark.parametrize("name", sorted(ARTIFACTS))
+def test_nodes_and_files_have_the_bytes_that_are_written(name: str, tmp_path: Path) -> None:
+    artifact = ARTIFACTS[name]
+    path = tmp_path / "a.subbyte"
+    save(path, artifact)
+    assert artifact_bytes(artifact) == path.stat().st_size
+    # all parameters and nothing else lie in the tensors beside the graph's description
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        stored = sum(file.get_tensor(key).nbytes for key in file.keys() if key != "graph")  # noqa: SIM118
+    assert sum(map(node_bytes, artifact.graph.nodes)) == stored
+
+
+def test_bytes_of_weights() -> None:
+    assert weight_bytes((4, 3, 3, 3), 8) == 108 + 16
+    assert weight_bytes((4, 3, 3, 3), 4) == 54 + 16
+    assert weight_bytes((4, 3, 3, 3), 2) == 27 + 16
+    assert weight_bytes((4, 3, 3, 3), 3) == 27 + 14 + 16  # planes of two bits and of one
+    assert weight_bytes((4, 3, 3, 3), 16) == 216
+
+
+def mixed() -> Artifact:
+    return ARTIFACTS["mixed"]
+
+
+def test_a_host_measures_and_remembers(tmp_path: Path) -> None:
+    graph = mixed().graph
+    host = Host(cache=tmp_path)
+    assert not host.knows(graph)
+    host.measure({"mixed": graph})
+    assert host.knows(graph)
+    again = Host(cache=tmp_path)
+    assert again.milliseconds == host.milliseconds
+    assert again.knows(graph)
+    for name, layer in layers(graph).items():
+        weight = graph.node(name).params.get("weight")
+        bits = 0 if weight is None else getattr(weight, "bits", 32)
+        if isinstance(weight, np.ndarray):
+            bits = 8 * weight.dtype.itemsize
+        assert again.latency(layer, bits, 8) >= 0.0
+    assert len(Session(graph).plan()) <= len(graph.nodes)
+
+
+def test_nothing_is_kept_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    host = Host(keep=False)
+    host.measure({"mixed": mixed().graph})
+    assert host.knows(mixed().graph)
+    assert not list(tmp_path.iterdir())
+    assert cache_folder() == tmp_path / "subbyte"
+
+
+def test_another_isa_is_another_table(tmp_path: Path) -> None:
+    assert Host(isa="portable", cache=tmp_path).path != Host(cache=tmp_path, threads=2).path
+
+
+def test_an_unmeasured_layer_is_an_error(tmp_path: Path) -> None:
+    layer = next(iter(layers(mixed().graph).values()))
+    with pytest.raises(InputError, match="has not been measured"):
+        Host(cache=tmp_path).latency(layer, 8, 8)
+
+
+def test_signatures_tell_layers_apart() -> None:
+    for artifact in ARTIFACTS.values():
+        found = layers(artifact.graph)
+        by_text: dict[str, object] = {}
+        for layer in found.values():
+            assert by_text.setdefault(layer.signature, layer) == layer
+
+
+def test_a_damaged_or_unwritable_cache_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    assert read_json(tmp_path / "x.json") == {}
+    (tmp_path / "file").write_text("")
+    write_json(tmp_path / "file" / "x.json", {"a": {"8": 1.0}})
+    assert len(engine_version()) == 16
