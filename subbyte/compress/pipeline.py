@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from subbyte.compress.attach import attach
 from subbyte.compress.bias_correction import correct_biases
 from subbyte.compress.calibrate import Progress, batches, calibrate
+from subbyte.compress.distill import distill
 from subbyte.compress.prepare import split_for_integers
+from subbyte.compress.reconstruct import reconstruct
 from subbyte.compress.treatment import treatments
 from subbyte.errors import GraphError
 from subbyte.ir import Graph, verify
 from subbyte.ir.limits import peak_live_bytes
+from subbyte.quant import QTensor
 from subbyte.recipes import Recipe
 
-#: Memory for the values of all kept pictures at once, while a step works layer by layer.
-STEP_BYTES = 1 << 30
+#: Memory for the values of all pictures at once, while biases are corrected layer by layer.
+LAYERWISE_BYTES = 1 << 30
+#: Memory for the calibration pictures that the steps work on, float32.
+PICTURE_BYTES = 1 << 30
 
 
 def compress(
@@ -27,13 +36,17 @@ def compress(
     *,
     seed: int | None = None,
     progress: Progress | None = None,
+    work: Path | None = None,
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
     graph: float32, batch norms folded (passes.optimize). calibration: preprocessed pictures in
-    arrays float32 [N, H, W, C]; read once, never held as a whole. seed: instead of the recipe's.
+    arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
+    then at most PICTURE_BYTES. seed: instead of the recipe's.
     progress: called with the name of what is being done and how far it is.
-    Same graph, recipe, seed and pictures: same result.
+    work: a folder for the state of long steps; an interrupted run that is started again with equal
+    arguments goes on from there, to the same result.
+    Same graph, recipe, seed, pictures and number of torch threads: same result.
 
     Raises InputError for unusable calibration pictures, RecipeError if the recipe does not fit
     the graph, GraphError if the graph is not such a graph.
@@ -47,16 +60,47 @@ def compress(
     if all(t.precision != "int" for t in asked.values()):
         return attach(split, asked, recipe, {})
     report = progress or (lambda stage, done: None)
+    chosen_seed = recipe.seed if seed is None else seed
     kept = _Kept(split)
-    stream = kept.all_of(batches(split, calibration))
-    seen = calibrate(split, stream, recipe.seed if seed is None else seed, report)
+    stream = batches(split, calibration)
+    seen = calibrate(split, kept.all_of(stream) if recipe.steps else stream, chosen_seed, report)
     result = attach(split, asked, recipe, seen)
+    if not recipe.steps:
+        return result
+    images = kept.images()
+    folder = None if work is None else _folder(work, result, recipe, chosen_seed, images)
     for step in recipe.steps:
-        result = verify(_STEPS[step](result, split, kept.images(), report))
+        if step == "bias_correction":
+            result = correct_biases(result, split, _fewer(split, images), report)
+        elif step == "reconstruct":
+            result = reconstruct(result, split, images, recipe.reconstruct, chosen_seed, report, folder)
+        else:
+            result = distill(result, split, images, recipe.distill, chosen_seed, report, folder)
+        verify(result)
     return result
 
 
-_STEPS = {"bias_correction": correct_biases}
+def _folder(work: Path, graph: Graph, recipe: Recipe, seed: int, images: np.ndarray) -> Path:
+    """A folder inside `work` for exactly this job."""
+    digest = hashlib.sha256(f"{recipe.model_dump_json()} {seed} {torch.get_num_threads()}".encode())
+    for node in graph.nodes:
+        digest.update(node.name.encode())
+        if isinstance(weight := node.params.get("weight"), QTensor):
+            digest.update(weight.codes.tobytes() + weight.scale.tobytes())
+    digest.update(images.tobytes())
+    folder = work / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """An even selection of the pictures whose values, all at once, fit LAYERWISE_BYTES."""
+    # the values of this graph and, a byte each, those of the quantized one
+    most = max(8, LAYERWISE_BYTES * 4 // (5 * peak_live_bytes(graph)))
+    stride = 1
+    while len(images) > most * stride:
+        stride *= 2
+    return images[::stride]
 
 
 def _check_float(graph: Graph) -> None:
@@ -72,8 +116,7 @@ class _Kept:
     """An even selection of a stream of pictures for the steps after calibration, in bounded memory."""
 
     def __init__(self, graph: Graph) -> None:
-        # a step may hold the values of this graph and, a byte each, those of the quantized one
-        self.most = max(8, STEP_BYTES * 4 // (5 * peak_live_bytes(graph)))
+        self.most = max(8, PICTURE_BYTES // (4 * math.prod(graph.value(graph.input).shape)))
         self.stride, self.position = 1, 0
         self.pictures: list[np.ndarray] = []
 

@@ -60,12 +60,77 @@ def floor(v: Tensor) -> Tensor:
     return substitute(v.detach().floor(), v) if traced(v) else v.floor_()
 
 
+class _RoundClamp(torch.autograd.Function):
+    """clamp(rne(v) + zero, low, high); gradient 1 where the clamp leaves the code alone."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, zero: float, low: float, high: float) -> Tensor:
+        codes = v.round().add_(zero)
+        ctx.save_for_backward((codes >= low).logical_and_(codes <= high))
+        return codes.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return grads[0] * ctx.saved_tensors[0], None, None, None
+
+
+def round_clamp(v: Tensor, zero: float, low: float, high: float) -> Tensor:
+    """clamp(rne(v) + zero, low, high), straight through. Overwrites `v` when nothing records gradients."""
+    if traced(v):
+        return _RoundClamp.apply(v, zero, low, high)
+    return v.round_().add_(zero).clamp_(low, high)
+
+
+class _Sampled(torch.autograd.Function):
+    """table[codes], where table[c] samples a function of c and of two scales.
+
+    Its partial derivatives at the 256 codes are tables too, so that backward needs the codes only,
+    a byte each.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, codes: Tensor, source: Tensor, target: Tensor, table: Tensor, slopes: tuple[Tensor, ...]
+    ) -> Tensor:
+        index = _index(codes)
+        ctx.index, ctx.slopes = index, slopes
+        return take(table, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        results = []
+        for i, slope in enumerate(ctx.slopes):
+            product = take(slope, ctx.index).mul_(grads[0]) if ctx.needs_input_grad[i] else None
+            results.append(product if i == 0 or product is None else product.sum())
+        return *results, None, None
+
+
+def sampled(
+    codes: Tensor, source: Tensor, target: Tensor, table: Tensor, slopes: tuple[Tensor, ...]
+) -> Tensor:
+    """table[codes], float32 [256] by exact codes 0 .. 255 held as floats, with gradients.
+
+    source, target: 0-dim scales that the table was made with. slopes: float32 [256] each, the
+    derivatives by the code, by `source` and by `target`.
+    """
+    return _Sampled.apply(codes, source, target, table.detach(), slopes)
+
+
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
     """table[codes], without gradient: float32 [256] by exact codes 0 .. 255 held as floats."""
-    table, index = table.detach(), codes.detach().to(torch.uint8)
+    return take(table.detach(), _index(codes))
+
+
+def _index(codes: Tensor) -> Tensor:
+    """Codes as bytes; a map's in NHWC order, which is how they lie in memory."""
+    index = codes.detach().to(torch.uint8)
+    return index.permute(0, 2, 3, 1) if index.ndim == 4 else index
+
+
+def take(table: Tensor, index: Tensor) -> Tensor:
+    """table[index] with a map's axes back in NCHW order."""
     if index.device.type != "cpu":
-        return table[index.long()]
-    # numpy's take reads byte indices as they are, torch would widen them; a map's memory is NHWC
-    if index.ndim == 4:
-        return torch.from_numpy(table.numpy().take(index.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
-    return torch.from_numpy(table.numpy().take(index.numpy()))
+        result = table[index.long()]
+    else:  # numpy's take reads byte indices as they are, torch would widen them
+        result = torch.from_numpy(table.numpy().take(index.numpy()))
+    return result.permute(0, 3, 1, 2) if result.ndim == 4 else result

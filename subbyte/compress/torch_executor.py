@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.compress import torch_ops
+from subbyte.compress import torch_ops, training_ops
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
@@ -45,10 +45,10 @@ def state_of(graph: Graph) -> State:
     for node in graph.nodes:
         for role, param in node.params.items():
             if isinstance(param, QTensor):
-                state[f"{node.name}:{role}"] = _weight(param.values())
+                state[f"{node.name}:{role}"] = weight_tensor(param.values())
                 state[f"{node.name}:weight_scale"] = torch.from_numpy(param.scale.copy())
             elif role == "weight":
-                state[f"{node.name}:weight"] = _weight(param)
+                state[f"{node.name}:weight"] = weight_tensor(param)
             else:
                 wide = torch.float64 if param.dtype == np.int32 else torch.float32
                 state[f"{node.name}:{role}"] = torch.from_numpy(np.array(param)).to(wide)
@@ -57,7 +57,7 @@ def state_of(graph: Graph) -> State:
     return state
 
 
-def _weight(array: np.ndarray) -> Tensor:
+def weight_tensor(array: np.ndarray) -> Tensor:
     """[O, kh, kw, I] to [O, I, kh, kw]; other shapes as they are; float32."""
     weight = torch.from_numpy(array.astype(np.float32))
     return weight.permute(0, 3, 1, 2) if weight.ndim == 4 else weight
@@ -70,12 +70,14 @@ def forward(
     *,
     keep: bool = False,
     visit: Visit | None = None,
+    exact: bool = True,
 ) -> dict[str, Tensor]:
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
     Returns the outputs by value name (every value if `keep`): float32, codes where quantized.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
-    or change it. Values are freed after their last use.
+    or change it. Values are freed after their last use. Without `exact`, quantized
+    convolutions are rounded like any float32 computation, which training does not notice.
     """
     state = state_of(graph) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
@@ -84,9 +86,9 @@ def forward(
         for node in graph.nodes:
             inputs = [graph.value(name) for name in node.inputs]
             arrays = [values[name] for name in node.inputs]
-            result = torch_ops.OPS[node.op](
-                torch_ops.Step(node, inputs, graph.value(node.output), state), arrays
-            )
+            step = torch_ops.Step(node, inputs, graph.value(node.output), state)
+            fast = not exact and step.quantized and node.op in ("conv2d", "linear")
+            result = training_ops.conv(step, arrays) if fast else torch_ops.OPS[node.op](step, arrays)
             values[node.output] = result
             if visit is not None:
                 visit(node.output, result)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subbyte.compress.straight_through import REAL, floor, look_up, round_even, substitute, traced
+from subbyte.compress.straight_through import REAL, floor, look_up, round_clamp, round_even, sampled, traced
 from subbyte.ir import Node, Value
 
 EXACT_FLOAT32 = float(1 << 24)
@@ -64,13 +64,12 @@ class Step:
 
 def _store(v: Tensor, grid: Grid, low: float = 0.0, high: Tensor | None = None) -> Tensor:
     """clamp(rne(v) + z, low, high). Overwrites `v` when nothing records gradients."""
-    if traced(v):
-        codes = (round_even(v) + grid.zero).clamp(low, grid.qmax)
-        return codes if high is None else torch.minimum(codes, high)
-    return v.round_().add_(grid.zero).clamp_(low, grid.qmax if high is None else float(high))
+    if high is not None and traced(v, high):
+        return torch.minimum(round_clamp(v, grid.zero, low, grid.qmax), high)
+    return round_clamp(v, grid.zero, low, grid.qmax if high is None else float(high))
 
 
-def _bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
+def bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
     """quant.clamp_bounds on tensors: relu6's upper bound, a code, follows the scale."""
     if act != "relu6":
         return (y.zero if act == "relu" else 0.0), None
@@ -84,12 +83,20 @@ def _times(v: Tensor, factor: Tensor) -> Tensor:
 
 def _table(step: Step, codes: Tensor, source: Grid) -> Tensor:
     """T[codes], with the gradient of clamp(f(s (codes - z)) / s_y + z_y)."""
-    y = step.target
-    hard = look_up(step.param("table"), codes)
+    y, table = step.target, step.param("table")
     if not traced(codes, source.scale, y.scale):
-        return hard
-    real = REAL[step.node.attrs["act"]]((codes - source.zero) * source.scale)
-    return substitute(hard, (real / y.scale + y.zero).clamp(0.0, y.qmax))
+        return look_up(table, codes)
+    return sampled(codes, source.scale, y.scale, table, slopes(step.node.attrs["act"], source, y))
+
+
+def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:
+    """Derivatives of clamp(f(s (c - z)) / s_y + z_y) at c = 0 .. 255 by c, s and s_y."""
+    code = torch.arange(256.0, requires_grad=True)
+    s, s_y = (grid.scale.detach().expand(256).clone().requires_grad_() for grid in (source, y))
+    with torch.enable_grad():
+        real = REAL[act]((code - source.zero) * s)
+        clamped = (real / s_y + y.zero).clamp(0.0, y.qmax)
+        return torch.autograd.grad(clamped.sum(), (code, s, s_y))
 
 
 def per_channel(v: Tensor, like: Tensor) -> Tensor:
@@ -143,7 +150,7 @@ def _conv(step: Step, arrays: list[Tensor]) -> Tensor:
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
-    return _store(v, target, *_bounds(step.node.attrs["act"], target))
+    return _store(v, target, *bounds(step.node.attrs["act"], target))
 
 
 def _float_conv(step: Step, arrays: list[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from subbyte.recipes.recipe import (
     Layers,
     Override,
     Recipe,
+    Training,
     WeightRange,
 )
 
@@ -14,6 +15,7 @@ __all__ = [
     "Layers",
     "Override",
     "Recipe",
+    "Training",
     "WeightRange",
     "list_recipes",
     "load_recipe",

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from subbyte.errors import RecipeError
-from subbyte.recipes.recipe import Recipe
+from subbyte.recipes.recipe import Recipe, Step
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,10 +17,22 @@ else:
     import tomli as tomllib
 
 
+#: What a name may end in: the steps that it then stands for, and what they are.
+ENDINGS: dict[str, tuple[tuple[Step, ...], str]] = {
+    "reconstruct": (("reconstruct",), "trained block by block"),
+    "distill": (("reconstruct", "distill"), "trained block by block, then as a whole"),
+}
+
+
 def list_recipes() -> list[str]:
-    """The names that `load_recipe` knows, sorted."""
+    """The names that `load_recipe` knows, sorted.
+
+    A name is `w<bits of weights>a<bits of activations>`, quick, or that with `-reconstruct` (trained
+    block by block) or `-distill` (trained as a whole, too); or fp32.
+    """
     folder = resources.files("subbyte.recipes")
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    names = [f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")]
+    return sorted(names + [f"{name}-{ending}" for name in names if name != "fp32" for ending in ENDINGS])
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -35,7 +47,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         raise RecipeError(
             f"there is no recipe {text!r}; known: {', '.join(list_recipes())}, or the path of a .toml file"
         )
-    return _parse((resources.files("subbyte.recipes") / f"{text}.toml").read_text("utf-8"), text)
+    widths, _, ending = text.partition("-")
+    recipe = _parse((resources.files("subbyte.recipes") / f"{widths}.toml").read_text("utf-8"), text)
+    if not ending:
+        return recipe
+    steps, words = ENDINGS[ending]
+    changes = {"name": text, "description": f"{recipe.description} Then {words}.", "steps": steps}
+    return recipe.model_copy(update=changes)
 
 
 def _read(path: Path) -> str:

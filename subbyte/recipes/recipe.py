@@ -10,7 +10,7 @@ WeightBits = Literal[2, 3, 4, 8]
 ActivationBits = Literal[2, 3, 4, 8]
 Precision = Literal["int", "fp32", "fp16"]
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
-Step = Literal["bias_correction"]
+Step = Literal["bias_correction", "reconstruct", "distill"]
 
 
 class _Table(BaseModel):
@@ -21,9 +21,13 @@ class WeightRange(_Table):
     """How wide weights are, and what their scales (one per output channel, symmetric) cover.
 
     range: "minmax" covers every weight; "mse" takes the scale with the least squared error.
+    levels: the code book of weights below 8 bits: "uniform" is two's complement, "symmetric" has
+    equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
+    "learned" is fitted to each layer.
     """
 
     bits: WeightBits = 8
+    levels: Literal["uniform", "symmetric", "learned"] = "uniform"
     range: Literal["minmax", "mse"] = "mse"
 
 
@@ -71,6 +75,22 @@ class Override(_Table):
         return self
 
 
+class Training(_Table):
+    """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
+
+    epochs: how often it sees every picture; batch: pictures per step. Rates per step, at the
+    start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
+    of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
+    """
+
+    epochs: float = Field(gt=0.0, le=1000.0)
+    batch: int = Field(default=32, ge=1, le=1024)
+    weight: float = Field(default=0.01, ge=0.0, le=1.0)
+    scale: float = Field(default=0.002, ge=0.0, le=1.0)
+    bias: float = Field(default=0.002, ge=0.0, le=1.0)
+    grid: float = Field(default=0.002, ge=0.0, le=1.0)
+
+
 class Recipe(_Table):
     """Everything that decides how a float32 graph becomes a compressed one.
 
@@ -78,8 +98,9 @@ class Recipe(_Table):
     first: the layers that no other layer feeds; its `activations` are the bits of the picture.
     last: the layers that feed no other; its `activations` are the bits of what they read.
     squeeze_excite: pooled vectors, gates and their two layers.
-    steps: what is done after rounding to nearest, in this order.
-    seed: of the random choice of positions that calibration looks at.
+    steps: what is done after rounding to nearest, in this order: "bias_correction"; "reconstruct"
+    trains block by block, "distill" the whole network, as their tables say.
+    seed: of everything random.
     """
 
     name: str = Field(min_length=1)
@@ -92,6 +113,8 @@ class Recipe(_Table):
     squeeze_excite: Layers = Layers()
     override: tuple[Override, ...] = ()
     steps: tuple[Step, ...] = ()
+    reconstruct: Training = Training(epochs=4.0)
+    distill: Training = Training(epochs=10.0)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")

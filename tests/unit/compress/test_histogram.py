@@ -9,7 +9,7 @@ import torch
 from subbyte.compress.histogram import BINS, SAMPLE, Histogram
 from subbyte.compress.ranges import choose_grid, least_squares_range
 from subbyte.compress.weights import SHARES, quantized_weight, weight_scales
-from subbyte.quant import QParams, qparams_from_range, quantize_bias, quantize_weight
+from subbyte.quant import QParams, qparams_from_range, quantize_bias, quantize_weight, uniform_levels
 from subbyte.recipes import ActivationRange, WeightRange
 from subbyte.reference import activation_function
 
@@ -95,7 +95,8 @@ def test_ranges_by_name() -> None:
 def test_weight_scales(bits: int) -> None:
     weight = np.random.default_rng(6).standard_t(4, size=(5, 3, 3, 20)).astype(np.float32)
     weight[3] = 0.0
-    covering, best = (weight_scales(weight, bits, method) for method in ("minmax", "mse"))
+    rows = torch.from_numpy(weight.reshape(5, -1))
+    covering, best = (weight_scales(rows, uniform_levels(bits), m) for m in ("minmax", "mse"))
     assert covering[3] == best[3] == 0.0
     for channel in (0, 1, 2, 4):
 

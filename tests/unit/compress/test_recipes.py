@@ -22,12 +22,21 @@ def test_the_shipped_names() -> None:
     assert {"fp32", "w2a8", "w4a8", "w8a8"} <= set(list_recipes())
 
 
-@pytest.mark.parametrize("name", ["w8a8", "w4a8", "w2a8"])
+@pytest.mark.parametrize("name", [n for n in list_recipes() if n != "fp32"])
 def test_widths_follow_the_name(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.weights.bits == int(name[1])
     assert recipe.activations.bits == int(name[3])
     assert recipe.first.weights == recipe.first.activations == 8
+
+
+def test_the_ending_of_a_name_sets_the_steps() -> None:
+    plain, trained = load_recipe("w4a8"), load_recipe("w4a8-distill")
+    assert trained.steps == ("reconstruct", "distill")
+    assert load_recipe("w2a8-reconstruct").steps == ("reconstruct",)
+    assert trained == plain.model_copy(
+        update={"name": trained.name, "description": trained.description, "steps": trained.steps}
+    )
 
 
 def test_a_recipe_from_a_file(tmp_path: Path) -> None:

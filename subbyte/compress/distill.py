@@ -1,0 +1,87 @@
+"""Trains the quantized network as a whole to answer what the float network answers.
+
+Knowledge distillation (arXiv 1503.02531) from the float network into its own quantized form, on
+unlabelled pictures. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
+2106.05237) advises, teacher and student see the same random crop of every picture, flipped or not,
+and mixed with another (mixup, arXiv 1710.09412), so that a thousand pictures do not become few.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from subbyte.compress import torch_executor
+from subbyte.compress.calibrate import Progress
+from subbyte.compress.learned import Learned
+from subbyte.compress.train import minimize
+from subbyte.ir import Graph
+from subbyte.recipes import Training
+
+#: Smallest side of a random crop, as a share of the picture's.
+SMALLEST_CROP = 0.6
+#: Share of batches whose pictures are mixed in pairs.
+MIXED = 0.5
+
+
+def distill(
+    graph: Graph,
+    original: Graph,
+    images: np.ndarray,
+    training: Training,
+    seed: int,
+    progress: Progress,
+    work: Path | None = None,
+) -> Graph:
+    """The quantized `graph` after training all its layers against `original`, the float graph.
+
+    images: float32 [N, H, W, C]. The loss is the Kullback-Leibler divergence of the softmax of the
+    first output if that is a vector, and the mean squared error over the variance otherwise.
+    work: a folder that keeps the state of training; it goes on from there.
+    """
+    pictures = torch_executor.nchw(images)
+    learned = Learned(graph, {node.name: node for node in original.nodes})
+    teacher = torch_executor.state_of(original)
+
+    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
+        x = augmented(pictures[chosen], generator)
+        with torch.no_grad():
+            wanted = torch_executor.forward(original, x, teacher)
+        made = torch_executor.forward(graph, x, learned.state(), exact=False)
+        return divergence(made[graph.outputs[0]], wanted[original.outputs[0]])
+
+    generator = torch.Generator().manual_seed(seed)
+    saved = None if work is None else work / "distill.pt"
+    report = partial(progress, "distill")
+    minimize(learned.parameters, loss, len(pictures), training, generator, report, saved)
+    return learned.result()
+
+
+def divergence(made: Tensor, wanted: Tensor) -> Tensor:
+    """KL(softmax(wanted) || softmax(made)), mean over pictures, for [N, C]; else relative squares."""
+    if made.ndim == 2:
+        return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    return (made - wanted).square().mean() / (wanted.var() + 1e-12)
+
+
+def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops of pictures [N, C, H, W], resized to their size, flipped, and mixed in pairs."""
+    count, _, height, width = x.shape
+    u = torch.rand(5, count, generator=generator)
+    side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]
+    mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
+    shift = (1.0 - side) * (2.0 * u[2:4] - 1.0)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
+    theta[:, 0, 2], theta[:, 1, 2] = shift[0], shift[1]
+    grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+    cropped = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    if float(torch.rand((), generator=generator)) < MIXED:
+        share = 0.5 + 0.5 * u[4].view(-1, 1, 1, 1)
+        cropped = share * cropped + (1.0 - share) * cropped.flip(0)
+    return cropped.contiguous(memory_format=torch.channels_last)

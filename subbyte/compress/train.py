@@ -1,0 +1,90 @@
+"""The optimizer loop that reconstruction and distillation share."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subbyte.recipes import Training
+
+Loss = Callable[[Tensor, torch.Generator], Tensor]
+Parameters = Mapping[str, Mapping[str, Tensor]]
+
+#: Steps between two saved states.
+SAVED_EVERY = 25
+
+
+def minimize(
+    parameters: Parameters,
+    loss: Loss,
+    count: int,
+    training: Training,
+    generator: torch.Generator,
+    report: Callable[[int], None] = lambda step: None,
+    saved: Path | None = None,
+) -> None:
+    """Trains `parameters`, leaves by kind (see Learned) and name, on `count` pictures.
+
+    loss: of the pictures with these indices. Pictures come in random order, each as often as any
+    other to within one. saved: a file that keeps the state; where it exists, training goes on from
+    it, to the same result.
+    """
+    kinds = [kind for kind, tensors in parameters.items() if tensors]
+    groups = [{"params": list(parameters[kind].values()), "lr": 0.0} for kind in kinds]
+    optimizer = torch.optim.Adam(groups)
+    order, begin = _restore(saved, parameters, optimizer, generator)
+    steps = max(1, round(training.epochs * count / training.batch))
+    for step in range(begin, steps):
+        if len(order) < min(training.batch, count):
+            order = torch.cat([order, torch.randperm(count, generator=generator)])
+        chosen, order = order[: training.batch], order[training.batch :]
+        for group, kind in zip(optimizer.param_groups, kinds, strict=True):
+            group["lr"] = getattr(training, kind) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        optimizer.zero_grad(set_to_none=True)
+        loss(chosen, generator).backward()
+        optimizer.step()
+        report(step + 1)
+        if saved is not None and (step + 1) % SAVED_EVERY == 0:
+            _save(saved, step + 1, order, parameters, optimizer, generator)
+
+
+def _save(
+    path: Path,
+    step: int,
+    order: Tensor,
+    parameters: Parameters,
+    optimizer: torch.optim.Adam,
+    generator: torch.Generator,
+) -> None:
+    state = {
+        "step": step,
+        "order": order,
+        "parameters": {kind: dict(named) for kind, named in parameters.items()},
+        "optimizer": optimizer.state_dict(),
+        "generator": generator.get_state(),
+    }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def _restore(
+    path: Path | None, parameters: Parameters, optimizer: torch.optim.Adam, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """The order of pictures and the step to go on from; sets everything else."""
+    if path is None or not path.exists():
+        return torch.empty(0, dtype=torch.long), 0
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        for kind, named in parameters.items():
+            for name, tensor in named.items():
+                tensor.copy_(state["parameters"][kind][name])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["generator"])
+    return state["order"], state["step"]
