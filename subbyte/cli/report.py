@@ -1,30 +1,25 @@
-"""`subbyte report`: accuracy, size, latency and every layer on one page."""
+"""`subbyte report`: accuracy, robustness, size, latency and every layer on one page."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from subbyte.artifact import Artifact, load
 from subbyte.cli.bench import calibration_arrays, names_of
-from subbyte.cli.console import progress, show, show_json
-from subbyte.cli.evaluate import labelled, logits_of, predictions_of
+from subbyte.cli.console import show, show_json
+from subbyte.cli.entries import Extras, answers_of_peers, entries_of, peer_entries
+from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
+from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
-from subbyte.evaluate.accuracy import Predictions, agreement, predict, score
-from subbyte.evaluate.data import Sample, with_resize
-from subbyte.evaluate.plan import plan_rows
-from subbyte.evaluate.report import Entry, Report, render, table_rows, write_text
+from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
 
 if TYPE_CHECKING:
-    from subbyte.evaluate.bench_result import BenchResult, Timing
-
-#: What is known of a peer: its name, precision, size of its file, and answers if it was run.
-PeerAnswers = tuple[str, str, int, Predictions]
+    from subbyte.evaluate.bench_result import BenchResult
 
 
 def report(
@@ -34,9 +29,24 @@ def report(
     bench: Annotated[
         Path | None, typer.Option(help="Latencies: what `subbyte bench ... --json` printed.")
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Time everything in turns for so long, instead of --bench; 0: not.")
+    ] = 0.0,
     against: Against = "",
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of pictures for the INT8 of the peers in --against.")
+    ] = None,
+    corruptions: Corruptions = None,
+    severities: Severities = "1,3,5",
+    corrupted: Annotated[
+        int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
+    ] = 100,
+    cue_conflict: CueConflictFolder = None,
+    sensitivity: Annotated[
+        Path | None, typer.Option(help="The result of `subbyte sensitivity`, for maps of the layers.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="A Markdown file to write the table to as well.")
     ] = None,
     resize: Resize = None,
     limit: Limit = None,
@@ -47,50 +57,40 @@ def report(
 ) -> None:
     """Compare artifacts, and peers, on labelled pictures: one HTML page that needs no network.
 
-    Agreement is counted against the first artifact: give the float32 one first. Peers in --against
+    Everything is compared with the first artifact: give the float32 one first. Peers in --against
     run that artifact's network.
     """
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent} is not a folder")
+    for path in (output, markdown_file):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder")
+    if bench is not None and seconds:
+        raise InputError("give --bench or --seconds, not both")
     measured = None if bench is None else _read_bench(bench)
-    loaded = [load(path) for path in artifacts]
-    names = _unique_names(artifacts)
-    samples = labelled(loaded[0], data, limit)
-    entries: list[Entry] = []
-    for name, path, artifact in zip(names, artifacts, loaded, strict=True):
-        predictions, session = predictions_of(artifact, samples, resize, threads, isa, name)
-        entries.append(
-            Entry(
-                name,
-                str(artifact.recipe.get("name", "")),
-                accuracy=score(predictions, samples),
-                agreement=agreement(predictions, entries[0].predictions or predictions) if entries else None,
-                file_bytes=path.stat().st_size,
-                predictions=predictions,
-                plan=plan_rows(session),
-                recipe=artifact.recipe,
-                provenance=artifact.provenance,
-                **_latency(_timing_of(measured, path)),
-            )
-        )
-    entries += _peer_entries(
-        _answers_of_peers(loaded[0], against, calibration, samples, resize, threads),
-        entries[0],
-        samples,
-        measured,
-    )
+    layers = [] if sensitivity is None else sensitivity_rows(sensitivity)
+    names = unique_names(artifacts)
+    subjects = [subject(path, resize, threads, isa) for path in artifacts]
+    samples = labelled(subjects[0], data, limit)
+    extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
+    answers = answers_of_peers(subjects[0], against, calibration, samples)
+    if seconds:
+        measured = _timed(subjects, against, calibration, seconds, isa)
+    entries = entries_of(subjects, names, samples, extras, measured)
     page = Report(
-        title or "subbyte: accuracy, size, latency",
-        entries,
+        title or "subbyte: accuracy, robustness, size, latency",
+        entries + peer_entries(answers, entries[0], samples, measured),
         samples,
-        loaded[0].classes,
+        subjects[0].artifact.classes,
         names[0],
-        _facts(measured, data, samples, threads, isa),
+        facts_of(measured, data, samples, subjects[0]),
         fastest_peer=None if measured is None else measured.best_peer,
         warning=_warning(measured),
+        sensitivity=layers,
     )
     write_text(output, render(page))
-    show_json(table_rows(page)) if json else show(f"{output}: {len(entries)} rows, {len(samples)} pictures")
+    if markdown_file is not None:
+        write_text(markdown_file, markdown(page))
+    rows = len(page.entries)
+    show_json(table_rows(page)) if json else show(f"{output}: {rows} rows, {len(samples)} pictures")
 
 
 def _read_bench(path: Path) -> BenchResult:
@@ -102,33 +102,49 @@ def _read_bench(path: Path) -> BenchResult:
         raise InputError(f"cannot read the benchmark result {path}: {error}") from None
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def _timed(
+    subjects: Sequence[Subject], against: str, calibration: Path | None, seconds: float, isa: str | None
+) -> BenchResult:
+    """A fresh benchmark, as `subbyte bench` makes it."""
+    from subbyte.evaluate.bench import bench
+
+    console = Console(stderr=True)
+    pictures = calibration_arrays(subjects[0].artifact, calibration)
+    return bench(
+        [one.path for one in subjects],
+        names_of(against),
+        threads=subjects[0].session.threads,
+        seconds=seconds,
+        isa=isa,
+        pictures=pictures[0] if pictures else None,
+        calibration=pictures,
+        notify=lambda text: console.print(f"[dim]{text}[/dim]") if console.is_terminal else None,
+    )
+
+
+def sensitivity_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of `subbyte sensitivity`'s result as the report takes them. InputError if it is none."""
+    from subbyte.compress.sensitivity_table import read_sensitivity
+
+    table = read_sensitivity(path)
+    return [
+        {
+            "kind": row.kind,
+            "layer": row.nodes[0],
+            "bits": row.bits,
+            "kl": table.added_kl(row),
+            "sqnr": row.block_sqnr,
+        }
+        for row in table.rows
+    ]
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """File names without suffix, where they differ, else the paths."""
     names = [path.stem for path in paths]
     if len(set(map(str, paths))) != len(paths):
         raise InputError("an artifact is given twice")
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def _timing_of(measured: BenchResult | None, path: Path) -> Timing | None:
-    """The timing of the very file, by its hash. InputError if the benchmark has another one."""
-    if measured is None:
-        return None
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for timing in measured.timings:
-        if timing.sha256 == digest:
-            return timing
-    raise InputError(f"the benchmark result has no timing of {path} as it is now; run subbyte bench again")
-
-
-def _latency(timing: Timing | None) -> dict[str, Any]:
-    if timing is None:
-        return {}
-    return {
-        "latency_ms": timing.ms.median,
-        "latency_range_ms": (timing.ms.p10, timing.ms.p90),
-        "speedup": None if timing.ratio is None else timing.ratio.median,
-    }
 
 
 def _warning(measured: BenchResult | None) -> str | None:
@@ -139,67 +155,11 @@ def _warning(measured: BenchResult | None) -> str | None:
     return f"Other programs disturbed the timing (load {load}): time again on a quiet machine."
 
 
-def _answers_of_peers(
-    first: Artifact,
-    against: str,
-    calibration: Path | None,
-    samples: Sequence[Sample],
-    resize: str | None,
-    threads: int,
-) -> list[PeerAnswers]:
-    """Every peer on the pictures."""
-    from subbyte.evaluate.peers import load_peers
-    from subbyte.passes.dequantize import dequantize_graph
-
-    if not names_of(against):
-        return []
-    if calibration is None:
-        raise InputError("--against needs --calibration, pictures for the peers' INT8")
-    preprocessing = with_resize(first.preprocessing, resize)
-    peers = load_peers(
-        dequantize_graph(first.graph),
-        names_of(against),
-        threads=threads,
-        calibration=calibration_arrays(first, calibration),
-    )
-    answers = []
-    for peer in peers:
-        with progress(f"evaluating {peer.label}", len(samples)) as done:
-            predictions = predict(logits_of(peer), samples, preprocessing, batch=1, progress=done)
-        answers.append((peer.name, peer.precision, peer.file_bytes, predictions))
-    return answers
-
-
-def _peer_entries(
-    answers: Sequence[PeerAnswers], reference: Entry, samples: Sequence[Sample], measured: BenchResult | None
-) -> list[Entry]:
-    """Peers that were run on the pictures, peers that were timed, or both in one row."""
-    timings = {(t.name, t.precision): t for t in measured.timings if t.peer} if measured else {}
-    assert reference.predictions is not None
-    entries = [
-        Entry(
-            f"{name}-{precision}",
-            precision,
-            peer=True,
-            accuracy=score(predictions, samples),
-            agreement=agreement(predictions, reference.predictions),
-            file_bytes=size,
-            predictions=predictions,
-            **_latency(timings.pop((name, precision), None)),
-        )
-        for name, precision, size, predictions in answers
-    ]
-    return entries + [
-        Entry(f"{t.name}-{t.precision}", t.precision, peer=True, file_bytes=t.file_bytes, **_latency(t))
-        for t in timings.values()
-    ]
-
-
-def _facts(
-    measured: BenchResult | None, data: Path, samples: Sequence[Sample], threads: int, isa: str | None
+def facts_of(
+    measured: BenchResult | None, data: Path, samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
+    """Host, versions and pictures, for people."""
     from subbyte.evaluate.host import commit, describe_host
-    from subbyte.runtime import best_isa
 
     host = describe_host() if measured is None else measured.host
     facts: dict[str, Any] = {
@@ -209,8 +169,8 @@ def _facts(
         "caches": host.caches,
         "system": host.system,
         "python": host.python,
-        "threads": threads if measured is None else measured.threads,
-        "engine": isa or best_isa(),
+        "threads": first.session.threads if measured is None else measured.threads,
+        "engine": first.session.isa,
         "commit": commit() or "unknown",
         "pictures": f"{len(samples)} of {data.name}",
     }

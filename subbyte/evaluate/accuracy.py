@@ -62,8 +62,8 @@ def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, floa
     return low, high
 
 
-def top_classes(logits: np.ndarray, k: int = 5) -> Predictions:
-    """The k best classes of float32 logits [N, classes].
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of float32 logits [N, classes], float64.
 
     Raises InputError if the logits are not [N, classes] or not finite.
     """
@@ -73,9 +73,14 @@ def top_classes(logits: np.ndarray, k: int = 5) -> Predictions:
         )
     if not np.isfinite(logits).all():
         raise InputError("the network's output holds NaN or infinity")
-    top = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     shifted = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
-    softmax = shifted / shifted.sum(axis=1, keepdims=True)
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def top_classes(logits: np.ndarray, k: int = 5) -> Predictions:
+    """The k best classes of float32 logits [N, classes]. Raises InputError as `probabilities` does."""
+    softmax = probabilities(logits)
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return Predictions(top, np.take_along_axis(softmax, top, axis=1).astype(np.float32))
 
 

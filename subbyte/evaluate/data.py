@@ -195,8 +195,8 @@ def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return resized.crop((left, top, left + p.width, top + p.height))
 
 
-def normalize(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """(pixel / 255 - mean) / std: float32 [H, W, 3]."""
+def normalize(picture: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """(pixel / 255 - mean) / std: float32 [H, W, 3]. An array is uint8 [H, W, 3]."""
     pixels = np.asarray(picture, np.float32) / np.float32(255)
     return (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subbyte.evaluate.report import Entry
+    from subbyte.evaluate.entry import Entry
 
 #: Colours by row: blues for this package's artifacts, warm greys for the peers.
 OWN = ("#0b3d91", "#1976d2", "#42a5f5", "#00897b", "#66bb6a", "#7e57c2")
 PEER = ("#5f6b76", "#a1887f", "#bdbdbd", "#d4a373", "#8d6e63")
-_GRID = "#e6e9ed"
+GRID = "#e6e9ed"
 
 
 def colours(entries: Sequence[Entry]) -> dict[str, str]:
@@ -23,31 +23,73 @@ def colours(entries: Sequence[Entry]) -> dict[str, str]:
     return result
 
 
-def accuracy_over_size(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    """Top-1 with its 95 % interval over file size. None if fewer than two entries have both."""
-    points = [entry for entry in entries if entry.accuracy is not None and entry.file_bytes is not None]
+def figures_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """All figures that there are measurements for."""
+    made = [
+        accuracy_over(entries, "size", "file size, MB", lambda e: _scaled(e.file_bytes, 1e-6)),
+        accuracy_over(entries, "latency", "latency of one picture, ms", lambda e: e.latency_ms),
+        accuracy_over(entries, "memory", "weights and activations in memory, MB", _memory),
+        latency_bars(entries),
+        accuracy_by_severity(entries),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def _memory(entry: Entry) -> float | None:
+    return _scaled(entry.memory_bytes, 1e-6)
+
+
+def _scaled(value: int | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def accuracy_over(
+    entries: Sequence[Entry], name: str, axis: str, cost: Callable[[Entry], float | None]
+) -> dict[str, Any] | None:
+    """Top-1 with its 95 % interval over a cost, and the Pareto front. None if fewer than two entries have
+    both."""
+    measured = [entry for entry in entries if entry.accuracy is not None]
+    points = [(entry, x) for entry in measured if (x := cost(entry)) is not None]
     if len(points) < 2:
         return None
     colour = colours(entries)
-    return _figure(
-        "accuracy-over-size",
-        "Accuracy over file size",
-        [_point(entry, colour[entry.name]) for entry in points],
-        {"title": {"text": "file size, MB"}, "rangemode": "tozero"},
+    front = pareto([(x, entry.accuracy.top1_rate) for entry, x in points if entry.accuracy])
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front",
+        "x": [x for x, _ in front],
+        "y": [100 * rate for _, rate in front],
+        "line": {"shape": "hv", "color": "#c3ccd5", "width": 2, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+    return figure(
+        f"accuracy-over-{name}",
+        f"Accuracy over {name}",
+        [line, *(_point(entry, x, colour[entry.name]) for entry, x in points)],
+        {"title": {"text": axis}, "rangemode": "tozero"},
         {"title": {"text": "top-1, %"}},
     )
 
 
-def _point(entry: Entry, colour: str) -> dict[str, Any]:
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, gain) that no other is at most as costly as, and better; cheapest first."""
+    front: list[tuple[float, float]] = []
+    for cost, gain in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or gain > front[-1][1]:
+            front.append((cost, gain))
+    return front
+
+
+def _point(entry: Entry, x: float, colour: str) -> dict[str, Any]:
     assert entry.accuracy is not None
-    assert entry.file_bytes is not None
     low, high = (100 * end for end in entry.accuracy.interval())
     rate = 100 * entry.accuracy.top1_rate
     return {
         "type": "scatter",
         "mode": "markers",
         "name": entry.name,
-        "x": [entry.file_bytes / 1e6],
+        "x": [x],
         "y": [rate],
         "marker": {"size": 12, "color": colour, "symbol": "diamond" if entry.peer else "circle"},
         "error_y": {
@@ -57,8 +99,35 @@ def _point(entry: Entry, colour: str) -> dict[str, Any]:
             "thickness": 1.2,
             "width": 4,
         },
-        "hovertemplate": "%{y:.2f} %, %{x:.2f} MB",
+        "hovertemplate": "%{y:.2f} %, %{x:.2f}",
     }
+
+
+def accuracy_by_severity(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """Top-1 over severity, mean of all families; severity 0 is the clean pictures. None if not measured."""
+    colour = colours(entries)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": entry.name,
+            "x": [0, *robust.severities],
+            "y": [100 * float(y) for y in (robust.clean.mean(), *robust.grid.mean(axis=0))],
+            "line": {"color": colour[entry.name]},
+            "hovertemplate": "%{y:.2f} %",
+        }
+        for entry in entries
+        if (robust := entry.robustness) is not None
+    ]
+    if not traces:
+        return None
+    return figure(
+        "accuracy-by-severity",
+        "Accuracy on corrupted pictures",
+        traces,
+        {"title": {"text": "severity, 0: clean"}, "dtick": 1},
+        {"title": {"text": "top-1, %"}, "rangemode": "tozero"},
+    )
 
 
 def latency_bars(entries: Sequence[Entry]) -> dict[str, Any] | None:
@@ -78,7 +147,7 @@ def latency_bars(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "marker": {"color": [colour[entry.name] for entry in timed]},
         "hovertemplate": "%{y}: %{x:.3f} ms<extra></extra>",
     }
-    return _figure(
+    return figure(
         "latency",
         "Latency, one picture",
         [trace],
@@ -87,10 +156,10 @@ def latency_bars(entries: Sequence[Entry]) -> dict[str, Any] | None:
     )
 
 
-def _figure(
+def figure(
     name: str, title: str, traces: list[dict[str, Any]], xaxis: dict[str, Any], yaxis: dict[str, Any]
 ) -> dict[str, Any]:
-    axis = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID}
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID}
     layout = {
         "xaxis": axis | xaxis,
         "yaxis": axis | yaxis,

@@ -17,10 +17,12 @@ BINS = 15
 
 def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's interval of a binomial proportion; its coverage is never less. n >= 1."""
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    interval = binomtest(successes, n).proportion_ci(confidence, "exact")
-    return float(interval.low), float(interval.high)
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
+    return low, high
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
@@ -67,10 +69,9 @@ class Paired:
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: how probable counts at least as unequal would be, if both
         were right equally often. 1 if there is no picture that only one has right."""
-        from scipy.stats import binomtest
+        from scipy.special import bdtr
 
-        discordant = self.lost + self.gained
-        return float(binomtest(self.lost, discordant).pvalue) if discordant else 1.0
+        return min(1.0, 2 * float(bdtr(min(self.lost, self.gained), self.lost + self.gained, 0.5)))
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of `difference`: Wald's with one picture added to `lost` and to `gained`

@@ -17,8 +17,15 @@ from PIL import Image
 from subbyte.errors import InputError
 from subbyte.evaluate import report
 from subbyte.evaluate.accuracy import agreement, score, top_classes
+from subbyte.evaluate.cue_conflict import ShapeBias
 from subbyte.evaluate.data import Sample
-from subbyte.evaluate.figures import accuracy_over_size, latency_bars
+from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.figures import accuracy_by_severity, figures_of, latency_bars, pareto
+from subbyte.evaluate.gallery import pick
+from subbyte.evaluate.heatmaps import corruption_heatmap, sensitivity_heatmaps
+from subbyte.evaluate.robustness import Robustness
+from subbyte.evaluate.statistics import Paired
+from subbyte.evaluate.techniques import markdown_table, technique_table
 
 
 def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str, Any]:
@@ -46,7 +53,7 @@ def page(tmp_path: Path) -> report.Report:
         samples.append(Sample(tmp_path / f"{i}.png", label))
     good = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]]))
     bad = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]]))
-    float_entry = report.Entry(
+    float_entry = Entry(
         "tiny-fp32",
         "fp32",
         accuracy=score(good, samples),
@@ -71,7 +78,7 @@ def page(tmp_path: Path) -> report.Report:
         recipe={"name": "w4a8", "weights": {"bits": 4}},
         provenance={"model": "tiny <model>"},
     )
-    peer = report.Entry("onnxruntime-int8", "int8", peer=True, latency_ms=0.9, file_bytes=700_000)
+    peer = Entry("onnxruntime-int8", "int8", peer=True, latency_ms=0.9, file_bytes=700_000)
     facts = {"CPU": "a processor", "threads": 1, "isas": ["portable", "avx2"]}
     return report.Report(
         "Tiny & small", [float_entry, small, peer], samples, ["cat", "dog", "</script>"], "tiny-fp32", facts
@@ -122,9 +129,9 @@ def test_gallery_shows_pictures_and_who_is_wrong(page: report.Report) -> None:
 
 
 def test_pick_prefers_disagreement_then_spreads(page: report.Report) -> None:
-    assert report.pick(page, 2) == [0, 2]
-    assert report.pick(page, 99) == [0, 1, 2, 3]
-    assert report.pick(replace(page, entries=page.entries[2:]), 4) == []
+    assert pick(page, 2) == [0, 2]
+    assert pick(page, 99) == [0, 1, 2, 3]
+    assert pick(replace(page, entries=page.entries[2:]), 4) == []
 
 
 def test_plan_marks_another_executed_precision_and_shares(page: report.Report) -> None:
@@ -138,27 +145,144 @@ def test_plan_marks_another_executed_precision_and_shares(page: report.Report) -
 
 def test_plan_without_profile(page: report.Report) -> None:
     entry = replace(page.entries[1], plan=[plan_row("stem", None)])
-    html = without_plotly(report.render(replace(page, entries=[entry])))
+    html = without_plotly(report.render(replace(page, entries=[entry], reference=entry.name)))
     assert "stem" in html
     assert 'style="width' not in html
 
 
 def test_figures_carry_the_measured_values(page: report.Report) -> None:
-    scatter, bars = accuracy_over_size(page.entries), latency_bars(page.entries)
-    assert scatter is not None
-    assert bars is not None
-    assert [trace["name"] for trace in scatter["data"]] == ["tiny-fp32", "tiny-w4a8"]
-    assert [trace["x"] for trace in scatter["data"]] == [[4.0], [0.6]]
-    assert [trace["y"] for trace in scatter["data"]] == [[100.0], [75.0]]
-    assert bars["data"][0]["x"] == [0.9, 0.5, 2.0]
-    json.dumps([scatter, bars], allow_nan=False)
-    assert accuracy_over_size(page.entries[:1]) is None
+    figures = figures_of(page.entries)
+    assert [f["id"] for f in figures] == ["accuracy-over-size", "accuracy-over-latency", "latency"]
+    front, *points = figures[0]["data"]
+    assert [trace["name"] for trace in points] == ["tiny-fp32", "tiny-w4a8"]
+    assert [trace["x"] for trace in points] == [[4.0], [0.6]]
+    assert [trace["y"] for trace in points] == [[100.0], [75.0]]
+    assert (front["x"], front["y"]) == ([0.6, 4.0], [75.0, 100.0])
+    assert figures[2]["data"][0]["x"] == [0.9, 0.5, 2.0]
+    json.dumps(figures, allow_nan=False)
+    assert [f["id"] for f in figures_of(page.entries[:1])] == ["latency"]
     assert latency_bars([replace(page.entries[0], latency_ms=None)]) is None
 
 
+def test_pareto_front() -> None:
+    """b costs as much as c and is worse, d costs more than c and is not better."""
+    a, b, c, d, e = (1.0, 0.2), (2.0, 0.3), (2.0, 0.6), (3.0, 0.6), (4.0, 0.9)
+    assert pareto([e, d, b, a, c]) == [a, c, e]
+
+
+def robust(*right: list[list[int]]) -> Robustness:
+    """Two families at two severities."""
+    cells = np.array(right, bool)
+    return Robustness(("snow", "zoom_blur"), (1, 3), np.ones(len(cells), bool), cells)
+
+
+@pytest.fixture
+def full(page: report.Report) -> report.Report:
+    """Everything measured; the second entry agrees on one picture of four."""
+    first, small, peer = page.entries
+    first = replace(first, robustness=robust([[1, 1], [1, 0]], [[1, 1], [1, 1]]), memory_bytes=9_000_000)
+    small = replace(
+        small,
+        agreement=1,
+        compared=Paired(4, lost=1, gained=0),
+        calibration=0.125,
+        memory_bytes=1_000_000,
+        load_ms=7.0,
+        reference_speedup=4.0,
+        robustness=robust([[1, 0], [0, 0]], [[1, 1], [1, 0]]),
+        shape_bias=ShapeBias(n=10, shape=2, texture=6),
+    )
+    layers = [
+        {"kind": "weights", "layer": name, "bits": bits, "kl": kl, "sqnr": sqnr}
+        for name, bits, kl, sqnr in (("stem", 4, 0.3, 8.5), ("head", 8, 0.0, 40.0), ("stem", 2, 2.0, 1.5))
+    ]
+    return replace(page, entries=[first, small, peer], sensitivity=layers)
+
+
+def test_techniques_beside_the_reference(full: report.Report) -> None:
+    headings, rows = technique_table(full.entries, "tiny-fp32")
+    cells = [dict(zip(headings, row, strict=True)) for row in rows]
+    assert cells[1]["technique"] == ("tiny-w4a8", "failed")
+    assert cells[1]["file"] == ("0.60 MB", "6.7 × smaller")
+    assert cells[1]["memory"] == ("1.00 MB", "9.0 × smaller")
+    assert cells[1]["speed-up"] == ("4.00 ×", "")
+    low, high = Paired(4, 1, 0).interval()
+    assert cells[1]["accuracy impact"] == ("-25.00", f"{100 * low:+.2f} – {100 * high:+.2f}, p = 1")
+    assert cells[1]["corrupted pictures"].text == "50.00%"
+    assert cells[1]["robustness impact"].text == "-37.50"
+    assert cells[1]["shape bias"] == ("25.0%", "20.0% by shape")
+    assert cells[1]["calibration error"].text == "12.50%"
+    assert [cell.text for cell in rows[2][5:]] == ["–"] * len(rows[2][5:])
+    assert cells[0]["robustness impact"].text == "–"
+
+
+def test_columns_without_measurements_are_left_out(page: report.Report) -> None:
+    headings, _ = technique_table(page.entries, "tiny-fp32")
+    assert "shape bias" not in headings
+    assert "file" in headings
+
+
+def test_markdown_is_the_same_table(full: report.Report) -> None:
+    lines = markdown_table(full.entries, "tiny-fp32").splitlines()
+    headings, rows = technique_table(full.entries, "tiny-fp32")
+    assert len(lines) == 2 + len(rows)
+    assert {line.count("|") for line in lines} == {len(headings) + 1}
+    assert "0.60 MB (6.7 × smaller)" in lines[3]
+    text = report.markdown(full)
+    assert text.startswith("# Tiny & small\n")
+    assert "- CPU: a processor" in text
+
+
+def test_json_rows_hold_everything(full: report.Report) -> None:
+    first, small, _ = json.loads(json.dumps(report.table_rows(full), allow_nan=False))
+    assert (small["lost"], small["gained"], small["difference"], small["mcnemar_p"]) == (1, 0, -0.25, 1.0)
+    assert (small["memory_bytes"], small["load_ms"], small["reference_speedup"]) == (1_000_000, 7.0, 4.0)
+    assert small["robustness"]["top1"] == {"snow": [2, 1], "zoom_blur": [1, 0]}
+    assert small["shape_bias"]["shape_bias"] == 0.25
+    assert (first["failed"], small["failed"]) == (False, True)
+    assert first["difference"] is None
+
+
+def test_failures_name_their_worst_layers(full: report.Report) -> None:
+    """The second entry asks for 4 bits: neither the row of 2 bits nor that of 8 is about it."""
+    html = without_plotly(report.render(full))
+    section = html[html.index("<h2>Failed") : html.index("<h2>What each")]
+    assert "on 1 of 4 pictures only" in section
+    assert "<code>stem</code> at 4 bits (8.5 dB)." in section
+    assert "head" not in section
+    assert "<h2>Failed" not in without_plotly(report.render(replace(full, entries=full.entries[:1])))
+
+
+def test_corruption_heatmap_is_the_mean_of_the_severities(full: report.Report) -> None:
+    plot = corruption_heatmap(full.entries)
+    assert plot is not None
+    (trace,) = plot["data"]
+    assert trace["x"] == ["clean", "snow", "zoom blur"]
+    assert trace["y"] == ["tiny-fp32", "tiny-w4a8"]
+    assert trace["z"] == [[100, 100, 75], [100, 75, 25]]
+    curves = accuracy_by_severity(full.entries)
+    assert curves is not None
+    assert curves["data"][1]["x"] == [0, 1, 3]
+    assert curves["data"][1]["y"] == [100, 75, 25]
+    assert corruption_heatmap(full.entries[2:]) is None
+    assert accuracy_by_severity(full.entries[2:]) is None
+
+
+def test_sensitivity_maps(full: report.Report) -> None:
+    (plot,) = sensitivity_heatmaps(full.sensitivity)
+    (trace,) = plot["data"]
+    assert (trace["x"], trace["y"]) == (["stem", "head"], ["8 bits", "4 bits", "2 bits"])
+    assert trace["z"][0] == [None, -4.0]
+    assert trace["z"][1][0] == pytest.approx(np.log10(0.3))
+    html = without_plotly(report.render(full))
+    assert 'id="sensitivity-weights"' in html
+    assert 'id="corruptions"' in html
+    json.dumps(plot, allow_nan=False)
+
+
 def test_page_without_measurements_has_no_figures(page: report.Report) -> None:
-    bare = report.Entry("tiny", "fp32")
-    html = report.render(replace(page, entries=[bare]))
+    bare = Entry("tiny", "fp32")
+    html = report.render(replace(page, entries=[bare], reference="tiny"))
     assert "Plotly" not in html
     assert "–" in html
 

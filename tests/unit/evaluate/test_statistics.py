@@ -21,6 +21,12 @@ def test_wilson_interval_is_scipys() -> None:
         assert wilson_interval(k, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+def test_exact_interval_is_scipys() -> None:
+    for k, n in ((0, 7), (1, 10), (984, 1150), (7, 7)):
+        expected = stats.binomtest(k, n).proportion_ci(0.9, method="exact")
+        assert st.exact_interval(k, n, 0.9) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
 def test_exact_interval_solves_the_tail_equations() -> None:
     low, high = st.exact_interval(3, 40)
     assert stats.binom.sf(2, 40, low) == pytest.approx(0.025)
@@ -35,6 +41,8 @@ def test_mcnemar_is_the_two_sided_binomial_tail(lost: int, gained: int) -> None:
     n = lost + gained
     tail = sum(math.comb(n, k) for k in range(min(lost, gained) + 1)) / 2**n
     assert st.Paired(100, lost, gained).p_value() == pytest.approx(min(1.0, 2 * tail))
+    if n:
+        assert st.Paired(100, lost, gained).p_value() == pytest.approx(stats.binomtest(lost, n).pvalue)
     assert st.Paired(100, gained, lost).p_value() == st.Paired(100, lost, gained).p_value()
 
 

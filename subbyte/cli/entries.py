@@ -1,0 +1,163 @@
+"""From artifacts, peers and a benchmark result to the entries of a report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subbyte.cli.bench import calibration_arrays, names_of
+from subbyte.cli.console import progress
+from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
+from subbyte.errors import InputError
+from subbyte.evaluate.accuracy import Predictions, agreement, predict, score
+from subbyte.evaluate.data import Sample, subset
+from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.plan import plan_rows
+from subbyte.evaluate.statistics import calibration_error, correct, paired
+
+if TYPE_CHECKING:
+    from subbyte.evaluate.bench_result import BenchResult, Timing
+
+#: What is known of a peer: its name, precision, size of its file, and answers if it was run.
+PeerAnswers = tuple[str, str, int, Predictions]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What else is measured of every artifact. corruptions, severities: as on the command line;
+    pictures: how many are corrupted. cue_conflict: a folder."""
+
+    corruptions: str | None = None
+    severities: str = "1,3,5"
+    pictures: int | None = None
+    cue_conflict: Path | None = None
+    resize: str | None = None
+
+
+def entries_of(
+    subjects: Sequence[Subject],
+    names: Sequence[str],
+    samples: Sequence[Sample],
+    extras: Extras,
+    measured: BenchResult | None = None,
+) -> list[Entry]:
+    """One entry per artifact, compared with the first."""
+    entries: list[Entry] = []
+    for one, name in zip(subjects, names, strict=True):
+        entries.append(entry_of(one, name, samples, entries[0] if entries else None))
+    if measured is not None:
+        timings = [_timing_of(measured, one.path) for one in subjects]
+        entries = [replace(e, **_latency(t, timings[0])) for e, t in zip(entries, timings, strict=True)]
+    if extras.corruptions is not None:
+        some = subset(samples, extras.pictures)
+        robust = robustness_of(subjects, some, extras.corruptions, extras.severities)
+        entries = [replace(e, robustness=r) for e, r in zip(entries, robust, strict=True)]
+    if extras.cue_conflict is not None:
+        biases = [shape_bias_of(one, extras.cue_conflict, extras.resize) for one in subjects]
+        entries = [replace(e, shape_bias=b) for e, b in zip(entries, biases, strict=True)]
+    return entries
+
+
+def entry_of(one: Subject, name: str, samples: Sequence[Sample], reference: Entry | None) -> Entry:
+    """What the artifact says about the pictures, beside what the reference said."""
+    entry = Entry(
+        name,
+        str(one.artifact.recipe.get("name", "")),
+        file_bytes=one.path.stat().st_size,
+        memory_bytes=one.session.weight_bytes + one.session.arena_bytes,
+        load_ms=1e3 * one.load_seconds,
+        plan=plan_rows(one.session),
+        recipe=one.artifact.recipe,
+        provenance=one.artifact.provenance,
+    )
+    return _judged(entry, predictions_of(one, samples), samples, reference)
+
+
+def _judged(
+    entry: Entry, predictions: Predictions, samples: Sequence[Sample], reference: Entry | None
+) -> Entry:
+    right = correct(predictions, samples)
+    entry = replace(
+        entry,
+        predictions=predictions,
+        accuracy=score(predictions, samples),
+        calibration=calibration_error(predictions.probability[:, 0], right),
+    )
+    if reference is None:
+        return entry
+    assert reference.predictions is not None
+    return replace(
+        entry,
+        agreement=agreement(predictions, reference.predictions),
+        compared=paired(right, correct(reference.predictions, samples)),
+    )
+
+
+def _timing_of(measured: BenchResult, path: Path) -> Timing:
+    """The timing of the very file, by its hash. InputError if the benchmark has another one."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for timing in measured.timings:
+        if timing.sha256 == digest:
+            return timing
+    raise InputError(f"the benchmark result has no timing of {path} as it is now; run subbyte bench again")
+
+
+def _latency(timing: Timing, reference: Timing | None) -> dict[str, Any]:
+    """reference: what `reference_speedup` is relative to, round by round, None for none."""
+    result: dict[str, Any] = {
+        "latency_ms": timing.ms.median,
+        "latency_range_ms": (timing.ms.p10, timing.ms.p90),
+        "speedup": None if timing.ratio is None else timing.ratio.median,
+    }
+    if reference is not None and reference is not timing:
+        ratios = sorted(r / t for r, t in zip(reference.round_ms, timing.round_ms, strict=True))
+        result["reference_speedup"] = ratios[len(ratios) // 2]
+    return result
+
+
+# --------------------------------------------------------------------------- peers
+
+
+def answers_of_peers(
+    first: Subject, against: str, calibration: Path | None, samples: Sequence[Sample]
+) -> list[PeerAnswers]:
+    """Every peer on the pictures."""
+    from subbyte.evaluate.peers import load_peers
+    from subbyte.passes.dequantize import dequantize_graph
+
+    if not names_of(against):
+        return []
+    if calibration is None:
+        raise InputError("--against needs --calibration, pictures for the peers' INT8")
+    peers = load_peers(
+        dequantize_graph(first.artifact.graph),
+        names_of(against),
+        threads=first.session.threads,
+        calibration=calibration_arrays(first.artifact, calibration),
+    )
+    answers = []
+    for peer in peers:
+        with progress(f"evaluating {peer.label}", len(samples)) as done:
+            predictions = predict(logits_of(peer), samples, first.preprocessing, batch=1, progress=done)
+        answers.append((peer.name, peer.precision, peer.file_bytes, predictions))
+    return answers
+
+
+def peer_entries(
+    answers: Sequence[PeerAnswers], reference: Entry, samples: Sequence[Sample], measured: BenchResult | None
+) -> list[Entry]:
+    """Peers that were run on the pictures, peers that were timed, or both in one row."""
+    timings = {(t.name, t.precision): t for t in measured.timings if t.peer} if measured else {}
+    entries = []
+    for name, precision, size, predictions in answers:
+        entry = Entry(f"{name}-{precision}", precision, peer=True, file_bytes=size)
+        timing = timings.pop((name, precision), None)
+        entry = replace(entry, **({} if timing is None else _latency(timing, None)))
+        entries.append(_judged(entry, predictions, samples, reference))
+    return entries + [
+        Entry(f"{t.name}-{t.precision}", t.precision, peer=True, file_bytes=t.file_bytes, **_latency(t, None))
+        for t in timings.values()
+    ]

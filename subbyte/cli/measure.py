@@ -1,0 +1,99 @@
+"""What `evaluate`, `report` and `ablate` measure, with progress bars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subbyte.artifact import Artifact, load
+from subbyte.cli.console import progress
+from subbyte.errors import InputError
+from subbyte.evaluate.accuracy import Predictions, Predictor, predict
+from subbyte.evaluate.corruptions import families_of
+from subbyte.evaluate.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
+from subbyte.evaluate.data import Sample, labelled_folder, subset, with_resize
+from subbyte.evaluate.robustness import Robustness, measure_robustness, parse_severities
+from subbyte.ir import Graph
+from subbyte.preprocess import Preprocessing
+from subbyte.runtime import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An artifact of a classifier, loaded into the engine. load_seconds: what that took."""
+
+    path: Path
+    artifact: Artifact
+    session: Session
+    preprocessing: Preprocessing
+    classes: int
+    load_seconds: float
+
+    @property
+    def run(self) -> Predictor:
+        return logits_of(self.session.run)
+
+
+def subject(path: Path, resize: str | None, threads: int, isa: str | None) -> Subject:
+    """InputError if the artifact is no classifier; resize: as `with_resize` takes it."""
+    start = time.perf_counter()
+    artifact = load(path)
+    session = Session(artifact, threads=threads, isa=isa)
+    seconds = time.perf_counter() - start
+    preprocessing = with_resize(artifact.preprocessing, resize)
+    return Subject(path, artifact, session, preprocessing, class_count(artifact.graph), seconds)
+
+
+def class_count(graph: Graph) -> int:
+    """The number of classes of a classifier. InputError if the graph is not one."""
+    shapes = [graph.value(name).shape for name in graph.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        raise InputError(f"the network's outputs have the shapes {shapes}: it is no classifier")
+    return shapes[0][0]
+
+
+def logits_of(run: Callable[[np.ndarray], Any]) -> Predictor:
+    """A session's or peer's `run` for a network with one output, as `class_count` has made sure."""
+
+    def logits(x: np.ndarray) -> np.ndarray:
+        outputs = run(x)
+        assert isinstance(outputs, np.ndarray)
+        return outputs
+
+    return logits
+
+
+def labelled(one: Subject, folder: Path, limit: int | None) -> list[Sample]:
+    """The pictures of a folder, labels checked against the artifact's classes."""
+    return subset(labelled_folder(folder, one.classes, one.artifact.classes), limit)
+
+
+def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:
+    """What the artifact says about the pictures."""
+    with progress(f"evaluating {one.path.name}", len(samples)) as done:
+        return predict(one.run, samples, one.preprocessing, progress=done)
+
+
+def robustness_of(
+    subjects: Sequence[Subject], samples: Sequence[Sample], corruptions: str, severities: str
+) -> list[Robustness]:
+    """All on the same corrupted pictures. corruptions, severities: comma-separated."""
+    families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
+    levels = parse_severities(severities)
+    contenders = [(one.run, one.preprocessing) for one in subjects]
+    with progress("corrupted pictures", len(samples)) as done:
+        return measure_robustness(contenders, samples, families, levels, progress=done)
+
+
+def shape_bias_of(one: Subject, folder: Path, resize: str | None) -> ShapeBias:
+    """On the folder's pictures, squashed to the input, as they are 224 x 224 for a network of that size,
+    unless `resize` says something else."""
+    data = read_cue_conflict(folder, one.classes)
+    preprocessing = with_resize(one.artifact.preprocessing, resize or "squash")
+    with progress(f"cue conflict, {one.path.name}", len(data.samples)) as done:
+        return shape_bias(one.run, data, preprocessing, progress=done)

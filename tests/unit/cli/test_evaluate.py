@@ -1,0 +1,138 @@
+"""`subbyte evaluate` beside another artifact, on corrupted pictures, by shape and texture; and the report's
+share of all that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import subbyte
+from subbyte.evaluate import Sample, batches, labelled_folder, predict, with_resize
+from subbyte.evaluate.statistics import calibration_error, correct, paired
+
+Invoke = Callable[..., Any]
+Fails = Callable[..., None]
+
+
+@pytest.fixture
+def cues(pictures: Path, tmp_path: Path) -> Path:
+    """Six pictures whose shape is ant and whose texture is bee."""
+    rows = ["file,shape,texture"]
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes((pictures / f"{i:02}.png").read_bytes())
+        rows.append(f"{i}.png,ant,bee")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "categories.json").write_text(json.dumps({"ant": [0, 2], "bee": [1, 3], "rest": [4, 5]}))
+    return tmp_path
+
+
+def test_comparison_with_another_artifact(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+    arguments = ("evaluate", int8, "--data", pictures, "--against", fp32)
+    row = json.loads(invoke(*arguments, "--json").stdout)
+    samples = labelled_folder(pictures)
+    preprocessing = subbyte.load(int8).preprocessing
+    answers = [predict(subbyte.Session(file).run, samples, preprocessing) for file in (int8, fp32)]
+    right = [correct(answer, samples) for answer in answers]
+    both = paired(*right)
+    assert (row["lost"], row["gained"], row["difference"]) == (both.lost, both.gained, both.difference)
+    assert row["difference_interval_95"] == list(both.interval())
+    assert row["mcnemar_p"] == both.p_value()
+    assert row["calibration_error"] == calibration_error(answers[0].probability[:, 0], right[0])
+    text = invoke(*arguments).stdout
+    assert f"{both.lost} lost, {both.gained} gained" in text
+    assert "McNemar" in text
+
+
+def test_what_is_known_of_a_harder_set(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+    arguments = ("evaluate", int8, "--data", pictures, "--against", fp32)
+    plain = json.loads(invoke(*arguments, "--json").stdout)
+    reference = plain["top1_rate"] - plain["difference"]
+    row = json.loads(invoke(*arguments, "--reference-accuracy", reference, "--json").stdout)
+    assert row["transfer"]["estimate"] == pytest.approx(plain["top1_rate"])
+    assert row["transfer"]["worst_case_95"] < plain["top1_rate"]
+    assert "worst case" in invoke(*arguments, "--reference-accuracy", reference).stdout
+
+
+def test_corrupted_pictures(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+    arguments = ("evaluate", int8, "--data", pictures, "--corruptions", "fog,digital", "--severities", "1,5")
+    row = json.loads(invoke(*arguments, "--limit", 4, "--against", fp32, "--json").stdout)
+    robust = row["robustness"]
+    assert list(robust["top1"]) == ["fog", "contrast", "elastic_transform", "pixelate", "jpeg_compression"]
+    assert all(len(counts) == 2 for counts in robust["top1"].values())
+    assert robust["pictures"] == row["pictures"] == 4
+    assert robust["clean_top1"] == row["top1"]
+    total = sum(map(sum, robust["top1"].values()))
+    assert robust["mean_accuracy"] == pytest.approx(total / (4 * 5 * 2))
+    assert robust["difference"] == pytest.approx(robust["mean_accuracy"] - robust["reference_mean_accuracy"])
+    text = invoke(*arguments).stdout
+    assert "severity 5" in text
+    assert "elastic transform" in text
+
+
+def test_shape_and_texture(invoke: Invoke, int8: Path, cues: Path) -> None:
+    row = json.loads(invoke("evaluate", int8, "--cue-conflict", cues, "--json").stdout)
+    cue = row["cue_conflict"]
+    assert cue["pictures"] == 6
+    assert "top1" not in row
+    samples = [Sample(cues / f"{i}.png") for i in range(6)]
+    (x,) = batches(samples, with_resize(subbyte.load(int8).preprocessing, "squash"))
+    logits = subbyte.Session(int8).run(x).astype(np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    said = np.stack([p[:, i : i + 4 : 2].mean(axis=1) if i < 2 else p[:, 4:].mean(axis=1) for i in range(3)])
+    assert [cue["shape"], cue["texture"]] == [int((said.argmax(axis=0) == i).sum()) for i in (0, 1)]
+    assert "shape bias" in invoke("evaluate", int8, "--cue-conflict", cues).stdout
+
+
+def test_evaluate_says_what_it_needs(invoke: Invoke, fails: Fails, int8: Path, pictures: Path) -> None:
+    assert invoke("evaluate", int8).exit_code == 2
+    assert invoke("evaluate", int8, "--data", pictures, "--reference-accuracy", "0.7").exit_code == 2
+    data = ("evaluate", int8, "--data", pictures)
+    fails("unknown corruption 'rain'", *data, "--corruptions", "rain")
+    fails("from 1 to 5", *data, "--corruptions", "fog", "--severities", "9")
+    fails("needs a labels.csv", "evaluate", int8, "--cue-conflict", pictures / "none")
+
+
+def test_report_with_everything(
+    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, cues: Path, tmp_path: Path
+) -> None:
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    measured = (
+        "--corruptions",
+        "fog,contrast",
+        "--severities",
+        "3",
+        "--corrupted",
+        5,
+        "--cue-conflict",
+        cues,
+    )
+    written = ("--output", page, "--markdown", text, "--json")
+    result = invoke("report", fp32, int8, "--data", pictures, *measured, "--seconds", 0.05, *written)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert rows[0]["reference_speedup"] is None
+    assert rows[1]["reference_speedup"] > 0
+    assert rows[1]["latency_ms"] > 0
+    assert rows[1]["memory_bytes"] == sum(
+        getattr(subbyte.Session(int8), name) for name in ("weight_bytes", "arena_bytes")
+    )
+    assert rows[1]["robustness"]["pictures"] == 5
+    assert rows[1]["shape_bias"]["pictures"] == 6
+    alone = invoke("evaluate", int8, "--data", pictures, "--against", fp32, "--json")
+    for key in ("lost", "gained", "difference_interval_95", "mcnemar_p", "calibration_error"):
+        assert rows[1][key] == json.loads(alone.stdout)[key]
+    assert text.read_text().count("\n|") == 4
+    assert 'id="corruptions"' in page.read_text()
+
+
+def test_report_refuses_two_sources_of_latency(
+    fails: Fails, int8: Path, pictures: Path, tmp_path: Path
+) -> None:
+    rest = ("--data", pictures, "--output", tmp_path / "r.html")
+    fails("not both", "report", int8, *rest, "--bench", tmp_path / "b.json", "--seconds", "1")
+    fails("is not a folder", "report", int8, *rest, "--markdown", tmp_path / "no" / "r.md")
