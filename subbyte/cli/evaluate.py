@@ -175,7 +175,7 @@ def _comparison(table: Table, result: dict[str, Any]) -> None:
     table.add_row(
         "top-1 beside it", f"{points(result['difference'])}: {result['lost']} lost, {result['gained']} gained"
     )
-    table.add_row("", f"95 % interval {points(low)} – {points(high)}, McNemar p = {result['mcnemar_p']:.2g}")
+    table.add_row("", f"95 % interval {points(low)} to {points(high)}, McNemar p = {result['mcnemar_p']:.2g}")
 
 
 def _transfer(table: Table, bound: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ def _grid(robust: dict[str, Any]) -> Table:
     if "difference" in robust:
         low, high = robust["difference_interval_95"]
         caption += (
-            f"; beside the other artifact {points(robust['difference'])} ({points(low)} – {points(high)})"
+            f"; beside the other artifact {points(robust['difference'])} ({points(low)} to {points(high)})"
         )
     table.caption, table.caption_justify = caption, "left"
     return table

@@ -46,9 +46,9 @@ def _scaled(value: int | None, factor: float) -> float | None:
 def accuracy_over(
     entries: Sequence[Entry], name: str, axis: str, cost: Callable[[Entry], float | None]
 ) -> dict[str, Any] | None:
-    """Top-1 with its 95 % interval over a cost, and the Pareto front. None if fewer than two entries have
-    both."""
-    measured = [entry for entry in entries if entry.accuracy is not None]
+    """Top-1 with its 95 % interval over a cost, and the Pareto front, without the failed. None if fewer
+    than two entries have both."""
+    measured = [entry for entry in entries if entry.accuracy is not None and not entry.failed]
     points = [(entry, x) for entry in measured if (x := cost(entry)) is not None]
     if len(points) < 2:
         return None

@@ -40,7 +40,7 @@ def corruption_heatmap(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "xgap": 2,
         "ygap": 2,
         "hovertemplate": "%{y}, %{x}: %{z:.1f} %<extra></extra>",
-        "colorbar": {"title": {"text": "top-1, %"}, "thickness": 12},
+        "colorbar": {"title": {"text": "top-1, %", "side": "right"}, "thickness": 12},
     }
     return _map("corruptions", "Corrupted pictures", trace, rows=len(measured), labels=110)
 
@@ -77,7 +77,7 @@ def _damage(kind: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[st
         "xgap": 1,
         "ygap": 1,
         "colorbar": {
-            "title": {"text": "KL, nats"},
+            "title": {"text": "KL, nats", "side": "right"},
             "thickness": 12,
             "tickvals": [-4, -3, -2, -1, 0],
             "ticktext": ["≤ 0.0001", "0.001", "0.01", "0.1", "≥ 1"],
@@ -92,7 +92,13 @@ def _damage_text(row: Mapping[str, Any]) -> str:
 
 def _map(name: str, title: str, trace: dict[str, Any], rows: int, labels: int) -> dict[str, Any]:
     """labels: pixels for those below."""
-    small = {"tickangle": -60, "automargin": True, "tickfont": {"size": 10}, "showgrid": False, "dtick": 1}
+    small = {
+        "tickangle": -60,
+        "automargin": True,
+        "tickfont": {"size": 10 if len(trace["x"]) < 40 else 7},
+        "showgrid": False,
+        "dtick": 1,
+    }
     plot = figure(
         name,
         title,

@@ -22,6 +22,7 @@ from subbyte.evaluate.heatmaps import corruption_heatmap, sensitivity_heatmaps
 from subbyte.evaluate.techniques import markdown_table, technique_table, technique_values
 
 WORST_LAYERS = 5
+IN_FIRST_TABLE = ("latency", "top-1", "same best class")  # of the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ def render(report: Report, shown: int = 12) -> str:
     return environment.get_template("report.html").render(
         report=report,
         own=[entry for entry in report.entries if not entry.peer],
-        techniques=technique_table(report.entries, report.reference),
+        techniques=technique_table(report.entries, report.reference, IN_FIRST_TABLE),
         failures=[failure(report, entry) for entry in report.entries if entry.failed],
         gallery=[card(report, i) for i in pick(report, shown)],
         figures=figures_of(report.entries),
@@ -107,10 +108,16 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
 
 def markdown(report: Report) -> str:
     """Title, the table of techniques, and what was measured on what."""
-    facts = "\n".join(f"- {key}: {value}" for key, value in report.facts.items())
+    facts = "\n".join(f"- {key}: {_plain(value)}" for key, value in report.facts.items())
     table = markdown_table(report.entries, report.reference)
     note = f"Impacts are percentage points beside {report.reference}; intervals are of 95 %.\n"
     return f"# {report.title}\n\n{table}\n{note}\n{facts}\n"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from subbyte.evaluate.entry import Entry
@@ -30,12 +30,15 @@ class Cell(NamedTuple):
     note: str = ""
 
 
-def technique_table(entries: Sequence[Entry], reference: str) -> tuple[list[str], list[list[Cell]]]:
-    """Headings and rows, without columns in which nothing was measured. reference: the name of the
-    entry that sizes, times and answers are compared with."""
+def technique_table(
+    entries: Sequence[Entry], reference: str, without: Collection[str] = ()
+) -> tuple[list[str], list[list[Cell]]]:
+    """Headings and rows, without some columns and those in which nothing was measured. reference: the
+    name of the entry that sizes, times and answers are compared with."""
     base = next(entry for entry in entries if entry.name == reference)
     rows = [_row(entry, base) for entry in entries]
-    shown = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
+    measured = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
+    shown = [i for i in measured if HEADINGS[i] not in without]
     return [HEADINGS[i] for i in shown], [[row[i] for i in shown] for row in rows]
 
 
@@ -85,7 +88,7 @@ def _row(entry: Entry, base: Entry) -> list[Cell]:
         _accuracy(entry),
         _impact(entry),
         _agreement(entry),
-        _number(entry.calibration, "{:.2%}"),
+        Cell("–" if entry.calibration is None else _percent(entry.calibration)),
         _corrupted(entry),
         _robustness_impact(entry, base),
         _shape_bias(entry),
@@ -107,38 +110,42 @@ def _accuracy(entry: Entry) -> Cell:
     if entry.accuracy is None:
         return Cell("–")
     low, high = entry.accuracy.interval()
-    return Cell(f"{entry.accuracy.top1_rate:.2%}", f"{100 * low:.1f} – {100 * high:.1f}")
+    return Cell(_percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def _impact(entry: Entry) -> Cell:
     if entry.compared is None:
         return Cell("–")
     low, high = entry.compared.interval()
-    note = f"{points(low)} – {points(high)}, p = {entry.compared.p_value():.2g}"
+    note = f"{points(low)} to {points(high)}, p = {entry.compared.p_value():.2g}"
     return Cell(points(entry.compared.difference), note)
 
 
 def _agreement(entry: Entry) -> Cell:
     if entry.accuracy is None or entry.agreement is None:
         return Cell("–")
-    return Cell(f"{entry.agreement / entry.accuracy.n:.2%}")
+    return Cell(_percent(entry.agreement / entry.accuracy.n))
 
 
 def _corrupted(entry: Entry) -> Cell:
     if entry.robustness is None:
         return Cell("–")
     low, high = entry.robustness.interval()
-    return Cell(f"{entry.robustness.mean:.2%}", f"{100 * low:.1f} – {100 * high:.1f}")
+    return Cell(_percent(entry.robustness.mean), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def _robustness_impact(entry: Entry, base: Entry) -> Cell:
     if entry is base or entry.robustness is None or base.robustness is None:
         return Cell("–")
     change, (low, high) = entry.robustness.change(base.robustness)
-    return Cell(points(change), f"{points(low)} – {points(high)}")
+    return Cell(points(change), f"{points(low)} to {points(high)}")
 
 
 def _shape_bias(entry: Entry) -> Cell:
     if entry.shape_bias is None or entry.shape_bias.bias is None:
         return Cell("–")
-    return Cell(f"{entry.shape_bias.bias:.1%}", f"{entry.shape_bias.accuracy:.1%} by shape")
+    return Cell(_percent(entry.shape_bias.bias), f"{_percent(entry.shape_bias.accuracy)} by shape")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

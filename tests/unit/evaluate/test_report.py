@@ -207,11 +207,11 @@ def test_techniques_beside_the_reference(full: report.Report) -> None:
     assert cells[1]["memory"] == ("1.00 MB", "9.0 × smaller")
     assert cells[1]["speed-up"] == ("4.00 ×", "")
     low, high = Paired(4, 1, 0).interval()
-    assert cells[1]["accuracy impact"] == ("-25.00", f"{100 * low:+.2f} – {100 * high:+.2f}, p = 1")
-    assert cells[1]["corrupted pictures"].text == "50.00%"
+    assert cells[1]["accuracy impact"] == ("-25.00", f"{100 * low:+.2f} to {100 * high:+.2f}, p = 1")
+    assert cells[1]["corrupted pictures"].text == "50.00 %"
     assert cells[1]["robustness impact"].text == "-37.50"
-    assert cells[1]["shape bias"] == ("25.0%", "20.0% by shape")
-    assert cells[1]["calibration error"].text == "12.50%"
+    assert cells[1]["shape bias"] == ("25.00 %", "20.00 % by shape")
+    assert cells[1]["calibration error"].text == "12.50 %"
     assert [cell.text for cell in rows[2][5:]] == ["–"] * len(rows[2][5:])
     assert cells[0]["robustness impact"].text == "–"
 
