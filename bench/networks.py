@@ -81,7 +81,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default="", help="parts of labels such as v2_s-300, comma-separated")
     parser.add_argument("--recipes", default="w8a8,w4a8,w2a8", help="comma-separated")
-    parser.add_argument("--peers", default="onnxruntime,openvino", help="comma-separated; empty for none")
+    parser.add_argument("--peers", default="onnxruntime,openvino,litert", help="empty for none")
     parser.add_argument("--weights", default="random:0", help="see subbyte.models.load")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1, help="pictures per call")

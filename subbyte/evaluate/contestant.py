@@ -14,7 +14,6 @@ from subbyte.artifact import Artifact, load, save
 from subbyte.errors import InputError
 from subbyte.evaluate.agreement_check import Check, check
 from subbyte.evaluate.engine_file import EngineFile
-from subbyte.evaluate.onnx_export import to_nchw
 from subbyte.evaluate.peer import Peer
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
@@ -61,7 +60,7 @@ def from_peer(peer: Peer) -> Contestant:
     """A peer as a contestant; the transposition to its layout is not timed."""
 
     def bind(x: np.ndarray) -> Callable[[], object]:
-        own = to_nchw(x)
+        own = peer.layout(x)
         return lambda: peer.run(own)
 
     return Contestant(
@@ -71,7 +70,7 @@ def from_peer(peer: Peer) -> Contestant:
         peer.file_bytes,
         lambda x: _tuple(peer(x)),
         bind,
-        to_nchw,
+        peer.layout,
         lambda folder: EngineFile(peer.name, peer.precision, str(peer.write(folder))),
     )
 

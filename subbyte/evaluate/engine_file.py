@@ -35,8 +35,13 @@ def opener(engine: str) -> Callable[..., list[Run]]:
             return [session.run] * streams
 
         return open_artifact
-    from subbyte.evaluate import onnxruntime_peer, openvino_peer
+    from subbyte.evaluate import litert_peer, onnxruntime_peer, openvino_peer
     from subbyte.evaluate.imports import peer_module
 
-    peer_module(engine)
-    return {"onnxruntime": onnxruntime_peer.open_file, "openvino": openvino_peer.open_file}[engine]
+    module, open_file = {
+        "onnxruntime": ("onnxruntime", onnxruntime_peer.open_file),
+        "openvino": ("openvino", openvino_peer.open_file),
+        "litert": ("ai_edge_litert.interpreter", litert_peer.open_file),
+    }[engine]
+    peer_module(module)
+    return open_file

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from subbyte.errors import InputError, SubbyteError
+from subbyte.evaluate import litert_peer
 from subbyte.evaluate import onnxruntime_peer as ort_peer
 from subbyte.evaluate import openvino_peer as ov_peer
 from subbyte.evaluate.onnx_export import to_nchw, to_onnx
@@ -20,6 +21,7 @@ from subbyte.ir import Graph
 ENGINES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ort_peer.PRECISIONS,
     "openvino": ov_peer.PRECISIONS,
+    "litert": litert_peer.PRECISIONS,
 }
 
 
@@ -61,14 +63,19 @@ def load_peers(
     wanted = [pair for pair in peer_names(against) if _is_possible(pair, against)]
     if not wanted:
         return []
-    model = to_onnx(graph, batch=batch).SerializeToString()
     pictures = _batches(calibration, batch)
-    common: dict[str, Any] = {"threads": threads, "calibration": pictures, "cache": cache}
-    loaders = {
-        "onnxruntime": partial(ort_peer.onnxruntime_peer, **common, method=onnxruntime_method),
-        "openvino": partial(ov_peer.openvino_peer, **common, preset=openvino_preset),
-    }
-    return [_load(loaders[engine], model, engine, precision) for engine, precision in wanted]
+    common: dict[str, Any] = {"threads": threads, "cache": cache}
+    loaders: dict[str, Callable[[str], Peer]] = {}
+    if any(engine != "litert" for engine, _ in wanted):
+        model = to_onnx(graph, batch=batch).SerializeToString()
+        common["calibration"] = [to_nchw(group) for group in pictures]
+        loaders["onnxruntime"] = partial(
+            ort_peer.onnxruntime_peer, model, **common, method=onnxruntime_method
+        )
+        loaders["openvino"] = partial(ov_peer.openvino_peer, model, **common, preset=openvino_preset)
+    common["calibration"] = pictures
+    loaders["litert"] = partial(litert_peer.litert_peer, graph, batch=batch, **common)
+    return [_load(loaders[engine], engine, precision) for engine, precision in wanted]
 
 
 def _is_possible(pair: tuple[str, str], against: Sequence[str]) -> bool:
@@ -76,9 +83,9 @@ def _is_possible(pair: tuple[str, str], against: Sequence[str]) -> bool:
     return pair != ("openvino", "bf16") or "openvino-bf16" in against or ov_peer.has_bf16()
 
 
-def _load(loader: Callable[[bytes, str], Peer], model: bytes, engine: str, precision: str) -> Peer:
+def _load(loader: Callable[[str], Peer], engine: str, precision: str) -> Peer:
     try:
-        return loader(model, precision)
+        return loader(precision)
     except SubbyteError:
         raise
     except Exception as error:
@@ -89,11 +96,11 @@ def _load(loader: Callable[[bytes, str], Peer], model: bytes, engine: str, preci
 
 
 def _batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
-    """All pictures as NCHW arrays of exactly `batch`; a remainder is left out."""
+    """All pictures as arrays of exactly `batch`; a remainder is left out."""
     if not len(calibration):
         return []
     pictures = np.concatenate([np.asarray(x, np.float32) for x in calibration])
     groups = [pictures[i : i + batch] for i in range(0, len(pictures) - batch + 1, batch)]
     if not groups:
         raise InputError(f"{len(pictures)} calibration pictures do not fill one batch of {batch}")
-    return [to_nchw(group) for group in groups]
+    return groups

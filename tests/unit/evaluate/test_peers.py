@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from subbyte.errors import InputError
-from subbyte.evaluate import onnxruntime_peer, openvino_peer
+from subbyte.evaluate import litert_peer, onnxruntime_peer, openvino_peer
 from subbyte.evaluate.peers import load_peers, peer_names
 from subbyte.evaluate.quantized_cache import cache_key, cached_file
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.reference import run
 
-for package in ("onnx", "onnxruntime", "openvino", "nncf"):
+for package in ("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert"):
     pytest.importorskip(package)
 
 
@@ -54,11 +54,11 @@ NOISE = {"fp32": (4 * 29 * 2.0**-24) ** 2, "bf16": (3 * 2.0**-8) ** 2, "int8": 0
 @pytest.mark.parametrize("batch", [1, 2])
 def test_every_peer_computes_the_network(batch: int, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     graph, x = network(), pictures()
-    peers = load_peers(
-        graph, ["onnxruntime", "openvino"], batch=batch, calibration=[pictures()], cache=tmp_path
-    )
+    names = ["onnxruntime", "openvino", "litert"]
+    peers = load_peers(graph, names, batch=batch, calibration=[pictures()], cache=tmp_path)
     bf16 = ["openvino-bf16"] if openvino_peer.has_bf16() else []
     labels = ["onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", *bf16, "openvino-int8"]
+    labels += ["litert-fp32", "litert-int8"]
     assert [p.label for p in peers] == labels
     expected = run(graph, x)["e"]
     for peer in peers:
@@ -73,12 +73,12 @@ def test_every_peer_computes_the_network(batch: int, tmp_path: Path, capfd: pyte
 
 def test_quantized_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> list[np.ndarray]:
-        names = ["onnxruntime-int8", "openvino-int8"]
+        names = ["onnxruntime-int8", "openvino-int8", "litert-int8"]
         peers = load_peers(network(), names, calibration=[pictures()], cache=tmp_path)
         return [np.array(p(pictures(1))) for p in peers]
 
     first = load()
-    for module in (onnxruntime_peer, openvino_peer):
+    for module in (onnxruntime_peer, openvino_peer, litert_peer):
         monkeypatch.setattr(module, "_quantize", lambda *_: pytest.fail("quantized again"))
     for a, b in zip(first, load(), strict=True):
         assert np.array_equal(a, b)
@@ -108,7 +108,7 @@ def test_names() -> None:
 
 
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("onnxruntime-int8", "openvino-int8"):
+    for name in ("onnxruntime-int8", "openvino-int8", "litert-int8"):
         with pytest.raises(InputError, match="calibration pictures"):
             load_peers(network(), [name])
     with pytest.raises(InputError, match="do not fill one batch of 9"):
@@ -117,10 +117,15 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         load_peers(network(), ["onnxruntime-int8"], calibration=[pictures()], onnxruntime_method="max")
     with pytest.raises(InputError, match="not one of performance"):
         load_peers(network(), ["openvino-int8"], calibration=[pictures()], openvino_preset="fast")
-    for package in ("onnx", "onnxruntime", "openvino", "nncf"):
+    engines = {
+        "onnx": "onnxruntime",
+        "onnxruntime": "onnxruntime",
+        "openvino": "openvino",
+        "nncf": "openvino",
+    }
+    for package, engine in (engines | {"ai_edge_litert": "litert"}).items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            engine = "onnxruntime" if package.startswith("onnx") else "openvino"
             with pytest.raises(InputError, match=r"pip install subbyte\[peers\]"):
                 load_peers(network(), [f"{engine}-int8"], calibration=[pictures()])
 
