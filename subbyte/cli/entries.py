@@ -37,17 +37,15 @@ class Extras:
     resize: str | None = None
 
 
-def entries_of(
+def with_extras(
+    entries: Sequence[Entry],
     subjects: Sequence[Subject],
-    names: Sequence[str],
     samples: Sequence[Sample],
     extras: Extras,
     measured: BenchResult | None = None,
 ) -> list[Entry]:
-    """One entry per artifact, compared with the first."""
-    entries: list[Entry] = []
-    for one, name in zip(subjects, names, strict=True):
-        entries.append(entry_of(one, name, samples, entries[0] if entries else None))
+    """The entries of the subjects, with what else was asked for; times are compared with the first's."""
+    entries = list(entries)
     if measured is not None:
         timings = [_timing_of(measured, one.path) for one in subjects]
         entries = [replace(e, **_latency(t, timings[0])) for e, t in zip(entries, timings, strict=True)]

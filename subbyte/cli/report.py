@@ -11,11 +11,12 @@ from rich.console import Console
 
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import show, show_json
-from subbyte.cli.entries import Extras, answers_of_peers, entries_of, peer_entries
+from subbyte.cli.entries import Extras, answers_of_peers, entry_of, peer_entries, with_extras
 from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
+from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ def report(
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)
     if seconds:
-        measured = _timed(subjects, against, calibration, seconds, isa)
-    entries = entries_of(subjects, names, samples, extras, measured)
+        measured = timed(subjects, against, calibration, seconds, isa)
+    entries: list[Entry] = []
+    for one, name in zip(subjects, names, strict=True):
+        entries.append(entry_of(one, name, samples, entries[0] if entries else None))
+    entries = with_extras(entries, subjects, samples, extras, measured)
     page = Report(
         title or "subbyte: accuracy, robustness, size, latency",
         entries + peer_entries(answers, entries[0], samples, measured),
@@ -102,7 +106,7 @@ def _read_bench(path: Path) -> BenchResult:
         raise InputError(f"cannot read the benchmark result {path}: {error}") from None
 
 
-def _timed(
+def timed(
     subjects: Sequence[Subject], against: str, calibration: Path | None, seconds: float, isa: str | None
 ) -> BenchResult:
     """A fresh benchmark, as `subbyte bench` makes it."""
