@@ -15,6 +15,7 @@ from subbyte.cli.inspect import inspect
 from subbyte.cli.lists import models, recipes
 from subbyte.cli.report import report
 from subbyte.cli.run import run
+from subbyte.cli.sensitivity import sensitivity
 
 app = typer.Typer(
     name="subbyte",
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (compress, run, evaluate, bench, inspect, report, recipes, models):
+for command in (compress, run, evaluate, bench, inspect, report, sensitivity, recipes, models):
     app.command()(reported(command))
 
 

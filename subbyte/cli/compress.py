@@ -3,104 +3,126 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from subbyte.cli.console import megabytes, show, stages
-from subbyte.cli.source import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    is_own,
-    load_named,
-    load_own,
-    parse_size,
-    parse_triple,
-)
+from subbyte.cli.options import Calibration, Fit, InputSize, Mean, Model, Seed, Std, Weights
+from subbyte.cli.source import load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import read_classes
 from subbyte.evaluate.data import Sample, batches, picture_folder, subset, with_resize
-from subbyte.preprocess import Preprocessing
 
-OWN_OPTIONS = "For file.py:callable only. "
+if TYPE_CHECKING:
+    from subbyte.artifact import Artifact
+
+BUDGET = "Widths are chosen per layer: "
 
 
 def compress(
-    model: Annotated[str, typer.Argument(help="A name (see `subbyte models`), or path/to/file.py:callable.")],
+    model: Model,
     recipe: Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")],
     output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED."),
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Folder of pictures to calibrate on; labels are not used.")
-    ] = None,
+    weights: Weights = None,
+    calibration: Calibration = None,
     pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 256,
     classes: Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")] = None,
-    resize: Annotated[
-        str | None,
+    resize: Fit = None,
+    seed: Seed = None,
+    input_size: InputSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Annotated[
+        str | None, typer.Option(help=BUDGET + "the file has at most so many bytes, like 3.5MB.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help=BUDGET + "a picture takes at most so long on this machine, like 3ms.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help=BUDGET + "activations take at most so many bytes, like 1MB.")
+    ] = None,
+    drop: Annotated[
+        float | None,
         typer.Option(
-            metavar="crop|squash", help="How calibration pictures reach the input size; default: as in tests."
+            min=0.0,
+            help=BUDGET + "at most so many points of the calibration pictures get another class than in "
+            "float32. Without --size, the smallest file that keeps this.",
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of everything random; default: the recipe's.")
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="What `subbyte sensitivity` wrote for this network; default: analysed and cached."),
     ] = None,
-    input_size: Annotated[str | None, typer.Option(help=OWN_OPTIONS + "Pixels: 224 or HEIGHTxWIDTH.")] = None,
-    mean: Annotated[
-        str | None, typer.Option(help=OWN_OPTIONS + "Per channel, of pixel / 255; default ImageNet's.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help=OWN_OPTIONS + "Per channel, of pixel / 255; default ImageNet's.")
+    activation_bits: Annotated[
+        str, typer.Option(help="Widths to choose from for activations, comma-separated.")
+    ] = "8",
+    write_recipe: Annotated[
+        Path | None, typer.Option(help="Write the recipe with the chosen widths to this TOML file, too.")
     ] = None,
 ) -> None:
-    """Compress a model by a recipe and write one artifact."""
+    """Compress a model by a recipe and write one artifact.
+
+    With a budget (--size, --latency, --memory, --drop) the recipe's widths do not count: each layer
+    gets its own, so that the budget is kept at the least damage. Everything else in it does.
+    """
+    from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
+    budget = Budget(
+        None if size is None else parse_bytes("--size", size),
+        None if latency is None else parse_milliseconds("--latency", latency),
+        None if memory is None else parse_bytes("--memory", memory),
+        drop,
+    )
+    if budget.given and calibration is None:
+        raise InputError("a budget needs --calibration, pictures to measure the damage of widths on")
     samples = [] if calibration is None else subset(picture_folder(calibration), pictures, seed or 0)
     if not output.parent.is_dir():
         raise InputError(f"{output.parent} is not a folder")
-    own = _own_preprocessing(model, input_size, mean, std)
-    loaded = load_named(model, weights) if own is None else load_own(model, weights, own)
+    loaded = load_model(model, weights, input_size, mean, std)
     stream = batches(samples, with_resize(loaded.preprocessing, resize))
-    provenance = {"model": model, "weights": loaded.provenance, "calibration": _source(calibration, samples)}
+    provenance: dict[str, Any] = {
+        "model": model,
+        "weights": loaded.provenance,
+        "calibration": _source(calibration, samples),
+    }
     from subbyte import compress_model, save
 
-    with stages(f"compressing {model} to {chosen.name}") as stage:
-        artifact = compress_model(
-            loaded.module,
-            chosen,
-            stream,
-            preprocessing=loaded.preprocessing,
-            classes=names,
-            provenance=provenance,
-            seed=seed,
-            progress=stage,
-        )
-    save(output, artifact)
-    show(f"{output}: {model} as {chosen.name}, {megabytes(output.stat().st_size)}")
+    def made_by(recipe: Any, pictures: Any) -> Artifact:
+        with stages(f"compressing {model} to {recipe.name}") as stage:
+            return compress_model(
+                loaded.module,
+                recipe,
+                pictures,
+                preprocessing=loaded.preprocessing,
+                classes=names,
+                provenance=provenance,
+                seed=seed,
+                progress=stage,
+            )
 
+    if not budget.given:
+        artifact = made_by(chosen, stream)
+        save(output, artifact)
+        show(f"{output}: {model} as {chosen.name}, {megabytes(output.stat().st_size)}")
+        return
+    from subbyte.cli.allocation import Request, allocated, checked
 
-def _own_preprocessing(
-    model: str, input_size: str | None, mean: str | None, std: str | None
-) -> Preprocessing | None:
-    """The input of a user's own module, None for a model of the catalog, whose weights say it."""
-    if not is_own(model):
-        if input_size or mean or std:
-            raise InputError("--input-size, --mean and --std are for a module of your own, file.py:callable")
-        return None
-    if input_size is None:
-        raise InputError(f"{model} needs --input-size, such as 224")
-    height, width = parse_size(input_size)
-    return Preprocessing(
-        height,
-        width,
-        parse_triple("--mean", mean) if mean else IMAGENET_MEAN,
-        parse_triple("--std", std) if std else IMAGENET_STD,
+    request = Request(
+        model, loaded, chosen, budget, list(stream), names, provenance, seed, sensitivity, activation_bits
     )
+    plan = allocated(request)
+    artifact = checked(request, plan, made_by(plan.recipe, request.pictures))
+    save(output, artifact)
+    if write_recipe is not None:
+        from subbyte.compress.allocate_recipe import to_toml
+        from subbyte.evaluate.report import write_text
+
+        write_text(write_recipe, to_toml(plan.recipe))
+    show(f"{output}: {model} as {plan.recipe.name}, {megabytes(output.stat().st_size)}")
 
 
 def _source(folder: Path | None, samples: list[Sample]) -> str:

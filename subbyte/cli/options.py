@@ -7,6 +7,28 @@ from typing import Annotated
 
 import typer
 
+_OWN = "For file.py:callable only. "
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name (see `subbyte models`), or path/to/file.py:callable.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Folder of pictures to calibrate on; labels are not used.")
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="crop|squash", help="How calibration pictures reach the input size; default: as in tests."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default: the recipe's.")]
+InputSize = Annotated[str | None, typer.Option(help=_OWN + "Pixels: 224 or HEIGHTxWIDTH.")]
+Mean = Annotated[str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's.")]
+Std = Annotated[str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's.")]
+
 Artifact_ = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .subbyte file.")]
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more .subbyte files.")]
 Against = Annotated[

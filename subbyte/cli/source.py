@@ -18,6 +18,33 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
+def load_model(
+    model: str, weights: str | None, input_size: str | None, mean: str | None, std: str | None
+) -> LoadedModel:
+    """MODEL with its weights. InputError for anything that does not fit together."""
+    own = own_preprocessing(model, input_size, mean, std)
+    return load_named(model, weights) if own is None else load_own(model, weights, own)
+
+
+def own_preprocessing(
+    model: str, input_size: str | None, mean: str | None, std: str | None
+) -> Preprocessing | None:
+    """The input of a user's own module, None for a model of the catalog, whose weights say it."""
+    if not is_own(model):
+        if input_size or mean or std:
+            raise InputError("--input-size, --mean and --std are for a module of your own, file.py:callable")
+        return None
+    if input_size is None:
+        raise InputError(f"{model} needs --input-size, such as 224")
+    height, width = parse_size(input_size)
+    return Preprocessing(
+        height,
+        width,
+        parse_triple("--mean", mean) if mean else IMAGENET_MEAN,
+        parse_triple("--std", std) if std else IMAGENET_STD,
+    )
+
+
 def load_named(name: str, weights: str | None) -> LoadedModel:
     """A network of the catalog. InputError for an unknown name or unusable or missing weights."""
     from subbyte import models

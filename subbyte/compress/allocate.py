@@ -7,7 +7,7 @@ target (what it costs in time) to a recipe that sets widths and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from subbyte.artifact import Artifact
 from subbyte.compress.allocate_costs import Costs
@@ -83,6 +83,13 @@ class Allocator:
         if smallest is not None and (result := self._allocation(smallest)).size <= (budget.size or 0):
             return result
         raise InputError(self._infeasible(program, budget))
+
+    def smallest(self, budget: Budget) -> int:
+        """Bytes of the smallest file within the budget's other limits. InputError if there is none."""
+        found = solve(self.program(), latency=budget.latency, goal="size")
+        if found is None:
+            raise InputError(self._infeasible(self.program(), replace(budget, size=None)))
+        return self._allocation(found).size
 
     def graph(self, allocation: Allocation) -> Graph:
         """The network with the allocation's widths, rounded to nearest."""

@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from subbyte.compress.silence import silent_stdout
+
 Goal = Literal["damage", "size", "latency"]
 
 
@@ -94,13 +96,14 @@ def solve(
             high.append((limit - fixed) / unit)
     costs = np.array([getattr(pick, goal) for pick in picks], float)
     costs /= costs.max() or 1.0
-    result = milp(
-        costs,
-        constraints=LinearConstraint(np.array(rows), low, high),
-        integrality=np.ones(len(picks)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
-    )
+    with silent_stdout():  # HiGHS reports repairs of its solutions there
+        result = milp(
+            costs,
+            constraints=LinearConstraint(np.array(rows), low, high),
+            integrality=np.ones(len(picks)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
+        )
     if result.x is None:
         return None
     chosen = [pick for pick, x in zip(picks, result.x, strict=True) if x > 0.5]

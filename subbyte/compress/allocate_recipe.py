@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -81,3 +82,21 @@ def _exceptions(
 
 def _override(node: str, fields: Mapping[str, int]) -> Override:
     return Override.model_validate({"match": glob.escape(node), **fields})
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The text of a file that load_recipe reads as an equal recipe."""
+    plain = recipe.model_dump(mode="json", exclude_none=True)
+    tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    overrides = plain.pop("override")
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if key not in tables]
+    for key, table in tables.items():
+        lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+    for rule in overrides:
+        lines += ["", "[[override]]", *(f"{name} = {_toml(value)}" for name, value in rule.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """Text, numbers and lists of them, whose JSON is TOML."""
+    return json.dumps(value, ensure_ascii=False)

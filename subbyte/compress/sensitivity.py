@@ -62,8 +62,7 @@ def sensitivity(
     Raises InputError: the network is no classifier, or `output` belongs to another analysis.
     """
     report = progress or (lambda stage, done: None)
-    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES}
-    key = key_of(variants.graph, variants.recipe, pictures, settings)
+    key = analysis_key(variants, pictures)
     table = _kept(output, key)
     if not variants.seen:
         variants.calibrate([pictures], report)
@@ -78,6 +77,12 @@ def sensitivity(
                 table.save(output)
             report("sensitivity", len(table.rows))
     return table
+
+
+def analysis_key(variants: Variants, pictures: np.ndarray) -> str:
+    """What `Sensitivity.key` is for this network and these pictures."""
+    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES}
+    return key_of(variants.graph, variants.recipe, pictures, settings)
 
 
 def _kept(output: Path | None, key: str) -> Sensitivity | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from subbyte.artifact.schema import encode
 from subbyte.artifact.streams import Writer
 from subbyte.artifact.strict_json import dump_json
+from subbyte.compress.components import KINDS
 from subbyte.compress.damage import Damage
 from subbyte.errors import InputError
 from subbyte.ir import Graph
+from subbyte.quant.qparams import ACTIVATION_BITS
+from subbyte.quant.qtensor import WEIGHT_BITS
 from subbyte.recipes import Recipe
 
 #: Of what the rows mean; rows of another version are not used.
@@ -45,6 +48,18 @@ class Row(BaseModel):
     block_sqnr: float
 
 
+class Summary(BaseModel):
+    """Rows of a component or stage. kl: added by one change, nats, mean of the rows; worst: the most.
+    sqnr: mean, dB. All by bits."""
+
+    name: str
+    layers: int
+    elements: int
+    kl: dict[int, float]
+    worst: dict[int, float]
+    sqnr: dict[int, float]
+
+
 class Sensitivity(BaseModel):
     """key: of graph, pictures and settings. base: damage of 8 bits everywhere."""
 
@@ -66,6 +81,45 @@ class Sensitivity(BaseModel):
         """KL that the change adds to that of 8 bits, at least 0."""
         return max(0.0, row.damage.kl - self.base.kl)
 
+    def grouped(self, kind: Kind, by: Literal["component", "stage"]) -> list[Summary]:
+        """A summary per component (as titled in components.KINDS) or stage, in order."""
+        rows = [row for row in self.rows if row.kind == kind]
+        order = list(KINDS) if by == "component" else list(dict.fromkeys(row.stage for row in rows))
+        found = {name: [row for row in rows if getattr(row, by) == name] for name in order}
+        return [
+            self._summary(KINDS.get(name, name) if by == "component" else name, members)
+            for name, members in found.items()
+            if members
+        ]
+
+    def _summary(self, name: str, rows: list[Row]) -> Summary:
+        by_bits: dict[int, list[Row]] = {}
+        for row in rows:
+            by_bits.setdefault(row.bits, []).append(row)
+        elements = {row.nodes: row.elements for row in rows}
+        added = {bits: [self.added_kl(row) for row in found] for bits, found in by_bits.items()}
+        return Summary(
+            name=name,
+            layers=len(elements),
+            elements=sum(elements.values()),
+            kl={bits: float(np.mean(values)) for bits, values in added.items()},
+            worst={bits: max(values) for bits, values in added.items()},
+            sqnr={bits: float(np.mean([r.block_sqnr for r in found])) for bits, found in by_bits.items()},
+        )
+
+    def maps(self) -> list[dict[str, Any]]:
+        """The rows as evaluate.heatmaps.sensitivity_heatmaps takes them."""
+        return [
+            {
+                "kind": row.kind,
+                "layer": row.nodes[0],
+                "bits": row.bits,
+                "kl": self.added_kl(row),
+                "sqnr": row.block_sqnr,
+            }
+            for row in self.rows
+        ]
+
     def save(self, path: Path) -> None:
         """Replaces the file at once, so that it is whole whenever the program ends."""
         partial = path.with_name(path.name + ".partial")
@@ -86,13 +140,23 @@ def read_sensitivity(path: Path) -> Sensitivity:
     return table
 
 
+def check_widths(kind: Kind, text: str) -> tuple[int, ...]:
+    """ "8,4,3,2" as numbers, each a width that weights or activations can have. InputError otherwise."""
+    known = WEIGHT_BITS if kind == "weights" else ACTIVATION_BITS
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdigit() and int(part) in known for part in parts):
+        raise InputError(f"{kind} can have {', '.join(map(str, known))} bits, got {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def key_of(graph: Graph, recipe: Recipe, pictures: np.ndarray, settings: dict[str, object]) -> str:
     """SHA-256 of everything that the rows depend on."""
     digest = hashlib.sha256()
     writer = Writer()
+    relevant = {"precision", "weights", "activations", "override", "seed"}
     described = [
         encode(graph, writer),
-        recipe.model_dump(mode="json"),
+        recipe.model_dump(mode="json", include=relevant, exclude_defaults=True),
         settings,
         list(pictures.shape),
         VERSION,

@@ -1,0 +1,131 @@
+"""`subbyte sensitivity`: which layers bear few bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from subbyte.cli.console import percent, show, show_json, stages
+from subbyte.cli.options import Fit, InputSize, Json, Mean, Model, Std, Threads, Weights
+from subbyte.cli.source import load_model
+from subbyte.errors import InputError
+from subbyte.evaluate.data import batches, picture_folder, subset, with_resize
+
+if TYPE_CHECKING:
+    from subbyte.compress.sensitivity_table import Sensitivity, Summary
+
+TITLES = {"weights": "Weights of fewer bits", "activations": "Activations of fewer bits"}
+
+
+def sensitivity(
+    model: Model,
+    calibration: Annotated[
+        Path, typer.Option(help="Folder of pictures to calibrate and to measure on; labels are not used.")
+    ],
+    output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
+    weights: Weights = None,
+    recipe: Annotated[
+        str, typer.Option(help="Ranges come from this recipe; its widths do not count.")
+    ] = "w8a8",
+    pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 128,
+    resize: Fit = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pictures.")] = 0,
+    weight_bits: Annotated[
+        str, typer.Option(help="Widths to try, comma-separated; empty: none.")
+    ] = "8,4,3,2",
+    activation_bits: Annotated[
+        str, typer.Option(help="Widths to try, comma-separated; empty: none.")
+    ] = "8,4,3,2",
+    html: Annotated[
+        Path | None, typer.Option(help="The heat maps; default: beside the output, as .html.")
+    ] = None,
+    threads: Threads = 1,
+    input_size: InputSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    json: Json = False,
+) -> None:
+    """Bring each layer's weights and activations alone to fewer bits, and measure the damage.
+
+    The damage is the KL divergence of the class probabilities from those of float32, beyond that of
+    8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
+    """
+    from subbyte.compress.sensitivity_table import check_widths
+    from subbyte.recipes import load_recipe
+
+    widths = check_widths("weights", weight_bits), check_widths("activations", activation_bits)
+    chosen, page = load_recipe(recipe), html or output.with_suffix(".html")
+    for path in (output, page):
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder")
+    samples = subset(picture_folder(calibration), pictures, seed)
+    loaded = load_model(model, weights, input_size, mean, std)
+    arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
+    from subbyte.capture import capture
+    from subbyte.compress.sensitivity import sensitivity as analyse
+    from subbyte.compress.variants import Variants
+    from subbyte.evaluate.heatmap_page import render_heatmaps
+    from subbyte.evaluate.report import write_text
+    from subbyte.passes import optimize
+
+    p = loaded.preprocessing
+    graph = optimize(capture(loaded.module, (p.height, p.width, 3)))
+    with stages(f"{model}, {len(samples)} pictures") as stage:
+        table = analyse(
+            Variants(graph, chosen),
+            np.concatenate(arrays),
+            model=model,
+            weights=widths[0],
+            activations=widths[1],
+            output=output,
+            threads=threads,
+            progress=stage,
+        )
+    write_text(page, render_heatmaps(table.maps(), f"{model}: sensitivity to fewer bits"))
+    if json:
+        show_json(table.model_dump(mode="json"))
+        return
+    show(_head(table))
+    for kind in TITLES:
+        for by in ("component", "stage"):
+            show("", _table(table, kind, by))
+    show("", f"{output}, {page}")
+
+
+def _head(table: Sensitivity) -> str:
+    base = table.base
+    return (
+        f"{table.model}, {table.pictures} pictures. 8 bits everywhere: KL {base.kl:.4f} nats, "
+        f"agreement {percent(base.agreement)}, logits' error {base.mse:.4f} of their variance"
+    )
+
+
+def _table(table: Sensitivity, kind: str, by: str) -> Table:
+    groups = table.grouped(kind, by)  # type: ignore[arg-type]
+    bits = sorted({b for group in groups for b in group.kl if b != 8}, reverse=True)
+    result = Table(by, "layers", "numbers", box=None, title=TITLES[kind], title_justify="left")
+    for width in bits:
+        result.add_column(f"KL, {width} bits", justify="right")
+    for width in bits:
+        result.add_column(f"worst, {width} bits", justify="right")
+    for width in bits:
+        result.add_column(f"dB, {width} bits", justify="right")
+    for group in groups:
+        result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, bits))
+    result.caption = (
+        "KL: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
+        "noise behind the layer's block, mean."
+    )
+    result.caption_justify = "left"
+    return result
+
+
+def _cells(group: Summary, bits: list[int]) -> list[str]:
+    def cell(found: dict[int, float], form: str) -> list[str]:
+        return [format(found[width], form) if width in found else "" for width in bits]
+
+    return [*cell(group.kl, ".4f"), *cell(group.worst, ".4f"), *cell(group.sqnr, ".1f")]
