@@ -1,6 +1,7 @@
 // Every pointwise kernel equals the portable one, on lengths and channel counts around every vector's width.
 #include "kernels/pointwise/pointwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -124,6 +125,7 @@ void sum(const Context& c, int pixels, int channels) {
   const std::ptrdiff_t pixel = (channels + 3) / 4 * 4;
   Input<std::uint8_t> x(static_cast<std::size_t>(pixels * pixel + kReadPastPixel));
   c.fill(x);
+  if (pixels > 256) std::fill_n(x.data(), x.size(), std::uint8_t{255});  // more than 16 bits hold
   Pair pair(4 * static_cast<std::size_t>(channels));  // starts from the pattern: sums are added to what is there
   c.kernel.sum(x.data(), pixel, pixels, channels, reinterpret_cast<std::uint32_t*>(pair.actual.data()));
   c.portable.sum(x.data(), pixel, pixels, channels, reinterpret_cast<std::uint32_t*>(pair.expected.data()));
@@ -153,6 +155,7 @@ void test_pointwise(Report& report, unsigned seed) {
       const int pixels = random.between(1, 20), channels = n <= 130 ? n : random.between(1, 8);
       quantize(c, pixels, channels), gate(c, pixels, channels), sum(c, pixels, channels);
       quantize(c, n, 3);  // pictures
+      if (n % 16 == 1) sum(c, 256 + 2 * n, n);
     }
   }
 }

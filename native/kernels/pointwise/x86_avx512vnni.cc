@@ -88,7 +88,27 @@ void pointwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const
 
 void pointwise_avx512vnni_sum(const std::uint8_t* x, std::ptrdiff_t pixel, int pixels, int channels,
                               std::uint32_t* sums) {
-  for (int c = 0; c < channels; c += 16) {
+  int c = 0;
+  for (; c + 64 <= channels; c += 64) {  // in 16 bits, which hold 257 codes
+    for (int p = 0; p < pixels;) {
+      const int end = pixels - p < 256 ? pixels : p + 256;
+      __m512i low = _mm512_setzero_si512(), high = low;
+      for (; p < end; ++p) {
+        const auto* codes = reinterpret_cast<const __m256i*>(x + p * pixel + c);
+        low = _mm512_add_epi16(low, _mm512_cvtepu8_epi16(_mm256_loadu_si256(codes)));
+        high = _mm512_add_epi16(high, _mm512_cvtepu8_epi16(_mm256_loadu_si256(codes + 1)));
+      }
+      const __m512i parts[] = {low, high};
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t* to = sums + c + 32 * half;
+        const __m512i a = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(parts[half]));
+        const __m512i b = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(parts[half], 1));
+        _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), a));
+        _mm512_storeu_si512(to + 16, _mm512_add_epi32(_mm512_loadu_si512(to + 16), b));
+      }
+    }
+  }
+  for (; c < channels; c += 16) {
     const int n = channels - c < 16 ? channels - c : 16;
     const __mmask16 lanes = static_cast<__mmask16>((1 << n) - 1);
     __m512i total = _mm512_maskz_loadu_epi32(lanes, sums + c);
