@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import subbyte
+from subbyte.cli.ablate import ablate
 from subbyte.cli.bench import bench
 from subbyte.cli.compress import compress
 from subbyte.cli.console import reported
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (compress, run, evaluate, bench, inspect, report, sensitivity, recipes, models):
+for command in (compress, run, evaluate, bench, inspect, report, ablate, sensitivity, recipes, models):
     app.command()(reported(command))
 
 

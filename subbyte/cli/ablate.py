@@ -1,0 +1,153 @@
+"""`subbyte ablate`: what each step of a recipe is worth."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from subbyte.artifact import load, save
+from subbyte.cli.console import show, show_json, stages
+from subbyte.cli.entries import Extras, entry_of, with_extras
+from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
+from subbyte.cli.measure import Subject, labelled, subject
+from subbyte.cli.options import (
+    Data,
+    InputSize,
+    Isa,
+    Json,
+    Limit,
+    Mean,
+    Model,
+    Resize,
+    Seed,
+    Std,
+    Threads,
+    Weights,
+)
+from subbyte.cli.report import facts_of, timed
+from subbyte.cli.source import load_model
+from subbyte.errors import InputError
+from subbyte.evaluate.ablation import ablations
+from subbyte.evaluate.data import Sample, batches, picture_folder, subset
+from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+
+if TYPE_CHECKING:
+    from subbyte.models import LoadedModel
+    from subbyte.recipes import Recipe
+
+
+def ablate(
+    model: Model,
+    recipe: Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")],
+    data: Data,
+    calibration: Annotated[Path, typer.Option(help="Folder of pictures to calibrate and to train on.")],
+    output: Annotated[Path, typer.Option(help="Folder for the artifacts and the results.")],
+    weights: Weights = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of --calibration.")] = 256,
+    resize: Resize = None,
+    seed: Seed = None,
+    input_size: InputSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Time everything in turns for so long.")] = 0.0,
+    corruptions: Corruptions = None,
+    severities: Severities = "1,3,5",
+    corrupted: Annotated[
+        int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
+    ] = 100,
+    cue_conflict: CueConflictFolder = None,
+    limit: Limit = None,
+    threads: Threads = 1,
+    isa: Isa = None,
+    json: Json = False,
+) -> None:
+    """Compress without steps, with each step alone, with all but each, and with all; compare with fp32.
+
+    Every artifact stays in the folder: a second run with the same arguments makes only what is missing.
+    Writes ablation.html, ablation.md and, as rows come in, ablation.json there.
+    """
+    from subbyte.recipes import load_recipe
+
+    recipes = {"fp32": load_recipe("fp32")} | ablations(load_recipe(recipe))
+    loaded = load_model(model, weights, input_size, mean, std)
+    chosen = subset(picture_folder(calibration), pictures, seed or 0)
+    source = f"{len(chosen)} pictures of {calibration.name}"
+    provenance = {"model": model, "weights": loaded.provenance, "calibration": source}
+    job = _Job(loaded, chosen, seed, provenance, output)
+    output.mkdir(parents=True, exist_ok=True)
+    subjects: list[Subject] = []
+    entries: list[Entry] = []
+    samples: list[Sample] = []
+    for name, variant in recipes.items():
+        subjects.append(subject(job.artifact(name, variant), resize, threads, isa))
+        samples = samples or labelled(subjects[0], data, limit)
+        entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
+        _write_rows(output, _page(recipe, model, entries, samples, {}))
+    measured = timed(subjects, "", None, seconds, isa) if seconds else None
+    extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
+    entries = with_extras(entries, subjects, samples, extras, measured)
+    page = _page(recipe, model, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    _write_rows(output, page)
+    write_text(output / "ablation.html", render(page))
+    write_text(output / "ablation.md", markdown(page))
+    show_json(table_rows(page)) if json else show(markdown(page))
+
+
+def _page(
+    recipe: str, model: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
+) -> Report:
+    return Report(f"The steps of {recipe} on {model}", entries, samples, None, "fp32", facts)
+
+
+def _write_rows(folder: Path, page: Report) -> None:
+    write_text(folder / "ablation.json", json_format.dumps(table_rows(page), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that the artifacts of an ablation have in common."""
+
+    loaded: LoadedModel
+    pictures: Sequence[Sample]
+    seed: int | None
+    provenance: Mapping[str, Any]
+    folder: Path
+
+    def artifact(self, name: str, recipe: Recipe) -> Path:
+        """The artifact's file, made if there is none. InputError if there is one of something else."""
+        path = self.folder / f"{name.replace(' ', '-')}.subbyte"
+        if path.exists():
+            self._check(path, recipe)
+        else:
+            self._make(path, recipe)
+        return path
+
+    def _check(self, path: Path, recipe: Recipe) -> None:
+        kept = load(path)
+        seed = recipe.seed if self.seed is None else self.seed
+        expected = {**self.provenance, "seed": seed}
+        same = kept.recipe == recipe.model_dump(mode="json") and expected.items() <= kept.provenance.items()
+        if not same:
+            raise InputError(f"{path} was made with other arguments; remove it or choose another folder")
+
+    def _make(self, path: Path, recipe: Recipe) -> None:
+        from subbyte import compress_model
+
+        p = self.loaded.preprocessing
+        with stages(f"compressing to {recipe.name}") as stage:
+            artifact = compress_model(
+                self.loaded.module,
+                recipe,
+                batches(self.pictures, p),
+                preprocessing=p,
+                provenance=self.provenance,
+                seed=self.seed,
+                progress=stage,
+            )
+        save(path, artifact)
