@@ -68,6 +68,7 @@ def report(files: list[str], bench: Path, results: Path, threads: int) -> None:
     subbyte(
         *("report", *files, "--data", str(PICTURES), "--bench", str(bench)),
         *("--against", PEERS, "--calibration", str(CALIBRATION), "--threads", str(threads)),
+        *("--corruptions", "all", "--severities", "3", "--corrupted", "25"),
         *("--title", "EfficientNet-Lite0 with subbyte", "--json"),
         *("--output", str(results.with_name("report.html"))),
         into=results,

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subbyte.evaluate.entry import Entry
 
-#: Colours by row: blues for this package's artifacts, warm greys for the peers.
-OWN = ("#0b3d91", "#1976d2", "#42a5f5", "#00897b", "#66bb6a", "#7e57c2")
+#: Colours by row: strong ones, blue first, for this package's artifacts, warm greys for the peers.
+OWN = (
+    "#0b3d91",
+    "#1976d2",
+    "#42a5f5",
+    "#00897b",
+    "#66bb6a",
+    "#7e57c2",
+    "#ad1457",
+    "#f4511e",
+    "#f9a825",
+    "#26c6da",
+)
 PEER = ("#5f6b76", "#a1887f", "#bdbdbd", "#d4a373", "#8d6e63")
 GRID = "#e6e9ed"
 

@@ -50,12 +50,12 @@ class Robustness:
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of `mean` over draws of pictures, of which each counts once."""
-        return mean_interval(self.right.mean(axis=(1, 2)))
+        return mean_interval(self.right.mean(axis=(1, 2)), 0, 1)
 
     def change(self, reference: Robustness) -> tuple[float, tuple[float, float]]:
         """`mean` minus the reference's on the same pictures, and its 95 % interval."""
         difference = (self.right.astype(float) - reference.right).mean(axis=(1, 2))
-        return float(difference.mean()), mean_interval(difference)
+        return float(difference.mean()), mean_interval(difference, -1, 1)
 
     def to_json(self) -> dict[str, Any]:
         counts = self.right.sum(axis=0)

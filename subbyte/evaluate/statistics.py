@@ -25,12 +25,13 @@ def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
     return low, high
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % normal interval of the mean of float [n] values, one per picture. n >= 2 for a finite one."""
+def mean_interval(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """95 % normal interval of the mean of float [n] values, one per picture, each from `low` to `high`;
+    all of that if n is 1."""
     if len(values) < 2:
-        return -math.inf, math.inf
+        return low, high
     half = Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
+    return max(low, float(values.mean()) - half), min(high, float(values.mean()) + half)
 
 
 def correct(predictions: Predictions, samples: Sequence[Sample]) -> np.ndarray:

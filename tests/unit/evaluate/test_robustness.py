@@ -85,8 +85,8 @@ def test_change_is_paired_by_picture() -> None:
     b = robust(np.array([[1, 1], [1, 1], [1, 0], [1, 1]]))
     difference, interval = b.change(a)
     assert difference == pytest.approx(0.25)
-    assert interval == pytest.approx(mean_interval(np.array([0, 0.5, 0.5, 0])))
-    assert a.interval() == pytest.approx(mean_interval(np.array([1, 0.5, 0, 1])))
+    assert interval == pytest.approx(mean_interval(np.array([0, 0.5, 0.5, 0]), -1, 1))
+    assert a.interval() == pytest.approx(mean_interval(np.array([1, 0.5, 0, 1]), 0, 1))
 
 
 def test_relative_to_nothing() -> None:

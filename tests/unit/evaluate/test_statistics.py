@@ -95,8 +95,9 @@ def test_calibrated_answers_have_little_error() -> None:
 def test_mean_interval() -> None:
     values = np.array([0.0, 1.0, 1.0, 0.0])
     half = 1.959963984540054 * math.sqrt(1 / 3) / 2
-    assert st.mean_interval(values) == pytest.approx((0.5 - half, 0.5 + half))
-    assert st.mean_interval(values[:1]) == (-math.inf, math.inf)
+    assert st.mean_interval(values, -9, 9) == pytest.approx((0.5 - half, 0.5 + half))
+    assert st.mean_interval(values, 0, 1) == (0, 1)
+    assert st.mean_interval(values[:1], -1, 1) == (-1, 1)
 
 
 def test_correct_needs_the_same_pictures() -> None:
