@@ -123,6 +123,12 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
         f"integer dot-product peak of the threads' cores. All three are for {' / '.join(RECIPES)}.",
         _table(SPEEDS, [_speeds(row) for row in rows]),
     ]
+    if any(t.name == "litert" and t.precision == "int8" for row in rows for t in row.result.timings):
+        parts.append(
+            "LiteRT INT8 runs the network as recipe w8a8 quantizes it, in TensorFlow Lite's 8-bit format; "
+            "TensorFlow's own converter, which needs TensorFlow, takes no part. Rows without LiteRT were not "
+            "measured against it."
+        )
     if any(row.disturbed for row in rows):
         parts.append(
             f"{MARK} Disturbed: more than {TOLERATED_LOAD:g} other processes were running in the minute "
@@ -138,7 +144,7 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
             "Measured in fresh processes that do nothing else: resident memory (Pss) after the file was "
             "loaded and run ten times, minus that before the engine was imported, median of three; time "
             "from the file, in the system's cache, to ready, least of three. Peers read their own kind of "
-            f"file (ONNX, OpenVINO IR). Ours: {' / '.join(RECIPES)}.",
+            f"file (ONNX, OpenVINO IR, TensorFlow Lite). Ours: {' / '.join(RECIPES)}.",
             _table(MEMORY, [_memory(row) for row in held]),
         ]
     served = [row for row in (*rows, *serving) if row.result.streams]
@@ -147,7 +153,7 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
             "## Throughput",
             "Pictures per second of as many callers at a time as streams, each on one thread and one CPU, "
             "median over rounds. OpenVINO in throughput mode with as many streams; ONNX Runtime with one "
-            f"session that runs in its callers' threads. Ours: {' / '.join(RECIPES)}.",
+            f"session that runs in its callers' threads, LiteRT with an interpreter each. Ours: {' / '.join(RECIPES)}.",
             _table(THROUGHPUT, [_throughput(row) for row in served]),
         ]
     parts += [
