@@ -153,7 +153,8 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
             "## Throughput",
             "Pictures per second of as many callers at a time as streams, each on one thread and one CPU, "
             "median over rounds. OpenVINO in throughput mode with as many streams; ONNX Runtime with one "
-            f"session that runs in its callers' threads, LiteRT with an interpreter each. Ours: {' / '.join(RECIPES)}.",
+            "session that runs in its callers' threads, LiteRT with an interpreter each. Ours: "
+            f"{' / '.join(RECIPES)}.",
             _table(THROUGHPUT, [_throughput(row) for row in served]),
         ]
     parts += [
