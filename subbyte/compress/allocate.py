@@ -13,7 +13,6 @@ from subbyte.artifact import Artifact
 from subbyte.compress.allocate_costs import Costs
 from subbyte.compress.allocate_program import Goal, Program, Solution, solve
 from subbyte.compress.allocate_recipe import with_widths
-from subbyte.compress.allocate_refuse import kept_because
 from subbyte.compress.budget import Budget
 from subbyte.compress.variants import Variants
 from subbyte.device import artifact_bytes
@@ -105,11 +104,7 @@ class Allocator:
             solution.damage,
             self._size(solution.weights, activations),
             solution.latency,
-            {
-                name: kept_because(self.costs.refused[name])
-                for name, bits in solution.weights.items()
-                if bits == 8
-            },
+            {name: self.costs.kept_because(name) for name, bits in solution.weights.items() if bits == 8},
         )
 
     def _size(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> int:

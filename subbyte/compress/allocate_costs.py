@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from subbyte.compress.allocate_program import GroupItem, LayerItem, LayerOption
-from subbyte.compress.allocate_refuse import Rules, WidthFacts, refusal
+from subbyte.compress.allocate_refuse import Rules, WidthFacts, kept_because, refusal
 from subbyte.compress.sensitivity_table import Kind, Sensitivity
 from subbyte.compress.variants import Variants
 from subbyte.device import Target, layers
@@ -95,6 +95,12 @@ class Costs:
 
     def weight_bytes_at_8(self) -> int:
         return sum(weight_bytes(self.shape(name), 8) for name in self.names)
+
+    def kept_because(self, name: str) -> str:
+        """Why a layer that was given 8 bits has them."""
+        damages, shape = self.damages("weights", name), self.shape(name)
+        saved = {bits: weight_bytes(shape, 8) - weight_bytes(shape, bits) for bits in damages}
+        return kept_because(self.refused[name], damages, saved)
 
     def _group_widths(self, group: int | None) -> list[int]:
         if group is None:

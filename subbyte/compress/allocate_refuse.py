@@ -35,8 +35,21 @@ def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:
     return None
 
 
-def kept_because(refused: Mapping[int, str]) -> str:
-    """Why a layer that was given 8 bits has them; `refused` by width."""
-    if not refused:
+def kept_because(refused: Mapping[int, str], damages: Mapping[int, float], saved: Mapping[int, int]) -> str:
+    """Why a layer that was given 8 bits has them.
+
+    refused: reasons by width. damages: KL that a width adds; saved: bytes that it saves.
+    """
+    narrower = [bits for bits in damages if bits < 8]
+    if not narrower:
+        return "no other width was measured"
+    widest = max(narrower)
+    if widest in refused:
+        return refused[widest]
+    if damages[widest] == 0.0:
         return "the budgets do not ask for less"
-    return refused[max(refused)]
+    price = 1e6 * damages[widest] / max(saved[widest], 1)
+    return (
+        f"{widest} bits would add {damages[widest]:.4f} nats and save {saved[widest] / 1e3:.1f} kB: "
+        f"{price:.2g} nats per MB"
+    )

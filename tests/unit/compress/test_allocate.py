@@ -13,11 +13,14 @@ import torch
 from subbyte import Artifact, save
 from subbyte.compress import compress
 from subbyte.compress.allocate import Allocator
+from subbyte.compress.allocate_check import Checker, lost
 from subbyte.compress.allocate_costs import Costs
 from subbyte.compress.allocate_program import GroupItem, LayerItem, LayerOption, Program, solve
-from subbyte.compress.allocate_recipe import with_widths
+from subbyte.compress.allocate_recipe import to_toml, with_widths
 from subbyte.compress.allocate_refuse import Rules, WidthFacts, kept_because, refusal
+from subbyte.compress.bias_correction import correct_biases
 from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
+from subbyte.compress.damage import Meter
 from subbyte.compress.sensitivity import sensitivity
 from subbyte.compress.sensitivity_table import Sensitivity
 from subbyte.compress.treatment import treatments
@@ -203,8 +206,17 @@ def test_refusals() -> None:
     assert "7.5 points" in str(refusal(harmful, 2, Rules()))
     assert refusal(harmful, 2, Rules(acceptable=8.0)) is None
     assert refusal(WidthFacts(saved=3000, scales=64, lost=7.5, speedup=0.2), 2, Rules()) is None
-    assert kept_because({}) == "the budgets do not ask for less"
-    assert kept_because({4: "a", 2: "b"}) == "a"
+
+
+def test_reasons_for_8_bits() -> None:
+    free, dear = {8: 0.0, 4: 0.0, 2: 0.3}, {8: 0.0, 4: 0.002, 2: 0.3}
+    saved = {8: 0, 4: 1000, 2: 1500}
+    assert kept_because({}, free, saved) == "the budgets do not ask for less"
+    assert kept_because({4: "a", 2: "b"}, dear, saved) == "a"
+    assert (
+        kept_because({2: "b"}, dear, saved) == "4 bits would add 0.0020 nats and save 1.0 kB: 2 nats per MB"
+    )
+    assert kept_because({}, {8: 0.0}, {8: 0}) == "no other width was measured"
 
 
 def test_refused_widths_are_not_given_and_their_reason_is_kept(
@@ -217,6 +229,7 @@ def test_refused_widths_are_not_given_and_their_reason_is_kept(
     found = strict.allocate(Budget())
     assert set(found.weights.values()) == {8}
     assert all("points of agreement" in reason or "scales" in reason for reason in found.reasons.values())
+    assert len(found.reasons) == len(found.weights)
     with pytest.raises(InputError, match="8 layers are refused"):
         strict.allocate(Budget(size=nearest))
 
@@ -260,3 +273,50 @@ def test_milliseconds(text: str, expected: float) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(InputError, match=r"--size must be a number above 0 with a unit, like 3\.5MB"):
         parse_bytes("--size", text)
+
+
+def checker(variants: Variants, table: Sensitivity, graph: Graph) -> Checker:
+    images = pictures(graph, 24)
+    return Checker(allocator(variants, table), Meter(graph, images), images)
+
+
+def test_what_is_measured_is_what_compress_makes(
+    graph: Graph, variants: Variants, table: Sensitivity
+) -> None:
+    check = checker(variants, table, graph)
+    found = check.best(Budget(size=check.allocator.allocate(Budget()).size - 300), rounds=0)
+    assert found.evaluations == 1
+    # biases are corrected on 16 of the 24 pictures, every one and a half
+    some = pictures(graph, 24)[np.linspace(0, 23, 16).astype(int)]
+    plain = variants.quantized(found.allocation.weights)
+    made = correct_biases(plain, variants.float_graph, some, lambda stage, done: None)
+    assert found.damage == check.meter.of(made)
+
+
+def test_checking_never_ends_with_more_damage(graph: Graph, variants: Variants, table: Sensitivity) -> None:
+    check = checker(variants, table, graph)
+    size = check.allocator.smallest(Budget()) + 150
+    first = check.best(Budget(size=size), rounds=0)
+    better = checker(variants, table, graph).best(Budget(size=size))
+    assert better.damage.kl <= first.damage.kl
+    assert better.allocation.size <= size
+    assert better.evaluations > first.evaluations
+
+
+def test_the_smallest_file_that_keeps_a_drop(graph: Graph, variants: Variants, table: Sensitivity) -> None:
+    check = checker(variants, table, graph)
+    widest = lost(check.measure(check.allocator.allocate(Budget())))
+    found = check.smallest(Budget(drop=widest + 5.0))
+    assert lost(found.damage) <= widest + 5.0
+    assert found.allocation.size <= check.allocator.allocate(Budget()).size
+    if widest > 0.0:
+        with pytest.raises(InputError, match="cannot be kept"):
+            check.smallest(Budget(drop=0.0))
+
+
+def test_toml_says_the_same(graph: Graph, variants: Variants, tmp_path: Path) -> None:
+    weights = dict.fromkeys(variants.layers(), 4) | {"stem": 8, "head": 3}
+    recipe = with_widths(load_recipe("w2a8-distill"), graph, weights, {"expand": 4}, 'a "mixed" one')
+    path = tmp_path / "a.toml"
+    path.write_text(to_toml(recipe), "utf-8")
+    assert load_recipe(path) == recipe
