@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from subbyte.artifact import load, save
-from subbyte.cli.console import show, show_json, stages
+from subbyte.cli.console import show_json, stages
 from subbyte.cli.entries import Extras, entry_of, with_extras
 from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, labelled, subject
@@ -74,7 +74,9 @@ def ablate(
     """
     from subbyte.recipes import load_recipe
 
-    recipes = {"fp32": load_recipe("fp32")} | ablations(load_recipe(recipe))
+    whole = load_recipe(recipe)
+    recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
+    title = f"The steps of {whole.name} on {model}"
     loaded = load_model(model, weights, input_size, mean, std)
     chosen = subset(picture_folder(calibration), pictures, seed or 0)
     source = f"{len(chosen)} pictures of {calibration.name}"
@@ -88,21 +90,21 @@ def ablate(
         subjects.append(subject(job.artifact(name, variant), resize, threads, isa))
         samples = samples or labelled(subjects[0], data, limit)
         entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
-        _write_rows(output, _page(recipe, model, entries, samples, {}))
+        _write_rows(output, _page(title, entries, samples, {}))
     measured = timed(subjects, "", None, seconds, isa) if seconds else None
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
-    page = _page(recipe, model, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    page = _page(title, entries, samples, facts_of(measured, data, samples, subjects[0]))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
     write_text(output / "ablation.md", markdown(page))
-    show_json(table_rows(page)) if json else show(markdown(page))
+    show_json(table_rows(page)) if json else typer.echo(markdown(page))
 
 
 def _page(
-    recipe: str, model: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
+    title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
 ) -> Report:
-    return Report(f"The steps of {recipe} on {model}", entries, samples, None, "fp32", facts)
+    return Report(title, entries, samples, None, "fp32", facts)
 
 
 def _write_rows(folder: Path, page: Report) -> None:
