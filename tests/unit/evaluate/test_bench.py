@@ -103,7 +103,7 @@ def contestant_of(
 
 
 def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnx", "onnxruntime", "openvino", "nncf"):
+    for package in ("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert"):
         pytest.importorskip(package)
     path = tmp_path / "m.subbyte"
     save(path, artifact())
@@ -111,7 +111,7 @@ def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     lines: list[str] = []
     result = bench(
         path,
-        ["onnxruntime", "openvino-int8"],
+        ["onnxruntime", "openvino-int8", "litert-int8"],
         seconds=0,
         footprints=True,
         streams=1,
@@ -123,6 +123,7 @@ def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("onnxruntime", "fp32", True),
         ("onnxruntime", "int8", True),
         ("openvino", "int8", True),
+        ("litert", "int8", True),
     ]
     ours = result.timings[0]
     assert ours.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -132,11 +133,11 @@ def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert ours.peak is not None
     assert 0 < ours.peak < 1
     assert result.macs == 30 * 8 * 27 + 40
-    assert result.best_peer in {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8"}
+    assert result.best_peer in {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8", "litert-int8"}
     best = next(t for t in result.timings if f"{t.name}-{t.precision}" == result.best_peer)
     assert best.ratio == Spread(min=1, p10=1, median=1, p90=1)
     assert (result.pictures, result.threads, result.batch) == ("synthetic", 1, 1)
-    assert len(lines) == 3 + 4 + 1
+    assert len(lines) == 3 + 5 + 1
     for t in result.timings:
         assert t.load_ms is not None
         assert t.load_ms > 0
