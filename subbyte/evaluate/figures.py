@@ -176,7 +176,7 @@ def figure(
         "yaxis": axis | yaxis,
         "showlegend": len(traces) > 1,
         "legend": {"orientation": "h", "y": 1.04, "yanchor": "bottom"},
-        "height": 380,
+        "height": 380 + 20 * max(0, len(traces) - 5),  # the legend stands above the plot
         "margin": {"l": 60, "r": 30, "t": 12, "b": 52},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

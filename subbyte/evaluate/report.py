@@ -60,6 +60,8 @@ def render(report: Report, shown: int = 12) -> str:
     return environment.get_template("report.html").render(
         report=report,
         own=[entry for entry in report.entries if not entry.peer],
+        timed=any(entry.latency_ms is not None for entry in report.entries),
+        biased=any(entry.shape_bias is not None for entry in report.entries),
         techniques=technique_table(report.entries, report.reference, IN_FIRST_TABLE),
         failures=[failure(report, entry) for entry in report.entries if entry.failed],
         gallery=[card(report, i) for i in pick(report, shown)],

@@ -284,6 +284,7 @@ def test_page_without_measurements_has_no_figures(page: report.Report) -> None:
     bare = Entry("tiny", "fp32")
     html = report.render(replace(page, entries=[bare], reference="tiny"))
     assert "Plotly" not in html
+    assert "latency, median" not in html
     assert "–" in html
 
 
