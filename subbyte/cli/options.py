@@ -32,7 +32,7 @@ Std = Annotated[str | None, typer.Option(help=_OWN + "Per channel, of pixel / 25
 Artifact_ = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .subbyte file.")]
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more .subbyte files.")]
 Against = Annotated[
-    str, typer.Option(help="Peers, comma-separated: onnxruntime, openvino, onnxruntime-int8, ...")
+    str, typer.Option(help="Peers, comma-separated: onnxruntime, openvino, litert, openvino-int8, ...")
 ]
 Data = Annotated[
     Path,
