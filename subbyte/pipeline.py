@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def compress_model(
     provenance: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: Callable[[str, int], None] | None = None,
+    work: Path | None = None,
 ) -> Artifact:
     """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
 
@@ -34,6 +36,7 @@ def compress_model(
     calibration: preprocessed float32 batches [N, H, W, 3].
     classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
     seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
+    work: a folder for the state of long steps, so that an interrupted run can go on.
     provenance: JSON values kept in the artifact beside the seed and the versions used.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
@@ -50,7 +53,7 @@ def compress_model(
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
-    compressed = compress(graph, chosen, calibration, seed=seed, progress=progress)
+    compressed = compress(graph, chosen, calibration, seed=seed, progress=progress, work=work)
     outputs = compressed.value(compressed.outputs[0]).shape
     return Artifact(
         compressed,

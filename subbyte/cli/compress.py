@@ -57,6 +57,12 @@ def compress(
     activation_bits: Annotated[
         str, typer.Option(help="Widths to choose from for activations, comma-separated.")
     ] = "8",
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the state of training steps: the same command, interrupted, goes on from there."
+        ),
+    ] = None,
     write_recipe: Annotated[
         Path | None, typer.Option(help="Write the recipe with the chosen widths to this TOML file, too.")
     ] = None,
@@ -102,6 +108,7 @@ def compress(
                 provenance=provenance,
                 seed=seed,
                 progress=stage,
+                work=work,
             )
 
     if not budget.given:

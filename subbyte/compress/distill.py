@@ -2,8 +2,8 @@
 
 Knowledge distillation (arXiv 1503.02531) from the float network into its own quantized form, on
 unlabelled pictures. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
-2106.05237) advises, teacher and student see the same random crop of every picture, flipped or not,
-and mixed with another (mixup, arXiv 1710.09412), so that a thousand pictures do not become few.
+2106.05237) advises, teacher and student see the same random crop of every picture, so that a
+thousand pictures do not become few.
 """
 
 from __future__ import annotations
@@ -17,16 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.compress import torch_executor
+from subbyte.compress.augment import augmented
 from subbyte.compress.calibrate import Progress
 from subbyte.compress.learned import Learned
 from subbyte.compress.train import minimize
 from subbyte.ir import Graph
 from subbyte.recipes import Training
-
-#: Smallest side of a random crop, as a share of the picture's.
-SMALLEST_CROP = 0.6
-#: Share of batches whose pictures are mixed in pairs.
-MIXED = 0.5
 
 
 def distill(
@@ -67,21 +63,3 @@ def divergence(made: Tensor, wanted: Tensor) -> Tensor:
     if made.ndim == 2:
         return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
     return (made - wanted).square().mean() / (wanted.var() + 1e-12)
-
-
-def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops of pictures [N, C, H, W], resized to their size, flipped, and mixed in pairs."""
-    count, _, height, width = x.shape
-    u = torch.rand(5, count, generator=generator)
-    side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]
-    mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
-    shift = (1.0 - side) * (2.0 * u[2:4] - 1.0)
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
-    theta[:, 0, 2], theta[:, 1, 2] = shift[0], shift[1]
-    grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
-    cropped = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
-    if float(torch.rand((), generator=generator)) < MIXED:
-        share = 0.5 + 0.5 * u[4].view(-1, 1, 1, 1)
-        cropped = share * cropped + (1.0 - share) * cropped.flip(0)
-    return cropped.contiguous(memory_format=torch.channels_last)

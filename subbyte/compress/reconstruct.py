@@ -10,7 +10,7 @@ the activations of each picture stay unrounded during training, at random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.compress import torch_executor
+from subbyte.compress import torch_executor, torch_ops
+from subbyte.compress.augment import augmented
 from subbyte.compress.blocks import Block, blocks
 from subbyte.compress.calibrate import BATCH, Progress
 from subbyte.compress.learned import Learned
@@ -27,6 +28,11 @@ from subbyte.ir import Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 from subbyte.recipes import Training
+
+#: Pictures that importance is estimated on.
+IMPORTANCE_PICTURES = 128
+#: Least importance of a channel, where the mean is 1.
+LEAST = 0.1
 
 
 def reconstruct(
@@ -43,8 +49,10 @@ def reconstruct(
     images: float32 [N, H, W, C]. work: a folder that keeps finished blocks; those it has are not
     trained again.
     """
-    codes = wanted = torch_executor.nchw(images)
-    for number, block in enumerate(blocks(graph)):
+    codes = wanted = _views(torch_executor.nchw(images), training.views, seed)
+    pieces = blocks(graph)
+    matters = importance(original, [_in_float(original, block).output for block in pieces], images, seed)
+    for number, block in enumerate(pieces):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
         wanted_next = _through(whole, wanted)
         if any(isinstance(node.params.get("weight"), QTensor) for node in part.nodes):
@@ -53,7 +61,11 @@ def reconstruct(
             if not learned.load(saved):
                 generator = torch.Generator().manual_seed(_seed(seed, number))
                 minimize(
-                    learned.parameters, _Loss(learned, codes, wanted_next), len(codes), training, generator
+                    learned.parameters,
+                    _Loss(learned, codes, wanted_next, matters[number]),
+                    len(codes),
+                    training,
+                    generator,
                 )
                 learned.save(saved)
             part = learned.result()
@@ -69,11 +81,13 @@ def _seed(seed: int, number: int) -> int:
 
 
 class _Loss:
-    """Mean squared error of the block's real output, in units of its variance, on some pictures."""
+    """Weighted squared error of the block's real output, in units of its variance, on some pictures."""
 
-    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
+    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor, matters: Tensor) -> None:
         self.learned, self.codes, self.wanted = learned, codes, wanted
-        self.variance = wanted[: 4 * BATCH].float().var() + 1e-12
+        few = wanted[: 4 * BATCH].float()
+        self.weight = torch_ops.per_channel(matters, few)
+        self.variance = ((few - few.mean()).square() * self.weight).mean() + 1e-12
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         graph, state = self.learned.graph, self.learned.state()
@@ -82,7 +96,58 @@ class _Loss:
         output, q = made[name], graph.value(name).q
         if q is not None:
             output = (output - q.zero_point) * state[f"{name}:scale"]
-        return (output - self.wanted[chosen].float()).square().mean() / self.variance
+        error = (output - self.wanted[chosen].float()).square() * self.weight
+        return error.mean() / self.variance
+
+
+def importance(original: Graph, values: Sequence[str], images: np.ndarray, seed: int) -> list[Tensor]:
+    """For each of `values` of the float graph, float32 [C] with mean 1: how much its channels matter.
+
+    The mean over pictures and positions of the squared gradient of the logarithm of the probability
+    of a class that is drawn from the network's own answer; for an output that is not a vector, of
+    its product with normal noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    state = torch_executor.state_of(original)
+    sums: dict[str, Tensor] = {}
+    for piece in torch_executor.nchw(images[:: max(1, len(images) // IMPORTANCE_PICTURES)]).split(BATCH):
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str, tensor: Tensor, kept: dict[str, Tensor] = kept) -> None:
+            if name in values:
+                tensor.retain_grad()
+                kept[name] = tensor
+
+        x = piece.clone().requires_grad_()
+        _score(
+            torch_executor.forward(original, x, state, visit=keep)[original.outputs[0]], generator
+        ).backward()
+        for name, tensor in kept.items():
+            assert tensor.grad is not None
+            squares = tensor.grad.square().sum([i for i in range(tensor.ndim) if i != 1])
+            sums[name] = sums.get(name, torch.zeros(len(squares))) + squares
+    return [_normal(sums[name]) for name in values]
+
+
+def _score(output: Tensor, generator: torch.Generator) -> Tensor:
+    if output.ndim != 2:
+        return (output * torch.randn(output.shape, generator=generator)).sum()
+    drawn = torch.multinomial(output.detach().softmax(1), 1, generator=generator)
+    return output.log_softmax(1).gather(1, drawn).sum()
+
+
+def _normal(weights: Tensor) -> Tensor:
+    """Mean 1, and none below LEAST."""
+    return (weights / (weights.mean() + 1e-30)).clamp(min=LEAST)
+
+
+def _views(pictures: Tensor, count: int, seed: int) -> Tensor:
+    """The pictures, or `count` random crops of each."""
+    if count == 0:
+        return pictures
+    generator = torch.Generator().manual_seed(seed)
+    views = (augmented(x, generator) for _ in range(count) for x in pictures.split(BATCH))
+    return torch.cat(list(views))
 
 
 def _in_float(original: Graph, block: Block) -> Block:
@@ -116,7 +181,7 @@ def _through(part: Graph, x: Tensor) -> Tensor:
 
     def pieces() -> Iterator[Tensor]:
         for piece in x.split(BATCH):
-            yield torch_executor.forward(part, piece.float(), state)[name].to(kept)
+            yield torch_executor.forward(part, piece.float(), state, exact=False)[name].to(kept)
 
     with torch.no_grad():
         return torch.cat(list(pieces()))

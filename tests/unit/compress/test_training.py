@@ -10,8 +10,8 @@ import torch
 
 from subbyte import reference
 from subbyte.compress import compress, torch_executor
+from subbyte.compress.augment import augmented
 from subbyte.compress.blocks import blocks
-from subbyte.compress.distill import augmented
 from subbyte.compress.learned import Learned, nearest
 from subbyte.compress.weights import code_book, codes_of, lloyd_levels
 from subbyte.ir import Graph

@@ -1,0 +1,25 @@
+"""Random views of pictures, so that training on a thousand of them does not learn them by heart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Smallest side of a random crop, as a share of the picture's.
+SMALLEST_CROP = 0.7
+
+
+def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops of pictures [N, C, H, W], resized to their size, half of them mirrored."""
+    count, _, height, width = x.shape
+    u = torch.rand(4, count, generator=generator)
+    side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]
+    mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
+    shift = (1.0 - side) * (2.0 * u[2:4] - 1.0)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
+    theta[:, 0, 2], theta[:, 1, 2] = shift[0], shift[1]
+    grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+    cropped = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    return cropped.contiguous(memory_format=torch.channels_last)
