@@ -29,8 +29,8 @@ def sensitivity(
     output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
     weights: Weights = None,
     recipe: Annotated[
-        str, typer.Option(help="Ranges come from this recipe; its widths do not count.")
-    ] = "w8a8",
+        str, typer.Option(help="Ranges and code books are those of this recipe; its widths do not count.")
+    ] = "w4a8",
     pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 128,
     resize: Fit = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pictures.")] = 0,

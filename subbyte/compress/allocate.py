@@ -26,6 +26,8 @@ Wrap = Callable[[Graph, Recipe], Artifact]
 
 #: How often the room for recipe and graph description is corrected by a file written to memory.
 SIZE_ROUNDS = 8
+#: Bytes left free where steps train: other digits of a grid make the compressed description longer.
+TRAINING_ROOM = 256
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Allocator:
         Raises InputError if no widths fit, naming the nearest values that there are.
         """
         self._check_memory(budget)
+        if budget.size is not None and set(self.recipe.steps) - {"bias_correction"}:
+            budget = replace(budget, size=budget.size - TRAINING_ROOM)
         program, limit = self.program(), budget.size
         for _ in range(SIZE_ROUNDS):
             solution = solve(program, size=limit, latency=budget.latency)

@@ -59,7 +59,8 @@ class Checker:
         graph = self.allocator.graph(allocation)
         if "bias_correction" in allocation.recipe.steps:
             quiet: Progress = lambda stage, done: None  # noqa: E731
-            graph = correct_biases(graph, self.allocator.variants.float_graph, self.few, quiet)
+            original = self.allocator.variants.float_graph
+            graph = correct_biases(graph, original, self.few, quiet, shrink=True)
         self.evaluations += 1
         self.report("allocate", self.evaluations)
         return self.meter.of(graph)

@@ -31,6 +31,7 @@ class Costs:
         self.shared = variants.activations()
         self.factors: dict[str, float] = {}
         self._widths = {8, *activations}
+        self._books = variants.recipe.weights.levels != "uniform"
         group = {value: i for i, shared in enumerate(self.shared) for value in shared.values}
         self._reads = {n.name: group.get(n.inputs[0].removesuffix(".codes")) for n in self.base.nodes}
         self._damages: dict[tuple[Kind, str], dict[int, float]] = {}
@@ -56,8 +57,12 @@ class Costs:
         assert isinstance(weight, QTensor)
         return weight.shape
 
+    def bytes_of(self, layer: str, bits: int) -> int:
+        """Of the layer's weights in the file."""
+        return weight_bytes(self.shape(layer), bits, book=self._books and bits < 8)
+
     def layer_item(self, name: str) -> LayerItem:
-        shape, layer, group = self.shape(name), self.layers[name], self._reads[name]
+        layer, group = self.layers[name], self._reads[name]
         options = {}
         for bits, damage in self.damages("weights", name).items():
             times = {
@@ -67,7 +72,7 @@ class Costs:
             }
             if times and bits not in self.refused[name]:
                 factor = self.factors.get(name, 1.0)
-                options[bits] = LayerOption(damage * factor, weight_bytes(shape, bits), times)
+                options[bits] = LayerOption(damage * factor, self.bytes_of(name, bits), times)
         return LayerItem(name, options, group)
 
     def group_item(self, index: int) -> GroupItem:
@@ -94,12 +99,12 @@ class Costs:
         return total
 
     def weight_bytes_at_8(self) -> int:
-        return sum(weight_bytes(self.shape(name), 8) for name in self.names)
+        return sum(self.bytes_of(name, 8) for name in self.names)
 
     def kept_because(self, name: str) -> str:
         """Why a layer that was given 8 bits has them."""
-        damages, shape = self.damages("weights", name), self.shape(name)
-        saved = {bits: weight_bytes(shape, 8) - weight_bytes(shape, bits) for bits in damages}
+        damages = self.damages("weights", name)
+        saved = {bits: self.bytes_of(name, 8) - self.bytes_of(name, bits) for bits in damages}
         return kept_because(self.refused[name], damages, saved)
 
     def _group_widths(self, group: int | None) -> list[int]:
@@ -115,7 +120,7 @@ class Costs:
         return 0 if weight is None or isinstance(weight, QTensor) else 8 * weight.dtype.itemsize
 
     def _refused(self, name: str) -> dict[int, str]:
-        shape, layer = self.shape(name), self.layers[name]
+        layer = self.layers[name]
         at_8 = self.target.latency(layer, 8, 8)
         result = {}
         for row in self.table.rows:
@@ -124,8 +129,8 @@ class Costs:
             if not self.target.supports(layer, row.bits, 8):
                 continue
             facts = WidthFacts(
-                weight_bytes(shape, 8) - weight_bytes(shape, row.bits),
-                scale_bytes(shape),
+                self.bytes_of(name, 8) - self.bytes_of(name, row.bits),
+                scale_bytes(self.shape(name)),
                 100.0 * (self.table.base.agreement - row.damage.agreement),
                 1.0 - self.target.latency(layer, row.bits, 8) / at_8 if at_8 > 0.0 else 0.0,
             )

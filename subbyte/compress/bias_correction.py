@@ -32,11 +32,13 @@ LARGEST_BIAS = float(1 << 29)
 FLAT = 1e-4
 
 
-def correct_biases(graph: Graph, original: Graph, images: np.ndarray, progress: Progress) -> Graph:
+def correct_biases(
+    graph: Graph, original: Graph, images: np.ndarray, progress: Progress, *, shrink: bool = False
+) -> Graph:
     """The quantized `graph` with corrected biases; `original` is the float graph it came from.
 
     images: float32 [N, H, W, C]. Node names of both graphs agree. Both networks run side by side,
-    one layer at a time on all pictures.
+    one layer at a time on all pictures. shrink: see `corrected`.
     """
     exact = Walk(exposed(original), images)
     walk = Walk(graph, images)
@@ -45,7 +47,7 @@ def correct_biases(graph: Graph, original: Graph, images: np.ndarray, progress: 
         for done, node in enumerate(graph.nodes, 1):
             if isinstance(node.params.get("weight"), QTensor):
                 wanted = exact.until(pre_value(original.node(node.name)))
-                node = corrected(walk.step(node), walk.live[node.inputs[0]], wanted)
+                node = corrected(walk.step(node), walk.live[node.inputs[0]], wanted, shrink=shrink)
                 walk.state[f"{node.name}:bias"] = torch.from_numpy(
                     np.asarray(node.params["bias"], np.float64)
                 )
@@ -93,23 +95,33 @@ class Walk:
         raise KeyError(value)
 
 
-def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor) -> Node:
-    """The node with the bias that brings its sums, read from codes x, closest to `wanted`."""
+def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) -> Node:
+    """The node with the bias that brings its sums, read from codes x, closest to `wanted`.
+
+    shrink: take less of a shift that these pictures know badly: m²/(m² + e²) of a mean m with the
+    standard error e between pictures. Layers behind a pool have one position per picture, so that a
+    few pictures say little about their mean.
+    """
     weight, bias, q = step.node.params["weight"], step.node.params["bias"], step.inputs[0].q
     assert isinstance(weight, QTensor)
     assert isinstance(bias, np.ndarray)
     assert q is not None
     unit = np.float64(q.scale) * weight.scale.astype(np.float64)
-    error, total = torch.zeros(len(bias), dtype=torch.float64), torch.zeros(len(bias), dtype=torch.float64)
+    errors, totals = [], []
     for codes, exact in zip(x.split(BATCH), wanted.split(BATCH), strict=True):
         sums = torch_ops.accumulate(step, codes.float()).float()
         real = sums * torch_ops.per_channel(torch.from_numpy(unit.astype(np.float32)), sums)
         importance = _slope(step.node.attrs["act"], exact).square() + FLAT
-        error += _channel_sums((exact - real) * importance)
-        total += _channel_sums(importance)
-    shift = np.rint((error / total).numpy() / unit)
-    corrected = np.clip(bias + shift, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
-    return step.node.with_(params={**step.node.params, "bias": corrected})
+        errors.append(_channel_sums((exact - real) * importance))
+        totals.append(_channel_sums(importance))
+    error, total = torch.cat(errors), torch.cat(totals)
+    mean = error.sum(0) / total.sum(0)
+    if shrink:
+        variance = (error - mean * total).square().sum(0) / total.sum(0).square()
+        mean = mean * (mean.square() / (mean.square() + variance).clamp(min=1e-300))
+    shift = np.rint(mean.numpy() / unit)
+    new = np.clip(bias + shift, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+    return step.node.with_(params={**step.node.params, "bias": new})
 
 
 def _slope(act: str, x: Tensor) -> Tensor:
@@ -120,5 +132,5 @@ def _slope(act: str, x: Tensor) -> Tensor:
 
 
 def _channel_sums(tensor: Tensor) -> Tensor:
-    """[N, C, H, W] or [N, C] to float64 [C]."""
-    return tensor.sum((0, 2, 3) if tensor.ndim == 4 else 0, dtype=torch.float64)
+    """[N, C, H, W] or [N, C] to float64 [N, C]."""
+    return tensor.sum((2, 3), dtype=torch.float64) if tensor.ndim == 4 else tensor.double()

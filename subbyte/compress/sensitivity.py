@@ -4,7 +4,9 @@ Every layer's weights, and everything a layer makes, are brought to each narrowe
 damage is read off the class scores (native engine, all pictures) and off the output of the block
 around the layer (torch executor, a few pictures). A layer whose weights change gets its bias
 corrected, as recipes with narrow weights do it: without that one would measure mostly a shift of the
-mean, which compression removes. Activations are changed without a correction.
+mean, which compression removes. The correction comes from a few pictures and is shrunk by what they
+leave uncertain, which stands for the many that compression has. Activations are changed without a
+correction.
 
 Walks through the network once; what lies before the changed layer is computed once for all its
 widths.
@@ -81,7 +83,7 @@ def sensitivity(
 
 def analysis_key(variants: Variants, pictures: np.ndarray) -> str:
     """What `Sensitivity.key` is for this network and these pictures."""
-    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES}
+    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES, "shrink": True}
     return key_of(variants.graph, variants.recipe, pictures, settings)
 
 
@@ -206,7 +208,7 @@ class _Analysis:
         graph = self.variants.quantized(weights=widths)
         node = graph.node(change.nodes[0])
         assert wanted is not None
-        better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted)
+        better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
         return verify(replace(graph, nodes=tuple(better if n is node else n for n in graph.nodes)))
 
     def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:

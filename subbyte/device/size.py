@@ -12,11 +12,9 @@ from subbyte.quant import QTensor
 from subbyte.quant.packing import packed_size
 
 
-def weight_bytes(shape: tuple[int, ...], bits: int) -> int:
-    """Codes and scales of a weight [O, ...] with a plain code book; 16 and 32 bits: float, no scales."""
-    if bits >= 16:
-        return math.prod(shape) * bits // 8
-    return packed_size(math.prod(shape), bits) + scale_bytes(shape)
+def weight_bytes(shape: tuple[int, ...], bits: int, *, book: bool = False) -> int:
+    """Codes and scales of a weight [O, ...], and its code book if it is not the plain one."""
+    return packed_size(math.prod(shape), bits) + scale_bytes(shape) + ((1 << bits) if book else 0)
 
 
 def scale_bytes(shape: tuple[int, ...]) -> int:
@@ -29,7 +27,7 @@ def node_bytes(node: Node) -> int:
     total = 0
     for param in node.params.values():
         if isinstance(param, QTensor):
-            total += weight_bytes(param.shape, param.bits) + (0 if param.is_uniform else len(param.levels))
+            total += weight_bytes(param.shape, param.bits, book=not param.is_uniform)
         else:
             total += param.nbytes
     return total

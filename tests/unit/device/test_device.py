@@ -37,7 +37,7 @@ def test_bytes_of_weights() -> None:
     assert weight_bytes((4, 3, 3, 3), 4) == 54 + 16
     assert weight_bytes((4, 3, 3, 3), 2) == 27 + 16
     assert weight_bytes((4, 3, 3, 3), 3) == 27 + 14 + 16  # planes of two bits and of one
-    assert weight_bytes((4, 3, 3, 3), 16) == 216
+    assert weight_bytes((4, 3, 3, 3), 2, book=True) == 27 + 16 + 4
 
 
 def mixed() -> Artifact:
