@@ -67,7 +67,7 @@ def report(
     if bench is not None and seconds:
         raise InputError("give --bench or --seconds, not both")
     measured = None if bench is None else _read_bench(bench)
-    layers = [] if sensitivity is None else sensitivity_rows(sensitivity)
+    layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
     subjects = [subject(path, resize, threads, isa) for path in artifacts]
     samples = labelled(subjects[0], data, limit)
@@ -126,21 +126,11 @@ def timed(
     )
 
 
-def sensitivity_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of `subbyte sensitivity`'s result as the report takes them. InputError if it is none."""
+def _sensitivity(path: Path) -> list[dict[str, Any]]:
+    """What `subbyte sensitivity` wrote, as the report takes it. InputError if it is something else."""
     from subbyte.compress.sensitivity_table import read_sensitivity
 
-    table = read_sensitivity(path)
-    return [
-        {
-            "kind": row.kind,
-            "layer": row.nodes[0],
-            "bits": row.bits,
-            "kl": table.added_kl(row),
-            "sqnr": row.block_sqnr,
-        }
-        for row in table.rows
-    ]
+    return read_sensitivity(path).maps()
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

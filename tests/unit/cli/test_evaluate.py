@@ -136,3 +136,33 @@ def test_report_refuses_two_sources_of_latency(
     rest = ("--data", pictures, "--output", tmp_path / "r.html")
     fails("not both", "report", int8, *rest, "--bench", tmp_path / "b.json", "--seconds", "1")
     fails("is not a folder", "report", int8, *rest, "--markdown", tmp_path / "no" / "r.md")
+
+
+def test_report_draws_a_sensitivity_analysis(
+    invoke: Invoke, fails: Fails, int8: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from subbyte.compress.damage import Damage
+    from subbyte.compress.sensitivity_table import Row, Sensitivity
+
+    def damage(kl: float) -> Damage:
+        return Damage(kl=kl, mse=0.0, agreement=1.0)
+
+    row = Row(
+        kind="weights",
+        nodes=("stem",),
+        bits=4,
+        component="first",
+        stage="0",
+        elements=9,
+        damage=damage(0.5),
+        block_sqnr=12.5,
+    )
+    table = Sensitivity(key="k", model="m", pictures=3, base=damage(0.125), rows=[row])
+    table.save(tmp_path / "s.json")
+    rest = ("--data", pictures, "--output", tmp_path / "r.html", "--sensitivity")
+    result = invoke("report", int8, *rest, tmp_path / "s.json")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "r.html").read_text()
+    assert 'id="sensitivity-weights"' in page
+    assert "KL 0.38, block 12.5 dB" in page
+    fails("is not the result of a sensitivity analysis", "report", int8, *rest, int8)
