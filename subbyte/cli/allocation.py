@@ -80,7 +80,8 @@ def allocated(request: Request) -> Plan:
         if not variants.seen:
             variants.calibrate([some], stage)
         allocator = _allocator(request, variants, table)
-        checker = Checker(allocator, Meter(graph, some), some, stage)
+        judged = some if request.budget.drop is None else every  # a drop is one of all pictures
+        checker = Checker(allocator, Meter(graph, judged), some, stage)
         if request.budget.drop is not None and request.budget.size is None:
             found = checker.smallest(request.budget)
         else:

@@ -35,7 +35,7 @@ Measure = Callable[[Graph], Damage]
 @dataclass(frozen=True)
 class Checked:
     """An allocation and the damage that it really does, after rounding and correction of biases, on
-    the pictures of the table. evaluations: networks that were measured to find it."""
+    the meter's pictures. evaluations: networks that were measured to find it."""
 
     allocation: Allocation
     damage: Damage
@@ -43,7 +43,7 @@ class Checked:
 
 
 class Checker:
-    """Measures and improves allocations. pictures: those of the sensitivity table."""
+    """Measures and improves allocations. pictures: some of them serve to correct biases."""
 
     def __init__(
         self, allocator: Allocator, meter: Meter, pictures: np.ndarray, progress: Progress | None = None
