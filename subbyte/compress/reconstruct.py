@@ -10,7 +10,7 @@ the activations of each picture stay unrounded during training, at random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,21 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.compress import torch_executor, torch_ops
+from subbyte.compress import torch_executor
 from subbyte.compress.augment import augmented
 from subbyte.compress.blocks import Block, blocks
 from subbyte.compress.calibrate import BATCH, Progress
 from subbyte.compress.learned import Learned
 from subbyte.compress.train import minimize
+from subbyte.compress.training_ops import Drop
 from subbyte.ir import Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 from subbyte.recipes import Training
 
-#: Pictures that importance is estimated on.
-IMPORTANCE_PICTURES = 128
-#: Least importance of a channel, where the mean is 1.
-LEAST = 0.1
+#: Share of a block's narrow activations that stay unrounded in a step of training.
+DROPPED = 0.5
 
 
 def reconstruct(
@@ -50,9 +49,7 @@ def reconstruct(
     trained again.
     """
     codes = wanted = _views(torch_executor.nchw(images), training.views, seed)
-    pieces = blocks(graph)
-    matters = importance(original, [_in_float(original, block).output for block in pieces], images, seed)
-    for number, block in enumerate(pieces):
+    for number, block in enumerate(blocks(graph)):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
         wanted_next = _through(whole, wanted)
         if any(isinstance(node.params.get("weight"), QTensor) for node in part.nodes):
@@ -62,7 +59,7 @@ def reconstruct(
                 generator = torch.Generator().manual_seed(_seed(seed, number))
                 minimize(
                     learned.parameters,
-                    _Loss(learned, codes, wanted_next, matters[number]),
+                    _Loss(learned, codes, wanted_next),
                     len(codes),
                     training,
                     generator,
@@ -81,64 +78,23 @@ def _seed(seed: int, number: int) -> int:
 
 
 class _Loss:
-    """Weighted squared error of the block's real output, in units of its variance, on some pictures."""
+    """Mean squared error of the block's real output, in units of its variance, on some pictures."""
 
-    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor, matters: Tensor) -> None:
+    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
         self.learned, self.codes, self.wanted = learned, codes, wanted
-        few = wanted[: 4 * BATCH].float()
-        self.weight = torch_ops.per_channel(matters, few)
-        self.variance = ((few - few.mean()).square() * self.weight).mean() + 1e-12
+        self.variance = wanted[: 4 * BATCH].var() + 1e-12
+        inside = {value.name for value in learned.graph.values.values() if value.q and value.q.bits < 8}
+        self.inside = inside - {learned.graph.input, *learned.graph.outputs}
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         graph, state = self.learned.graph, self.learned.state()
-        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False)
+        drop = Drop(self.inside, DROPPED, generator) if self.inside else None
+        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False, drop=drop)
         (name,) = graph.outputs
         output, q = made[name], graph.value(name).q
         if q is not None:
             output = (output - q.zero_point) * state[f"{name}:scale"]
-        error = (output - self.wanted[chosen].float()).square() * self.weight
-        return error.mean() / self.variance
-
-
-def importance(original: Graph, values: Sequence[str], images: np.ndarray, seed: int) -> list[Tensor]:
-    """For each of `values` of the float graph, float32 [C] with mean 1: how much its channels matter.
-
-    The mean over pictures and positions of the squared gradient of the logarithm of the probability
-    of a class that is drawn from the network's own answer; for an output that is not a vector, of
-    its product with normal noise.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    state = torch_executor.state_of(original)
-    sums: dict[str, Tensor] = {}
-    for piece in torch_executor.nchw(images[:: max(1, len(images) // IMPORTANCE_PICTURES)]).split(BATCH):
-        kept: dict[str, Tensor] = {}
-
-        def keep(name: str, tensor: Tensor, kept: dict[str, Tensor] = kept) -> None:
-            if name in values:
-                tensor.retain_grad()
-                kept[name] = tensor
-
-        x = piece.clone().requires_grad_()
-        _score(
-            torch_executor.forward(original, x, state, visit=keep)[original.outputs[0]], generator
-        ).backward()
-        for name, tensor in kept.items():
-            assert tensor.grad is not None
-            squares = tensor.grad.square().sum([i for i in range(tensor.ndim) if i != 1])
-            sums[name] = sums.get(name, torch.zeros(len(squares))) + squares
-    return [_normal(sums[name]) for name in values]
-
-
-def _score(output: Tensor, generator: torch.Generator) -> Tensor:
-    if output.ndim != 2:
-        return (output * torch.randn(output.shape, generator=generator)).sum()
-    drawn = torch.multinomial(output.detach().softmax(1), 1, generator=generator)
-    return output.log_softmax(1).gather(1, drawn).sum()
-
-
-def _normal(weights: Tensor) -> Tensor:
-    """Mean 1, and none below LEAST."""
-    return (weights / (weights.mean() + 1e-30)).clamp(min=LEAST)
+        return (output - self.wanted[chosen]).square().mean() / self.variance
 
 
 def _views(pictures: Tensor, count: int, seed: int) -> Tensor:

@@ -38,6 +38,7 @@ def minimize(
     kinds = [kind for kind, tensors in parameters.items() if tensors]
     groups = [{"params": list(parameters[kind].values()), "lr": 0.0} for kind in kinds]
     optimizer = torch.optim.Adam(groups)
+    starts = {name: weight.detach().clone() for name, weight in parameters["weight"].items()}
     order, begin = _restore(saved, parameters, optimizer, generator)
     steps = max(1, round(training.epochs * count / training.batch))
     for step in range(begin, steps):
@@ -49,9 +50,26 @@ def minimize(
         optimizer.zero_grad(set_to_none=True)
         loss(chosen, generator).backward()
         optimizer.step()
+        _pull(parameters["weight"], starts, optimizer, kinds, training.pull)
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
             _save(saved, step + 1, order, parameters, optimizer, generator)
+
+
+def _pull(
+    weights: Mapping[str, Tensor],
+    starts: Mapping[str, Tensor],
+    optimizer: torch.optim.Adam,
+    kinds: list[str],
+    strength: float,
+) -> None:
+    """Takes weights back towards where they started, by a share of `strength` times their rate."""
+    if strength == 0.0:
+        return
+    share = optimizer.param_groups[kinds.index("weight")]["lr"] * strength
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.lerp_(starts[name], share)
 
 
 def _save(

@@ -19,8 +19,8 @@ else:
 
 #: What a name may end in: the steps that it then stands for, and what they are.
 ENDINGS: dict[str, tuple[tuple[Step, ...], str]] = {
-    "reconstruct": (("reconstruct",), "trained block by block"),
-    "distill": (("reconstruct", "distill"), "trained block by block, then as a whole"),
+    "reconstruct": (("bias_correction", "reconstruct"), "trained block by block"),
+    "distill": (("bias_correction", "reconstruct", "distill"), "trained block by block, then as a whole"),
 }
 
 

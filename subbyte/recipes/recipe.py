@@ -83,6 +83,9 @@ class Training(_Table):
     whenever they see a picture, it has no effect. Rates per step, at the
     start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
     of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
+    pull: a step takes latent weights back towards where they started by this times the rate of
+    weights, so that they leave the float network's only where that pays (decoupled decay as in
+    arXiv 1711.05101, but not towards zero).
     """
 
     epochs: float = Field(gt=0.0, le=1000.0)
@@ -92,6 +95,7 @@ class Training(_Table):
     scale: float = Field(default=0.002, ge=0.0, le=1.0)
     bias: float = Field(default=0.002, ge=0.0, le=1.0)
     grid: float = Field(default=0.002, ge=0.0, le=1.0)
+    pull: float = Field(default=0.0, ge=0.0, le=100.0)
 
 
 class Recipe(_Table):
