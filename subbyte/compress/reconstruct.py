@@ -24,14 +24,10 @@ from subbyte.compress.blocks import Block, blocks
 from subbyte.compress.calibrate import BATCH, Progress
 from subbyte.compress.learned import Learned
 from subbyte.compress.train import minimize
-from subbyte.compress.training_ops import Drop
 from subbyte.ir import Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 from subbyte.recipes import Training
-
-#: Share of a block's narrow activations that stay unrounded in a step of training.
-DROPPED = 0.5
 
 
 def reconstruct(
@@ -83,13 +79,10 @@ class _Loss:
     def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
         self.learned, self.codes, self.wanted = learned, codes, wanted
         self.variance = wanted[: 4 * BATCH].var() + 1e-12
-        inside = {value.name for value in learned.graph.values.values() if value.q and value.q.bits < 8}
-        self.inside = inside - {learned.graph.input, *learned.graph.outputs}
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         graph, state = self.learned.graph, self.learned.state()
-        drop = Drop(self.inside, DROPPED, generator) if self.inside else None
-        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False, drop=drop)
+        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False)
         (name,) = graph.outputs
         output, q = made[name], graph.value(name).q
         if q is not None:

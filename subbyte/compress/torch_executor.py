@@ -71,15 +71,13 @@ def forward(
     keep: bool = False,
     visit: Visit | None = None,
     exact: bool = True,
-    drop: training_ops.Drop | None = None,
 ) -> dict[str, Tensor]:
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
     Returns the outputs by value name (every value if `keep`): float32, codes where quantized.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
-    are rounded like any float32 computation, which training does not notice; `drop` then leaves
-    part of their outputs unrounded.
+    are rounded like any float32 computation, which training does not notice.
     """
     state = state_of(graph) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
@@ -90,7 +88,7 @@ def forward(
             arrays = [values[name] for name in node.inputs]
             step = torch_ops.Step(node, inputs, graph.value(node.output), state)
             fast = not exact and step.quantized and node.op in ("conv2d", "linear")
-            result = training_ops.conv(step, arrays, drop) if fast else torch_ops.OPS[node.op](step, arrays)
+            result = training_ops.conv(step, arrays) if fast else torch_ops.OPS[node.op](step, arrays)
             values[node.output] = result
             if visit is not None:
                 visit(node.output, result)

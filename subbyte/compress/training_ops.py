@@ -7,44 +7,18 @@ of training goes into passes over memory, and this is half of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subbyte.compress.straight_through import REAL, take
+from subbyte.compress.straight_through import take
 from subbyte.compress.torch_ops import Grid, Step, bounds, slopes
 
-#: Random numbers that are drawn for the masks of one step; larger maps repeat them.
-DRAWN = 1 << 16
 
-
-@dataclass(frozen=True)
-class Drop:
-    """Which values stay unrounded in part: their names, the share of elements, and the generator."""
-
-    values: Collection[str]
-    share: float
-    generator: torch.Generator
-
-    def mask(self, like: Tensor) -> Tensor:
-        """bool, shape of `like`: True where the value stays as it is."""
-        drawn = torch.rand(min(DRAWN, like.numel()), generator=self.generator) < self.share
-        flat = drawn.repeat(-(-like.numel() // len(drawn)))[: like.numel()]
-        if like.ndim != 4:
-            return flat.view(like.shape)
-        n, c, h, w = like.shape
-        return flat.view(n, h, w, c).permute(0, 3, 1, 2)  # as maps lie in memory
-
-
-def conv(step: Step, arrays: list[Tensor], drop: Drop | None = None) -> Tensor:
-    """A quantized conv2d or linear: codes, or reals where the output is real.
-
-    Elements that `drop` picks are on no grid: the real result in units of codes.
-    """
+def conv(step: Step, arrays: list[Tensor]) -> Tensor:
+    """A quantized conv2d or linear: codes, or reals where the output is real."""
     x = step.grid(0)
     real = x.scale * step.param("weight_scale")
     if step.output.q is None:
@@ -55,21 +29,13 @@ def conv(step: Step, arrays: list[Tensor], drop: Drop | None = None) -> Tensor:
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
-        codes = _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])
-        if drop is None or step.output.name not in drop.values:
-            return codes
-        real = REAL[step.node.attrs["act"]]((v - target.zero) * target.scale) / y.scale + y.zero
-        return torch.where(drop.mask(v), real, codes)
+        return _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
     codes = _RoundClamp.apply(v, low, target.qmax)
-    codes = codes if high is None else torch.minimum(codes, high)
-    if drop is None or step.output.name not in drop.values:
-        return codes
-    real = v if step.node.attrs["act"] == "none" else v.clamp(min=low)
-    return torch.where(drop.mask(v), real if high is None else torch.minimum(real, high), codes)
+    return codes if high is None else torch.minimum(codes, high)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
