@@ -55,9 +55,10 @@ class Checker:
         self.evaluations = 0
 
     def measure(self, allocation: Allocation) -> Damage:
-        """Of the network with these widths, biases corrected if its recipe says so."""
+        """Of the network with these widths, biases corrected if its recipe has any step; training does
+        no less."""
         graph = self.allocator.graph(allocation)
-        if "bias_correction" in allocation.recipe.steps:
+        if allocation.recipe.steps:
             quiet: Progress = lambda stage, done: None  # noqa: E731
             original = self.allocator.variants.float_graph
             graph = correct_biases(graph, original, self.few, quiet, shrink=True)

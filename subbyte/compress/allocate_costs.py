@@ -13,6 +13,10 @@ from subbyte.device.size import scale_bytes, weight_bytes
 from subbyte.errors import InputError
 from subbyte.quant import QTensor
 
+#: Nats that count for every bit below 8 where measurements, which are no finer, say less: what wins
+#: nothing is not narrowed.
+LEAST_DAMAGE = 1e-5
+
 
 class Costs:
     """The choices that a network has on a target, as items of the integer program.
@@ -44,11 +48,11 @@ class Costs:
         self.refused = {name: self._refused(name) for name in self.names}
 
     def damages(self, kind: Kind, node: str) -> dict[int, float]:
-        """Added KL by width, of which 8 is one; never less than that of a wider one."""
+        """Added KL by width, of which 8 is one; never less than that of a wider one, never nothing."""
         measured, most = {**self._damages.get((kind, node), {}), 8: 0.0}, 0.0
         result = {}
         for bits in sorted(measured, reverse=True):
-            most = max(most, measured[bits])
+            most = max(most, measured[bits], LEAST_DAMAGE * (8 - bits))
             result[bits] = most
         return result
 

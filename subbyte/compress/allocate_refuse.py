@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: Nats below which a damage is not worth speaking of.
+FREE = 1e-4
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -46,7 +49,7 @@ def kept_because(refused: Mapping[int, str], damages: Mapping[int, float], saved
     widest = max(narrower)
     if widest in refused:
         return refused[widest]
-    if damages[widest] == 0.0:
+    if damages[widest] < FREE:
         return "the budgets do not ask for less"
     price = 1e6 * damages[widest] / max(saved[widest], 1)
     return (

@@ -2,11 +2,12 @@
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
 damage is read off the class scores (native engine, all pictures) and off the output of the block
-around the layer (torch executor, a few pictures). A layer whose weights change gets its bias
-corrected, as recipes with narrow weights do it: without that one would measure mostly a shift of the
-mean, which compression removes. The correction comes from a few pictures and is shrunk by what they
-leave uncertain, which stands for the many that compression has. Activations are changed without a
-correction.
+around the layer (torch executor, a few pictures).
+
+Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
+layer whose weights change: without that one would measure mostly shifts of the mean, which compression
+removes. Corrections come from a few pictures and are shrunk by what these leave uncertain, which
+stands for the many that compression has. They are not made anew for activations that change.
 
 Walks through the network once; what lies before the changed layer is computed once for all its
 widths.
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from subbyte.compress import torch_executor, torch_ops
-from subbyte.compress.bias_correction import Walk, corrected
+from subbyte.compress.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
 from subbyte.compress.blocks import Block, blocks
 from subbyte.compress.calibrate import Progress
 from subbyte.compress.components import components
@@ -33,7 +34,7 @@ from subbyte.compress.prepare import exposed, pre_value
 from subbyte.compress.sensitivity_table import Kind, Row, Sensitivity, key_of, read_sensitivity
 from subbyte.compress.variants import Variants
 from subbyte.errors import GraphError, InputError
-from subbyte.ir import Graph, verify
+from subbyte.ir import Graph, Node, verify
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
@@ -83,7 +84,11 @@ def sensitivity(
 
 def analysis_key(variants: Variants, pictures: np.ndarray) -> str:
     """What `Sensitivity.key` is for this network and these pictures."""
-    settings: dict[str, object] = {"correction": CORRECTION_PICTURES, "block": BLOCK_PICTURES, "shrink": True}
+    settings: dict[str, object] = {
+        "correction": CORRECTION_PICTURES,
+        "block": BLOCK_PICTURES,
+        "corrected": "all",
+    }
     return key_of(variants.graph, variants.recipe, pictures, settings)
 
 
@@ -118,11 +123,12 @@ class _Analysis:
         threads: int,
     ) -> None:
         self.variants, self.split = variants, variants.float_graph
-        self.base = variants.quantized()
+        few = pictures[np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)]
+        self.plain = variants.quantized()
+        self.base = correct_biases(self.plain, self.split, few, lambda stage, done: None, shrink=True)
         self.meter = Meter(variants.graph, pictures, threads)
         self.components = components(variants.graph)
         self.changes = self._by_first_node(weights, activations)
-        few = pictures[np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)]
         self.walk = Walk(self.base, few)
         self.sums = Walk(exposed(self.split), few)
         self.ahead = Walk(self.split, few[:BLOCK_PICTURES])
@@ -204,12 +210,28 @@ class _Analysis:
     def _changed(self, change: _Change, wanted: Tensor | None) -> Graph:
         widths = dict.fromkeys(change.nodes, change.bits)
         if change.kind == "activations":
-            return self.variants.quantized(activations=widths)
-        graph = self.variants.quantized(weights=widths)
+            return self._with_corrections(self.variants.quantized(activations=widths))
+        graph = self._with_corrections(self.variants.quantized(weights=widths))
         node = graph.node(change.nodes[0])
         assert wanted is not None
         better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
         return verify(replace(graph, nodes=tuple(better if n is node else n for n in graph.nodes)))
+
+    def _with_corrections(self, graph: Graph) -> Graph:
+        """The graph with the shifts of the base's biases, as real numbers the same."""
+        nodes = []
+        for node in graph.nodes:
+            if isinstance(node.params.get("weight"), QTensor):
+                plain, base = self.plain.node(node.name), self.base.node(node.name)
+                units = _unit(self.plain, plain) / _unit(graph, node)
+                shift = (
+                    np.asarray(base.params["bias"], np.float64) - np.asarray(plain.params["bias"])
+                ) * units
+                bias = np.asarray(node.params["bias"]) + np.rint(shift)
+                bounded = np.clip(bias, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+                node = node.with_(params={**node.params, "bias": bounded})
+            nodes.append(node)
+        return replace(graph, nodes=tuple(nodes))
 
     def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
         """Runs these nodes of `graph` from where the walk is; the last one's output as real numbers."""
@@ -231,6 +253,14 @@ def _step(graph: Graph, name: str) -> torch_ops.Step:
     node = graph.node(name)
     state = torch_executor.state_of(replace(graph, nodes=(node,)))
     return torch_ops.Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+
+
+def _unit(graph: Graph, node: Node) -> np.ndarray:
+    """float64 [O]: what one unit of the layer's bias stands for."""
+    weight, x = node.params["weight"], graph.value(node.inputs[0]).q
+    assert isinstance(weight, QTensor)
+    assert x is not None
+    return np.float64(x.scale) * weight.scale.astype(np.float64)
 
 
 def _sqnr(exact: Tensor, actual: Tensor) -> float:

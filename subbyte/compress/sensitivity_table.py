@@ -22,13 +22,13 @@ from subbyte.quant.qtensor import WEIGHT_BITS
 from subbyte.recipes import Recipe
 
 #: Of what the rows mean; rows of another version are not used.
-VERSION = 1
+VERSION = 2
 
 Kind = Literal["weights", "activations"]
 
 
 class Row(BaseModel):
-    """What one change does to a network of 8-bit weights and activations.
+    """What one change does to a network of 8-bit weights and activations, biases corrected.
 
     kind: what has `bits` bits now: the weights of a layer, or what some nodes make. nodes: the layer,
     or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.

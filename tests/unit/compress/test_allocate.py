@@ -144,6 +144,7 @@ def test_the_size_is_that_of_the_file(
     graph: Graph, variants: Variants, table: Sensitivity, tmp_path: Path
 ) -> None:
     whole = allocator(variants, table).allocate(Budget())
+    assert set(whole.weights.values()) == {8}  # nothing asks for less
     for size in (whole.size, whole.size - 200):
         found = allocator(variants, table).allocate(Budget(size=size))
         assert found.size <= size
@@ -210,7 +211,7 @@ def test_refusals() -> None:
 
 
 def test_reasons_for_8_bits() -> None:
-    free, dear = {8: 0.0, 4: 0.0, 2: 0.3}, {8: 0.0, 4: 0.002, 2: 0.3}
+    free, dear = {8: 0.0, 4: 0.00004, 2: 0.3}, {8: 0.0, 4: 0.002, 2: 0.3}
     saved = {8: 0, 4: 1000, 2: 1500}
     assert kept_because({}, free, saved) == "the budgets do not ask for less"
     assert kept_because({4: "a", 2: "b"}, dear, saved) == "a"

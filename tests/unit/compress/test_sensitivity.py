@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from subbyte.compress import compress, torch_executor
+from subbyte.compress.bias_correction import correct_biases
 from subbyte.compress.damage import Damage, Meter, log_softmax
 from subbyte.compress.sensitivity import sensitivity
 from subbyte.compress.sensitivity_table import Sensitivity, read_sensitivity
@@ -107,22 +109,39 @@ def test_eight_bits_change_nothing_and_two_bits_much(table: Sensitivity) -> None
         assert sqnr == sorted(sqnr, reverse=True)
 
 
+def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) -> None:
+    """Weights of 8 bits before the changed layer and after it have the biases that compress gives them."""
+    images = pictures(graph, 24)
+    made = variants(graph)
+    plain = made.quantized()
+    base = correct_biases(plain, made.float_graph, images, lambda stage, done: None, shrink=True)
+    assert table.base == Meter(graph, images).of(base)
+    last = correct_biases(
+        made.quantized({"classifier": 3}), made.float_graph, images, lambda stage, done: None, shrink=True
+    )
+    row = table.row("weights", "classifier", 3)
+    assert row is not None
+    assert row.damage == Meter(graph, images).of(last)
+
+
 def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Sensitivity) -> None:
-    """Activations are not corrected, so that the row can be made by compressing."""
-    recipe = load_recipe("w8a8").model_dump()
-    recipe["override"] = [{"match": "depthwise", "activations": 4}]
-    changed = compress(graph, Recipe.model_validate(recipe), [pictures(graph, 24)])
-    few = pictures(graph, 24)[:8]
-    output = graph.node("project").output
-    exact = torch_executor.run(graph, few, keep=True)[output].astype(np.float64)
-    q = changed.value(output).q
+    images = pictures(graph, 24)
+    made = variants(graph)
+    base = correct_biases(made.quantized(), made.float_graph, images, lambda stage, done: None, shrink=True)
+    changed = made.quantized(activations={"project": 4})  # before it, all is as in the base
+    nodes = [node if node.name in ("head", "classifier") else base.node(node.name) for node in changed.nodes]
+    q = changed.value(graph.node("project").output).q
+    project = changed.node("project").with_(params=base.node("project").params)
+    nodes = [project if node.name == "project" else node for node in nodes]
+    mixed = replace(changed, nodes=tuple(nodes))
     assert q is not None
-    real = q.dequantize(torch_executor.run(changed, few, keep=True)[output])
+    output = graph.node("project").output
+    exact = torch_executor.run(graph, images[:8], keep=True)[output].astype(np.float64)
+    real = q.dequantize(torch_executor.run(mixed, images[:8], keep=True)[output])
     expected = 10 * np.log10((exact**2).sum() / ((real - exact) ** 2).sum())
-    row = table.row("activations", "depthwise", 4)
+    row = table.row("activations", "project", 4)
     assert row is not None
     assert row.block_sqnr == pytest.approx(expected, rel=1e-5)  # sums of float32 and float64 numbers
-    assert row.damage == Meter(graph, pictures(graph, 24)).of(changed)
 
 
 def test_a_killed_analysis_continues(graph: Graph, table: Sensitivity, tmp_path: Path) -> None:
