@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from subbyte.compress import torch_executor
-from subbyte.compress.augment import augmented
 from subbyte.compress.blocks import Block, blocks
 from subbyte.compress.calibrate import BATCH, Progress
 from subbyte.compress.learned import Learned
@@ -39,16 +38,17 @@ def reconstruct(
     progress: Progress,
     work: Path | None = None,
 ) -> Graph:
-    """The quantized `graph` after training every block; `original` is the float graph it came from.
+    """The quantized `graph` after training every block with less than 8 bits in it.
 
+    original: the float graph it came from.
     images: float32 [N, H, W, C]. work: a folder that keeps finished blocks; those it has are not
     trained again.
     """
-    codes = wanted = _views(torch_executor.nchw(images), training.views, seed)
+    codes = wanted = torch_executor.nchw(images)
     for number, block in enumerate(blocks(graph)):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
         wanted_next = _through(whole, wanted)
-        if any(isinstance(node.params.get("weight"), QTensor) for node in part.nodes):
+        if _narrow(part):
             saved = None if work is None else work / f"block-{number:03}.pt"
             learned = Learned(part, {node.name: node for node in whole.nodes})
             if not learned.load(saved):
@@ -66,6 +66,13 @@ def reconstruct(
         codes, wanted = _through(part, codes), wanted_next
         progress("reconstruct", number + 1)
     return graph
+
+
+def _narrow(part: Graph) -> bool:
+    """Whether anything in it has fewer than 8 bits; at 8 there is nothing to win."""
+    weights = [node.params["weight"] for node in part.nodes if "weight" in node.params]
+    made = [part.value(node.output).q for node in part.nodes]
+    return any(isinstance(w, QTensor) and w.bits < 8 for w in weights) or any(q and q.bits < 8 for q in made)
 
 
 def _seed(seed: int, number: int) -> int:
@@ -88,15 +95,6 @@ class _Loss:
         if q is not None:
             output = (output - q.zero_point) * state[f"{name}:scale"]
         return (output - self.wanted[chosen]).square().mean() / self.variance
-
-
-def _views(pictures: Tensor, count: int, seed: int) -> Tensor:
-    """The pictures, or `count` random crops of each."""
-    if count == 0:
-        return pictures
-    generator = torch.Generator().manual_seed(seed)
-    views = (augmented(x, generator) for _ in range(count) for x in pictures.split(BATCH))
-    return torch.cat(list(views))
 
 
 def _in_float(original: Graph, block: Block) -> Block:

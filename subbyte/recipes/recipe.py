@@ -78,9 +78,7 @@ class Override(_Table):
 class Training(_Table):
     """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
 
-    epochs: how often it sees every picture; batch: pictures per step. views: random crops of each
-    picture that count as pictures (0: the pictures themselves); where steps see a new crop
-    whenever they see a picture, it has no effect. Rates per step, at the
+    epochs: how often it sees every picture; batch: pictures per step. Rates per step, at the
     start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
     of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
     pull: a step takes latent weights back towards where they started by this times the rate of
@@ -90,7 +88,6 @@ class Training(_Table):
 
     epochs: float = Field(gt=0.0, le=1000.0)
     batch: int = Field(default=32, ge=1, le=1024)
-    views: int = Field(default=0, ge=0, le=100)
     weight: float = Field(default=0.01, ge=0.0, le=1.0)
     scale: float = Field(default=0.002, ge=0.0, le=1.0)
     bias: float = Field(default=0.002, ge=0.0, le=1.0)
