@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def measure(artifacts: Sequence[Path], data: Sequence[str], seconds: float) -> d
     return {
         "sets": names,
         "pictures": [len(r) for r in answers[0].right],
-        "host": asdict(describe_host()),
+        "host": describe_host().model_dump(mode="json"),
         "rows": rows,
     }
 

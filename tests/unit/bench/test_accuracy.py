@@ -1,0 +1,84 @@
+"""The accuracy table counts what the engine answers, and the page holds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import accuracy
+from subbyte import reference
+from subbyte.artifact import Artifact, save
+from subbyte.compress import compress
+from subbyte.evaluate.data import Sample, batches, with_resize
+from subbyte.preprocess import Preprocessing
+from subbyte.recipes import load_recipe
+from tests.unit.compress.networks import efficientnet_like, pictures
+
+PREPROCESSING = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+NAMES = tuple(f"class{i}" for i in range(10))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    graph = efficientnet_like()
+    made = []
+    for name in ("fp32", "w4a8"):
+        recipe = load_recipe(name)
+        compressed = compress(graph, recipe, [pictures(graph, 8)])
+        made.append(tmp_path / f"{name}.subbyte")
+        save(made[-1], Artifact(compressed, recipe.model_dump(mode="json"), PREPROCESSING, NAMES, {}))
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    lines = ["file,label"]
+    (tmp_path / "set").mkdir()
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "set" / f"{i}.png")
+        lines.append(f"{i}.png,{i}")
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "set"
+
+
+def test_counts_are_those_of_the_reference(files: list[Path], folder: Path) -> None:
+    result = accuracy.measure(files, [f"{folder}:squash", f"{folder}:squash"], 0.0)
+    samples = [Sample(folder / f"{i}.png", i) for i in range(6)]
+    (x,) = batches(samples, with_resize(PREPROCESSING, "squash"))
+    best = []
+    for path in files:
+        graph = accuracy.subject(path, None, 1, None).artifact.graph
+        best.append(reference.run(graph, x)[graph.outputs[0]].argmax(1))
+    right = [int((b == np.arange(6)).sum()) for b in best]
+    assert [row["right"] for row in result["rows"]] == [[r, r] for r in right]
+    assert result["rows"][1]["same"] == 2 * int((best[0] == best[1]).sum())
+    assert result["rows"][1]["gained"] - result["rows"][1]["lost"] == 2 * (right[1] - right[0])
+    assert set(result["rows"][0]["weights"]) == {"32"}
+    assert sum(result["rows"][1]["weights"].values()) == pytest.approx(1.0)
+
+
+def test_the_page_takes_the_table(
+    files: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{accuracy.BEGIN}\nold\n{accuracy.END}\nafter\n")
+    monkeypatch.setattr(accuracy, "RESULTS", tmp_path)
+    output = tmp_path / "accuracy-tiny.json"
+    arguments = [*map(str, files), "--data", f"{folder}:squash", "--output", str(output), "--seconds", "0"]
+    assert accuracy.main([*arguments, "--page", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert accuracy.table([json.loads(output.read_text())]) in text
+    assert "of 6" in text
+
+
+def test_a_missing_folder_is_one_line(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy.main([str(files[0]), "--data", "nowhere:crop", "--output", "x.json"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
