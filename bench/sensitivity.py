@@ -37,7 +37,7 @@ CELL, LEFT, TOP, GAP = 17, 165, 30, 34
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("bench/sensitivity"), help="folder of files")
+    parser.add_argument("--results", type=Path, default=Path("bench/analyses"), help="folder of files")
     parser.add_argument("--page", type=Path, default=Path("docs/sensitivity.md"))
     parser.add_argument("--plot", type=Path, default=Path("docs/sensitivity.svg"))
     options = parser.parse_args(arguments)
@@ -69,6 +69,8 @@ def tables(weights: Sensitivity, activations: Sensitivity) -> list[str]:
         "",
         *_table(weights, "weights", "stage", (4, 3, 2)),
         "",
+        *_place_table(weights, (4, 3, 2)),
+        "",
         *_table(activations, "activations", "component", (4,)),
     ]
 
@@ -92,6 +94,29 @@ def _table(table: Sensitivity, kind: Kind, by: str, widths: Sequence[int]) -> li
         else:
             cells.append(f"{group.sqnr[4]:.1f}")
         rows.append(cells)
+    return [f"| {' | '.join(cells)} |" for cells in rows]
+
+
+def _place_table(table: Sensitivity, widths: Sequence[int]) -> list[str]:
+    """Layers of MBConv blocks that begin a stage beside those that follow: mean KL added."""
+    rows = [
+        ["weights in MBConv", *(f"{place}, {bits} bits" for bits in widths for place in ("first", "later"))],
+        ["---", *["---:"] * (2 * len(widths))],
+    ]
+    columns = {bits: _cells(table, "weights", bits) for bits in widths}
+    for kind in ("expand", "depthwise", "project", "se_reduce", "se_expand"):
+        cells = [KINDS[kind]]
+        for bits in widths:
+            seen: set[str] = set()
+            found: dict[bool, list[float]] = {True: [], False: []}
+            for column in columns[bits]:
+                if kind in column:
+                    row = column[kind]
+                    found[row.stage not in seen].append(table.added_kl(row))
+                    seen.add(row.stage)
+            cells += [_number(sum(v) / len(v)) if v else "" for v in (found[True], found[False])]
+        if any(cells[1:]):
+            rows.append(cells)
     return [f"| {' | '.join(cells)} |" for cells in rows]
 
 

@@ -50,6 +50,7 @@ def test_tables() -> None:
     assert f"| MBConv expansion | 2 | 2,000,000 | {cells} |" in lines
     assert "| MBConv expansion | 2 | 2,000,000 | 0.0200 | 0.0300 | 16.0 |" in lines
     assert any(line.startswith("| 1 | 4 | 4,000,000 | 0.0100 |") for line in lines)
+    assert "| MBConv expansion | 0.0100 | 0.0300 | 0.0200 | 0.0600 | 0.0200 | 0.0600 |" in lines
     assert any("< 0.0001 | 0.0002 |" in line for line in lines if line.startswith("| MBConv projection"))
 
 
