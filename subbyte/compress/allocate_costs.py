@@ -136,6 +136,7 @@ class Costs:
                 self.bytes_of(name, 8) - self.bytes_of(name, row.bits),
                 scale_bytes(self.shape(name)),
                 100.0 * (self.table.base.agreement - row.damage.agreement),
+                self.table.pictures,
                 1.0 - self.target.latency(layer, row.bits, 8) / at_8 if at_8 > 0.0 else 0.0,
             )
             if (reason := refusal(facts, row.bits, self.rules)) is not None:

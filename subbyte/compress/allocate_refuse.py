@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ FREE = 1e-4
 
 @dataclass(frozen=True)
 class Rules:
-    """acceptable: points of agreement that one layer alone may lose where it gains no time.
+    """acceptable: points of agreement that one layer alone may surely lose where it gains no time.
     faster: share of a layer's time that counts as a gain."""
 
     acceptable: float = 5.0
@@ -21,19 +22,26 @@ class Rules:
 @dataclass(frozen=True)
 class WidthFacts:
     """A layer at one width, beside itself at 8 bits. saved: bytes of codes. scales: bytes of its scales.
-    lost: points of agreement, alone. speedup: share of its time that it gains."""
+    lost: points of agreement, alone, on so many `pictures`. speedup: share of its time that it gains."""
 
     saved: int
     scales: int
     lost: float
+    pictures: int
     speedup: float
+
+    @property
+    def surely_lost(self) -> float:
+        """`lost` less its standard error, were pictures lost independently of each other."""
+        count = max(self.lost, 0.0) * self.pictures / 100.0
+        return 100.0 * (count - math.sqrt(count)) / self.pictures
 
 
 def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:
     """Why the layer may not have this width, or None."""
     if facts.saved < facts.scales:
         return f"{bits} bits would save {facts.saved} bytes, less than the {facts.scales} of its scales"
-    if facts.lost > rules.acceptable and facts.speedup < rules.faster:
+    if facts.surely_lost > rules.acceptable and facts.speedup < rules.faster:
         return f"{bits} bits alone would cost {facts.lost:.1f} points of agreement, and no time would be won"
     return None
 

@@ -202,12 +202,17 @@ def test_memory_is_the_engines(variants: Variants, table: Sensitivity) -> None:
 
 
 def test_refusals() -> None:
-    small = WidthFacts(saved=30, scales=64, lost=0.0, speedup=0.5)
+    few = WidthFacts(saved=3000, scales=64, lost=10.0, pictures=30, speedup=0.0)
+    assert refusal(few, 4, Rules()) is None  # 3 of 30 is not sure to be more than 5 in 100
+    assert few.surely_lost == pytest.approx(100 * (3 - 3**0.5) / 30)
+    small = WidthFacts(saved=30, scales=64, lost=0.0, pictures=200, speedup=0.5)
     assert "less than the 64 of its scales" in str(refusal(small, 4, Rules()))
-    harmful = WidthFacts(saved=3000, scales=64, lost=7.5, speedup=0.0)
-    assert "7.5 points" in str(refusal(harmful, 2, Rules()))
-    assert refusal(harmful, 2, Rules(acceptable=8.0)) is None
-    assert refusal(WidthFacts(saved=3000, scales=64, lost=7.5, speedup=0.2), 2, Rules()) is None
+    harmful = WidthFacts(saved=3000, scales=64, lost=12.5, pictures=200, speedup=0.0)
+    assert "12.5 points" in str(refusal(harmful, 2, Rules()))
+    assert refusal(harmful, 2, Rules(acceptable=10.0)) is None
+    assert (
+        refusal(WidthFacts(saved=3000, scales=64, lost=12.5, pictures=200, speedup=0.2), 2, Rules()) is None
+    )
 
 
 def test_reasons_for_8_bits() -> None:
