@@ -101,12 +101,18 @@ class Checker:
         best = Checked(widest, damage, self.evaluations)
         low, high = self.allocator.smallest(budget), best.allocation.size
         for _ in range(BISECTIONS):
+            if low >= high:  # the rules that name widths can take up more than these save
+                break
             middle = (low + high) // 2
-            found = self.best(replace(budget, size=middle), rounds=0)
+            try:
+                found = self.best(replace(budget, size=middle), rounds=0)
+            except InputError:
+                low = middle + 1
+                continue
             if lost(found.damage) <= budget.drop:
                 best, high = found, found.allocation.size
             else:
-                low = middle
+                low = middle + 1
         return best
 
     def _learn(self, found: Allocation, damage: Damage) -> bool:
