@@ -10,7 +10,6 @@ the activations of each picture stay unrounded during training, at random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +43,8 @@ def reconstruct(
     images: float32 [N, H, W, C]. work: a folder that keeps finished blocks; those it has are not
     trained again.
     """
+    if training.mirror:
+        images = np.concatenate([images, images[:, :, ::-1]])
     codes = wanted = torch_executor.nchw(images)
     for number, block in enumerate(blocks(graph)):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
@@ -125,10 +126,13 @@ def _through(part: Graph, x: Tensor) -> Tensor:
     """The only output of `part` for all pictures: bytes where quantized, else float32."""
     state, (name,) = torch_executor.state_of(part), part.outputs
     kept = torch.float32 if part.value(name).q is None else torch.uint8
-
-    def pieces() -> Iterator[Tensor]:
-        for piece in x.split(BATCH):
-            yield torch_executor.forward(part, piece.float(), state, exact=False)[name].to(kept)
-
+    result: Tensor | None = None
     with torch.no_grad():
-        return torch.cat(list(pieces()))
+        for start in range(0, len(x), BATCH):
+            made = torch_executor.forward(part, x[start : start + BATCH].float(), state, exact=False)[name]
+            if result is None:
+                layout = torch.channels_last if made.ndim == 4 else torch.contiguous_format
+                result = torch.empty((len(x), *made.shape[1:]), dtype=kept, memory_format=layout)
+            result[start : start + BATCH] = made
+    assert result is not None
+    return result

@@ -83,7 +83,8 @@ class Training(_Table):
     of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
     pull: a step takes latent weights back towards where they started by this times the rate of
     weights, so that they leave the float network's only where that pays (decoupled decay as in
-    arXiv 1711.05101, but not towards zero).
+    arXiv 1711.05101, but not towards zero). mirror: mirror images count as further pictures; for
+    "reconstruct" only, "distill" mirrors half of its crops anyway.
     """
 
     epochs: float = Field(gt=0.0, le=1000.0)
@@ -93,6 +94,7 @@ class Training(_Table):
     bias: float = Field(default=0.002, ge=0.0, le=1.0)
     grid: float = Field(default=0.002, ge=0.0, le=1.0)
     pull: float = Field(default=0.0, ge=0.0, le=100.0)
+    mirror: bool = False
 
 
 class Recipe(_Table):
