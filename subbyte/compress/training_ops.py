@@ -34,8 +34,7 @@ def conv(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
-    codes = _RoundClamp.apply(v, low, target.qmax)
-    return codes if high is None else torch.minimum(codes, high)
+    return _RoundClamp.apply(v, low, target.qmax if high is None else float(high.detach()))
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
