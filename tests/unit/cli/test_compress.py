@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,7 +162,13 @@ def test_interrupt_leaves_nothing_and_says_one_line(pictures: Path, tmp_path: Pa
     ]
     root = str(Path(subbyte.__file__).parents[1])
     result = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        # a test run in a shell's background inherits that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert result.returncode == 130
     assert (result.stdout, result.stderr) == ("", "interrupted\n")
