@@ -1,7 +1,7 @@
 """Accuracy, size and latency of artifacts beside the float network: one row each, as JSON and as a table.
 
     python -m bench.accuracy b0-fp32.subbyte b0-w4a8.subbyte ... --data PICTURES:crop --data OTHERS:squash \\
-        --output bench/results/accuracy-b0.json
+        --output bench/analyses/accuracy-b0.json
     python -m bench.accuracy --page docs/accuracy.md     # the page's table from all such files
 
 The first artifact is what the others are compared with. Every picture goes through the engine.
@@ -29,7 +29,7 @@ from subbyte.evaluate.statistics import Paired, correct, paired
 from subbyte.evaluate.synthetic import synthetic_pictures
 from subbyte.quant import QTensor
 
-RESULTS = Path("bench/results")
+RESULTS = Path("bench/analyses")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
