@@ -13,7 +13,7 @@ import typer
 from subbyte.artifact import load, save
 from subbyte.cli.console import show_json, stages
 from subbyte.cli.entries import Extras, entry_of, with_extras
-from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
+from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import (
     Data,
@@ -58,9 +58,7 @@ def ablate(
     seconds: Annotated[float, typer.Option(min=0, help="Time everything in turns for so long.")] = 0.0,
     corruptions: Corruptions = None,
     severities: Severities = "1,3,5",
-    corrupted: Annotated[
-        int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
-    ] = 100,
+    corrupted: Corrupted = 100,
     cue_conflict: CueConflictFolder = None,
     limit: Limit = None,
     threads: Threads = 1,

@@ -25,6 +25,9 @@ Corruptions = Annotated[
     str | None,
     typer.Option(help="Corrupt the pictures as well: all, or groups and families (noise,blur,fog)."),
 ]
+Corrupted = Annotated[
+    int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
+]
 Severities = Annotated[str, typer.Option(help="Severities of --corruptions, 1 to 5.")]
 CueConflictFolder = Annotated[
     Path | None,

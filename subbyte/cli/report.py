@@ -12,7 +12,7 @@ from rich.console import Console
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import show, show_json
 from subbyte.cli.entries import Extras, answers_of_peers, entry_of, peer_entries, with_extras
-from subbyte.cli.evaluate import Corruptions, CueConflictFolder, Severities
+from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
@@ -39,9 +39,7 @@ def report(
     ] = None,
     corruptions: Corruptions = None,
     severities: Severities = "1,3,5",
-    corrupted: Annotated[
-        int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
-    ] = 100,
+    corrupted: Corrupted = 100,
     cue_conflict: CueConflictFolder = None,
     sensitivity: Annotated[
         Path | None, typer.Option(help="The result of `subbyte sensitivity`, for maps of the layers.")

@@ -7,7 +7,7 @@ for these layers, and the program is solved again. What measures better is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,6 @@ from subbyte.compress.budget import Budget
 from subbyte.compress.calibrate import Progress
 from subbyte.compress.damage import Damage, Meter
 from subbyte.errors import InputError
-from subbyte.ir import Graph
 
 #: Pictures that biases are corrected on for a measurement.
 CORRECTION_PICTURES = 16
@@ -28,8 +27,6 @@ PROBES, ROUNDS = 8, 2
 LARGEST_FACTOR = 8.0
 #: Halvings of the range of sizes, where only the loss of agreement is limited.
 BISECTIONS = 6
-
-Measure = Callable[[Graph], Damage]
 
 
 @dataclass(frozen=True)

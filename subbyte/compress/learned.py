@@ -8,7 +8,6 @@ scales as logarithms, so that one learning rate fits all layers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from subbyte.compress import torch_executor
 from subbyte.compress.grids import sharing
 from subbyte.compress.straight_through import REAL, round_even
+from subbyte.compress.train import read_state, write_state
 from subbyte.compress.weights import codes_of, nearest_level, usable
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import producers
@@ -119,16 +119,14 @@ class Learned:
     def save(self, path: Path | None) -> None:
         """Writes the parameters, if there is a path."""
         if path is not None:
-            part = path.with_suffix(".part")
-            torch.save({kind: dict(named) for kind, named in self.parameters.items()}, part)
-            os.replace(part, path)
+            write_state(path, {kind: dict(named) for kind, named in self.parameters.items()})
 
     def load(self, path: Path | None) -> bool:
         """Reads what `save` wrote; False, and nothing changes, if there is no such file."""
         if path is None or not path.exists():
             return False
         with torch.no_grad():
-            for kind, named in torch.load(path, weights_only=True).items():
+            for kind, named in read_state(path).items():
                 for name, tensor in named.items():
                     self.parameters[kind][name].copy_(tensor)
         return True

@@ -65,9 +65,12 @@ class _RoundClamp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, zero: float, low: float, high: float) -> Tensor:
-        codes = v.round().add_(zero)
-        ctx.save_for_backward((codes >= low).logical_and_(codes <= high))
-        return codes.clamp_(low, high)
+        rounded = v.round()
+        if zero != 0.0:
+            rounded.add_(zero)
+        codes = rounded.clamp(low, high)
+        ctx.save_for_backward(rounded == codes)
+        return codes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:

@@ -103,15 +103,15 @@ def per_channel(v: Tensor, like: Tensor) -> Tensor:
     return v.view(1, -1, 1, 1) if like.ndim == 4 else v
 
 
-def products(node: Node, x: Tensor, weight: Tensor) -> Tensor:
-    """Σ x·w without bias in the dtype of its arguments: conv2d [N, C, H, W] or linear [N, C]."""
+def products(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Σ x·w (+ bias [O]) in the dtype of its arguments: conv2d [N, C, H, W] or linear [N, C]."""
     if node.op == "linear":
-        return F.linear(x, weight)
+        return F.linear(x, weight, bias)
     top, bottom, left, right = node.attrs["pad"]
     padding = (top, left)
     if top != bottom or left != right:
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(x, weight, None, tuple(node.attrs["stride"]), padding, 1, node.attrs["groups"])
+    return F.conv2d(x, weight, bias, tuple(node.attrs["stride"]), padding, 1, node.attrs["groups"])
 
 
 def largest_sums(weight: Tensor, low: float, high: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from subbyte.errors import InputError
 from subbyte.recipes import Training
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
@@ -87,9 +89,24 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
     }
+    write_state(path, state)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values as one file, whole or not at all."""
     part = path.with_suffix(".part")
     torch.save(state, part)
     os.replace(part, path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote; runs no code in it. InputError if the file is not such a one."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        raise InputError(f"{path} is no state of training; delete it, and its work is done again") from None
+    assert isinstance(state, dict)
+    return state
 
 
 def _restore(
@@ -98,7 +115,7 @@ def _restore(
     """The order of pictures and the step to go on from; sets everything else."""
     if path is None or not path.exists():
         return torch.empty(0, dtype=torch.long), 0
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state = read_state(path)
     with torch.no_grad():
         for kind, named in parameters.items():
             for name, tensor in named.items():

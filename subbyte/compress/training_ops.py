@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from subbyte.compress.straight_through import take
-from subbyte.compress.torch_ops import Grid, Step, bounds, slopes
+from subbyte.compress.straight_through import round_clamp, take
+from subbyte.compress.torch_ops import Grid, Step, bounds, products, slopes
 
 
 def conv(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -34,7 +33,7 @@ def conv(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
-    return _RoundClamp.apply(v, low, target.qmax if high is None else float(high.detach()))
+    return round_clamp(v, 0.0, low, target.qmax if high is None else float(high.detach()))
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
@@ -47,28 +46,7 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
         bias = bias - x.zero * weight.flatten(1).sum(1)
     else:
         codes = codes - x.zero
-    if node.op == "linear":
-        return F.linear(codes, weight, bias)
-    top, bottom, left, right = node.attrs["pad"]
-    padding = (top, left)
-    if top != bottom or left != right:
-        codes, padding = F.pad(codes, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(codes, weight, bias, tuple(node.attrs["stride"]), padding, 1, node.attrs["groups"])
-
-
-class _RoundClamp(torch.autograd.Function):
-    """clamp(rne(v), low, high); gradient 1 where the clamp changes nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, low: float, high: float) -> Tensor:
-        rounded = v.round()
-        codes = rounded.clamp(low, high)
-        ctx.save_for_backward(rounded == codes)
-        return codes
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0] * ctx.saved_tensors[0], None, None
+    return products(node, codes, weight, bias)
 
 
 class _RoundSample(torch.autograd.Function):

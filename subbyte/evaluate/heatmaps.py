@@ -86,10 +86,6 @@ def _damage(kind: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[st
     return _map(f"sensitivity-{kind}", title, trace, rows=len(widths), labels=170)
 
 
-def _damage_text(row: Mapping[str, Any]) -> str:
-    return f"KL {row['kl']:.2g}, block {row['sqnr']:.1f} dB"
-
-
 def _map(name: str, title: str, trace: dict[str, Any], rows: int, labels: int) -> dict[str, Any]:
     """labels: pixels for those below."""
     small = {

@@ -14,6 +14,7 @@ from subbyte.compress.augment import augmented
 from subbyte.compress.blocks import blocks
 from subbyte.compress.learned import Learned, nearest
 from subbyte.compress.weights import code_book, codes_of, lloyd_levels
+from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.quant import QTensor, uniform_levels
 from subbyte.recipes import Recipe
@@ -112,6 +113,16 @@ def test_same_seed_same_result_and_an_interrupted_run_goes_on_to_it(tmp_path: Pa
     assert same(resumed, whole)
     assert min(done for name, done in told if name == "distill") == 26
     assert not same(compress(graph, asked, [images], seed=1, work=tmp_path / "work"), whole)
+
+
+def test_a_corrupt_state_is_one_clear_error(tmp_path: Path) -> None:
+    graph = efficientnet_like()
+    images = pictures(graph, 16)
+    compress(graph, recipe("reconstruct"), [images], work=tmp_path)
+    for state in tmp_path.rglob("*.pt"):
+        state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(InputError, match="no state of training; delete it"):
+        compress(graph, recipe("reconstruct"), [images], work=tmp_path)
 
 
 def test_the_training_pass_is_the_exact_one_up_to_rare_ties() -> None:
