@@ -1,6 +1,7 @@
 // Depthwise quantized convolution: output rows shared out among the threads.
 #include <algorithm>
 
+#include "exec/layer_epilogue.h"
 #include "exec/step.h"
 #include "exec/weights.h"
 #include "kernels/depthwise/depthwise.h"
@@ -12,7 +13,7 @@ class DepthwiseStep final : public Step {
  public:
   DepthwiseStep(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa)
       : x_(x), y_(y), kernel_(depthwise::find(isa)), shape_{n.kernel_h, n.kernel_w, n.stride_w, x.channels},
-        stride_h_(n.stride_h), pad_top_(n.pad_top), pad_left_(n.pad_left) {
+        stride_h_(n.stride_h), pad_top_(n.pad_top), pad_left_(n.pad_left), epilogue_(n, out, nullptr) {
     const UnpackedWeights w(n, 1);
     const std::size_t channels = static_cast<std::size_t>(x.channels);
     const std::size_t taps = static_cast<std::size_t>(n.kernel_h) * n.kernel_w;
@@ -24,18 +25,10 @@ class DepthwiseStep final : public Step {
     }
     packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
     kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
-    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
-    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
-    if (n.has_table) {
-      epilogue_.finish = Finish::kTable;
-      table_ = Aligned<std::uint8_t>(256);
-      std::copy(n.table.begin(), n.table.end(), table_.data());
-      epilogue_.table = table_.data();
-    }
   }
 
   std::size_t scratch_bytes() const override { return sizeof(void*) * static_cast<std::size_t>(shape_.kernel_h); }
-  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + table_.size()); }
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + epilogue_.bytes()); }
   Span first_weights() const override { return {packed_.data(), packed_.size()}; }
   bool hides_prefetch() const override { return true; }
   const char* kernel_name() const { return kernel_->name; }
@@ -64,7 +57,7 @@ class DepthwiseStep final : public Step {
     const int x = pixels.begin * shape_.stride - pad_left_;
     for (int ky = 0; ky < shape_.kernel_h; ++ky) in[ky] = c.address(x_, y * stride_h_ - pad_top_ + ky, x);
     const depthwise::Row row{in, x_.pixel, pixels.end - pixels.begin, c.address(y_, y, pixels.begin), y_.pixel,
-                             &epilogue_};
+                             &epilogue_.values()};
     kernel_->run(shape_, packed_.data(), row);
   }
 
@@ -72,8 +65,8 @@ class DepthwiseStep final : public Step {
   const depthwise::Kernel* kernel_;
   depthwise::Shape shape_;
   int stride_h_, pad_top_, pad_left_;
-  Aligned<std::uint8_t> packed_, table_;
-  Epilogue epilogue_;
+  Aligned<std::uint8_t> packed_;
+  LayerEpilogue epilogue_;
 };
 
 }  // namespace

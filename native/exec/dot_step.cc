@@ -3,6 +3,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "exec/layer_epilogue.h"
 #include "exec/step.h"
 #include "exec/weights.h"
 #include "kernels/dot/dot.h"
@@ -29,7 +30,8 @@ class DotStep final : public Step {
  public:
   DotStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
           const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o)
-      : x_(x), y_(y), has_residual_(residual != nullptr), has_gate_(gate != nullptr) {
+      : x_(x), y_(y), has_residual_(residual != nullptr), has_gate_(gate != nullptr),
+        epilogue_(n, out, residual_value) {
     if (residual) residual_ = *residual;
     if (gate) gate_ = *gate, gate_buffer_ = *gate->gate;
     stride_h_ = n.stride_h, stride_w_ = n.stride_w;
@@ -42,7 +44,6 @@ class DotStep final : public Step {
     groups4_ = static_cast<int>(n.groups == 1 ? n.kernel_w * x.pixel / 4 : (in_group_ + 3) / 4);
     pack(n, o.isa);
     split_ = dot::splits(o.isa) && runs_ == 1 && groups4_ > 3 * kPiece * (8 / bits_) && y.height * y.width >= 12;
-    set_epilogue(n, out, residual_value);
     pointwise_ = pointwise::find(o.isa);
     split(o.threads);
   }
@@ -54,7 +55,7 @@ class DotStep final : public Step {
     return bytes + 256;
   }
   std::int64_t weight_bytes() const override {
-    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + table_.size());
+    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + epilogue_.bytes());
   }
   Span first_weights() const override { return panel_span(0); }
   bool hides_prefetch() const override { return y_.height * y_.width >= 32; }
@@ -144,7 +145,7 @@ class DotStep final : public Step {
       tile.multiplier = s_.multiplier_.data() + p.channel_data;
       tile.offset = p.first;
       tile.channels = p.channels;
-      tile.epilogue = &s_.epilogue_;
+      tile.epilogue = &s_.epilogue_.values();
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
       const int pieces = s_.split_ ? (s_.groups4_ + s_.piece() - 1) / s_.piece() : 1;
       const std::size_t slice = (next.size / static_cast<std::size_t>(tiles * pieces) + 63) / 64 * 64;
@@ -269,23 +270,6 @@ class DotStep final : public Step {
     }
   }
 
-  void set_epilogue(const NodeDesc& n, const ValueDesc& out, const ValueDesc* residual) {
-    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
-    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
-    if (!out.quantized) {
-      epilogue_.finish = Finish::kReal;
-    } else if (n.has_table) {
-      epilogue_.finish = Finish::kTable;
-      table_ = Aligned<std::uint8_t>(256);
-      std::copy(n.table.begin(), n.table.end(), table_.data());
-      epilogue_.table = table_.data();
-    } else if (residual) {
-      epilogue_.finish = Finish::kResidual;
-      epilogue_.residual_zero = residual->zero_point;
-      epilogue_.residual_factor = n.factor_a;
-    }
-  }
-
   // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
   void split(int threads) {
     const int pixels = y_.height * y_.width;
@@ -314,11 +298,11 @@ class DotStep final : public Step {
   int in_group_, taps_per_run_, runs_, runs_per_row_, groups4_, bits_ = 8;
   int pixel_blocks_ = 1, panel_blocks_ = 1;
   std::vector<Panel> panels_;
-  Aligned<std::uint8_t> weights_, table_;
+  Aligned<std::uint8_t> weights_;
   Aligned<std::int32_t> bias_;
   Aligned<float> multiplier_;
   alignas(64) std::int8_t levels_[16];
-  Epilogue epilogue_;
+  LayerEpilogue epilogue_;
   const pointwise::Kernel* pointwise_;
 };
 

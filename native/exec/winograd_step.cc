@@ -2,6 +2,7 @@
 // the threads.
 #include <algorithm>
 
+#include "exec/layer_epilogue.h"
 #include "exec/step.h"
 #include "exec/weights.h"
 #include "kernels/winograd/winograd.h"
@@ -14,16 +15,16 @@ class WinogradStep final : public Step {
   WinogradStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                const Buffer& y, const ValueDesc& out, Isa isa)
       : x_(x), y_(y), kernel_(winograd::find(isa)), shape_{static_cast<int>(x.pixel), y.channels},
-        pad_top_(n.pad_top), pad_left_(n.pad_left), has_residual_(residual != nullptr) {
+        pad_top_(n.pad_top), pad_left_(n.pad_left), has_residual_(residual != nullptr),
+        epilogue_(n, out, residual_value) {
     if (residual) residual_ = *residual;
     pack(n);
-    set_epilogue(n, out, residual_value);
     tiles_ = (y.width + 1) / 2;
     strips_ = (tiles_ + winograd::kMaxTiles - 1) / winograd::kMaxTiles;
   }
 
   std::size_t scratch_bytes() const override { return kernel_->scratch_bytes(shape_) + 64; }
-  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + table_.size()); }
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(packed_.size() + epilogue_.bytes()); }
   Span first_weights() const override { return {packed_.data(), std::min<std::size_t>(packed_.size(), 64 * 1024)}; }
   bool hides_prefetch() const override { return true; }
   const char* kernel_name() const { return kernel_->name; }
@@ -55,23 +56,6 @@ class WinogradStep final : public Step {
     kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
   }
 
-  void set_epilogue(const NodeDesc& n, const ValueDesc& out, const ValueDesc* residual) {
-    epilogue_.zero = n.has_table ? n.pre_zero : out.zero_point;
-    epilogue_.low = n.clamp_low, epilogue_.high = n.clamp_high;
-    if (!out.quantized) {
-      epilogue_.finish = Finish::kReal;
-    } else if (n.has_table) {
-      epilogue_.finish = Finish::kTable;
-      table_ = Aligned<std::uint8_t>(256);
-      std::copy(n.table.begin(), n.table.end(), table_.data());
-      epilogue_.table = table_.data();
-    } else if (residual) {
-      epilogue_.finish = Finish::kResidual;
-      epilogue_.residual_zero = residual->zero_point;
-      epilogue_.residual_factor = n.factor_a;
-    }
-  }
-
   // Output rows y and y + 1.
   void run_strip(const Context& c, int y, Range tiles, std::uint8_t* scratch) const {
     const int x = 2 * tiles.begin;
@@ -90,7 +74,7 @@ class WinogradStep final : public Step {
     }
     s.out_pixel = y_.pixel;
     s.residual_pixel = residual_.pixel;
-    s.epilogue = &epilogue_;
+    s.epilogue = &epilogue_.values();
     s.scratch = scratch;
     kernel_->run(shape_, packed_.data(), s);
   }
@@ -100,8 +84,8 @@ class WinogradStep final : public Step {
   winograd::Shape shape_;
   int pad_top_, pad_left_, tiles_ = 0, strips_ = 0;
   bool has_residual_;
-  Aligned<std::uint8_t> packed_, table_;
-  Epilogue epilogue_;
+  Aligned<std::uint8_t> packed_;
+  LayerEpilogue epilogue_;
 };
 
 }  // namespace
