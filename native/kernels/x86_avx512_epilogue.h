@@ -51,17 +51,19 @@ inline __attribute__((always_inline)) __m512 residual16(const std::uint8_t* p, _
   return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(codes, zero)), factor);
 }
 
-// acc[r][v], outputs 16 * v .. 16 * v + 15 of pixel r in natural order, to memory.
-template <int kRows, int kVectors>
-inline __attribute__((always_inline)) void finish_rows(__m512i (&acc)[kRows][kVectors], const float* multiplier,
-                                                       const Epilogue& e, std::uint8_t* const* out,
-                                                       const std::uint8_t* const* residual, std::ptrdiff_t offset,
-                                                       int channels) {
+// acc[r][v], outputs 16 * v .. 16 * v + 15 of pixel r in natural order, to memory. One copy per way to finish: a test
+// between the rows would make the compiler spill every accumulator first.
+template <Finish kFinish, int kRows, int kVectors>
+inline __attribute__((always_inline)) void finish_rows_as(const __m512i (&acc)[kRows][kVectors],
+                                                          const float* multiplier, const Epilogue& e,
+                                                          std::uint8_t* const* out,
+                                                          const std::uint8_t* const* residual, std::ptrdiff_t offset,
+                                                          int channels) {
   __m512 m[kVectors];
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) m[v] = _mm512_loadu_ps(multiplier + 16 * v);
   const __mmask64 valid = first(channels);
-  if (e.finish == Finish::kReal) {
+  if constexpr (kFinish == Finish::kReal) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       float* row = reinterpret_cast<float*>(out[r]) + offset;
@@ -80,24 +82,21 @@ inline __attribute__((always_inline)) void finish_rows(__m512i (&acc)[kRows][kVe
   const __m512i rzero = _mm512_set1_epi32(e.residual_zero);
   const __m512 factor = _mm512_set1_ps(e.residual_factor);
   Table table{};
-  if (e.finish == Finish::kTable) table = load_table(e.table);
+  if constexpr (kFinish == Finish::kTable) table = load_table(e.table);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; r += kPacked) {
     __m512 s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
 #pragma GCC unroll 4
     for (int i = 0; i < kPacked * kVectors; ++i) {
       const int row = r + i / kVectors, v = i % kVectors;
-      if (row < kRows) s[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[row][v]), m[v]);
-    }
-    if (e.finish == Finish::kResidual) {
-#pragma GCC unroll 4
-      for (int i = 0; i < kPacked * kVectors; ++i) {
-        const int row = r + i / kVectors, v = i % kVectors;
-        if (row < kRows) s[i] = _mm512_add_ps(s[i], residual16(residual[row] + offset + 16 * v, rzero, factor));
+      if (row >= kRows) continue;
+      s[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[row][v]), m[v]);
+      if constexpr (kFinish == Finish::kResidual) {
+        s[i] = _mm512_add_ps(s[i], residual16(residual[row] + offset + 16 * v, rzero, factor));
       }
     }
     __m512i codes = natural_order(pack_codes(s[0], s[1], s[2], s[3], zero16));
-    if (e.finish == Finish::kTable) {
+    if constexpr (kFinish == Finish::kTable) {
       codes = look_up(table, codes);
     } else {
       codes = _mm512_max_epu8(_mm512_min_epu8(codes, high), low);
@@ -115,6 +114,20 @@ inline __attribute__((always_inline)) void finish_rows(__m512i (&acc)[kRows][kVe
       if (r + 2 < kRows) _mm_mask_storeu_epi8(out[r + 2] + offset, valid16, _mm512_extracti32x4_epi32(codes, 2));
       if (r + 3 < kRows) _mm_mask_storeu_epi8(out[r + 3] + offset, valid16, _mm512_extracti32x4_epi32(codes, 3));
     }
+  }
+}
+
+template <int kRows, int kVectors>
+inline __attribute__((always_inline)) void finish_rows(const __m512i (&acc)[kRows][kVectors], const float* multiplier,
+                                                       const Epilogue& e, std::uint8_t* const* out,
+                                                       const std::uint8_t* const* residual, std::ptrdiff_t offset,
+                                                       int channels) {
+  switch (e.finish) {
+    case Finish::kClamp: return finish_rows_as<Finish::kClamp>(acc, multiplier, e, out, residual, offset, channels);
+    case Finish::kTable: return finish_rows_as<Finish::kTable>(acc, multiplier, e, out, residual, offset, channels);
+    case Finish::kResidual:
+      return finish_rows_as<Finish::kResidual>(acc, multiplier, e, out, residual, offset, channels);
+    case Finish::kReal: return finish_rows_as<Finish::kReal>(acc, multiplier, e, out, residual, offset, channels);
   }
 }
 
