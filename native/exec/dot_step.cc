@@ -43,7 +43,7 @@ class DotStep final : public Step {
     runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
     groups4_ = static_cast<int>(n.groups == 1 ? n.kernel_w * x.pixel / 4 : (in_group_ + 3) / 4);
     pack(n, o.isa);
-    split_ = dot::splits(o.isa) && runs_ == 1 && groups4_ > 3 * kPiece * (8 / bits_) && y.height * y.width >= 12;
+    split_ = long_sums(o.isa) && y.height * y.width >= 12;
     pointwise_ = pointwise::find(o.isa);
     split(o.threads);
   }
@@ -224,7 +224,8 @@ class DotStep final : public Step {
       for (int p = 0; p < count; ++p) {
         const Range v = share(vectors, p, count);
         const int first = 16 * v.begin, channels = std::min(out_group, 16 * v.end) - first;
-        const dot::Kernel* kernel = dot::find(isa, bits_, v.end - v.begin);
+        const bool narrow = vectors == 2 && channels <= 24 && !long_sums(isa) && dot::find_narrow(isa, bits_);
+        const dot::Kernel* kernel = narrow ? dot::find_narrow(isa, bits_) : dot::find(isa, bits_, v.end - v.begin);
         panels_.push_back({kernel, bytes, entries, static_cast<std::ptrdiff_t>(g) * in_group_,
                            g * out_group + first, channels});
         bytes += dot::panel_bytes(runs_, groups4_, v.end - v.begin, bits_);
@@ -243,7 +244,8 @@ class DotStep final : public Step {
     std::uint8_t* out = weights_.data() + p.weights;
     for (int run = 0; run < runs_; ++run) {
       for (int g0 = 0; g0 < groups4_; g0 += per_pack, out += 64 * vectors) {
-        for (int o = 0; o < 16 * vectors; ++o) {
+        for (int slot = 0; slot < 16 * vectors; ++slot) {
+          const int o = output_of(p, slot);
           for (int i = 0; i < 4; ++i) {
             unsigned byte = 0;
             for (int j = 0; j < per_pack && g0 + j < groups4_; ++j) {
@@ -256,19 +258,23 @@ class DotStep final : public Step {
               }
               byte |= static_cast<unsigned>(code) << (bits_ * j);
             }
-            out[64 * (o / 16) + 4 * (o % 16) + i] = static_cast<std::uint8_t>(byte);
+            out[64 * (slot / 16) + 4 * (slot % 16) + i] = static_cast<std::uint8_t>(byte);
           }
         }
       }
     }
-    for (int o = 0; o < 16 * vectors; ++o) {
+    for (int slot = 0; slot < 16 * vectors; ++slot) {
+      const int o = output_of(p, slot);
       const bool valid = o < p.channels;
       const std::size_t channel = static_cast<std::size_t>(p.first + o);
-      bias_[p.channel_data + o] =
+      bias_[p.channel_data + slot] =
           valid ? centred_bias(n.bias[channel], x_.zero_point, w.sum(channel)) : 0;
-      multiplier_[p.channel_data + o] = valid ? n.multiplier[channel] : 0;
+      multiplier_[p.channel_data + slot] = valid ? n.multiplier[channel] : 0;
     }
   }
+
+  // The output of its panel that a place of the panel's vectors holds.
+  static int output_of(const Panel& p, int slot) { return p.kernel->narrow && slot >= 24 ? slot - 8 : slot; }
 
   // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
   void split(int threads) {
@@ -288,6 +294,9 @@ class DotStep final : public Step {
     if (p >= static_cast<int>(panels_.size())) return {};
     return {weights_.data() + panels_[p].weights, dot::panel_bytes(runs_, groups4_, panels_[p].kernel->vectors, bits_)};
   }
+
+  // Whether the sums may be worth making in pieces.
+  bool long_sums(Isa isa) const { return dot::splits(isa) && runs_ == 1 && groups4_ > 3 * kPiece * (8 / bits_); }
 
   int piece() const { return kPiece * (8 / bits_); }
 

@@ -32,8 +32,9 @@ class Aligned {
   std::size_t size_ = 0;
 };
 
-// Where a value lies. Quantized values: one byte per element, `pixel` = channels rounded up to 4, and a
-// halo of zero-point codes as wide as the padding of the convolutions that read it. float32 values: dense.
+// Where a value lies. Quantized values: one byte per element, `pixel` = channels rounded up to 4 (more where only
+// depthwise layers read it), and a halo of zero-point codes as wide as the padding of the convolutions that read
+// it. float32 values: dense.
 struct Buffer {
   int height = 1, width = 1, channels = 1;
   int top = 0, bottom = 0, left = 0, right = 0;

@@ -1,4 +1,4 @@
-// Halos, fusion of gates, lifetimes, and one step per remaining node.
+// Halos and spacing, fusion of gates, lifetimes, and one step per remaining node.
 #include "plan/plan.h"
 
 #include <algorithm>
@@ -56,6 +56,27 @@ Buffer make_buffer(const ValueDesc& v) {
   b.element = v.quantized ? 1 : 4;
   b.pixel = v.quantized ? (v.channels + 3) / 4 * 4 : 4 * static_cast<std::ptrdiff_t>(v.channels);
   return b;
+}
+
+// What a convolution makes and only depthwise layers read starts every pixel at a cache line, and not at multiples of
+// 256 bytes: vectors of channels that lie across two lines, or pixels that share their sets of the first-level cache,
+// cost such a layer a tenth to a quarter of its time. A vector of fewer channels is filled with two pixels' anyway.
+void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDesc>& values,
+                   const std::vector<int>& outputs, std::vector<Buffer>& b) {
+  constexpr std::ptrdiff_t kLine = 64, kFewest = 32;
+  const auto read_by = readers(values.size(), nodes);
+  for (const NodeDesc& maker : nodes) {
+    const int v = maker.output;
+    if (maker.op != Op::kConv2d || !values[v].quantized || b[v].pixel <= kFewest || read_by[v].empty()) continue;
+    if (std::find(outputs.begin(), outputs.end(), v) != outputs.end()) continue;
+    const bool depthwise = std::all_of(read_by[v].begin(), read_by[v].end(), [&](int reader) {
+      const NodeDesc& n = nodes[reader];
+      return n.op == Op::kConv2d && is_depthwise(n, values[v], values[n.output]);
+    });
+    if (!depthwise) continue;
+    b[v].pixel = (b[v].pixel + kLine - 1) / kLine * kLine;
+    if (b[v].pixel % (4 * kLine) == 0) b[v].pixel += kLine;
+  }
 }
 
 void set_size(Buffer& b) {
@@ -214,6 +235,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   plan.values = std::move(values);
   for (const ValueDesc& v : plan.values) plan.buffers.push_back(make_buffer(v));
   add_halos(nodes, plan.values, plan.buffers);
+  spread_pixels(nodes, plan.values, outputs, plan.buffers);
   for (Buffer& b : plan.buffers) set_size(b);
 
   const std::vector<int> gated = find_gates(plan.values, nodes, outputs);

@@ -10,6 +10,9 @@
 // b*j .. b*j+b-1 of the byte are the code of group j; a run whose group count is not a multiple ends in
 // a partly used pack. Codes index `levels`, 16 int8 entries (the code book, repeated to fill 16).
 //
+// A narrow kernel takes panels of two vectors with 17 to 24 outputs: the upper half of the second vector repeats its
+// lower half (weights, biases and multipliers alike), and serves the second of two pixels.
+//
 // A kernel may read up to 3 bytes past a run's last group and 64 past a residual; it writes exactly
 // `channels` outputs per pixel.
 #pragma once
@@ -57,10 +60,13 @@ struct Kernel {
   int max_rows;  // rows may be 1 .. max_rows
   Function run;
   const char* name;
+  bool narrow = false;
 };
 
 // The row of the table for this ISA; never null for bits 8, 4, 2 and vectors 1 .. 4.
 const Kernel* find(Isa isa, int bits, int vectors);
+// The row for 24 outputs, or null: not every instruction set has one. It does not honour skip, resume and suspend.
+const Kernel* find_narrow(Isa isa, int bits);
 const Kernel* table();
 int table_size();
 

@@ -8,6 +8,7 @@
 #define NAME(x) pointwise_avx512vnni_##x
 #define SUBBYTE_OWN_QUANTIZE
 #define SUBBYTE_OWN_LOOK_UP
+#define SUBBYTE_OWN_ADD
 #define SUBBYTE_OWN_GATE
 #define SUBBYTE_OWN_SUM
 namespace subbyte::pointwise {
@@ -64,24 +65,52 @@ void pointwise_avx512vnni_look_up(const std::uint8_t* table, const std::uint8_t*
   }
 }
 
-// vpmulhrsw is the rounding high half of 16-bit products: ((x - zero) * 128 * factor + 2^14) >> 15.
+void pointwise_avx512vnni_add(const Add& p, const std::uint8_t* a, const std::uint8_t* b, std::int64_t n,
+                              std::uint8_t* out) {
+  const __m512 factor_a = _mm512_set1_ps(p.factor_a), factor_b = _mm512_set1_ps(p.factor_b);
+  const __m512i zero_a = _mm512_set1_epi32(p.zero_a), zero_b = _mm512_set1_epi32(p.zero_b);
+  const __m512i zero16 = _mm512_set1_epi16(static_cast<short>(p.zero));
+  const __m512i high = _mm512_set1_epi8(static_cast<char>(p.high));
+  for (std::int64_t i = 0; i < n; i += 64) {
+    const __mmask64 valid = first(n - i < 64 ? static_cast<int>(n - i) : 64);
+    __m512 sum[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const auto lanes = static_cast<__mmask16>(valid >> (16 * v));
+      const __m512i x = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, a + i + 16 * v));
+      const __m512i y = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, b + i + 16 * v));
+      sum[v] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(x, zero_a)), factor_a),
+                             _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(y, zero_b)), factor_b));
+    }
+    const __m512i codes = natural_order(pack_codes(sum[0], sum[1], sum[2], sum[3], zero16));
+    _mm512_mask_storeu_epi8(out + i, valid, _mm512_min_epu8(codes, high));
+  }
+}
+
+// vpmulhrsw is the rounding high half of 16-bit products: ((x - zero) * 128 * factor + 2^14) >> 15. 64 channels are
+// widened to 16 bits and narrowed again within 128-bit lanes; their factors are put in that order once.
 void pointwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const std::uint8_t* x,
                                std::ptrdiff_t x_pixel, int pixels, int channels, std::uint8_t* out,
                                std::ptrdiff_t out_pixel) {
-  const __m512i zero_x = _mm512_set1_epi16(static_cast<short>(g.zero_x));
+  const __m512i zero_x = _mm512_set1_epi16(static_cast<short>(128 * g.zero_x));
   const __m512i zero = _mm512_set1_epi16(static_cast<short>(g.zero));
-  const __m256i high = _mm256_set1_epi8(static_cast<char>(g.high));
-  for (int c = 0; c < channels; c += 32) {
-    const int n = channels - c < 32 ? channels - c : 32;
-    const __mmask32 valid = n == 32 ? ~static_cast<__mmask32>(0) : (static_cast<__mmask32>(1) << n) - 1;
-    const __m512i f = _mm512_loadu_si512(factors + c);
+  const __m512i high = _mm512_set1_epi8(static_cast<char>(g.high));
+  const __m512i even = _mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13), odd = _mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15);
+  for (int c = 0; c < channels; c += 64) {
+    const __mmask64 valid = first(channels - c);
+    const __m512i f0 = _mm512_loadu_si512(factors + c), f1 = _mm512_loadu_si512(factors + c + 32);
+    const __m512i low_factors = _mm512_permutex2var_epi64(f0, even, f1);
+    const __m512i high_factors = _mm512_permutex2var_epi64(f0, odd, f1);
+    const auto gated = [&](__m512i x256, __m512i f) {  // x256: codes in the high bytes
+      const __m512i centred = _mm512_sub_epi16(_mm512_srli_epi16(x256, 1), zero_x);
+      return _mm512_adds_epi16(_mm512_mulhrs_epi16(centred, f), zero);
+    };
     for (int p = 0; p < pixels; ++p) {
-      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + p * x_pixel + c));
-      const __m512i centred = _mm512_slli_epi16(_mm512_sub_epi16(_mm512_cvtepu8_epi16(codes), zero_x), 7);
-      const __m512i v = _mm512_max_epi16(_mm512_adds_epi16(_mm512_mulhrs_epi16(centred, f), zero),
-                                         _mm512_setzero_si512());
-      const __m256i y = _mm256_min_epu8(_mm512_cvtusepi16_epi8(v), high);
-      _mm256_mask_storeu_epi8(out + p * out_pixel + c, valid, y);
+      const __m512i codes = _mm512_maskz_loadu_epi8(valid, x + p * x_pixel + c);
+      const __m512i nothing = _mm512_setzero_si512();
+      const __m512i y = _mm512_packus_epi16(gated(_mm512_unpacklo_epi8(nothing, codes), low_factors),
+                                            gated(_mm512_unpackhi_epi8(nothing, codes), high_factors));
+      _mm512_mask_storeu_epi8(out + p * out_pixel + c, valid, _mm512_min_epu8(y, high));
     }
   }
 }
