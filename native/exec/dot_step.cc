@@ -19,6 +19,9 @@ constexpr int kBlock = 104;
 // stay in the first-level cache beside the accumulators of a block.
 constexpr int kPiece = 64;
 
+// Bytes of weights that are fetched whole before the layer begins: such layers are too short to fetch for themselves.
+constexpr std::size_t kSmall = 96 * 1024;
+
 struct Panel {
   const dot::Kernel* kernel;
   std::size_t weights, channel_data;  // offsets: bytes of `weights_`, entries of `bias_` and `multiplier_`
@@ -57,7 +60,10 @@ class DotStep final : public Step {
   std::int64_t weight_bytes() const override {
     return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + epilogue_.bytes());
   }
-  Span first_weights() const override { return panel_span(0); }
+  Span first_weights() const override {
+    const Span panel = panel_span(0);
+    return {panel.begin, std::max(panel.size, std::min(weights_.size(), kSmall))};
+  }
   bool hides_prefetch() const override { return y_.height * y_.width >= 32; }
   int resident_bits() const { return bits_; }
   const char* kernel_name() const { return panels_[0].kernel->name; }
