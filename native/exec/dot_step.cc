@@ -142,6 +142,7 @@ class DotStep final : public Step {
     void run_panel(const Panel& p, int pixels, Span next) const {
       const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
       const int rows = pixels / tiles, tall = pixels % tiles;
+      const bool fetches = dot::fetches(p.kernel->isa) && !p.kernel->narrow;
       const std::uint8_t* shifted[kBlock * 64];
       dot::Tile tile;
       tile.in_stride = kBlock;
@@ -166,7 +167,11 @@ class DotStep final : public Step {
         std::int32_t* at = accumulators_;
         for (int t = 0; t < tiles; ++t, next.begin += slice) {
           const int n = t < tall ? rows + 1 : rows;
-          for (std::size_t b = 0; b < slice; b += 64) __builtin_prefetch(next.begin + b, 0, 2);
+          if (fetches) {
+            tile.ahead = next.begin, tile.ahead_bytes = slice;
+          } else {
+            dot::fetch(next.begin, slice);
+          }
           tile.resume = i > 0 ? at : nullptr;
           tile.suspend = i + 1 < pieces ? at : nullptr;
           p.kernel->run(tile, n);
@@ -224,9 +229,12 @@ class DotStep final : public Step {
     bits_ = code_bits(n.weight_bits);
     if (bits_ < 8 && tap_bytes != in_group_ && w.zero_code() < 0) bits_ = 8;
     for (int l = 0; l < 16; ++l) levels_[l] = bits_ < 8 ? w.levels()[l % (1 << bits_)] : 0;
+    const bool small_tiles =
+        dot::small_tiles(isa, bits_) && y_.height * y_.width >= 6 && runs_ * groups4_ >= dot::kLongEnough;
     std::size_t bytes = 0, entries = 0;
     for (int g = 0; g < n.groups; ++g) {
-      const int vectors = (out_group + 15) / 16, count = (vectors + dot::kMaxVectors - 1) / dot::kMaxVectors;
+      const int vectors = (out_group + 15) / 16;
+      const int count = small_tiles ? std::max(1, vectors / 2) : (vectors + dot::kMaxVectors - 1) / dot::kMaxVectors;
       for (int p = 0; p < count; ++p) {
         const Range v = share(vectors, p, count);
         const int first = 16 * v.begin, channels = std::min(out_group, 16 * v.end) - first;

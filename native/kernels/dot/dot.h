@@ -47,10 +47,25 @@ struct Tile {
   std::ptrdiff_t skip = 0;
   const std::int32_t* resume = nullptr;
   std::int32_t* suspend = nullptr;
+
+  // Memory to fetch into the second-level cache meanwhile (see `fetches`).
+  const std::uint8_t* ahead = nullptr;
+  std::size_t ahead_bytes = 0;
 };
 
 // Whether the kernels of an instruction set honour skip, resume and suspend.
 constexpr bool splits(Isa isa) { return isa == Isa::kAvx512Vnni; }
+
+// Whether the kernels of an instruction set fetch what lies `ahead`, except narrow ones.
+constexpr bool fetches(Isa isa) { return isa == Isa::kAvx512Vnni; }
+inline void fetch(const std::uint8_t* p, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
+// Whether the kernels of 2 and 3 vectors work in small tiles that finish each other, if sums are `kLongEnough` groups
+// of all runs or more: then panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
+inline constexpr int kLongEnough = 16;
+constexpr bool small_tiles(Isa isa, int bits) { return isa == Isa::kAvx512Vnni && bits == 8; }
 
 using Function = void (*)(const Tile& tile, int rows);
 
