@@ -79,15 +79,6 @@ void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDe
   }
 }
 
-void set_size(Buffer& b) {
-  b.row = (b.left + b.width + b.right) * b.pixel;
-  // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
-  const std::ptrdiff_t slack = (b.quantized ? depthwise::kReadAhead * b.pixel : 0) + 256;
-  const std::ptrdiff_t rows = b.ring > 0 ? b.ring : b.top + b.height + b.bottom;
-  const std::ptrdiff_t bytes = rows * b.row + slack;
-  b.bytes = static_cast<std::size_t>((bytes + 63) / 64 * 64);
-}
-
 StepInfo describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buffer& y, const Options& o) {
   static constexpr const char* kNames[] = {"quantize", "dequantize", "conv2d", "activation", "add",
                                            "mul", "global_avg_pool", "max_pool2d", "concat", "flatten"};
@@ -227,6 +218,15 @@ void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
 }
 
 }  // namespace
+
+void set_size(Buffer& b) {
+  b.row = (b.left + b.width + b.right) * b.pixel;
+  // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
+  const std::ptrdiff_t slack = (b.quantized ? depthwise::kReadAhead * b.pixel : 0) + 256;
+  const std::ptrdiff_t rows = b.ring > 0 ? b.ring : b.top + b.height + b.bottom;
+  const std::ptrdiff_t bytes = rows * b.row + slack;
+  b.bytes = static_cast<std::size_t>((bytes + 63) / 64 * 64);
+}
 
 Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes, int input,
                const std::vector<int>& outputs, const Options& options) {

@@ -35,6 +35,9 @@ std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const
                                      const std::vector<int>& gated, const std::vector<int>& outputs,
                                      const Options& options);
 
+// A buffer's `row` and `bytes` from its shape, halo, pixels and ring.
+void set_size(Buffer& b);
+
 // plan/memory.cc: buffers live from step `first` to step `last`; assigns offsets, returns the arena's size.
 struct Lifetime {
   int value, first, last;

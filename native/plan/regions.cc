@@ -3,7 +3,8 @@
 // The cost model: a tensor larger than Options::depth_first_above does not stay in a core's second-level cache beside its producer's
 // and consumer's weights, so it is written to and read back from further away; a region that keeps a few rows of
 // it instead costs only the re-reading of its weights once per band. A region starts at the first such tensor
-// and ends at the first value, read by nobody before, that is small again.
+// and ends at the first value, read by nobody before, that is small again. Long regions keep many rows: one is cut
+// in two wherever that lowers the memory that exists at a time.
 #include <algorithm>
 
 #include "plan/plan.h"
@@ -29,12 +30,15 @@ struct Finder {
   const std::vector<int>& outputs;
   const Options& options;
   std::vector<int> last_reader;  // per value: a position in `order`, or kOutside
+  std::vector<int> made_at;      // per value: a position in `order`, or -1
 
   // A value is read outside of every region where it is an output, or an operand of a fused gate.
   void find_readers() {
     std::vector<int> position(nodes.size(), kOutside);
     for (std::size_t i = 0; i < order.size(); ++i) position[order[i]] = static_cast<int>(i);
     last_reader.assign(values.size(), -1);
+    made_at.assign(values.size(), -1);
+    for (const int i : order) made_at[nodes[i].output] = position[i];
     for (std::size_t j = 0; j < nodes.size(); ++j) {
       for (const int v : nodes[j].inputs) last_reader[v] = std::max(last_reader[v], position[j]);
     }
@@ -85,6 +89,41 @@ struct Finder {
     for (std::size_t i = 0; i < count; ++i) region.rings.push_back(ring_of(region.rows[i], needed, i));
     region.rings.back() = 0;  // the region's result is a whole tensor
     return region;
+  }
+
+  // Bytes of all buffers that exist while order[begin .. end] run as a region, or as one step.
+  std::int64_t live_bytes(std::size_t begin, std::size_t end) const {
+    std::int64_t bytes = 0;
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      const bool before = made_at[v] >= 0 && made_at[v] < static_cast<int>(begin);
+      if (before && last_reader[v] >= static_cast<int>(begin)) bytes += static_cast<std::int64_t>(buffers[v].bytes);
+    }
+    const std::vector<int> rings = begin == end ? std::vector<int>{0} : make(begin, end).rings;
+    for (std::size_t i = begin; i <= end; ++i) {
+      Buffer b = buffers[nodes[order[i]].output];
+      b.ring = rings[i - begin];
+      set_size(b);
+      bytes += static_cast<std::int64_t>(b.bytes);
+    }
+    return bytes;
+  }
+
+  // order[begin .. end] as one region or several, with single steps between them.
+  void cut(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) const {
+    if (begin == end) return;
+    std::int64_t least = live_bytes(begin, end);
+    std::size_t best = end;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!closed(begin, i)) continue;
+      const std::int64_t most = std::max(live_bytes(begin, i), live_bytes(i + 1, end));
+      if (most < least) least = most, best = i;
+    }
+    if (best == end) {
+      regions.push_back(make(begin, end));
+    } else {
+      cut(begin, best, regions);
+      cut(best + 1, end, regions);
+    }
   }
 
   // One band: from the last step back to the first, the rows that are read of each step's output, and of those
@@ -143,14 +182,14 @@ std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const
                                      const std::vector<Buffer>& buffers, const std::vector<int>& order,
                                      const std::vector<int>& gated, const std::vector<int>& outputs,
                                      const Options& options) {
-  Finder finder{values, nodes, buffers, order, gated, outputs, options, {}};
+  Finder finder{values, nodes, buffers, order, gated, outputs, options, {}, {}};
   finder.find_readers();
   std::vector<RegionPlan> regions;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (!finder.by_rows(order[i]) || !finder.large(order[i])) continue;
     const std::size_t end = finder.end_of(i);
     if (end == i) continue;
-    regions.push_back(finder.make(i, end));
+    finder.cut(i, end, regions);
     i = end;
   }
   return regions;

@@ -95,6 +95,21 @@ def test_memory_is_saved_where_bands_run() -> None:
     assert_engine_equals(graph, images(graph, 1, 1))
 
 
+def test_long_regions_are_cut() -> None:
+    """Twelve bottlenecks, 8 channels between them and 48 inside: a few rows of each are more than two narrow
+    tensors."""
+    b = Builder(random.Random(3), (200, 9, 3))
+    x = b.qconv(b.quantize("image"), 8, (3, 3), act="relu")
+    for _ in range(12):
+        x = b.qconv(b.qconv(x, 48, (3, 3), act="relu"), 8, residual=x)
+    graph = b.finish(b.add("global_avg_pool", [x], b.grid()))
+    session = Session(graph, depth_first_above=4096)
+    assert len({row["region"] for row in session.plan() if row["region"] >= 0}) > 1
+    narrow = 202 * 11 * 8  # with its halo
+    assert session.arena_bytes < 3 * narrow
+    assert_engine_equals(graph, images(graph, 1, 3))
+
+
 def test_strides_that_multiply_beyond_any_number() -> None:
     """28 layers of stride 60000 on what is left of a picture: the rows of a band overflow 32 bits."""
     b = Builder(random.Random(2), (300, 300, 4))
