@@ -35,23 +35,28 @@ class DepthwiseStep final : public Step {
 
   void run(const Context& c) const override {
     fill_halo(c, y_);
-    const Range rows = share(y_.height, c.thread, c.threads);
-    Prefetch prefetch(ahead, rows.end - rows.begin);
-    for (int y = rows.begin; y < rows.end; ++y) {
-      prefetch.next();
-      run_pixels(c, y, {0, y_.width});
+    Prefetch prefetch(ahead, (y_.height + c.threads - 1) / c.threads);
+    run_share(c, {0, y_.height}, &prefetch);
+  }
+
+  void run_rows(const Context& c, Range rows) const override { run_share(c, rows, nullptr); }
+
+ private:
+  // This thread's share of the rows, in units of as many pixels as kernels make at a time: threads meet within a row
+  // where the rows cannot be shared out evenly.
+  void run_share(const Context& c, Range rows, Prefetch* prefetch) const {
+    constexpr int kUnit = 4;
+    const int per_row = (y_.width + kUnit - 1) / kUnit;
+    const Range units = share((rows.end - rows.begin) * per_row, c.thread, c.threads);
+    for (int u = units.begin; u < units.end;) {
+      const int row = u / per_row, end = std::min(units.end, (row + 1) * per_row);
+      if (prefetch) prefetch->next();
+      run_pixels(c, rows.begin + row,
+                 {kUnit * (u - row * per_row), std::min(y_.width, kUnit * (end - row * per_row))});
+      u = end;
     }
   }
 
-  // A band has few rows: the pixels of each are shared out, in whole steps of the widest kernel.
-  void run_rows(const Context& c, Range rows) const override {
-    const Range quads = share((y_.width + 3) / 4, c.thread, c.threads);
-    const Range mine{std::min(y_.width, 4 * quads.begin), std::min(y_.width, 4 * quads.end)};
-    if (mine.begin == mine.end) return;
-    for (int y = rows.begin; y < rows.end; ++y) run_pixels(c, y, mine);
-  }
-
- private:
   void run_pixels(const Context& c, int y, Range pixels) const {
     auto* in = reinterpret_cast<const std::uint8_t**>(c.scratch);
     const int x = pixels.begin * shape_.stride - pad_left_;

@@ -65,8 +65,8 @@ struct Sums {
       }
       return;
     }
-    finish_rows<kRows, kVectors>(acc, t.multiplier, *t.epilogue, t.out + first_row, t.residual + first_row, t.offset,
-                                 t.channels);
+    const std::uint8_t* const* residual = t.residual ? t.residual + first_row : nullptr;
+    finish_rows<kRows, kVectors>(acc, t.multiplier, *t.epilogue, t.out + first_row, residual, t.offset, t.channels);
   }
 };
 
