@@ -31,7 +31,6 @@ from subbyte.evaluate.contestant import (
     from_peer,
     verify_contestants,
 )
-from subbyte.evaluate.engine_file import opener
 from subbyte.evaluate.footprint import Footprint, footprint
 from subbyte.evaluate.host import (
     choose_cpus,
@@ -44,7 +43,7 @@ from subbyte.evaluate.host import (
 from subbyte.evaluate.interleave import Samples, interleave
 from subbyte.evaluate.peers import load_peers
 from subbyte.evaluate.synthetic import synthetic_pictures
-from subbyte.evaluate.throughput import throughput
+from subbyte.evaluate.throughput import throughput_of_files
 from subbyte.ir import Graph
 from subbyte.ir.cost import macs
 from subbyte.passes.dequantize import dequantize_graph
@@ -221,9 +220,10 @@ def _footprints(
 
 
 def _throughput(contestants: Sequence[Contestant], x: np.ndarray, streams: int, seconds: float) -> np.ndarray:
-    opened = []
-    for c in contestants:
-        with TemporaryDirectory() as folder:
-            file = c.write(Path(folder))
-            opened.append(opener(file.engine)(file, threads=1, streams=streams))
-    return throughput(opened, [c.layout(x) for c in contestants], seconds)
+    with TemporaryDirectory() as folder:
+        files = []
+        for i, c in enumerate(contestants):
+            own = Path(folder) / str(i)
+            own.mkdir()
+            files.append(c.write(own))
+        return throughput_of_files(files, [c.layout(x).shape for c in contestants], streams, seconds)

@@ -12,24 +12,19 @@ the file, which lies in the system's cache, to ready, without the import.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import subbyte
-from subbyte.errors import InputError
 from subbyte.evaluate.engine_file import EngineFile, opener
+from subbyte.evaluate.own_process import ask
 
 RUNS = 10
 REPEATS = 3
-TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -46,30 +41,14 @@ def footprint(file: EngineFile, *, threads: int, shape: Sequence[int]) -> Footpr
 
     Raises InputError if it cannot be opened in a process of its own.
     """
-    job = json.dumps({"file": asdict(file), "threads": threads, "shape": list(shape)})
-    seen = [_child(file, job) for _ in range(REPEATS)]
+    job = {"file": asdict(file), "threads": threads, "shape": list(shape)}
+    subject = f"{file.engine} {file.precision}"
+    seen = [ask("subbyte.evaluate.footprint", job, subject) for _ in range(REPEATS)]
     resident = [one["resident_bytes"] for one in seen if one["resident_bytes"] is not None]
     return Footprint(
         load_ms=min(one["load_ms"] for one in seen),
         resident_bytes=int(np.median(resident)) if resident else None,
     )
-
-
-def _child(file: EngineFile, job: str) -> dict[str, Any]:
-    path = os.pathsep.join([str(Path(subbyte.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "subbyte.evaluate.footprint", job]
-    environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment
-        )
-        if done.returncode == 0:
-            answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return answer
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    except subprocess.TimeoutExpired:
-        reason = f"it took more than {TIMEOUT_SECONDS} s"
-    raise InputError(f"{file.engine} {file.precision} cannot be measured in a process of its own: {reason}")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from subbyte.errors import InputError
 from subbyte.evaluate import footprint as module
 from subbyte.evaluate.engine_file import EngineFile, opener
 from subbyte.evaluate.footprint import Footprint, footprint, resident_bytes
-from subbyte.evaluate.throughput import ROUNDS, throughput
+from subbyte.evaluate.throughput import ROUNDS, throughput, throughput_of_files
 from subbyte.runtime import Session
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import wrap
@@ -47,7 +47,7 @@ def test_memory_grows_by_the_weights_and_nothing_else(
 def test_repeats_are_summarized(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([(3.0, 5), (1.0, 9), (2.0, 7), (4.0, None), (4.0, None), (4.0, None)])
     monkeypatch.setattr(
-        module, "_child", lambda *_: dict(zip(("load_ms", "resident_bytes"), next(answers), strict=True))
+        module, "ask", lambda *_: dict(zip(("load_ms", "resident_bytes"), next(answers), strict=True))
     )
     file = EngineFile("subbyte", "w8a8", "x")
     assert footprint(file, threads=1, shape=(1,)) == Footprint(1.0, 7)
@@ -91,6 +91,16 @@ def test_speed_counts_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     # call (2) and the second (3); 4 ends it. Six pictures in 4 s, and three before.
     assert calls == [3] * 3 * ROUNDS
     assert (speeds == 6 / 4).all()
+
+
+def test_files_are_measured_in_a_process_of_their_own(tmp_path: Path) -> None:
+    small, large_one = (large(tmp_path, n) for n in (1, 8))
+    speeds = throughput_of_files([small, large_one], [(2, 1, 1, 1000)] * 2, streams=2, seconds=0.5)
+    assert speeds.shape == (2, ROUNDS)
+    assert (speeds > 0).all()
+    missing = EngineFile("subbyte", "w8a8", str(tmp_path / "none.subbyte"))
+    with pytest.raises(InputError, match=r"the throughput cannot be measured .*none\.subbyte"):
+        throughput_of_files([small, missing], [(2, 1, 1, 1000)] * 2, streams=1, seconds=0)
 
 
 def test_a_failing_stream_is_an_error() -> None:
