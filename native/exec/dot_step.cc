@@ -155,7 +155,7 @@ class DotStep final : public Step {
       tile.epilogue = &s_.epilogue_.values();
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
       const int pieces = s_.split_ ? (s_.groups4_ + s_.piece() - 1) / s_.piece() : 1;
-      const std::size_t slice = (next.size / static_cast<std::size_t>(tiles * pieces) + 63) / 64 * 64;
+      const std::size_t slice = dot::fetch_slice(next.size, tiles * pieces);
       for (int i = 0; i < pieces; ++i) {
         const int first = s_.split_ ? i * s_.piece() : 0;
         tile.groups = s_.split_ ? std::min(s_.piece(), s_.groups4_ - first) : s_.groups4_;

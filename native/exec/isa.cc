@@ -95,7 +95,7 @@ Isa best_isa() {
 
 // A full tile whose operands stay in the first-level cache: K = 384, the widest panel.
 double peak_dot_macs(Isa isa, double seconds) {
-  constexpr int kGroups = 96, kMaxRows = 104;
+  constexpr int kGroups = 96, kMaxRows = dot::kMaxRows;
   const dot::Kernel* kernel = dot::find(isa, 8, dot::kMaxVectors);
   const int outputs = 16 * kernel->vectors;
   alignas(64) static thread_local std::uint8_t weights[kGroups * dot::kMaxVectors * 64];

@@ -89,6 +89,11 @@ class Block {
   }
   INLINE __m512i pack(__m512 a, __m512 b, __m512 c, __m512 d) const { return pack_codes(a, b, c, d, zero16_); }
 
+  // Output pixel x from the sums of its four vectors.
+  INLINE void finish(const __m512i (&acc)[4], int x) const {
+    store(pack(scaled(acc[0], 0), scaled(acc[1], 1), scaled(acc[2], 2), scaled(acc[3], 3)), x);
+  }
+
   // Packed codes of 64 channels of output pixel x, in natural order.
   INLINE void store(__m512i codes, int x) const {
     if (x >= width_) return;
@@ -156,10 +161,7 @@ INLINE void step3(const B& b, int x) {
     }
   }
 #pragma GCC unroll 4
-  for (int o = 0; o < kWindows * kShifts; ++o) {
-    b.store(b.pack(b.scaled(acc[o][0], 0), b.scaled(acc[o][1], 1), b.scaled(acc[o][2], 2), b.scaled(acc[o][3], 3)),
-            x + o);
-  }
+  for (int o = 0; o < kWindows * kShifts; ++o) b.finish(acc[o], x + o);
 }
 
 // Sums of vectors kFirst .. kFirst + kVectors - 1, 5 wide: a window every four pixels, kShifts outputs begin in each
@@ -203,10 +205,7 @@ INLINE void step5(const B& b, int x) {
     __m512i acc[kOutputs][4];
     sums5<kWindows, kShifts, 0, 4>(b, x, acc);
 #pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; ++o) {
-      b.store(b.pack(b.scaled(acc[o][0], 0), b.scaled(acc[o][1], 1), b.scaled(acc[o][2], 2), b.scaled(acc[o][3], 3)),
-              x + o);
-    }
+    for (int o = 0; o < kOutputs; ++o) b.finish(acc[o], x + o);
   } else {
     // Each pack holds half of the channels of two outputs, 8 bytes of one and 8 of the other in turn.
     __m512i acc[kOutputs][2], half[kOutputs / 2];
@@ -250,10 +249,7 @@ INLINE void step_any(const B& b, int x, int count) {
     }
   }
 #pragma GCC unroll 2
-  for (int t = 0; t < kShifts; ++t) {
-    b.store(b.pack(b.scaled(acc[t][0], 0), b.scaled(acc[t][1], 1), b.scaled(acc[t][2], 2), b.scaled(acc[t][3], 3)),
-            x + t);
-  }
+  for (int t = 0; t < kShifts; ++t) b.finish(acc[t], x + t);
 }
 
 // The steps of a row: long ones, and a short one where few outputs are left. At most kReadAhead pixels too many are

@@ -26,6 +26,7 @@
 namespace subbyte::dot {
 
 inline constexpr int kMaxVectors = 4;
+inline constexpr int kMaxRows = 104;  // of any kernel
 
 struct Tile {
   const std::uint8_t* const* in;  // in[run * in_stride + row]
@@ -60,6 +61,10 @@ constexpr bool splits(Isa isa) { return isa == Isa::kAvx512Vnni; }
 constexpr bool fetches(Isa isa) { return isa == Isa::kAvx512Vnni; }
 inline void fetch(const std::uint8_t* p, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+// What to fetch with each of `parts`, in whole cache lines.
+constexpr std::size_t fetch_slice(std::size_t bytes, int parts) {
+  return (bytes / static_cast<std::size_t>(parts) + 63) / 64 * 64;
 }
 
 // Whether the kernels of 2 and 3 vectors work in small tiles that finish each other, if sums are `kLongEnough` groups

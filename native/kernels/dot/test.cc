@@ -141,6 +141,7 @@ void test_dot(Report& report, unsigned seed) {
     const dot::Kernel* found = kernel.narrow ? dot::find_narrow(kernel.isa, kernel.bits)
                                              : dot::find(kernel.isa, kernel.bits, kernel.vectors);
     report.expect(found == &kernel, kernel.name, "is found in the table");
+    report.expect(kernel.max_rows <= dot::kMaxRows, kernel.name, "is no taller than any kernel");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
     for (int level = 1; level <= 128; ++level) {  // sums of small weights may take another way

@@ -376,7 +376,7 @@ INLINE void make_bank(const Tile& t, std::ptrdiff_t first_row, SmallSums<kRows, 
 // `tiles` small tiles, one below the other.
 template <End kEnd, int kRows, int kVectors>
 void make_banks(const Tile& t, int tiles) {
-  const std::size_t slice = (t.ahead_bytes / static_cast<std::size_t>(tiles) + 63) / 64 * 64;
+  const std::size_t slice = fetch_slice(t.ahead_bytes, tiles);
   SmallSums<kRows, kVectors> a, b;
   std::ptrdiff_t row_a = 0, row_b = 0;
   for (int i = 0;;) {
@@ -402,13 +402,13 @@ void make_banks(const Tile& t, int tiles) {
   }
 }
 
-// Up to kMaxRows rows, by a tile of their own.
-template <int kBits, int kVectors, int kMaxRows, bool kNarrow>
+// Up to kTileRows rows, by a tile of their own.
+template <int kBits, int kVectors, int kTileRows, bool kNarrow>
 void run_tile(const Tile& t, std::ptrdiff_t first_row, int rows) {
   switch (rows) {
 #define CASE(R)                                                                      \
   case R:                                                                            \
-    if constexpr (R <= kMaxRows) tile_of<kBits, R, kVectors, kNarrow>(t, first_row); \
+    if constexpr (R <= kTileRows) tile_of<kBits, R, kVectors, kNarrow>(t, first_row); \
     return;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #undef CASE
@@ -427,14 +427,14 @@ void run(const Tile& t, int rows) {
   }
   if (done == rows) return;
   // The rest, in tiles of nearly equal height: `tall` of them have one row more.
-  constexpr int kMaxRows = kVectors == 4 ? 6 : kVectors == 3 ? 8 : 12;
-  const int tiles = (rows - done + kMaxRows - 1) / kMaxRows;
+  constexpr int kTileRows = kVectors == 4 ? 6 : kVectors == 3 ? 8 : 12;
+  const int tiles = (rows - done + kTileRows - 1) / kTileRows;
   const int height = (rows - done) / tiles, tall = (rows - done) % tiles;
-  const std::size_t slice = done > 0 ? 0 : (t.ahead_bytes / static_cast<std::size_t>(tiles) + 63) / 64 * 64;
+  const std::size_t slice = done > 0 ? 0 : fetch_slice(t.ahead_bytes, tiles);
   for (int i = 0; i < tiles; ++i) {
     const int n = i < tall ? height + 1 : height;
     fetch(t.ahead + static_cast<std::size_t>(i) * slice, slice);
-    run_tile<kBits, kVectors, kMaxRows, false>(t, done, n);
+    run_tile<kBits, kVectors, kTileRows, false>(t, done, n);
     done += n;
   }
 }
