@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subbyte.artifact import Artifact
+from subbyte.artifact.artifact import check_classes
 from subbyte.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def compress_model(
     provenance: JSON values kept in the artifact beside the seed and the versions used.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
-    InputError for unusable calibration data.
+    InputError for unusable calibration data, ArtifactError for unusable class names.
     """
     import torch
 
@@ -53,6 +54,7 @@ def compress_model(
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
+    check_classes(classes, graph.value(graph.outputs[0]).shape[-1])
     compressed = compress(graph, chosen, calibration, seed=seed, progress=progress, work=work)
     outputs = compressed.value(compressed.outputs[0]).shape
     return Artifact(

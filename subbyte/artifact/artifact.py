@@ -40,13 +40,14 @@ def check_artifact(artifact: Artifact) -> Artifact:
         raise ArtifactError(
             f"the preprocessing makes {pre.height} x {pre.width} pictures, but the graph's input is {shape}"
         )
-    _check_classes(artifact.classes, graph.value(graph.outputs[0]).shape[-1])
+    check_classes(artifact.classes, graph.value(graph.outputs[0]).shape[-1])
     for name in ("recipe", "provenance"):
         _check_plain(name, getattr(artifact, name))
     return artifact
 
 
-def _check_classes(classes: tuple[str, ...] | None, outputs: int) -> None:
+def check_classes(classes: tuple[str, ...] | None, outputs: int) -> None:
+    """ArtifactError unless there is a printable name for each output, or none at all."""
     if classes is None:
         return
     if not isinstance(classes, tuple) or len(classes) != outputs:

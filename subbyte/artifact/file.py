@@ -48,11 +48,15 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
     except SubbyteError as error:
         raise ArtifactError(f"cannot save {target}: {error}") from None
     try:
+        if target.exists() and not target.is_file():  # a folder; or a device, which would be replaced
+            raise ArtifactError(f"cannot write {target}: it is not a regular file; give the name of a file")
         _write_atomically(target, pieces)
     except OSError as error:
         raise ArtifactError(
             f"cannot write {target}: {error.strerror or error}; choose a folder that exists and is writable"
         ) from None
+    except ValueError as error:  # a null character
+        raise ArtifactError(f"cannot write {str(path)!r}: {error}; check the path") from None
 
 
 def serialize(artifact: Artifact) -> list[bytes]:

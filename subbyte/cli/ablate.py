@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from subbyte.artifact import load, save
-from subbyte.cli.console import show_json, stages
+from subbyte.cli.checks import check_output_folder
+from subbyte.cli.console import printable, show_json, show_lines, stages
 from subbyte.cli.entries import Extras, entry_of, with_extras
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
-from subbyte.cli.measure import Subject, labelled, subject
+from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import (
     Data,
     InputSize,
@@ -33,7 +35,7 @@ from subbyte.cli.report import facts_of, timed
 from subbyte.cli.source import load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.ablation import ablations
-from subbyte.evaluate.data import Sample, batches, picture_folder, subset
+from subbyte.evaluate.data import Sample, batches, labelled_folder, picture_folder, subset
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
 
@@ -73,12 +75,15 @@ def ablate(
     from subbyte.recipes import load_recipe
 
     whole = load_recipe(recipe)
+    check_output_folder("--output", output)
+    check_extras(corruptions, severities, cue_conflict)
+    labelled_folder(data)
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
     loaded = load_model(model, weights, input_size, mean, std)
     chosen = subset(picture_folder(calibration), pictures, seed or 0)
-    source = f"{len(chosen)} pictures of {calibration.name}"
-    provenance = {"model": model, "weights": loaded.provenance, "calibration": source}
+    source = f"{len(chosen)} pictures of {printable(calibration.name)}"
+    provenance = {"model": printable(model), "weights": loaded.provenance, "calibration": source}
     job = _Job(loaded, chosen, seed, provenance, output)
     output.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
@@ -96,7 +101,7 @@ def ablate(
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
     write_text(output / "ablation.md", markdown(page))
-    show_json(table_rows(page)) if json else typer.echo(markdown(page))
+    show_json(table_rows(page)) if json else show_lines(markdown(page))
 
 
 def _page(
@@ -121,7 +126,8 @@ class _Job:
 
     def artifact(self, name: str, recipe: Recipe) -> Path:
         """The artifact's file, made if there is none. InputError if there is one of something else."""
-        path = self.folder / f"{name.replace(' ', '-')}.subbyte"
+        stem = re.sub(r"[^\w.+-]", "-", name)  # a recipe may have any name
+        path = self.folder / f"{stem}.subbyte"
         if path.exists():
             self._check(path, recipe)
         else:

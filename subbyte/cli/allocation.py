@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
 
 from subbyte.artifact import Artifact
-from subbyte.cli.console import megabytes, percent, show, stages
+from subbyte.cli.console import percent, printable, say, show, stages
 from subbyte.errors import InputError
+from subbyte.evaluate.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.compress.allocate import Allocator
@@ -41,7 +41,7 @@ class Request:
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
     seed: int | None
-    sensitivity: Path | None
+    sensitivity: Sensitivity | None
     activation_bits: str
 
 
@@ -95,11 +95,11 @@ def allocated(request: Request) -> Plan:
 def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
     from subbyte.compress.sensitivity import analysis_key, sensitivity
-    from subbyte.compress.sensitivity_table import check_widths, read_sensitivity
+    from subbyte.compress.sensitivity_table import check_widths
     from subbyte.device.cache import cache_folder
 
     if request.sensitivity is not None:
-        return read_sensitivity(request.sensitivity)
+        return request.sensitivity
     widths = check_widths("activations", request.activation_bits)
     path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures)[:16]}.json"
     try:
@@ -110,7 +110,7 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
         ) from None
     narrow = tuple(bits for bits in widths if bits != 8)
     return sensitivity(
-        variants, pictures, model=request.model, activations=narrow, output=path, progress=stage
+        variants, pictures, model=printable(request.model), activations=narrow, output=path, progress=stage
     )
 
 
@@ -163,7 +163,7 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     if budget.size is not None and size > budget.size:
         raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
     damage = Meter(plan.graph, np.concatenate(request.pictures)).of(artifact.graph)
-    show(
+    say(
         f"finished: KL {damage.kl:.4f} nats, agreement {percent(damage.agreement)} on all "
         f"{sum(map(len, request.pictures))} pictures"
     )
@@ -190,7 +190,7 @@ def _summary(request: Request, plan: Plan, table: Sensitivity) -> list[Any]:
     damage = plan.checked.damage
     expected = table.base.kl + found.damage
     facts = (
-        f"file {megabytes(found.size)}, {found.latency:.3g} ms by the layers' measured times; rounded to "
+        f"file {size_text(found.size)}, {found.latency:.3g} ms by the layers' measured times; rounded to "
         f"nearest: KL {damage.kl:.4f} nats (predicted {expected:.4f}), agreement "
         f"{percent(damage.agreement)}; {plan.checked.evaluations} networks measured"
     )

@@ -1,39 +1,118 @@
-"""The table of commands."""
+"""The table of commands, and how a command ends."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import subbyte
-from subbyte.cli.ablate import ablate
-from subbyte.cli.bench import bench
-from subbyte.cli.compress import compress
-from subbyte.cli.console import reported
-from subbyte.cli.evaluate import evaluate
-from subbyte.cli.inspect import inspect
-from subbyte.cli.lists import models, recipes
-from subbyte.cli.report import report
-from subbyte.cli.run import run
-from subbyte.cli.sensitivity import sensitivity
+from subbyte.cli.console import explain, fail, say
+
+#: The base of all that can be wrong with a command line; typer has no public name for it.
+UsageError: Any = typer.BadParameter.__base__
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+#: Name, module, and the line in the list of commands: the first of the command's docstring. Modules are
+#: imported when their command is used, which is what makes `subbyte --help` fast.
+COMMANDS = {
+    "compress": ("compress", "Compress a model by a recipe and write one artifact."),
+    "run": ("run", "Classify pictures: the five best classes of each."),
+    "evaluate": (
+        "evaluate",
+        "Accuracy with intervals; beside another artifact's; on corrupted pictures; by shape and texture.",
+    ),
+    "bench": (
+        "bench",
+        "Time artifacts of one network, in turns with other engines on the same pictures and cores.",
+    ),
+    "inspect": (
+        "inspect",
+        "Show the plan: memory, what runs depth-first, and per layer requested and executed precision, "
+        "kernel, share of time.",
+    ),
+    "report": (
+        "report",
+        "Compare artifacts, and peers, on labelled pictures: one HTML page that needs no network.",
+    ),
+    "ablate": (
+        "ablate",
+        "Compress without steps, with each step alone, with all but each, and with all; compare with fp32.",
+    ),
+    "sensitivity": (
+        "sensitivity",
+        "Bring each layer's weights and activations alone to fewer bits, and measure the damage.",
+    ),
+    "recipes": ("lists", "The recipes that come with the package."),
+    "models": ("lists", "The networks that come with the package."),
+}
+
+
+class Commands(TyperGroup):
+    """Commands that are imported when they are used, and end with one line and a status."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, command(str(name)), rest
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
+        """Status 0; 1 for what is wrong with files and values, 2 with the command line."""
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        try:
+            with self.make_context("subbyte", arguments) as context:
+                self.invoke(context)
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
+        except UsageError as error:
+            fail(_usage(error), status=2)
+        except Exception as error:
+            if (text := explain(error)) is None:
+                raise
+            fail(text)
+        sys.exit(0)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and where its rules are."""
+    command_line = "subbyte" if error.ctx is None else error.ctx.command_path
+    return f"{error.format_message().rstrip('.')}; see {command_line} --help"
+
 
 app = typer.Typer(
     name="subbyte",
+    cls=Commands,
     help="Compress convolutional networks to 8 bits and fewer, run them, and measure what that costs.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # boxes would cost the time to import rich
+    context_settings=SETTINGS,
 )
 
-for command in (compress, run, evaluate, bench, inspect, report, ablate, sensitivity, recipes, models):
-    app.command()(reported(command))
+
+def command(name: str) -> Any:
+    """The command of that name, with its parameters."""
+    module, _ = COMMANDS[name]
+    own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+    own.command(name)(getattr(importlib.import_module(f"subbyte.cli.{module}"), name))
+    return get_command(own)
+
+
+def _listed() -> None:
+    """Stands for a command in the list of commands."""
+
+
+for _name, (_, _line) in COMMANDS.items():
+    app.command(_name, help=_line, short_help=_line)(_listed)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"subbyte {subbyte.__version__}")
+        say(f"subbyte {subbyte.__version__}")
         raise typer.Exit
 
 
@@ -46,6 +125,6 @@ def root(
     pass
 
 
-def main() -> None:
-    """The entry point of the installed `subbyte` command."""
-    app()
+def main() -> NoReturn:
+    """Runs the command line; `subbyte.cli.main` also takes care of signals."""
+    raise SystemExit(get_command(app).main())

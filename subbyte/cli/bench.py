@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from subbyte.artifact import Artifact, load
-from subbyte.cli.console import show
+from subbyte.cli.console import note, show, show_json
 from subbyte.cli.options import Against, Artifacts, Isa, Json, Threads
 from subbyte.evaluate.data import batches, picture_folder, subset
+from subbyte.evaluate.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult
@@ -52,7 +52,6 @@ def bench(
     """
     from subbyte.evaluate.bench import bench as run_bench
 
-    console = Console(stderr=True)
     pictures = calibration_arrays(load(artifacts[0]), calibration)
     result = run_bench(
         artifacts,
@@ -65,9 +64,12 @@ def bench(
         isa=isa,
         pictures=None if not pictures or len(pictures[0]) < batch else pictures[0],
         calibration=pictures,
-        notify=lambda text: console.print(f"[dim]{text}[/dim]") if console.is_terminal else None,
+        notify=note,
     )
-    typer.echo(result.to_json(), nl=False) if json else show(_facts(result), _table(result))
+    if json:
+        show_json(result.model_dump(mode="json"))
+        return
+    show(_facts(result), _table(result), *skipped_peers(result))
 
 
 def names_of(against: str) -> list[str]:
@@ -83,6 +85,11 @@ def calibration_arrays(artifact: Artifact, folder: Path | None) -> list[np.ndarr
     return list(batches(samples, artifact.preprocessing))
 
 
+def skipped_peers(result: BenchResult) -> list[str]:
+    """A line per peer that was not timed: which, and what was wrong with it."""
+    return [f"{one.name}-{one.precision} was skipped: it {one.reason}" for one in result.skipped]
+
+
 def _facts(result: BenchResult) -> str:
     where = f"{result.host.cpu}, {result.threads} thread(s), batch {result.batch}"
     return f"{where}, load {result.host.load_before:.1f}, {result.macs / 1e9:.3f} GMAC a picture"
@@ -90,9 +97,9 @@ def _facts(result: BenchResult) -> str:
 
 def _table(result: BenchResult) -> Table:
     table = Table("", "precision", box=None)
-    timed = ("median ms", "10 % – 90 %", "times as fast", "GMAC/s", "of peak", "file MB")
+    timed = ("median ms", "10 % – 90 %", "times as fast", "GMAC/s", "of peak", "file")
     held = any(t.load_ms is not None for t in result.timings)
-    more = (*(("load ms", "memory MB") if held else ()), *(("pictures/s",) if result.streams else ()))
+    more = (*(("load ms", "memory") if held else ()), *(("pictures/s",) if result.streams else ()))
     for heading in (*timed, *more, "correlation"):
         table.add_column(heading, justify="right")
     for row in result.rows():
@@ -105,8 +112,15 @@ def _table(result: BenchResult) -> Table:
             ratio,
             f"{row['gmac_per_second']:.1f}",
             "" if row["peak"] is None else f"{100 * row['peak']:.0f} %",
-            f"{row['file_bytes'] / 1e6:.2f}",
-            *((f"{row['load_ms']:.0f}", _megabytes(row["resident_bytes"])) if held else ()),
+            size_text(row["file_bytes"]),
+            *(
+                (
+                    f"{row['load_ms']:.0f}",
+                    "" if row["resident_bytes"] is None else size_text(row["resident_bytes"]),
+                )
+                if held
+                else ()
+            ),
             *((f"{row['images_per_second']:.1f}",) if result.streams else ()),
             "equal" if row["equal"] else f"{row['correlation']:.4f}",
         )
@@ -116,7 +130,3 @@ def _table(result: BenchResult) -> Table:
     table.caption = best + "Correlation: with what it should compute."
     table.caption_justify = "left"
     return table
-
-
-def _megabytes(count: int | None) -> str:
-    return "" if count is None else f"{count / 1e6:.1f}"

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from subbyte.cli.console import megabytes, show, stages
+from subbyte.cli.checks import check_output, check_output_folder
+from subbyte.cli.console import printable, say, stages
 from subbyte.cli.options import Calibration, Fit, InputSize, Mean, Model, Seed, Std, Weights
 from subbyte.cli.source import load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import read_classes
 from subbyte.evaluate.data import Sample, batches, picture_folder, subset, with_resize
+from subbyte.evaluate.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.artifact import Artifact
@@ -73,6 +75,7 @@ def compress(
     gets its own, so that the budget is kept at the least damage. Everything else in it does.
     """
     from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
+    from subbyte.compress.sensitivity_table import check_widths, read_sensitivity
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
@@ -85,13 +88,22 @@ def compress(
     )
     if budget.given and calibration is None:
         raise InputError("a budget needs --calibration, pictures to measure the damage of widths on")
+    for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
+        if value is not None and not budget.given:
+            raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
+    check_widths("activations", activation_bits)
+    table = None if sensitivity is None else read_sensitivity(sensitivity)
+    inputs = (model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
+    check_output("--output", output, ".subbyte", inputs)
+    if write_recipe is not None:
+        check_output("--write-recipe", write_recipe, ".toml", inputs)
+    if work is not None:
+        check_output_folder("--work", work)
     samples = [] if calibration is None else subset(picture_folder(calibration), pictures, seed or 0)
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent} is not a folder")
     loaded = load_model(model, weights, input_size, mean, std)
     stream = batches(samples, with_resize(loaded.preprocessing, resize))
     provenance: dict[str, Any] = {
-        "model": model,
+        "model": printable(model),
         "weights": loaded.provenance,
         "calibration": _source(calibration, samples),
     }
@@ -114,12 +126,12 @@ def compress(
     if not budget.given:
         artifact = made_by(chosen, stream)
         save(output, artifact)
-        show(f"{output}: {model} as {chosen.name}, {megabytes(output.stat().st_size)}")
+        say(f"{output}: {model} as {chosen.name}, {size_text(output.stat().st_size)}")
         return
     from subbyte.cli.allocation import Request, allocated, checked
 
     request = Request(
-        model, loaded, chosen, budget, list(stream), names, provenance, seed, sensitivity, activation_bits
+        model, loaded, chosen, budget, list(stream), names, provenance, seed, table, activation_bits
     )
     plan = allocated(request)
     artifact = checked(request, plan, made_by(plan.recipe, request.pictures))
@@ -129,8 +141,8 @@ def compress(
         from subbyte.evaluate.report import write_text
 
         write_text(write_recipe, to_toml(plan.recipe))
-    show(f"{output}: {model} as {plan.recipe.name}, {megabytes(output.stat().st_size)}")
+    say(f"{output}: {model} as {plan.recipe.name}, {size_text(output.stat().st_size)}")
 
 
 def _source(folder: Path | None, samples: list[Sample]) -> str:
-    return "none" if folder is None else f"{len(samples)} pictures of {folder.name}"
+    return "none" if folder is None else f"{len(samples)} pictures of {printable(folder.name)}"

@@ -1,106 +1,160 @@
-"""What the commands share towards the terminal: errors, progress, tables, JSON."""
+"""What the commands share towards the terminal: errors, progress, tables, JSON.
+
+Names and texts from files may hold anything: what is printed goes through `printable` here, and nothing in
+it is read as markup.
+"""
 
 from __future__ import annotations
 
-import errno
-import functools
 import json
+import math
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
-
-import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from subbyte.errors import SubbyteError
 
-T = TypeVar("T")
-INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+    from rich.text import Text
+
 WIDE = 200  # columns for output that goes into a file or a pipe
+LONGEST = 2000  # characters of an error, which may quote a file
 #: packages that an extra installs, by the module that is missed without it
 EXTRAS = {"torch": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
 
 
-def reported(command: Callable[..., T]) -> Callable[..., T]:
-    """The command with every expected failure as one line `error: ...` and exit status 1."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> T:
-        try:
-            return command(*args, **kwargs)
-        except SubbyteError as error:
-            fail(str(error))
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in EXTRAS:
-                raise
-            fail(f"this needs {package}: pip install 'subbyte[{EXTRAS[package]}]'")
-        except MemoryError:
-            fail("out of memory")
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-    return run
+def printable(text: str) -> str:
+    """The text with escapes like \\x1b in place of what a terminal would obey or not show: control
+    characters, line ends, bidirectional overrides, bytes of file names that are no UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def fail(text: str) -> NoReturn:
-    """Prints `error: text` as one line and ends the command with status 1."""
-    typer.echo("error: " + " ".join(text.split()), err=True)
-    raise typer.Exit(1)
+def say(text: str, error: bool = False) -> None:
+    """Prints one line, on stderr if it is an error."""
+    print(printable(text), file=sys.stderr if error else sys.stdout)
+
+
+def show_lines(text: str, error: bool = False) -> None:
+    """Prints a text of several lines."""
+    for line in text.rstrip("\n").split("\n"):
+        say(line, error)
+
+
+def fail(text: str, status: int = 1) -> NoReturn:
+    """Prints `error: text` as one line and ends the program with the status."""
+    complain(text)
+    sys.exit(status)
+
+
+def complain(text: str) -> None:
+    """Prints `error: text` as one line."""
+    text = " ".join(text.split())
+    say("error: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), error=True)
+
+
+def explain(error: Exception) -> str | None:
+    """What to tell a user about a failure that is not a fault of the program; None if it is one."""
+    if isinstance(error, SubbyteError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        return (
+            f"this needs {package}: pip install 'subbyte[{EXTRAS[package]}]'" if package in EXTRAS else None
+        )
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.filename:  # without one, it is a stream's: see cli/__init__.py
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def show_traceback(error: BaseException) -> None:
+    """Prints where the program failed, on stderr."""
+    show_lines("".join(traceback.format_exception(error)), error=True)
 
 
 @contextmanager
 def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr; the function it gives is told how many of `total` are done. Silent in a pipe."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
     with _bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task(text, total=total)
+        task = bar.add_task(printable(text), total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
 @contextmanager
 def stages(text: str) -> Iterator[Callable[[str, int], None]]:
     """Like `progress` for work in stages of unknown length, told the stage's name and how far it is."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
     with _bar(BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda stage, done: bar.update(task, description=f"{text}: {stage}", completed=done)
+        task = bar.add_task(printable(text), total=None)
+        yield lambda stage, done: bar.update(task, description=printable(f"{text}: {stage}"), completed=done)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
-    console = Console(stderr=True)
-    first = TextColumn("{task.description}")
+    from rich.progress import Progress, TextColumn
+
+    console = _console(stderr=True)
+    first = TextColumn("{task.description}", markup=False)
     return Progress(first, *columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def note(text: str) -> None:
+    """Prints a dim line on stderr if that is a terminal."""
+    console = _console(stderr=True)
+    if console.is_terminal:
+        console.print(styled(text, "dim"))
+
+
 def show(*items: Any) -> None:
-    """Prints rich renderables on stdout, as wide as the terminal."""
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    """Prints rich renderables on stdout, as wide as the terminal. A string is text, never markup."""
+    console = _console(width=None if sys.stdout.isatty() else WIDE)
     for item in items:
         console.print(item)
 
 
+def styled(text: str, style: str) -> Text:
+    """Text in a color or weight, for a cell of a table."""
+    from rich.text import Text
+
+    return Text(printable(text), style)
+
+
+def _console(**options: Any) -> Console:
+    from rich.console import Console
+
+    class Plain(Console):
+        """Takes every string, in a table or not, as text without meaning."""
+
+        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+            return super().render_str(printable(text), **options)
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Plain(markup=False, emoji=False, highlight=False, **options)
+
+
 def show_json(value: Any) -> None:
-    """Prints one JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Prints one JSON document on stdout, in ASCII: its escapes are JSON's own. NaN and infinities, which
+    JSON does not have, become null."""
+    print(json.dumps(_finite(value), indent=2))
 
 
-def megabytes(count: int) -> str:
-    """Bytes as decimal megabytes."""
-    return f"{count / 1e6:.2f} MB"
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def percent(share: float) -> str:

@@ -13,7 +13,7 @@ from subbyte.cli.console import progress
 from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictions, agreement, predict, score
-from subbyte.evaluate.data import Sample, subset
+from subbyte.evaluate.data import Sample, picture_folder, subset
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.plan import plan_rows
 from subbyte.evaluate.statistics import calibration_error, correct, paired
@@ -47,7 +47,7 @@ def with_extras(
     """The entries of the subjects, with what else was asked for; times are compared with the first's."""
     entries = list(entries)
     if measured is not None:
-        timings = [_timing_of(measured, one.path) for one in subjects]
+        timings = [timing_of(measured, one.path) for one in subjects]
         entries = [replace(e, **_latency(t, timings[0])) for e, t in zip(entries, timings, strict=True)]
     if extras.corruptions is not None:
         some = subset(samples, extras.pictures)
@@ -94,7 +94,7 @@ def _judged(
     )
 
 
-def _timing_of(measured: BenchResult, path: Path) -> Timing:
+def timing_of(measured: BenchResult, path: Path) -> Timing:
     """The timing of the very file, by its hash. InputError if the benchmark has another one."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for timing in measured.timings:
@@ -119,6 +119,16 @@ def _latency(timing: Timing, reference: Timing | None) -> dict[str, Any]:
 # --------------------------------------------------------------------------- peers
 
 
+def check_peers(against: str, calibration: Path | None) -> None:
+    """InputError unless the peers are known and there are pictures for their INT8."""
+    from subbyte.evaluate.peers import peer_names
+
+    if peer_names(names_of(against)) and calibration is None:
+        raise InputError("--against needs --calibration, pictures for the peers' INT8")
+    if calibration is not None:
+        picture_folder(calibration)
+
+
 def answers_of_peers(
     first: Subject, against: str, calibration: Path | None, samples: Sequence[Sample]
 ) -> list[PeerAnswers]:
@@ -128,8 +138,7 @@ def answers_of_peers(
 
     if not names_of(against):
         return []
-    if calibration is None:
-        raise InputError("--against needs --calibration, pictures for the peers' INT8")
+    assert calibration is not None  # see check_peers
     peers = load_peers(
         dequantize_graph(first.artifact.graph),
         names_of(against),

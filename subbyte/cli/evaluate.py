@@ -11,7 +11,15 @@ import typer
 from rich.table import Table
 
 from subbyte.cli.console import percent, show, show_json
-from subbyte.cli.measure import Subject, labelled, predictions_of, robustness_of, shape_bias_of, subject
+from subbyte.cli.measure import (
+    Subject,
+    check_extras,
+    labelled,
+    predictions_of,
+    robustness_of,
+    shape_bias_of,
+    subject,
+)
 from subbyte.cli.options import Artifact_, Isa, Json, Limit, Resize, Threads
 from subbyte.evaluate.accuracy import Predictions, agreement, score
 from subbyte.evaluate.data import Sample
@@ -69,6 +77,7 @@ def evaluate(
         raise typer.BadParameter("--reference-accuracy is that of --against")
     one = subject(artifact, resize, threads, isa)
     other = None if reference is None else subject(reference, resize, threads, isa)
+    check_extras(corruptions, severities, cue_conflict, one.classes)
     result: dict[str, Any] = {"artifact": str(artifact), "isa": one.session.isa, "threads": threads}
     if data is not None:
         samples = labelled(one, data, limit)

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from subbyte.artifact import Artifact, load
-from subbyte.cli.console import megabytes, show, show_json
+from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
 from subbyte.evaluate.plan import memory, plan_rows, regions
+from subbyte.evaluate.units import size_text
 from subbyte.runtime import Session
 
 
@@ -56,7 +57,7 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
 
 def _text(key: str, value: Any) -> str:
     if "_bytes" in key:
-        return megabytes(value)
+        return size_text(value)
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     return "none" if value is None else str(value)
@@ -74,7 +75,7 @@ def _regions(found: list[dict[str, Any]]) -> Table:
             f"{region['steps'][0]} … {region['steps'][-1]}",
             str(len(region["steps"])),
             str(region["bands"]),
-            megabytes(sum(region["ring_bytes"][:-1])),
+            size_text(sum(region["ring_bytes"][:-1])),
             ", ".join(f"{made}/{kept or height}/{height}" for made, kept, height in rows),
         )
     return table
@@ -90,7 +91,7 @@ def _plan(rows: list[dict[str, Any]]) -> Table:
             row["name"],
             row["op"],
             row["requested"],
-            f"[red]{row['executed']}[/red]" if differs else row["executed"],
+            styled(row["executed"], "red") if differs else row["executed"],
             row["kernel"],
             row["isa"],
             f"{row['macs'] / 1e6:.2f}" if row["macs"] else "",

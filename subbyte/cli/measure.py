@@ -83,11 +83,25 @@ def robustness_of(
     subjects: Sequence[Subject], samples: Sequence[Sample], corruptions: str, severities: str
 ) -> list[Robustness]:
     """All on the same corrupted pictures. corruptions, severities: comma-separated."""
-    families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
-    levels = parse_severities(severities)
+    families, levels = parse_corruptions(corruptions, severities)
     contenders = [(one.run, one.preprocessing) for one in subjects]
     with progress("corrupted pictures", len(samples)) as done:
         return measure_robustness(contenders, samples, families, levels, progress=done)
+
+
+def parse_corruptions(corruptions: str, severities: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Families and severities of comma-separated lists. InputError for an unknown one."""
+    families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
+    return families, parse_severities(severities)
+
+
+def check_extras(
+    corruptions: str | None, severities: str, cue_conflict: Path | None, classes: int | None = None
+) -> None:
+    """InputError for what is wrong with these options, before anything is measured."""
+    parse_corruptions(corruptions or "all", severities)
+    if cue_conflict is not None:
+        read_cue_conflict(cue_conflict, classes)
 
 
 def shape_bias_of(one: Subject, folder: Path, resize: str | None) -> ShapeBias:

@@ -7,20 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from subbyte.cli.bench import calibration_arrays, names_of
-from subbyte.cli.console import show, show_json
-from subbyte.cli.entries import Extras, answers_of_peers, entry_of, peer_entries, with_extras
+from subbyte.cli.bench import calibration_arrays, names_of, skipped_peers
+from subbyte.cli.checks import check_output
+from subbyte.cli.console import note, say, show_json
+from subbyte.cli.entries import (
+    Extras,
+    answers_of_peers,
+    check_peers,
+    entry_of,
+    peer_entries,
+    timing_of,
+    with_extras,
+)
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
-from subbyte.cli.measure import Subject, labelled, subject
+from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+from subbyte.text_file import read_text
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult
+
+MAX_BENCH = 1 << 26  # bytes of a benchmark result
 
 
 def report(
@@ -59,15 +70,22 @@ def report(
     Everything is compared with the first artifact: give the float32 one first. Peers in --against
     run that artifact's network.
     """
-    for path in (output, markdown_file):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder")
+    inputs = (*artifacts, bench, sensitivity)
+    check_output("--output", output, ".html", inputs)
+    if markdown_file is not None:
+        check_output("--markdown", markdown_file, ".md", inputs)
+    check_extras(corruptions, severities, cue_conflict)
+    check_peers(against, calibration)
     if bench is not None and seconds:
         raise InputError("give --bench or --seconds, not both")
     measured = None if bench is None else _read_bench(bench)
     layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
     subjects = [subject(path, resize, threads, isa) for path in artifacts]
+    check_extras(corruptions, severities, cue_conflict, subjects[0].classes)
+    if measured is not None:
+        for path in artifacts:
+            timing_of(measured, path)
     samples = labelled(subjects[0], data, limit)
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)
@@ -92,16 +110,13 @@ def report(
     if markdown_file is not None:
         write_text(markdown_file, markdown(page))
     rows = len(page.entries)
-    show_json(table_rows(page)) if json else show(f"{output}: {rows} rows, {len(samples)} pictures")
+    show_json(table_rows(page)) if json else say(f"{output}: {rows} rows, {len(samples)} pictures")
 
 
 def _read_bench(path: Path) -> BenchResult:
     from subbyte.evaluate.bench_result import BenchResult
 
-    try:
-        return BenchResult.from_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the benchmark result {path}: {error}") from None
+    return BenchResult.from_json(read_text("the benchmark result", path, MAX_BENCH))
 
 
 def timed(
@@ -110,7 +125,6 @@ def timed(
     """A fresh benchmark, as `subbyte bench` makes it."""
     from subbyte.evaluate.bench import bench
 
-    console = Console(stderr=True)
     pictures = calibration_arrays(subjects[0].artifact, calibration)
     return bench(
         [one.path for one in subjects],
@@ -120,7 +134,7 @@ def timed(
         isa=isa,
         pictures=pictures[0] if pictures else None,
         calibration=pictures,
-        notify=lambda text: console.print(f"[dim]{text}[/dim]") if console.is_terminal else None,
+        notify=note,
     )
 
 
@@ -166,6 +180,8 @@ def facts_of(
         "commit": commit() or "unknown",
         "pictures": f"{len(samples)} of {data.name}",
     }
+    if measured is not None and measured.skipped:
+        facts["not timed"] = skipped_peers(measured)
     if measured is not None:
         facts |= {
             "timed": f"{measured.date}, batch {measured.batch}, load {host.load_before:.2f} before",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,46 +11,75 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from subbyte.cli.console import show, show_json
+from subbyte.artifact import Artifact, load
+from subbyte.cli.console import complain, say, show, show_json
+from subbyte.cli.measure import class_count
 from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import top_classes
-from subbyte.evaluate.data import load_picture, with_resize
+from subbyte.evaluate.data import load_picture, picture_folder, with_resize
+from subbyte.preprocess import Preprocessing
+from subbyte.runtime import Session
 
 
 def run(
     artifact: Artifact_,
     images: Annotated[
-        list[Path], typer.Argument(help="Pictures, or .npy files with the network's float32 input.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Pictures, folders of them, or .npy files with the network's float32 input.",
+        ),
     ],
     resize: Resize = None,
     threads: Threads = 1,
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Classify pictures: the five best classes of each."""
-    from subbyte.artifact import load
-    from subbyte.runtime import Session
+    """Classify pictures: the five best classes of each.
 
+    A picture that cannot be read is reported, and the others are classified; the exit status is 1 then.
+    """
     loaded = load(artifact)
+    class_count(loaded.graph)
     preprocessing = with_resize(loaded.preprocessing, resize)
     session = Session(loaded, threads=threads, isa=isa)
     results = []
-    for path in images:
-        x = read_array(path) if path.suffix == ".npy" else load_picture(path, preprocessing)
-        outputs = session.run(x)
-        if isinstance(outputs, tuple):
-            raise InputError(f"{artifact} has {len(outputs)} outputs: it is no classifier")
-        top = top_classes(outputs)
-        results += [
-            {"file": str(path), "top": _named(*row, loaded.classes)}
-            for row in zip(top.top, top.probability, strict=True)
-        ]
+    failed = False
+    for result in _results(images, session, loaded, preprocessing):
+        failed |= "error" in result
+        if json:
+            results.append(result)
+        elif "error" in result:
+            complain(result["error"])
+        else:
+            say(result["file"])
+            show(_table(result))
     if json:
         show_json(results)
-        return
-    for result in results:
-        show(result["file"], _table(result))
+    if failed:
+        sys.exit(1)
+
+
+def _results(
+    images: Sequence[Path], session: Session, artifact: Artifact, preprocessing: Preprocessing
+) -> Iterator[dict[str, Any]]:
+    """Per picture its file and either its best classes or an error."""
+    for given in images:
+        try:
+            files = [sample.path for sample in picture_folder(given)] if given.is_dir() else [given]
+        except InputError as error:
+            yield {"file": str(given), "error": str(error)}
+            continue
+        for path in files:
+            try:
+                x = read_array(path) if path.suffix == ".npy" else load_picture(path, preprocessing)
+                top = top_classes(np.asarray(session.run(x)))
+            except InputError as error:
+                yield {"file": str(path), "error": str(error)}
+                continue
+            for row in zip(top.top, top.probability, strict=True):
+                yield {"file": str(path), "top": _named(*row, artifact.classes)}
 
 
 def read_array(path: Path) -> np.ndarray:

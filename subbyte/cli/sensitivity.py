@@ -9,10 +9,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from subbyte.cli.console import percent, show, show_json, stages
+from subbyte.cli.checks import check_output
+from subbyte.cli.console import percent, printable, say, show, show_json, stages
 from subbyte.cli.options import Fit, InputSize, Json, Mean, Model, Std, Threads, Weights
 from subbyte.cli.source import load_model
-from subbyte.errors import InputError
 from subbyte.evaluate.data import batches, picture_folder, subset, with_resize
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def sensitivity(
 
     widths = check_widths("weights", weight_bits), check_widths("activations", activation_bits)
     chosen, page = load_recipe(recipe), html or output.with_suffix(".html")
-    for path in (output, page):
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder")
+    inputs = (model.rpartition(":")[0] or None, recipe, weights)
+    check_output("--output", output, ".json", inputs)
+    check_output("--html", page, ".html", inputs)
     samples = subset(picture_folder(calibration), pictures, seed)
     loaded = load_model(model, weights, input_size, mean, std)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
@@ -78,7 +78,7 @@ def sensitivity(
         table = analyse(
             Variants(graph, chosen),
             np.concatenate(arrays),
-            model=model,
+            model=printable(model),
             weights=widths[0],
             activations=widths[1],
             output=output,
@@ -89,11 +89,12 @@ def sensitivity(
     if json:
         show_json(table.model_dump(mode="json"))
         return
-    show(_head(table))
+    say(_head(table))
     for kind in TITLES:
         for by in ("component", "stage"):
             show("", _table(table, kind, by))
-    show("", f"{output}, {page}")
+    say("")
+    say(f"{output}, {page}")
 
 
 def _head(table: Sensitivity) -> str:

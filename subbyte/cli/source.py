@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from subbyte.cli.console import printable
 from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing, Triple
 
@@ -63,11 +64,11 @@ def load_own(source: str, weights: str | None, preprocessing: Preprocessing) -> 
     from subbyte.models import LoadedModel, checkpoint
 
     module = _build(source)
-    provenance = {"source": "module", "callable": source}
+    provenance = {"source": "module", "callable": printable(source)}
     if weights is not None:
         path = Path(weights)
         checkpoint.fit(checkpoint.read(path), module, weights)
-        provenance |= {"file": path.name, "sha256": checkpoint.sha256(path)}
+        provenance |= {"file": printable(path.name), "sha256": checkpoint.sha256(path)}
     return LoadedModel(module.eval(), preprocessing, provenance)
 
 

@@ -20,9 +20,11 @@ from subbyte.ir import Graph
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
 from subbyte.recipes import Recipe
+from subbyte.text_file import read_text
 
 #: Of what the rows mean; rows of another version are not used.
 VERSION = 2
+MAX_BYTES = 1 << 26
 
 Kind = Literal["weights", "activations"]
 
@@ -129,11 +131,10 @@ class Sensitivity(BaseModel):
 
 def read_sensitivity(path: Path) -> Sensitivity:
     """Reads a file that `Sensitivity.save` wrote. InputError if it is none."""
+    text = read_text("a sensitivity analysis from", path, MAX_BYTES)
     try:
-        table = Sensitivity.model_validate_json(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (ValidationError, UnicodeDecodeError):
+        table = Sensitivity.model_validate_json(text)
+    except ValidationError:
         raise InputError(f"{path} is not the result of a sensitivity analysis") from None
     if table.version != VERSION:
         raise InputError(f"{path} was written by another version of subbyte; run the analysis again")

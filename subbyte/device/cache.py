@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, dict[str, float]]:
     """What `write_json` wrote; empty if there is no readable file."""
     try:
         loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 

@@ -2,8 +2,8 @@
 
     result = bench("model.subbyte", ["onnxruntime", "openvino"])
 
-1. Every contestant runs the same pictures and is compared with what it should compute; one that
-   computes something else is an error, not a row.
+1. Every contestant runs the same pictures and is compared with what it should compute. An artifact that
+   computes something else is an error, a peer that does is skipped: it is no row.
 2. All run in turns (see `interleave`); ratios are taken round by round, so that a disturbance of the
    machine cancels.
 3. Where asked for: load time and resident memory of each in processes of their own (see `footprint`),
@@ -23,7 +23,7 @@ import numpy as np
 
 from subbyte.artifact import Artifact, load
 from subbyte.errors import InputError
-from subbyte.evaluate.bench_result import BenchResult, Spread, Timing
+from subbyte.evaluate.bench_result import BenchResult, Skipped, Spread, Timing
 from subbyte.evaluate.contestant import (
     Contestant,
     Verified,
@@ -82,7 +82,7 @@ def bench(
     calibration: arrays like it, for the peers' INT8; synthetic pictures where none are given.
     cache: a folder that keeps the peers' INT8 files. notify: receives a line per stage.
 
-    Raises InputError if a contestant computes something else than its network, for an unknown peer,
+    Raises InputError if an artifact computes something else than its network, for an unknown peer,
     a missing package, too few CPUs or unusable pictures; ArtifactError for a damaged file.
     """
     sources = [artifacts] if isinstance(artifacts, (str, Path, Artifact)) else list(artifacts)
@@ -99,7 +99,13 @@ def bench(
         peers = load_peers(real, against, threads=threads, batch=batch, calibration=data, cache=cache)
         contestants += [from_peer(peer) for peer in peers]
         notify("comparing every contestant with the reference")
-        verified = verify_contestants(contestants, real, x, batch)
+        checked = list(zip(contestants, verify_contestants(contestants, real, x, batch), strict=True))
+        skipped = [_skipped(c, v) for c, v in checked if v.fault is not None]
+        for one in skipped:
+            notify(f"{one.name}-{one.precision} is skipped: it {one.reason}")
+        contestants, verified = map(
+            list, zip(*(pair for pair in checked if pair[1].fault is None), strict=True)
+        )
         held = _footprints(contestants, x[:batch], threads, notify) if footprints else None
         host, before, peaks = describe_host(), preemptions(), _peaks(contestants)
         notify(f"timing {len(contestants)} contestants in turns for {seconds:g} s")
@@ -133,6 +139,17 @@ def bench(
         preemptions=preempted,
         best_peer=_best_peer(contestants, samples),
         timings=tuple(timings),
+        skipped=tuple(skipped),
+    )
+
+
+def _skipped(contestant: Contestant, verified: Verified) -> Skipped:
+    return Skipped(
+        name=contestant.name,
+        precision=contestant.precision,
+        version=contestant.version,
+        reason=verified.fault or "",
+        check=verified.own,
     )
 
 

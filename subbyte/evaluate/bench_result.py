@@ -70,6 +70,18 @@ class Timing(BaseModel):
     images_per_second: Spread | None = None
 
 
+class Skipped(BaseModel):
+    """A peer that was not timed. reason: what its outputs were instead; check: in numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    precision: str
+    version: str
+    reason: str
+    check: Check
+
+
 class BenchResult(BaseModel):
     """Everything that a number needs beside it. `macs`: per picture. Peaks in GMAC/s per core. `streams`:
     of the throughput, one thread each; None if it was not measured."""
@@ -92,6 +104,7 @@ class BenchResult(BaseModel):
     preemptions: int
     best_peer: str | None
     timings: tuple[Timing, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"

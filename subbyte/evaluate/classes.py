@@ -7,8 +7,10 @@ from importlib import resources
 from pathlib import Path
 
 from subbyte.errors import InputError
+from subbyte.text_file import read_text
 
 IMAGENET_CLASSES = 1000
+MAX_BYTES = 1 << 24
 
 
 @cache
@@ -21,11 +23,7 @@ def imagenet_synsets() -> tuple[tuple[str, str], ...]:
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """One class name per line, in index order. InputError if the file is missing, empty or not text."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read class names from {path}: {error}") from None
-    names = tuple(line.strip() for line in lines)
+    names = tuple(line.strip() for line in read_text("class names from", path, MAX_BYTES).splitlines())
     while names and not names[-1]:
         names = names[:-1]
     if not names or not all(names):

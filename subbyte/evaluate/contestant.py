@@ -123,10 +123,12 @@ def weight_precision(graph: Graph) -> str:
 
 @dataclass(frozen=True)
 class Verified:
-    """A contestant's outputs beside its own definition, and beside the float network's."""
+    """A contestant's outputs beside its own definition, and beside the float network's. fault: why a peer
+    is not worth timing, None if it is."""
 
     own: Check
     fidelity: Check
+    fault: str | None = None
 
 
 def verify_contestants(
@@ -134,7 +136,8 @@ def verify_contestants(
 ) -> list[Verified]:
     """Runs every contestant on x, float32 [N, H, W, C] with N a multiple of batch.
 
-    Raises InputError for the first that computes something else than its network.
+    A peer that computes something else than its network has a fault. Raises InputError for the first
+    artifact that does.
     """
     expected = _reference(real, x)
     results = []
@@ -142,26 +145,25 @@ def verify_contestants(
         actual = _in_batches(contestant.run, x, batch)
         fidelity = check(actual, expected)
         own = fidelity if contestant.graph is None else check(actual, _reference(contestant.graph, x))
-        _refuse_garbage(contestant, own)
-        results.append(Verified(own, fidelity))
+        fault = _fault(contestant, own)
+        if fault is not None and contestant.graph is not None:
+            raise InputError(f"{contestant.name} {contestant.precision} {fault}; nothing was timed")
+        results.append(Verified(own, fidelity, fault))
     return results
 
 
-def _refuse_garbage(contestant: Contestant, own: Check) -> None:
-    who = f"{contestant.name} {contestant.precision}"
+def _fault(contestant: Contestant, own: Check) -> str | None:
     if contestant.graph is not None and is_exact(contestant.graph):
-        if not own.equal:
-            raise InputError(
-                f"{who} differs from the reference that it should equal "
-                f"(correlation {own.correlation:.6f}); nothing was timed"
-            )
-        return
+        if own.equal:
+            return None
+        return f"differs from the reference that it should equal (correlation {own.correlation:.6f})"
     least = LEAST_CORRELATION[contestant.precision] if contestant.graph is None else LEAST_SELF_CORRELATION
-    if own.correlation < least:
-        raise InputError(
-            f"{who} computes something else than its network "
-            f"(correlation {own.correlation:.4f}, at least {least} expected); nothing was timed"
-        )
+    if own.correlation >= least:
+        return None
+    return (
+        f"computes something else than its network (correlation {own.correlation:.4f}, at least {least} "
+        f"expected; the same best class on {own.top1} of {own.pictures} pictures)"
+    )
 
 
 def is_exact(graph: Graph) -> bool:

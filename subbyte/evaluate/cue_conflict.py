@@ -8,8 +8,6 @@ its ImageNet classes.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,11 @@ import numpy as np
 
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, probabilities
-from subbyte.evaluate.data import Sample, batches
+from subbyte.evaluate.data import Sample, batches, read_csv
 from subbyte.preprocess import Preprocessing
+from subbyte.text_file import read_json
+
+MAX_BYTES = 1 << 24  # of the categories
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,17 @@ class ShapeBias:
         }
 
 
-def read_cue_conflict(folder: Path | str, num_classes: int) -> CueConflict:
+def read_cue_conflict(folder: Path | str, num_classes: int | None = None) -> CueConflict:
     """The folder's pictures with different cues; those whose cues agree are left out, as in the paper.
 
-    Raises InputError: a missing or unreadable file, an unknown category, a class >= num_classes.
+    Raises InputError: a missing or unreadable file, an unknown category, a class >= num_classes (None: any).
     """
     folder = Path(folder)
     mappings = sorted(folder.glob("*.json"))
     if not (folder / "labels.csv").is_file() or len(mappings) != 1:
         raise InputError(f"{folder} needs a labels.csv (file,shape,texture) and one JSON file of categories")
     categories = _categories(mappings[0], num_classes)
-    try:
-        with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as stream:
-            rows = [(row["file"], row["shape"], row["texture"]) for row in csv.DictReader(stream)]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
-        raise InputError(f"{folder / 'labels.csv'} must have the columns file, shape and texture") from None
+    rows = [_cue_row(folder / "labels.csv", row) for row in read_csv(folder / "labels.csv")]
     unknown = sorted({cue for _, *cues in rows for cue in cues} - set(categories))
     if unknown:
         raise InputError(f"{mappings[0]} does not have the category {unknown[0]!r} of labels.csv")
@@ -87,18 +84,24 @@ def read_cue_conflict(folder: Path | str, num_classes: int) -> CueConflict:
     return CueConflict([Sample(folder / file) for file in files], shapes, textures, categories)
 
 
-def _categories(path: Path, num_classes: int) -> dict[str, list[int]]:
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+def _cue_row(table: Path, row: Mapping[str, str | None]) -> tuple[str, str, str]:
+    file, shape, texture = (row.get(column) for column in ("file", "shape", "texture"))
+    if file is None or shape is None or texture is None:
+        raise InputError(f"{table} must have the columns file, shape and texture, in every line")
+    if not (table.parent / file).is_file():
+        raise InputError(f"{table}: there is no file {table.parent / file}")
+    return file, shape, texture
+
+
+def _categories(path: Path, num_classes: int | None) -> dict[str, list[int]]:
+    read = read_json("categories from", path, MAX_BYTES)
     whole = isinstance(read, dict) and all(
         isinstance(v, list) and v and all(type(i) is int and i >= 0 for i in v) for v in read.values()
     )
     if not whole:
         raise InputError(f"{path} must map each category to a list of class indices")
     largest = max((i for indices in read.values() for i in indices), default=0)
-    if largest >= num_classes:
+    if num_classes is not None and largest >= num_classes:
         raise InputError(f"{path} names class {largest}; the network has {num_classes}: it needs ImageNet's")
     return read
 

@@ -11,6 +11,7 @@ training pipelines of the published networks do.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from PIL import Image
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import IMAGENET_CLASSES, imagenet_synsets
 from subbyte.preprocess import Preprocessing
+from subbyte.text_file import read_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
+MAX_TABLE = 1 << 28  # bytes of a labels.csv: some million lines
 RESIZE_MODES = ("crop", "squash")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
 _SYNSET = re.compile(r"n\d{8}")
@@ -100,12 +103,17 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _from_table(root: Path, table: Path) -> list[Sample]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {table}: {error}") from None
+    rows = read_csv(table)
     return [_row(root, table, number, row) for number, row in enumerate(rows, start=2)]
+
+
+def read_csv(table: Path) -> list[dict[str, str | None]]:
+    """The rows of a CSV file by the names in its first line. InputError if it is none."""
+    text = io.StringIO(read_text("labels from", table, MAX_TABLE), newline="")
+    try:
+        return list(csv.DictReader(text))
+    except csv.Error as error:
+        raise InputError(f"cannot read labels from {table}: {error}") from None
 
 
 def _row(root: Path, table: Path, number: int, row: dict[str, str | None]) -> Sample:

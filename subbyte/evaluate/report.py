@@ -20,6 +20,7 @@ from subbyte.evaluate.figures import figures_of
 from subbyte.evaluate.gallery import card, pick
 from subbyte.evaluate.heatmaps import corruption_heatmap, sensitivity_heatmaps
 from subbyte.evaluate.techniques import markdown_table, technique_table, technique_values
+from subbyte.evaluate.units import size_text
 
 WORST_LAYERS = 5
 IN_FIRST_TABLE = ("latency", "top-1", "same best class")  # of the page
@@ -55,7 +56,7 @@ def render(report: Report, shown: int = 12) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"megabytes": _megabytes, "percent": _percent, "kilobytes": _kilobytes}
+    environment.filters |= {"size": size_text, "percent": _percent, "kilobytes": _kilobytes}
     heatmap = corruption_heatmap(report.entries)
     return environment.get_template("report.html").render(
         report=report,
@@ -126,14 +127,10 @@ def write_text(path: Path, text: str) -> None:
     """Writes the file as a whole or, if interrupted, not at all."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, "utf-8")
+        partial.write_text(text, "utf-8", errors="backslashreplace")  # file names need not be UTF-8
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / 1e6:.2f} MB"
 
 
 def _kilobytes(count: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.units import size_text
 
 HEADINGS = (
     "technique",
@@ -103,7 +104,7 @@ def _bytes(count: int | None, base: int | None) -> Cell:
     if count is None:
         return Cell("–")
     smaller = f"{base / count:.1f} × smaller" if base and base > count else ""
-    return Cell(f"{count / 1e6:.2f} MB", smaller)
+    return Cell(size_text(count), smaller)
 
 
 def _accuracy(entry: Entry) -> Cell:

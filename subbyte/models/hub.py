@@ -44,7 +44,7 @@ def preprocessing(repo: str, revision: str | None, name: str) -> Preprocessing |
         config = json.loads(path.read_text(encoding="utf-8"))
         architecture = config["architecture"]
         found = _from_timm(config.get("pretrained_cfg", config))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{origin} is not a timm configuration; pass a local file.") from error
     if architecture != name:
         raise InputError(f"{origin} is of {architecture}; load it under that name, not {name}.")

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from subbyte.errors import RecipeError
+from subbyte.errors import InputError, RecipeError
 from subbyte.recipes.recipe import Recipe, Step
+from subbyte.text_file import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+
+#: Of a file; the widths of a thousand layers take a tenth.
+MAX_BYTES = 1 << 18
+MAX_DEPTH = 16
+#: Strings of several lines, which may end in up to five quotes; strings; comments. An end may be missing.
+_NO_STRUCTURE = re.compile(
+    r""""{3}(?:\\.|[^\\])*?(?:"{3,5}|\Z)|'{3}.*?(?:'{3,5}|\Z)|"(?:\\.|[^"\\\n])*"?|'[^'\n]*'?|#[^\n]*""",
+    re.DOTALL,
+)
+_BRACKET = re.compile(r"[][{}]")
 
 #: What a name may end in: the steps that it then stands for, and what they are.
 ENDINGS: dict[str, tuple[tuple[Step, ...], str]] = {
@@ -58,20 +70,38 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"the recipe {path} is not UTF-8 text") from None
+        text = read_text("the recipe", path, MAX_BYTES)
+    except InputError as error:
+        raise RecipeError(str(error)) from None
+    if (line := _too_deep(text)) is not None:
+        raise RecipeError(f"the recipe {path} is nested too deeply in line {line}")
+    return text
+
+
+def _too_deep(text: str) -> int | None:
+    """The first line with more than MAX_DEPTH open brackets or dots, None if there is none.
+
+    A parser descends, or copies, once per bracket and dot. What valid recipes nest is far below.
+    """
+    depth = 0
+    without = _NO_STRUCTURE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    for number, line in enumerate(without.split("\n"), start=1):
+        if line.count(".") > MAX_DEPTH:
+            return number
+        for bracket in _BRACKET.findall(line):
+            depth += 1 if bracket in "[{" else -1
+            if depth > MAX_DEPTH:
+                return number
+    return None
 
 
 def _parse(text: str, origin: str) -> Recipe:
     try:
         return Recipe.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe {origin} is not valid TOML: {error}") from None
     except ValidationError as error:
         raise RecipeError(f"the recipe {origin} is invalid: {describe(error)}") from None
+    except ValueError as error:  # TOMLDecodeError, and what Python says of numbers with too many digits
+        raise RecipeError(f"the recipe {origin} is not valid TOML: {error}") from None
 
 
 def describe(error: ValidationError) -> str:

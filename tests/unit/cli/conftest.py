@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from subbyte.cli import app
+from subbyte.cli.app import app
 
 SOURCE = """
 import torch

@@ -58,3 +58,12 @@ def test_a_second_run_makes_only_what_is_missing(
     assert {name for name in times if times[name] != again[name]} == {"tiny.subbyte"}
     fails("was made with other arguments", *arguments, "--pictures", 4)
     fails("was made with other arguments", *arguments, "--seed", 5)
+
+
+def test_a_recipe_cannot_name_files_elsewhere(
+    invoke: Invoke, arguments: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.toml").write_text(RECIPE.replace('"tiny"', '"../tiny"'))
+    assert invoke(*arguments).exit_code == 0
+    assert not (tmp_path / "tiny.subbyte").exists()
+    assert (tmp_path / "out" / "..-tiny.subbyte").exists()

@@ -165,4 +165,4 @@ def test_report_draws_a_sensitivity_analysis(
     page = (tmp_path / "r.html").read_text()
     assert 'id="sensitivity-weights"' in page
     assert "KL 0.38, block 12.5 dB" in page
-    fails("is not the result of a sensitivity analysis", "report", int8, *rest, int8)
+    fails("cannot read a sensitivity analysis from", "report", int8, *rest, int8)

@@ -8,9 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-import typer.main
-
-from subbyte.cli import app
+from subbyte.cli.app import COMMANDS, command
 
 README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
 
@@ -26,11 +24,10 @@ def shell_commands() -> list[list[str]]:
 
 
 def test_commands_and_options_exist() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     shown = shell_commands()
-    assert {words[0] for words in shown} == set(commands)
+    assert {words[0] for words in shown} == set(COMMANDS)
     for name, *words in shown:
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+        options = {option for parameter in command(name).params for option in parameter.opts}
         unknown = {word for word in words if word.startswith("--")} - options
         assert not unknown, f"subbyte {name}"
 

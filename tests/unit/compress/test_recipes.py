@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from subbyte.errors import RecipeError
-from subbyte.recipes import Recipe, list_recipes, load_recipe
+from subbyte.recipes import Recipe, list_recipes, load, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -95,3 +96,55 @@ def test_an_unreadable_recipe(tmp_path: Path) -> None:
         load_recipe(tmp_path / "binary.toml")
     with pytest.raises(RecipeError, match="cannot read"):
         load_recipe(tmp_path)
+
+
+HOSTILE = {
+    "dotted key": "a." * 100_000 + "a = 1",
+    "spaced dotted key": "a . " * 50_000 + "a = 1",
+    "dotted table": "[" + "a." * 100_000 + "a]",
+    "arrays": "a = " + "[" * 100_000,
+    "arrays in lines": "a = [\n" * 40_000,
+    "inline tables": "a = " + "{a=" * 60_000,
+    "behind a string of lines": 'a = ["""x"""", ' + "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_deep_recipe_is_refused_before_it_is_parsed(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(text: str) -> None:
+        pytest.fail("it was parsed")
+
+    monkeypatch.setattr(load.tomllib, "loads", parse)
+    path = tmp_path / "deep.toml"
+    path.write_text(HOSTILE[case])
+    with pytest.raises(RecipeError, match="nested too deeply in line"):
+        load_recipe(path)
+
+
+def test_what_is_in_strings_and_comments_is_not_deep(tmp_path: Path) -> None:
+    path = tmp_path / "flat.toml"
+    deep = "[" * 100 + "." * 100
+    text = f'name = "{deep}\\""\ndescription = """\n{deep}"""\n# {deep}\n[[override]]\nweights = 4\n'
+    path.write_text(text + f"match = '{deep}'\n")
+    assert load_recipe(path).override[0].match == deep
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    def refused(message: str, path: Path) -> None:
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path)
+
+    path = tmp_path / "a.toml"
+    for content, message in (
+        (b"#" * 300_000, "has more than 262144 bytes"),
+        (b"name = '\xff'", "is not UTF-8 text"),
+        (b"name = '\0'", "is not valid TOML"),
+        (b"seed = " + b"1" * 5000, "is not valid TOML"),
+    ):
+        path.write_bytes(content)
+        refused(message, path)
+    os.mkfifo(tmp_path / "pipe.toml")
+    refused("is not a regular file", tmp_path / "pipe.toml")
+    refused("is not a regular file", tmp_path)

@@ -201,11 +201,35 @@ def test_a_contestant_that_computes_something_else_is_refused() -> None:
 
     for precision in ("fp32", "bf16", "int8"):
         bad = contestant_of("peer", precision, flipped)
-        with pytest.raises(InputError, match=f"peer {precision} computes something else"):
-            verify_contestants([bad], real, x, 1)
+        first, second = verify_contestants([good, bad], real, x, 1)
+        assert first.fault is None
+        assert second.fault is not None
+        assert second.fault.startswith("computes something else than its network (correlation -1.0000, ")
+        assert second.fault.endswith("the same best class on 0 of 2 pictures)")
     bad = contestant_of("subbyte", "w4a8", flipped, graph)
     with pytest.raises(InputError, match="nothing was timed"):
         verify_contestants([good, bad], real, x, 1)
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_a_peer_that_computes_something_else_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = dequantize_graph(network())
+    good = executing("good", "fp32", real, None)
+    bad = contestant_of("bad", "int8", lambda x: tuple(-y for y in good.run(x)))
+    peers = {"bad": bad, "good": good}
+    monkeypatch.setattr(bench_module, "load_peers", lambda *_, **__: list(peers))
+    monkeypatch.setattr(bench_module, "from_peer", peers.__getitem__)
+    told: list[str] = []
+    result = bench(artifact(), list(peers), seconds=0, notify=told.append)
+    assert [t.name for t in result.timings] == ["subbyte", "good"]
+    assert result.best_peer == "good-fp32"
+    (skipped,) = result.skipped
+    assert (skipped.name, skipped.precision, skipped.check.top1) == ("bad", "int8", 0)
+    assert skipped.reason in next(line for line in told if "bad-int8 is skipped" in line)
+    assert BenchResult.from_json(result.to_json()) == result
+    monkeypatch.setattr(bench_module, "load_peers", lambda *_, **__: ["bad"])
+    alone = bench(artifact(), ["bad"], seconds=0)
+    assert (alone.best_peer, len(alone.timings), len(alone.skipped)) == (None, 1, 1)
 
 
 def test_an_artifact_is_held_to_its_own_integers() -> None:

@@ -94,7 +94,7 @@ def without_plotly(html: str) -> str:
 
 def test_page_holds_every_number(page: report.Report) -> None:
     html = without_plotly(report.render(page))
-    for text in ("100.00 %", "4 of 4", "75.00 %", "3 of 4", "4.00 MB", "0.60 MB", "0.50 ms", "0.40 – 0.60"):
+    for text in ("100.00 %", "4 of 4", "75.00 %", "3 of 4", "4.00 MB", "600 kB", "0.50 ms", "0.40 – 0.60"):
         assert text in html
     for text in ("tiny-w4a8", "onnxruntime-int8", "tiny &lt;model&gt;", "Tiny &amp; small", "bits: 4"):
         assert text in html
@@ -203,7 +203,7 @@ def test_techniques_beside_the_reference(full: report.Report) -> None:
     headings, rows = technique_table(full.entries, "tiny-fp32")
     cells = [dict(zip(headings, row, strict=True)) for row in rows]
     assert cells[1]["technique"] == ("tiny-w4a8", "failed")
-    assert cells[1]["file"] == ("0.60 MB", "6.7 × smaller")
+    assert cells[1]["file"] == ("600 kB", "6.7 × smaller")
     assert cells[1]["memory"] == ("1.00 MB", "9.0 × smaller")
     assert cells[1]["speed-up"] == ("4.00 ×", "")
     low, high = Paired(4, 1, 0).interval()
@@ -227,7 +227,7 @@ def test_markdown_is_the_same_table(full: report.Report) -> None:
     headings, rows = technique_table(full.entries, "tiny-fp32")
     assert len(lines) == 2 + len(rows)
     assert {line.count("|") for line in lines} == {len(headings) + 1}
-    assert "0.60 MB (6.7 × smaller)" in lines[3]
+    assert "600 kB (6.7 × smaller)" in lines[3]
     text = report.markdown(full)
     assert text.startswith("# Tiny & small\n")
     assert "- CPU: a processor" in text

@@ -1,0 +1,14 @@
+"""Numbers of bytes for people."""
+
+from __future__ import annotations
+
+
+def size_text(count: float) -> str:
+    """Bytes with three digits or more, in the decimal unit that fits: "812 B", "31.4 kB", "4.80 MB"."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    if count < 99_950:
+        return f"{count / 1e3:.1f} kB"
+    if count < 999_500:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.2f} MB"
