@@ -1,4 +1,4 @@
-"""Text files that a user hands over: read in bounded time and memory, or refused with one sentence."""
+"""Text files: read in bounded time and memory, or refused with one sentence; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from subbyte.errors import InputError
 
 
 def read_text(what: str, path: Path, limit: int) -> str:
-    """The text of a UTF-8 file of at most `limit` bytes, without a byte order mark.
+    """The text of a user's UTF-8 file of at most `limit` bytes, without a byte order mark.
 
     what: begins what an error says of the file, like "class names from". InputError if it is missing,
     unreadable, larger, no regular file (a pipe would wait for a writer) or not UTF-8.
@@ -42,3 +42,13 @@ def read_json(what: str, path: Path, limit: int) -> Any:
         raise InputError(f"cannot read {what} {path}: {error}") from None
     except RecursionError:
         raise InputError(f"cannot read {what} {path}: it is nested too deeply") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the file in UTF-8, as a whole or, if interrupted, not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, "utf-8", errors="backslashreplace")  # names of files need not be UTF-8
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

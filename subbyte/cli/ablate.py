@@ -37,7 +37,8 @@ from subbyte.errors import InputError
 from subbyte.evaluate.ablation import ablations
 from subbyte.evaluate.data import Sample, batches, labelled_folder, picture_folder, subset
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+from subbyte.evaluate.report import Report, markdown, render, table_rows
+from subbyte.text_file import write_text
 
 if TYPE_CHECKING:
     from subbyte.models import LoadedModel

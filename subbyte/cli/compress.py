@@ -138,7 +138,7 @@ def compress(
     save(output, artifact)
     if write_recipe is not None:
         from subbyte.compress.allocate_recipe import to_toml
-        from subbyte.evaluate.report import write_text
+        from subbyte.text_file import write_text
 
         write_text(write_recipe, to_toml(plan.recipe))
     say(f"{output}: {model} as {plan.recipe.name}, {size_text(output.stat().st_size)}")

@@ -25,8 +25,8 @@ from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
-from subbyte.text_file import read_text
+from subbyte.evaluate.report import Report, markdown, render, table_rows
+from subbyte.text_file import read_text, write_text
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult

@@ -69,8 +69,8 @@ def sensitivity(
     from subbyte.compress.sensitivity import sensitivity as analyse
     from subbyte.compress.variants import Variants
     from subbyte.evaluate.heatmap_page import render_heatmaps
-    from subbyte.evaluate.report import write_text
     from subbyte.passes import optimize
+    from subbyte.text_file import write_text
 
     p = loaded.preprocessing
     graph = optimize(capture(loaded.module, (p.height, p.width, 3)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from subbyte.ir import Graph
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
 from subbyte.recipes import Recipe
-from subbyte.text_file import read_text
+from subbyte.text_file import read_text, write_text
 
 #: Of what the rows mean; rows of another version are not used.
 VERSION = 2
@@ -124,9 +123,7 @@ class Sensitivity(BaseModel):
 
     def save(self, path: Path) -> None:
         """Replaces the file at once, so that it is whole whenever the program ends."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.model_dump_json(indent=1), "utf-8")
-        os.replace(partial, path)
+        write_text(path, self.model_dump_json(indent=1))
 
 
 def read_sensitivity(path: Path) -> Sensitivity:

@@ -57,10 +57,10 @@ def read_json(path: Path) -> dict[str, dict[str, float]]:
 def write_json(path: Path, table: dict[str, dict[str, float]]) -> None:
     """Replaces the file at once. A folder that cannot be written is not an error: nothing is kept."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with contextlib.suppress(OSError):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
