@@ -6,11 +6,9 @@ imported by what captures and compresses, not by what loads and runs.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it, without the time to import typing
 if TYPE_CHECKING:
     from subbyte.artifact import Artifact, load, save
     from subbyte.errors import SubbyteError
@@ -56,6 +54,8 @@ if not TYPE_CHECKING:  # type checkers see the imports above
     def __getattr__(name: str) -> object:
         if name not in _HOME:
             raise AttributeError(f"module 'subbyte' has no attribute {name!r}")
+        import importlib
+
         return getattr(importlib.import_module(_HOME[name]), name)
 
 

@@ -8,8 +8,12 @@ import sys
 from types import FrameType, TracebackType
 
 #: What is printed at a signal that ends the program. The exit status is 128 + its number, as in a shell.
-ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SAYS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system has
+
+
+class Ended(KeyboardInterrupt):
+    """A signal came. Of a KeyboardInterrupt itself Python remembers that it was one, and ends by SIGINT."""
 
 
 def main() -> None:
@@ -23,7 +27,7 @@ def main() -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
-        raise KeyboardInterrupt
+        raise Ended
 
     def uncaught(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         if not received:
@@ -37,7 +41,7 @@ def main() -> None:
 
     sys.excepthook, sys.unraisablehook = uncaught, unraisable
     try:
-        for number in ENDED:
+        for number in SAYS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as it is for a job in a script's background
                 signal.signal(number, stop)
         from subbyte.cli.app import main as command_line
@@ -55,7 +59,7 @@ def main() -> None:
     except BaseException:
         if not received:
             raise
-    print(ENDED[received[0]], file=sys.stderr)
+    print(SAYS[received[0]], file=sys.stderr)
     sys.exit(128 + received[0])
 
 

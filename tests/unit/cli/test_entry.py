@@ -29,7 +29,7 @@ class Trigger:
         if name == moment:
             sys.meta_path.remove(self)
             try:
-                os.kill(os.getpid(), int(number))
+                exec("os.kill(os.getpid(), int(number))")  # where Python looks for KeyboardInterrupt
             except KeyboardInterrupt:
                 if becomes == "ImportError":
                     raise ImportError("initialization failed")
@@ -70,9 +70,13 @@ def run_process(*command: str, **options: Any) -> subprocess.CompletedProcess[st
         ("subbyte._native", "KeyboardInterrupt"),
     ],
 )
-def test_an_interrupt_during_imports(moment: str, becomes: str, int8: Path, pictures: Path) -> None:
+def test_an_interrupt_during_imports(
+    moment: str, becomes: str, int8: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "child.py").write_text(CHILD)  # run as a module, as `python -m subbyte` is
     command = ("run", str(int8), str(pictures / "00.png"))
-    result = run_process("-c", CHILD, moment, str(int(signal.SIGINT)), becomes, *command)
+    number = str(int(signal.SIGINT))
+    result = run_process("-m", "child", moment, number, becomes, *command, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
 
 
