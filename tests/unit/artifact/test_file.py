@@ -161,3 +161,16 @@ def test_save_refuses_a_description_that_is_too_long(tmp_path: Path, monkeypatch
     monkeypatch.setattr(text, "MAX_TEXT", 1000)
     with pytest.raises(ArtifactError, match=r"description has \d+ bytes; at most 1000"):
         save(tmp_path / "a.subbyte", seeds()["mixed"])
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    artifact = seeds()["mixed"]
+    os.mkfifo(tmp_path / "pipe")
+    for path in (".", tmp_path, tmp_path / "..", "/", tmp_path / "pipe"):
+        with pytest.raises(ArtifactError, match="is not a regular file; give the name of a file"):
+            save(path, artifact)
+    with pytest.raises(ArtifactError, match="null"):
+        save(tmp_path / "a\0b", artifact)
+    with pytest.raises(ArtifactError, match="File name too long"):
+        save(tmp_path / ("n" * 300), artifact)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
