@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import subbyte
-from subbyte.cli.console import explain, fail, say
+from subbyte.cli.console import explain, fail, say, warn
 
 #: The base of all that can be wrong with a command line; typer has no public name for it.
 UsageError: Any = typer.BadParameter.__base__
@@ -63,13 +64,14 @@ class Commands(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Status 0; 1 for what is wrong with files and values, 2 with the command line."""
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        context: Any = None
         try:
             with self.make_context("subbyte", arguments) as context:
                 self.invoke(context)
         except typer.Exit as end:
             sys.exit(end.exit_code)
         except UsageError as error:
-            fail(_usage(error), status=2)
+            fail(_usage(error, context), status=2)
         except Exception as error:
             if (text := explain(error)) is None:
                 raise
@@ -77,10 +79,10 @@ class Commands(TyperGroup):
         sys.exit(0)
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, context: Any) -> str:
     """What is wrong with the command line, and where its rules are."""
-    command_line = "subbyte" if error.ctx is None else error.ctx.command_path
-    return f"{error.format_message().rstrip('.')}; see {command_line} --help"
+    where = f"subbyte {context.invoked_subcommand}" if error.ctx is None else error.ctx.command_path
+    return f"{error.format_message().rstrip('.')}; see {where} --help"
 
 
 app = typer.Typer(
@@ -97,8 +99,10 @@ app = typer.Typer(
 def command(name: str) -> Any:
     """The command of that name, with its parameters."""
     module, _ = COMMANDS[name]
-    own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
-    own.command(name)(getattr(importlib.import_module(f"subbyte.cli.{module}"), name))
+    own = typer.Typer(add_completion=False, rich_markup_mode=None)
+    own.command(name, context_settings=SETTINGS)(
+        getattr(importlib.import_module(f"subbyte.cli.{module}"), name)
+    )
     return get_command(own)
 
 
@@ -127,4 +131,5 @@ def root(
 
 def main() -> NoReturn:
     """Runs the command line; `subbyte.cli.main` also takes care of signals."""
+    warnings.showwarning = warn
     raise SystemExit(get_command(app).main())

@@ -52,10 +52,15 @@ def fail(text: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def complain(text: str) -> None:
-    """Prints `error: text` as one line."""
+def complain(text: str, kind: str = "error") -> None:
+    """Prints `error: text` as one line on stderr."""
     text = " ".join(text.split())
-    say("error: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), error=True)
+    say(f"{kind}: " + (text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), error=True)
+
+
+def warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Prints a warning of a library as one line on stderr, as `warnings.showwarning` does in several."""
+    complain(str(message), "warning")
 
 
 def explain(error: Exception) -> str | None:

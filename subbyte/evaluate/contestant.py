@@ -82,8 +82,8 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
     """
     from subbyte.runtime import Session
 
-    data = None if isinstance(source, Artifact) else Path(source).read_bytes()
     artifact = source if isinstance(source, Artifact) else load(source)
+    data = None if isinstance(source, Artifact) else Path(source).read_bytes()
     session = Session(artifact, threads=threads, isa=isa)
     precision = artifact.recipe.get("name") or weight_precision(artifact.graph)
 

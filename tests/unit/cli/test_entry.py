@@ -134,6 +134,19 @@ def test_a_fault_of_the_program_shows_where_and_nothing_else_of_a_name(tmp_path:
     assert result.stderr.replace("\n", "").isprintable()
 
 
+def test_a_warning_of_a_library_is_one_line() -> None:
+    program = (
+        "import warnings, subbyte.recipes\n"
+        "def list_recipes(): warnings.warn('odd\\n\x1b[31m'); return []\n"
+        "subbyte.recipes.list_recipes = list_recipes\n"
+        "from subbyte.cli import main\n"
+        "main()\n"
+    )
+    result = run_process("-W", "always", "-c", program, "recipes", "--json")
+    assert (result.returncode, result.stdout) == (0, "[]\n")
+    assert result.stderr == "warning: odd \\x1b[31m\n"
+
+
 def test_nobody_reads_on() -> None:
     """`subbyte models | head -1` when head is gone before anything is written."""
     read, write = os.pipe()

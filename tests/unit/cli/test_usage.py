@@ -64,6 +64,10 @@ def test_every_command(name: str, misused: Callable[..., None], invoke: Invoke) 
     assert result.stdout.startswith(f"Usage: subbyte {name}")
 
 
+def test_what_a_command_asks_for_itself(misused: Callable[..., None], int8: Path) -> None:
+    misused("give --data or --cue-conflict; see subbyte evaluate --help", "evaluate", int8)
+
+
 def test_the_list_of_commands(misused: Callable[..., None], invoke: Invoke) -> None:
     misused("No such command 'nothing'", "nothing")
     misused("Did you mean 'inspect'?", "inspekt")
