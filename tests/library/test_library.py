@@ -1,4 +1,4 @@
-"""The library without Python reads the files that Python writes, and no others, gives equal numbers, installs."""
+"""The library without Python: it reads what Python reads, makes the same numbers, and can be installed."""
 
 from __future__ import annotations
 
