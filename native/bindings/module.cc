@@ -97,17 +97,8 @@ NB_MODULE(_native, m) {
       .def_rw("zero_point", &ValueDesc::zero_point)
       .def_rw("bits", &ValueDesc::bits);
 
-  nb::enum_<subbyte::Op>(m, "Op")
-      .value("quantize", subbyte::Op::kQuantize)
-      .value("dequantize", subbyte::Op::kDequantize)
-      .value("conv2d", subbyte::Op::kConv2d)
-      .value("activation", subbyte::Op::kActivation)
-      .value("add", subbyte::Op::kAdd)
-      .value("mul", subbyte::Op::kMul)
-      .value("global_avg_pool", subbyte::Op::kGlobalAvgPool)
-      .value("max_pool2d", subbyte::Op::kMaxPool2d)
-      .value("concat", subbyte::Op::kConcat)
-      .value("flatten", subbyte::Op::kFlatten);
+  nb::enum_<subbyte::Op> ops(m, "Op");
+  for (const subbyte::OpInfo& op : subbyte::kOps) ops.value(op.name, op.op);
 
   nb::enum_<subbyte::Act>(m, "Act")
       .value("none", subbyte::Act::kNone)

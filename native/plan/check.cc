@@ -1,5 +1,6 @@
 // The engine's own inspection of a graph: nothing a step reads may lie outside what it was given.
 #include <cmath>
+#include <iterator>
 #include <stdexcept>
 
 #include "plan/plan.h"
@@ -127,11 +128,6 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
   fail(n, "unknown operation");
 }
 
-std::size_t arity_low(Op op) { return op == Op::kAdd || op == Op::kMul ? 2 : 1; }
-std::size_t arity_high(Op op) {
-  return op == Op::kConcat ? 64 : op == Op::kAdd || op == Op::kMul || op == Op::kConv2d ? 2 : 1;
-}
-
 }  // namespace
 
 void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
@@ -150,7 +146,9 @@ void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDes
   for (const ValueDesc& v : values) check_value(v);
   known[input] = 1;
   for (const NodeDesc& n : nodes) {
-    need(n.inputs.size() >= arity_low(n.op) && n.inputs.size() <= arity_high(n.op), n, "wrong number of inputs");
+    need(static_cast<std::size_t>(n.op) < std::size(kOps), n, "unknown operation");
+    const OpInfo& op = kOps[static_cast<int>(n.op)];
+    need(n.inputs.size() >= op.fewest_inputs && n.inputs.size() <= op.most_inputs, n, "wrong number of inputs");
     for (const int i : n.inputs) need(i >= 0 && i < count && known[i], n, "reads a value that nothing made");
     need(n.output >= 0 && n.output < count && !known[n.output], n, "writes a value twice");
     check_node(values, n);

@@ -80,13 +80,11 @@ void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDe
 }
 
 StepInfo describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buffer& y, const Options& o) {
-  static constexpr const char* kNames[] = {"quantize", "dequantize", "conv2d", "activation", "add",
-                                           "mul", "global_avg_pool", "max_pool2d", "concat", "flatten"};
   const ValueDesc& x = values[n.inputs[0]];
   const ValueDesc& out = values[n.output];
   StepInfo i{};
   i.name = n.name;
-  i.op = kNames[static_cast<int>(n.op)];
+  i.op = kOps[static_cast<int>(n.op)].name;
   i.isa = o.isa;
   i.activation_bits = x.quantized ? x.bits : 32;
   if (n.op == Op::kConv2d) {

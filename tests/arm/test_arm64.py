@@ -10,8 +10,6 @@ import platform
 import random
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +23,10 @@ from subbyte.evaluate.data import load_picture, picture_folder
 from subbyte.ir import Graph
 from subbyte.passes import optimize
 from subbyte.recipes import load_recipe
-from tests.arm import dump
 from tests.contract.agreement import expected_outputs, images, same
 from tests.fuzz import graphs
+from tests.library.program import ROOT, configure, example, outputs, run, saved, tool
 
-ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "arm"  # kept, so that a second run only rebuilds what changed
 ISAS = ("neondotprod", "neoni8mm")
 SIDE = 224
@@ -37,42 +34,29 @@ NATIVE = platform.machine() in ("aarch64", "arm64")
 EMULATOR = [] if NATIVE else ["qemu-aarch64", "-cpu", "max", "-L", "/usr/aarch64-linux-gnu"]
 
 
-def tool(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+TOOLCHAIN = [] if NATIVE else [f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'aarch64-linux-gnu.cmake'}"]
 
-
-missing = [] if NATIVE else [name for name in ("aarch64-linux-gnu-g++", "qemu-aarch64") if tool(name) is None]
+missing = [] if NATIVE else [n for n in ("aarch64-linux-gnu-g++", "qemu-aarch64") if shutil.which(n) is None]
 pytestmark = pytest.mark.skipif(
     bool(missing), reason=f"no {' or '.join(missing)}: apt-get install g++-aarch64-linux-gnu qemu-user"
 )
 
 
-def run(*command: str | Path) -> str:
-    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=800)
-    assert result.returncode == 0, (
-        f"{' '.join(map(str, command))}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
-    )
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def build() -> Path:
-    cmake, ninja = tool("cmake"), tool("ninja")
-    assert cmake, "pip install cmake"
-    assert ninja, "pip install ninja"
-    if not (BUILD / "CMakeCache.txt").exists():
-        options = [f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DSUBBYTE_TESTS=ON"]
-        if not NATIVE:
-            options.append(f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'aarch64-linux-gnu.cmake'}")
-        run(cmake, "-S", ROOT, "-B", BUILD, "-G", "Ninja", *options)
-    run(cmake, "--build", BUILD)
+    configure(ROOT, BUILD, "-DSUBBYTE_TESTS=ON", *TOOLCHAIN)
+    run(tool("cmake"), "--build", BUILD)
     return BUILD
+
+
+def program(build: Path) -> list[str | Path]:
+    return [*EMULATOR, build / "subbyte_run"]
 
 
 @pytest.fixture(scope="module")
 def isas(build: Path) -> list[str]:
     """What the emulated CPU has: both, or these tests would pass without testing."""
-    found = run(*EMULATOR, build / "subbyte_run_dump", "--isas").split()
+    found = run(*program(build), "--isas").split()
     assert found[0] == "portable"
     if not NATIVE:
         assert found[1:] == list(ISAS)
@@ -83,7 +67,7 @@ def test_an_older_cpu_is_offered_portable_only(build: Path) -> None:
     if NATIVE:
         pytest.skip("runs on this machine's own CPU")
     command = [*EMULATOR[:2], "cortex-a53", *EMULATOR[3:]]
-    assert run(*command, build / "subbyte_run_dump", "--isas").split() == ["portable"]
+    assert run(*command, build / "subbyte_run", "--isas").split() == ["portable"]
 
 
 def test_every_kernel_equals_the_definition(build: Path, isas: list[str]) -> None:
@@ -108,22 +92,6 @@ def test_no_instruction_set_exports_vague_linkage(build: Path) -> None:
         assert not letters & set("WwVvu"), path
 
 
-def engine(
-    build: Path, folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
-) -> list[np.ndarray]:
-    """The outputs of the cross-built engine; every step must have run a kernel of `isa`."""
-    dump.write(folder / "network", graph, images)
-    program = [*EMULATOR, build / "subbyte_run_dump"]
-    steps = run(*program, folder / "network", folder / "output", isa, str(threads)).splitlines()
-    assert steps
-    assert all(isa in line for line in steps), steps
-    shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
-    ends = np.cumsum([np.prod(shape) for shape in shapes])
-    values = np.split(np.fromfile(folder / "output", np.float32), ends)
-    assert values.pop().size == 0
-    return [v.reshape(shape) for v, shape in zip(values, shapes, strict=True)]
-
-
 @functools.cache
 def network() -> tuple[Graph, np.ndarray, np.ndarray]:
     """EfficientNetV2-B0 with seeded random weights, calibration pictures, test picture."""
@@ -145,7 +113,7 @@ def test_network_equals_the_reference(build: Path, isas: list[str], tmp_path: Pa
     (expected,) = expected_outputs(graph, pictures)
     assert len(np.unique(expected)) > 300  # the network did not collapse
     for isa, threads in zip(isas[1:], (1, 2), strict=True):
-        assert same(engine(build, tmp_path, graph, pictures, isa, threads), [expected]), (
+        assert same(outputs(program(build), tmp_path, graph, pictures, isa, threads), [expected]), (
             f"{isa}, {threads} threads"
         )
 
@@ -167,6 +135,20 @@ def test_graph_equals_the_reference(build: Path, isas: list[str], tmp_path: Path
     expected = expected_outputs(graph, x)
     for isa in isas:
         for threads in (1, 3):
-            assert same(engine(build, tmp_path, graph, x, isa, threads), expected), (
+            assert same(outputs(program(build), tmp_path, graph, x, isa, threads), expected), (
                 f"{isa}, {threads} threads"
             )
+
+
+def test_an_installed_package_builds_the_example(build: Path, isas: list[str], tmp_path: Path) -> None:
+    run(tool("cmake"), "--install", build, "--prefix", tmp_path / "prefix")
+    # the toolchain file looks for packages on the target's root only
+    classify = example(
+        tmp_path / "prefix", tmp_path / "build", *TOOLCHAIN, "-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH"
+    )
+    graph = GRAPHS["small network"]()
+    (expected,) = expected_outputs(graph, x := images(graph, 1, 6))
+    x.tofile(tmp_path / "image.f32")
+    lines = run(*EMULATOR, classify, saved(tmp_path, graph), tmp_path / "image.f32").splitlines()
+    best = np.argsort(-expected.reshape(-1), kind="stable")[: len(lines)]
+    assert [int(line.split()[1]) for line in lines] == best.tolist()

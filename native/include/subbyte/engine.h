@@ -16,16 +16,21 @@
 namespace subbyte {
 
 enum class Op {
-  kQuantize,
-  kDequantize,
-  kConv2d,  // also linear: a 1x1 convolution of a 1x1 map
-  kActivation,
-  kAdd,
-  kMul,
-  kGlobalAvgPool,
-  kMaxPool2d,
-  kConcat,
-  kFlatten,
+#define SUBBYTE_OP(enumerator, name, fewest, most) enumerator,
+#include "subbyte/ops.inc"
+#undef SUBBYTE_OP
+};
+
+struct OpInfo {
+  Op op;
+  const char* name;
+  std::size_t fewest_inputs, most_inputs;
+};
+
+inline constexpr OpInfo kOps[] = {  // indexed by Op
+#define SUBBYTE_OP(enumerator, name, fewest, most) {Op::enumerator, #name, fewest, most},
+#include "subbyte/ops.inc"
+#undef SUBBYTE_OP
 };
 
 enum class Act { kNone, kRelu, kRelu6, kSilu, kHardSwish, kSigmoid, kHardSigmoid, kGelu, kTanh, kLeakyRelu };

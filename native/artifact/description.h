@@ -1,0 +1,56 @@
+// The description of a graph as it stands in a file: names, shapes, attributes; no arrays yet.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace subbyte {
+
+struct Grid {
+  float scale = 1;
+  int zero_point = 0, bits = 8;
+  bool operator==(const Grid&) const = default;
+};
+
+struct ValueText {
+  std::string name;
+  std::vector<std::int64_t> shape;  // [H, W, C] or [C]
+  std::optional<Grid> grid;
+};
+
+struct Plain {
+  std::string dtype;
+  std::vector<std::int64_t> shape;
+};
+
+struct Packed {
+  int bits = 8;
+  std::vector<std::int64_t> shape;
+  bool codebook = false;
+};
+
+struct NodeText {
+  std::string name, op;
+  std::vector<std::string> inputs;
+  ValueText output;
+  std::map<std::string, std::vector<std::int64_t>> integers;  // attributes
+  std::map<std::string, double> reals;
+  std::map<std::string, std::string> texts;
+  std::map<std::string, Plain> plain;  // parameters by role
+  std::map<std::string, Packed> packed;
+};
+
+struct GraphText {
+  ValueText input;
+  std::vector<std::string> outputs;
+  std::vector<NodeText> nodes;
+};
+
+// Throws std::invalid_argument for anything but such a description; lengths are bounded, meanings not yet checked.
+GraphText parse_description(std::string_view text);
+
+}  // namespace subbyte

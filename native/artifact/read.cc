@@ -1,0 +1,460 @@
+// From a file's bytes to the engine's descriptors: the arrays cut from the tensors of their dtypes, names turned to
+// indices, grids to multipliers (numerics.md). What would make an integer overflow is refused here, as by
+// subbyte.ir.verify; that nothing lies out of bounds is checked by Model.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <set>
+#include <stdexcept>
+
+#include "artifact/bunzip2.h"
+#include "artifact/container.h"
+#include "artifact/description.h"
+#include "artifact/json.h"
+#include "subbyte/artifact.h"
+
+namespace subbyte {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the file's numbers are used as they lie");
+
+constexpr std::size_t kMaxText = 4 << 20, kMaxFile = std::size_t{2} << 30;
+constexpr std::int64_t kMaxParameters = std::int64_t{1} << 28;
+constexpr double kMaxCode = 1 << 30, kMaxRatio = 1 << 20;
+
+[[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
+
+[[noreturn]] void fail(const NodeText& n, const std::string& text) { fail("node '" + n.name + "': " + text); }
+
+void need(bool condition, const NodeText& n, const char* text) {
+  if (!condition) fail(n, text);
+}
+
+// The arrays of the nodes, cut in their order from one long vector of each dtype.
+class Arrays {
+ public:
+  explicit Arrays(const std::map<std::string, Tensor>& tensors) : left_(tensors) { left_.erase("graph"); }
+
+  template <typename T>
+  std::vector<T> take(const std::string& dtype, std::size_t count) {
+    Tensor& t = left_[dtype];
+    if (count > t.count) fail("it has fewer " + dtype + " numbers than its graph needs");
+    std::vector<T> result(count);
+    std::memcpy(result.data(), t.data, count * sizeof(T));
+    t.data += count * sizeof(T);
+    t.count -= count;
+    return result;
+  }
+
+  void end() const {
+    for (const auto& [dtype, t] : left_) {
+      if (t.count != 0) fail("it has more " + dtype + " numbers than its graph needs");
+    }
+  }
+
+ private:
+  std::map<std::string, Tensor> left_;
+};
+
+std::size_t elements(const NodeText& n, const std::vector<std::int64_t>& shape, std::int64_t& parameters) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : shape) {
+    if (extent > kMaxParameters / count) fail(n, "has too many parameters");
+    count *= extent;
+  }
+  parameters += count;
+  if (parameters > kMaxParameters) fail("it has too many parameters");
+  return static_cast<std::size_t>(count);
+}
+
+// IEEE half precision to float32, exactly; NaN for NaN and infinity.
+float widen(std::uint16_t half) {
+  const int exponent = half >> 10 & 31, fraction = half & 1023;
+  if (exponent == 31) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                        : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  return half >> 15 ? -magnitude : magnitude;
+}
+
+class Reader {
+ public:
+  Reader(GraphText graph, const std::map<std::string, Tensor>& tensors) : graph_(std::move(graph)), arrays_(tensors) {}
+
+  void read(Artifact& a) {
+    a.input = add(graph_.input, a);
+    std::set<std::string> node_names;
+    for (const NodeText& n : graph_.nodes) {
+      if (!node_names.insert(n.name).second) fail(n, "is named twice");
+      a.nodes.push_back(node(n, a));
+    }
+    arrays_.end();
+    std::set<int> outputs;
+    for (const std::string& name : graph_.outputs) {
+      a.outputs.push_back(index(name));
+      if (!outputs.insert(a.outputs.back()).second) fail("an output is named twice");
+    }
+  }
+
+ private:
+  GraphText graph_;
+  Arrays arrays_;
+  std::map<std::string, int> indices_;
+  std::vector<const ValueText*> texts_;  // of the values, by index
+  std::int64_t parameters_ = 0;
+
+  int index(const std::string& name) const {
+    const auto found = indices_.find(name);
+    if (found == indices_.end()) fail("'" + name + "' is made by no earlier node");
+    return found->second;
+  }
+
+  int add(const ValueText& text, Artifact& a) {
+    const int number = static_cast<int>(a.values.size());
+    if (!indices_.emplace(text.name, number).second) fail("two of its values are called '" + text.name + "'");
+    ValueDesc v;
+    v.name = text.name;
+    for (const std::int64_t extent : text.shape) {
+      if (extent > 65536) fail("value '" + text.name + "': shape out of range");
+    }
+    v.channels = static_cast<int>(text.shape.back());
+    if (text.shape.size() == 3) v.height = static_cast<int>(text.shape[0]), v.width = static_cast<int>(text.shape[1]);
+    if (text.grid) {
+      v.quantized = true;
+      v.scale = text.grid->scale, v.zero_point = text.grid->zero_point, v.bits = text.grid->bits;
+    }
+    a.values.push_back(v);
+    texts_.push_back(&text);
+    return number;
+  }
+
+  NodeDesc node(const NodeText& n, Artifact& a) {
+    NodeDesc d;
+    d.name = n.name;
+    const std::string op = n.op == "linear" ? "conv2d" : n.op;
+    const auto* row = std::find_if(std::begin(kOps), std::end(kOps), [&](const OpInfo& o) { return op == o.name; });
+    if (row == std::end(kOps)) fail(n, "the engine has no operation '" + n.op.substr(0, 80) + "'");
+    d.op = row->op;
+    for (const std::string& name : n.inputs) d.inputs.push_back(index(name));
+    need(d.inputs.size() >= row->fewest_inputs && d.inputs.size() <= (n.op == "linear" ? 1 : row->most_inputs), n,
+         "wrong number of inputs");
+    check_fields(n, d.op);
+    d.act = activation(n);
+    std::vector<const ValueText*> x;
+    for (const int i : d.inputs) x.push_back(texts_[i]);
+    d.output = add(n.output, a);
+    check_ranks(n, d.op, x);
+    if (n.plain.count("table")) read_table(n, d);
+    if (d.op == Op::kConv2d) read_weighted(n, d, x);
+    if (d.op == Op::kMaxPool2d) window(n, d, attribute(n, "kernel", 2));
+    check_table(n, d, x);
+    if (n.output.grid) set_factors(n, d, x, *n.output.grid);
+    if (d.op == Op::kConcat || d.op == Op::kFlatten || d.op == Op::kMaxPool2d) {
+      for (const ValueText* v : x) need(v->grid == n.output.grid, n, "must keep the grid of its inputs");
+    }
+    return d;
+  }
+
+  // Attributes and parameters are those of the operation, neither more nor fewer.
+  static void check_fields(const NodeText& n, Op op) {
+    std::set<std::string> have, wanted, optional;
+    for (const auto& [key, value] : n.integers) have.insert(key);
+    for (const auto& [key, value] : n.reals) have.insert(key);
+    for (const auto& [key, value] : n.texts) have.insert(key);
+    for (const auto& [key, value] : n.plain) have.insert(key);
+    for (const auto& [key, value] : n.packed) need(have.insert(key).second, n, "a parameter is plain and packed");
+    if (op == Op::kConv2d) {
+      wanted = {"act", "bias", "weight"}, optional = {"pre_scale", "pre_zero", "table"};
+      if (n.op == "conv2d") wanted.insert({"stride", "pad", "groups"});
+    }
+    if (op == Op::kActivation) wanted = {"act"}, optional = {"table"};
+    if (op == Op::kMaxPool2d) wanted = {"kernel", "stride", "pad"};
+    for (const std::string& key : wanted) need(have.erase(key) == 1, n, "an attribute or parameter is missing");
+    for (const std::string& key : optional) have.erase(key);
+    need(have.empty(), n, "has an attribute or parameter that nothing reads");
+  }
+
+  static void check_ranks(const NodeText& n, Op op, const std::vector<const ValueText*>& x) {
+    const std::size_t rank = x[0]->shape.size(), made = n.output.shape.size();
+    const bool maps = (op == Op::kConv2d && n.op != "linear") || op == Op::kMul || op == Op::kGlobalAvgPool ||
+                      op == Op::kMaxPool2d;
+    need(!maps || rank == 3, n, "needs a map");
+    need(n.op != "linear" || rank == 1, n, "needs a vector");
+    need(made == (op == Op::kFlatten || n.op == "linear" ? 1 : rank), n, "makes another shape than its output says");
+  }
+
+  static Act activation(const NodeText& n) {
+    static constexpr const char* kNames[] = {"none", "relu", "relu6", "silu", "hard_swish", "sigmoid",
+                                             "hard_sigmoid", "gelu", "tanh", "leaky_relu"};
+    const auto found = n.texts.find("act");
+    if (found == n.texts.end()) return Act::kNone;
+    const auto* name = std::find(std::begin(kNames), std::end(kNames), found->second);
+    if (name == std::end(kNames)) fail(n, "the engine has no activation '" + found->second.substr(0, 80) + "'");
+    return static_cast<Act>(name - std::begin(kNames));
+  }
+
+  static std::vector<int> attribute(const NodeText& n, const char* name, std::size_t count) {
+    const std::vector<std::int64_t>& values = n.integers.at(name);
+    need(values.size() == count, n, "an attribute has the wrong length");
+    std::vector<int> result;
+    for (const std::int64_t v : values) {
+      need(v >= 0 && v <= 65536, n, "an attribute is out of range");
+      result.push_back(static_cast<int>(v));
+    }
+    return result;
+  }
+
+  static void window(const NodeText& n, NodeDesc& d, const std::vector<int>& kernel) {
+    const std::vector<int> stride = attribute(n, "stride", 2), pad = attribute(n, "pad", 4);
+    d.kernel_h = kernel[0], d.kernel_w = kernel[1], d.stride_h = stride[0], d.stride_w = stride[1];
+    d.pad_top = pad[0], d.pad_bottom = pad[1], d.pad_left = pad[2], d.pad_right = pad[3];
+  }
+
+  // conv2d and linear. In a file, the arrays of a node are its plain ones by name, then its packed ones.
+  void read_weighted(const NodeText& n, NodeDesc& d, const std::vector<const ValueText*>& x) {
+    const bool quantized = n.packed.count("weight") != 0;
+    need(n.plain.count("bias") && (quantized || n.plain.count("weight")), n, "a parameter is an attribute, or packed");
+    const std::vector<std::int64_t>& shape = quantized ? n.packed.at("weight").shape : n.plain.at("weight").shape;
+    need(shape.size() == (n.op == "linear" ? 2 : 4), n, "its weight has the wrong rank");
+    need(n.plain.at("bias").shape == std::vector<std::int64_t>{shape[0]}, n, "its bias has the wrong shape");
+    need(quantized == x[0]->grid.has_value(), n, "has weights of another kind than its input");
+    need(shape.back() <= 65536 && shape[0] <= 65536, n, "its weight is out of range");
+    if (n.op == "conv2d") {
+      need(shape[1] <= 256 && shape[2] <= 256, n, "its kernel is too large");
+      window(n, d, {static_cast<int>(shape[1]), static_cast<int>(shape[2])});
+      d.groups = attribute(n, "groups", 1)[0];
+    }
+    need(shape[0] == n.output.shape.back() && shape.back() * d.groups == x[0]->shape.back(), n,
+         "its weight does not fit its input and output");
+    const std::size_t outputs = elements(n, {shape[0]}, parameters_), count = elements(n, shape, parameters_);
+    if (quantized) {
+      need(n.plain.at("bias").dtype == "I32", n, "its bias must be I32");
+      d.bias = arrays_.take<std::int32_t>("I32", outputs);
+      read_codes(n, d, n.packed.at("weight"), count, outputs, *x[0]->grid);
+      return;
+    }
+    const std::string& dtype = n.plain.at("weight").dtype;
+    need(n.plain.at("bias").dtype == "F32" && (dtype == "F32" || dtype == "F16"), n, "its weights must be floats");
+    need(!n.output.grid, n, "float32 inputs cannot make a quantized output");
+    d.bias_real = arrays_.take<float>("F32", outputs);
+    d.half_precision = dtype == "F16";
+    if (d.half_precision) {
+      for (const std::uint16_t h : arrays_.take<std::uint16_t>("F16", count)) d.weight_real.push_back(widen(h));
+    } else {
+      d.weight_real = arrays_.take<float>("F32", count);
+    }
+    const auto finite = [](float v) { return std::isfinite(v); };
+    need(std::all_of(d.weight_real.begin(), d.weight_real.end(), finite) &&
+             std::all_of(d.bias_real.begin(), d.bias_real.end(), finite), n, "its weights hold NaN or infinity");
+  }
+
+  void read_table(const NodeText& n, NodeDesc& d) {
+    const Plain& p = n.plain.at("table");
+    need(p.dtype == "U8" && p.shape == std::vector<std::int64_t>{256}, n, "its table must be U8 [256]");
+    elements(n, p.shape, parameters_);
+    d.table = arrays_.take<std::uint8_t>("U8", 256);
+    d.has_table = true;
+  }
+
+  void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
+                  const Grid& x) {
+    const std::vector<std::uint8_t> codes = unpack(n, p.bits, count);
+    const std::vector<float> scale = arrays_.take<float>("F32", outputs);
+    for (const float s : scale) need(std::isfinite(s) && s > 0, n, "a weight's scale is not positive and finite");
+    d.weight_bits = p.bits;
+    d.levels.assign(std::size_t{1} << code_bits(p.bits), 0);
+    const int half = 1 << (p.bits - 1);
+    for (int code = 0; code < 2 * half; ++code) {
+      d.levels[code] = static_cast<std::int8_t>(code < half ? code : code - 2 * half);
+    }
+    if (p.codebook) {
+      const std::vector<std::int8_t> levels = arrays_.take<std::int8_t>("I8", std::size_t{1} << p.bits);
+      need(!std::equal(levels.begin(), levels.end(), d.levels.begin()), n, "a code book says what its absence would say");
+      std::copy(levels.begin(), levels.end(), d.levels.begin());
+    }
+    const Grid* target = n.output.grid ? &*n.output.grid : nullptr;
+    Grid pre;
+    if (d.has_table) {
+      need(n.reals.count("pre_scale") && n.integers.count("pre_zero"), n, "needs pre_scale and pre_zero");
+      pre.scale = static_cast<float>(n.reals.at("pre_scale"));
+      need(std::isnormal(pre.scale) && pre.scale > 0 && pre.scale == n.reals.at("pre_scale"), n, "bad pre_scale");
+      pre.zero_point = d.pre_zero = attribute(n, "pre_zero", 1)[0];
+      need(pre.zero_point <= 255, n, "bad pre_zero");
+      target = &pre;
+    }
+    for (const float s : scale) {
+      const float product = x.scale * s;
+      d.multiplier.push_back(target ? product / target->scale : product);
+    }
+    check_accumulators(n, d, codes, count / outputs, target != nullptr);
+    if (!d.has_table && n.output.grid) set_clamp(n, d, *n.output.grid);
+    pack(d, codes);
+  }
+
+  // Codes of `bits` bits as bytes; 3-bit ones lie in two planes.
+  std::vector<std::uint8_t> unpack(const NodeText& n, int bits, std::size_t count) {
+    std::vector<std::uint8_t> codes;
+    const std::array<int, 2> planes = bits == 3 ? std::array{2, 1} : std::array{bits, 0};
+    for (int low = 0; const int width : planes) {
+      if (width == 0) break;
+      const std::size_t per_byte = static_cast<std::size_t>(8 / width), size = (count + per_byte - 1) / per_byte;
+      const std::vector<std::uint8_t> packed = arrays_.take<std::uint8_t>("U8", size);
+      codes.resize(count);  // now that the file really has them
+      for (std::size_t i = 0; i < size * per_byte; ++i) {
+        const int code = packed[i / per_byte] >> (i % per_byte * static_cast<std::size_t>(width)) & ((1 << width) - 1);
+        if (i < count) {
+          codes[i] = static_cast<std::uint8_t>(codes[i] | code << low);
+        } else {
+          need(code == 0, n, "its weights end in bits that are not zero");
+        }
+      }
+      low += width;
+    }
+    return codes;
+  }
+
+  static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes) {
+    const std::size_t width = static_cast<std::size_t>(code_bits(d.weight_bits)), per_byte = 8 / width;
+    d.weight_packed.assign((codes.size() + per_byte - 1) / per_byte, 0);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      std::uint8_t& byte = d.weight_packed[i / per_byte];
+      byte = static_cast<std::uint8_t>(byte | codes[i] << (i % per_byte * width));
+    }
+  }
+
+  static void check_accumulators(const NodeText& n, const NodeDesc& d, const std::vector<std::uint8_t>& codes,
+                                 std::size_t each, bool to_codes) {
+    const double limit = to_codes ? kMaxCode : static_cast<double>(std::numeric_limits<float>::max());
+    for (std::size_t o = 0; o < d.bias.size(); ++o) {
+      std::int64_t sum = 0;
+      for (std::size_t i = 0; i < each; ++i) sum += std::abs(static_cast<int>(d.levels[codes[o * each + i]]));
+      const std::int64_t total = sum * 255 + std::abs(static_cast<std::int64_t>(d.bias[o]));
+      need(total < std::int64_t{1} << 31, n, "its accumulator can leave 31 bits");
+      const double multiplier = d.multiplier[o];
+      need(std::isfinite(multiplier) && static_cast<double>(total) * multiplier < limit, n,
+           "its scales lead far outside its output's grid");
+    }
+  }
+
+  static void set_clamp(const NodeText& n, NodeDesc& d, const Grid& y) {
+    d.clamp_low = d.act == Act::kNone ? 0 : y.zero_point;
+    d.clamp_high = (1 << y.bits) - 1;
+    if (d.act != Act::kRelu6) return;
+    const float six = 6.0f / y.scale;
+    need(six < kMaxCode, n, "its six lies beyond 2**30 codes");
+    d.clamp_high = std::min(d.clamp_high, static_cast<int>(std::nearbyint(six)) + y.zero_point);
+  }
+
+  void check_table(const NodeText& n, const NodeDesc& d, const std::vector<const ValueText*>& x) const {
+    if (!n.texts.count("act")) return;
+    const bool quantized = x[0]->grid.has_value();
+    const bool clamps = d.act == Act::kNone || d.act == Act::kRelu || d.act == Act::kRelu6;
+    need(d.has_table == (quantized && (d.op == Op::kActivation || !clamps)), n,
+         "needs a table, or has one that nothing reads");
+    need(!quantized || x.size() == 1 || d.act == Act::kNone, n, "a residual cannot follow an activation");
+    need(!quantized || n.output.grid || (d.op == Op::kConv2d && d.act == Act::kNone && x.size() == 1), n,
+         "cannot turn codes into float32");
+    if (!d.has_table) {
+      need(!n.reals.count("pre_scale") && !n.integers.count("pre_zero"), n, "has a pre-activation grid but no table");
+      return;
+    }
+    const int highest = (1 << n.output.grid->bits) - 1;
+    need(*std::max_element(d.table.begin(), d.table.end()) <= highest, n, "its table leaves its output's grid");
+  }
+
+  // The scalar multipliers of numerics.md: residual, add, gate, pool.
+  static void set_factors(const NodeText& n, NodeDesc& d, const std::vector<const ValueText*>& x, const Grid& y) {
+    const auto ratio = [&](const ValueText& v) {
+      need(v.grid.has_value(), n, "mixes float32 and quantized values");
+      const float r = v.grid->scale / y.scale;
+      need(r < kMaxRatio, n, "an input's grid is far coarser than its output's");
+      return r;
+    };
+    if (d.op == Op::kConv2d && x.size() == 2) d.factor_a = ratio(*x[1]);
+    if (d.op == Op::kAdd) d.factor_a = ratio(*x[0]), d.factor_b = ratio(*x[1]);
+    if (d.op == Op::kGlobalAvgPool) {
+      const std::int64_t positions = x[0]->shape[0] * x[0]->shape[1];
+      need(positions * 255 < std::int64_t{1} << 31, n, "its sum can leave 31 bits");
+      d.factor_a = ratio(*x[0]) / static_cast<float>(positions);
+    }
+    if (d.op == Op::kMul) {
+      need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
+      const Grid& gate = *x[1]->grid;
+      d.factor_a = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
+      const int largest = std::max(gate.zero_point, (1 << gate.bits) - 1 - gate.zero_point);
+      need(static_cast<double>(d.factor_a) * largest < 32767, n, "its gate factor does not fit 16 bits");
+    }
+  }
+};
+
+const std::string& text_of(const Container& c, const char* key) {
+  const auto found = c.metadata.find(key);
+  if (found == c.metadata.end()) fail(std::string("its metadata lacks ") + key);
+  return found->second;
+}
+
+// One JSON object, checked but not understood.
+std::string object_text(const Container& c, const char* key) {
+  const std::string& text = text_of(c, key);
+  Json json(text);
+  json.object([&](const std::string&) { json.skip(); });
+  json.end();
+  return text;
+}
+
+std::vector<std::string> classes_of(const Container& c, std::size_t most) {
+  std::vector<std::string> result;
+  Json json(text_of(c, "classes"));
+  if (!json.null()) {
+    json.array([&] {
+      if (result.size() == most) fail("it has more class names than outputs");
+      result.push_back(json.string());
+    });
+    if (result.size() != most) fail("it has fewer class names than outputs");
+  }
+  json.end();
+  return result;
+}
+
+}  // namespace
+
+Artifact read_artifact(const std::uint8_t* data, std::size_t size) {
+  const Container c = read_container(data, size);
+  if (text_of(c, "format") != "subbyte") fail("it is not marked as a subbyte artifact");
+  if (text_of(c, "version") != "1") fail("it has another format version than 1; update subbyte");
+  if (c.metadata.size() != 6) fail("its metadata has unknown fields");
+  const auto graph = c.tensors.find("graph");
+  if (graph == c.tensors.end() || graph->second.bytes > kMaxText) fail("it has no graph, or too long a one");
+  Artifact a;
+  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors).read(a);
+  a.preprocessing = object_text(c, "preprocessing");
+  a.recipe = object_text(c, "recipe");
+  a.provenance = object_text(c, "provenance");
+  a.classes = classes_of(c, static_cast<std::size_t>(a.values[a.outputs[0]].channels));
+  return a;
+}
+
+Artifact read_artifact(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    throw std::invalid_argument("cannot read " + path + ": there is no such file");
+  }
+  std::ifstream file(path, std::ios::binary);
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (!file || error || size > kMaxFile) throw std::invalid_argument("cannot read " + path);
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
+  if (!file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()))) {
+    throw std::invalid_argument("cannot read " + path);
+  }
+  try {
+    return read_artifact(bytes.data(), bytes.size());
+  } catch (const std::invalid_argument& e) {
+    throw std::invalid_argument("cannot load " + path + ": " + e.what());
+  }
+}
+
+}  // namespace subbyte

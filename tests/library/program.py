@@ -1,0 +1,82 @@
+"""The library without Python, tried through its programs: subbyte_run and the installed example."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subbyte.artifact import Artifact, save
+from subbyte.ir import Graph
+from subbyte.preprocess import Preprocessing
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tool(name: str) -> str:
+    """A program of PATH or, installed by pip, beside the interpreter."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        pytest.fail(f"the library's tests need {name}: pip install cmake ninja")
+    return found
+
+
+def run(*command: str | Path) -> str:
+    """Standard output of a command that must succeed."""
+    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=800)
+    assert result.returncode == 0, (
+        f"{' '.join(map(str, command))}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
+    )
+    return result.stdout
+
+
+def configure(source: Path, build: Path, *options: str) -> None:
+    """Runs CMake for `source`, unless `build` is configured already."""
+    if not (build / "CMakeCache.txt").exists():
+        run(
+            tool("cmake"),
+            "-S",
+            source,
+            "-B",
+            build,
+            "-G",
+            "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}",
+            *options,
+        )
+
+
+def saved(folder: Path, graph: Graph) -> Path:
+    """The graph as a file."""
+    height, width = graph.value(graph.input).shape[:2]
+    path = folder / "network.subbyte"
+    save(path, Artifact(graph, {}, Preprocessing(height, width, (0.5,) * 3, (0.5,) * 3)))
+    return path
+
+
+def outputs(
+    program: Sequence[str | Path], folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
+) -> list[np.ndarray]:
+    """What subbyte_run makes of float32 images [n, H, W, C]; every step must have run a kernel of `isa`."""
+    path = saved(folder, graph)
+    np.ascontiguousarray(images, np.float32).tofile(folder / "images")
+    steps = run(*program, path, folder / "images", folder / "output", isa, str(threads)).splitlines()
+    assert steps
+    assert all(isa in line for line in steps), steps
+    shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    values = np.split(np.fromfile(folder / "output", np.float32), ends)
+    assert values.pop().size == 0
+    return [v.reshape(shape) for v, shape in zip(values, shapes, strict=True)]
+
+
+def example(install: Path, build: Path, *options: str) -> Path:
+    """The example program, built with the package that `cmake --install` put into `install`."""
+    configure(ROOT / "native" / "examples", build, f"-DCMAKE_PREFIX_PATH={install}", *options)
+    run(tool("cmake"), "--build", build)
+    return build / "classify"
