@@ -18,6 +18,7 @@ from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resi
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+from subbyte.evaluate.robustness import check_corruptible
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult
@@ -68,6 +69,8 @@ def report(
     layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
     subjects = [subject(path, resize, threads, isa) for path in artifacts]
+    if corruptions is not None:
+        check_corruptible([subjects[0].preprocessing])
     samples = labelled(subjects[0], data, limit)
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)

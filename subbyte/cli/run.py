@@ -14,6 +14,7 @@ from subbyte.cli.console import show, show_json
 from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import top_classes
+from subbyte.evaluate.classes import distinct
 from subbyte.evaluate.data import load_picture, with_resize
 
 
@@ -34,6 +35,7 @@ def run(
     loaded = load(artifact)
     preprocessing = with_resize(loaded.preprocessing, resize)
     session = Session(loaded, threads=threads, isa=isa)
+    names = None if loaded.classes is None else distinct(loaded.classes)
     results = []
     for path in images:
         x = read_array(path) if path.suffix == ".npy" else load_picture(path, preprocessing)
@@ -42,7 +44,7 @@ def run(
             raise InputError(f"{artifact} has {len(outputs)} outputs: it is no classifier")
         top = top_classes(outputs)
         results += [
-            {"file": str(path), "top": _named(*row, loaded.classes)}
+            {"file": str(path), "top": _named(*row, names)}
             for row in zip(top.top, top.probability, strict=True)
         ]
     if json:

@@ -19,8 +19,10 @@ import numpy as np
 
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, probabilities
-from subbyte.evaluate.data import Sample, batches
+from subbyte.evaluate.data import Sample, batches, listed_file
 from subbyte.preprocess import Preprocessing
+
+COLUMNS = ("file", "shape", "texture")
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,24 @@ class ShapeBias:
 def read_cue_conflict(folder: Path | str, num_classes: int) -> CueConflict:
     """The folder's pictures with different cues; those whose cues agree are left out, as in the paper.
 
-    Raises InputError: a missing or unreadable file, an unknown category, a class >= num_classes.
+    Raises InputError: a missing or unreadable file, one outside the folder, an unknown category, a class
+    >= num_classes.
     """
     folder = Path(folder)
     mappings = sorted(folder.glob("*.json"))
     if not (folder / "labels.csv").is_file() or len(mappings) != 1:
         raise InputError(f"{folder} needs a labels.csv (file,shape,texture) and one JSON file of categories")
     categories = _categories(mappings[0], num_classes)
+    table = folder / "labels.csv"
     try:
-        with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as stream:
-            rows = [(row["file"], row["shape"], row["texture"]) for row in csv.DictReader(stream)]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
-        raise InputError(f"{folder / 'labels.csv'} must have the columns file, shape and texture") from None
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            lines = [(reader.line_num, [row.get(name) or "" for name in COLUMNS]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {table}: {error}") from None
+    if not all(all(cells) for _, cells in lines):
+        raise InputError(f"{table} must have the columns file, shape and texture, filled in every line")
+    rows = [(listed_file(table, line, file), *cues) for line, (file, *cues) in lines]
     unknown = sorted({cue for _, *cues in rows for cue in cues} - set(categories))
     if unknown:
         raise InputError(f"{mappings[0]} does not have the category {unknown[0]!r} of labels.csv")
@@ -84,7 +92,7 @@ def read_cue_conflict(folder: Path | str, num_classes: int) -> CueConflict:
     if not rows:
         raise InputError(f"{folder} has no picture whose shape and texture differ")
     files, shapes, textures = zip(*rows, strict=True)
-    return CueConflict([Sample(folder / file) for file in files], shapes, textures, categories)
+    return CueConflict([Sample(file) for file in files], shapes, textures, categories)
 
 
 def _categories(path: Path, num_classes: int) -> dict[str, list[int]]:
