@@ -27,8 +27,10 @@ from subbyte.preprocess import Preprocessing
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
 SUFFIXES |= {".avif", ".heic", ".heif"}
 RESIZE_MODES = ("crop", "squash")
-# A picture is resized as a whole, as torchvision does, if that makes at most so many pixels.
-MAX_RESIZED = 2**24
+# A picture is resized as a whole, as torchvision does, if that makes at most so many pixels, or so many
+# times the network's input.
+MAX_RESIZED = 2**23
+MAX_RESIZED_INPUTS = 8
 _SYNSET = re.compile(r"n\d{8}")
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -201,9 +203,9 @@ def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing
 def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resized and cropped to the network's input, of the same mode (subbyte/preprocess.py, 1 and 2).
 
-    A long strip, whose short side is magnified, would become gigabytes: of what would be more than
-    MAX_RESIZED pixels, only the window is made. Its values may be one off, because PIL rounds a window's
-    corners to float32.
+    A long strip, whose short side is magnified, would become gigabytes: of what exceeds the limits above,
+    only the window is made. It is not always the same to the bit, because PIL rounds a window's corners to
+    float32 and takes first the axis that leaves less to do.
     """
     p = preprocessing
     height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
@@ -214,7 +216,7 @@ def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
             height = picture.height * width // picture.width
     left, top = round((width - p.width) / 2), round((height - p.height) / 2)
     right, bottom = left + p.width, top + p.height
-    if width * height <= MAX_RESIZED:
+    if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
         return picture.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
     across, down = picture.width / width, picture.height / height
     window = (left * across, top * down, right * across, bottom * down)

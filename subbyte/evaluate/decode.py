@@ -120,8 +120,7 @@ def _check_size(size: tuple[int, int], file_bytes: int) -> None:
     width, height = size
     if width * height > max(MAX_PIXELS, MAX_PIXELS_PER_BYTE * file_bytes):
         raise ValueError(
-            f"its {file_bytes} bytes claim to be {width} x {height} pixels, more than {MAX_PIXELS} and than "
-            f"{MAX_PIXELS_PER_BYTE} per byte; scale it down if it is no attack"
+            f"it has {width} x {height} pixels in only {file_bytes} bytes, which looks like an attack"
         )
 
 
