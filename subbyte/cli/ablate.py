@@ -144,7 +144,7 @@ class _Job:
         seed = recipe.seed if self.seed is None else self.seed
         expected = {**self.provenance, "seed": seed}
         same = kept.recipe == recipe.model_dump(mode="json") and expected.items() <= kept.provenance.items()
-        if not same:
+        if not same or kept.preprocessing != self.loaded.preprocessing:
             raise InputError(f"{path} was made with other arguments; remove it or choose another folder")
 
     def _make(self, path: Path, recipe: Recipe) -> None:
