@@ -25,7 +25,7 @@ from subbyte.errors import InputError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # PIL's names by channels
 
-# Pixels that a file may unpack to: so many, or so many per byte of it. Photographs have 2 to 30 a byte;
+# Pixels that a file may unpack to: so many, or so many per byte of it. The demo's photographs have 2 to 7;
 # 2^23 pixels are 34 MB in RGB.
 MAX_PIXELS = 2**23
 MAX_PIXELS_PER_BYTE = 64
@@ -37,7 +37,8 @@ _PLUGINS = (
     ("AVIF", "pillow_avif", "pillow-avif-plugin", {b"avif", b"avis"}),
     ("HEIF", "pillow_heif", "pillow-heif", {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}),
 )
-_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4 A; the values are what has to be done to see the picture upright
+_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4 A
+# What turns a picture upright, by its orientation.
 _UPRIGHT: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
