@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subbyte.artifact import Artifact
-from subbyte.artifact.artifact import check_classes
 from subbyte.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -32,36 +31,35 @@ def compress_model(
 ) -> Artifact:
     """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
 
-    module: takes float32 [N, 3, H, W] with the H, W of `preprocessing`.
+    module: takes float32 [N, C, H, W] with the H, W, C of `preprocessing`.
     recipe: a recipe, the name of one, or the path of a TOML file.
-    calibration: preprocessed float32 batches [N, H, W, 3].
+    calibration: preprocessed float32 batches [N, H, W, C].
     classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
     seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
     work: a folder for the state of long steps, so that an interrupted run can go on.
     provenance: JSON values kept in the artifact beside the seed and the versions used.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
-    InputError for unusable calibration data, ArtifactError for unusable class names.
+    InputError for unusable calibration data or class names.
     """
     import torch
 
     import subbyte
     from subbyte.capture import capture
     from subbyte.compress import compress
-    from subbyte.evaluate.classes import default_classes
+    from subbyte.evaluate.classes import class_names
     from subbyte.passes import optimize
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
-    check_classes(classes, graph.value(graph.outputs[0]).shape[-1])
+    graph = optimize(capture(module, preprocessing.shape))
+    names = class_names(classes, graph)
     compressed = compress(graph, chosen, calibration, seed=seed, progress=progress, work=work)
-    outputs = compressed.value(compressed.outputs[0]).shape
     return Artifact(
         compressed,
         chosen.model_dump(mode="json"),
         preprocessing,
-        default_classes(outputs[-1]) if classes is None else classes,
+        names,
         {
             **(provenance or {}),
             "seed": chosen.seed if seed is None else seed,

@@ -1,6 +1,6 @@
 """How a picture becomes a network's input: the few numbers every consumer has to agree on.
 
-The definition, for a picture of 8-bit RGB values:
+The definition, for a picture of 8-bit values, grey, RGB or RGBA (subbyte/evaluate/decode.py):
 
 1. Resize with `interpolation` so that the network's input is the central `crop_fraction` of
    the result. "center" keeps the aspect ratio: the shorter side becomes
@@ -21,24 +21,27 @@ from subbyte.errors import InputError
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 CROP_MODES = ("center", "squash")
 MAX_SIDE = 8192
+MIN_CROP_FRACTION = 0.01
+CHANNELS = {1: "one number (grey)", 3: "three numbers (R, G, B)", 4: "four numbers (R, G, B, alpha)"}
 
-Triple = tuple[float, float, float]
+PerChannel = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input geometry and normalization of a network that takes RGB pictures.
+    """Input geometry and normalization of a network that takes pictures.
 
     height, width: the network's input in pixels, 1..8192.
-    mean, std: per channel (R, G, B), in units of pixel / 255.
-    crop_fraction: share of the resized side that the central crop keeps, in (0, 1].
+    mean, std: per channel, in units of pixel / 255; one number each for a network of grey pictures, three
+        for RGB, four for RGBA. A network trained on pixels from 0 to 255 has mean 0 and std 1 / 255.
+    crop_fraction: share of the resized side that the central crop keeps, from 0.01 to 1.
     Raises InputError when a field is out of its range.
     """
 
     height: int
     width: int
-    mean: Triple
-    std: Triple
+    mean: PerChannel
+    std: PerChannel
     interpolation: str = "bicubic"
     crop_fraction: float = 0.875
     crop_mode: str = "center"
@@ -47,14 +50,31 @@ class Preprocessing:
         for side in ("height", "width"):
             _check_side(side, getattr(self, side))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _triple(name, getattr(self, name)))
+            object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
+        if len(self.mean) != len(self.std):
+            raise InputError(
+                f"Preprocessing mean and std must have equally many numbers, not {len(self.mean)} and "
+                f"{len(self.std)}."
+            )
         if min(self.std) <= 0:
             raise InputError(f"Preprocessing std must be positive in every channel, not {self.std}.")
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _check_choice("crop_mode", self.crop_mode, CROP_MODES)
         object.__setattr__(self, "crop_fraction", _number("crop_fraction", self.crop_fraction))
-        if not 0 < self.crop_fraction <= 1:
-            raise InputError(f"Preprocessing crop_fraction must be in (0, 1], not {self.crop_fraction}.")
+        if not MIN_CROP_FRACTION <= self.crop_fraction <= 1:
+            raise InputError(
+                f"Preprocessing crop_fraction must be in {MIN_CROP_FRACTION}..1, not {self.crop_fraction}."
+            )
+
+    @property
+    def channels(self) -> int:
+        """1 (grey), 3 (RGB) or 4 (RGBA)."""
+        return len(self.mean)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the network's input."""
+        return self.height, self.width, self.channels
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values; `from_json` gives back an equal object."""
@@ -88,11 +108,10 @@ def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise InputError(f"Preprocessing {name} must be one of {', '.join(allowed)}, not {value!r}.")
 
 
-def _triple(name: str, value: object) -> Triple:
-    if not isinstance(value, (list, tuple)) or len(value) != 3:
-        raise InputError(f"Preprocessing {name} must hold three numbers (R, G, B), not {value!r}.")
-    red, green, blue = (_number(name, item) for item in value)
-    return red, green, blue
+def _per_channel(name: str, value: object) -> PerChannel:
+    if not isinstance(value, (list, tuple)) or len(value) not in CHANNELS:
+        raise InputError(f"Preprocessing {name} must hold {' or '.join(CHANNELS.values())}, not {value!r}.")
+    return tuple(_number(name, item) for item in value)
 
 
 def _number(name: str, value: object) -> float:

@@ -18,13 +18,18 @@ from subbyte.cli.entries import Extras, entry_of, with_extras
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import (
+    Channels,
+    CropFraction,
+    CropMode,
     Data,
     InputSize,
+    Interpolation,
     Isa,
     Json,
     Limit,
     Mean,
     Model,
+    Rescale,
     Resize,
     Seed,
     Std,
@@ -32,7 +37,7 @@ from subbyte.cli.options import (
     Weights,
 )
 from subbyte.cli.report import facts_of, timed
-from subbyte.cli.source import load_model
+from subbyte.cli.source import OwnInput, load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.ablation import ablations
 from subbyte.evaluate.data import Sample, batches, labelled_folder, picture_folder, subset
@@ -56,8 +61,13 @@ def ablate(
     resize: Resize = None,
     seed: Seed = None,
     input_size: InputSize = None,
+    channels: Channels = None,
     mean: Mean = None,
     std: Std = None,
+    rescale: Rescale = True,
+    interpolation: Interpolation = None,
+    crop_fraction: CropFraction = None,
+    crop_mode: CropMode = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time everything in turns for so long.")] = 0.0,
     corruptions: Corruptions = None,
     severities: Severities = "1,3,5",
@@ -81,7 +91,8 @@ def ablate(
     labelled_folder(data)
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
-    loaded = load_model(model, weights, input_size, mean, std)
+    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
+    loaded = load_model(model, weights, given)
     chosen = subset(picture_folder(calibration), pictures, seed or 0)
     source = f"{len(chosen)} pictures of {printable(calibration.name)}"
     provenance = {"model": printable(model), "weights": loaded.provenance, "calibration": source}
@@ -140,7 +151,7 @@ class _Job:
         seed = recipe.seed if self.seed is None else self.seed
         expected = {**self.provenance, "seed": seed}
         same = kept.recipe == recipe.model_dump(mode="json") and expected.items() <= kept.provenance.items()
-        if not same:
+        if not same or kept.preprocessing != self.loaded.preprocessing:
             raise InputError(f"{path} was made with other arguments; remove it or choose another folder")
 
     def _make(self, path: Path, recipe: Recipe) -> None:

@@ -31,7 +31,7 @@ ANALYSIS_PICTURES = 128
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line. pictures: float32 [n, H, W, 3] each."""
+    """What was asked for on the command line. pictures: float32 [n, H, W, C] each."""
 
     model: str
     loaded: LoadedModel
@@ -65,10 +65,11 @@ def allocated(request: Request) -> Plan:
     from subbyte.compress.components import KINDS, components
     from subbyte.compress.damage import Meter
     from subbyte.compress.variants import Variants
+    from subbyte.evaluate.classes import class_names
     from subbyte.passes import optimize
 
-    p = request.loaded.preprocessing
-    graph = optimize(capture(request.loaded.module, (p.height, p.width, 3)))
+    graph = optimize(capture(request.loaded.module, request.loaded.preprocessing.shape))
+    class_names(request.classes, graph)  # refuses wrong ones before the work
     every = np.concatenate(request.pictures)
     some = every[np.linspace(0, len(every) - 1, min(len(every), ANALYSIS_PICTURES)).astype(int)]
     recipe = request.recipe
@@ -131,9 +132,8 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
         import torch
 
         import subbyte
-        from subbyte.evaluate.classes import default_classes
+        from subbyte.evaluate.classes import class_names
 
-        outputs = graph.value(graph.outputs[0]).shape[-1]
         made = {
             "seed": recipe.seed if request.seed is None else request.seed,
             "subbyte": subbyte.__version__,
@@ -143,7 +143,7 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
             graph,
             recipe.model_dump(mode="json"),
             request.loaded.preprocessing,
-            default_classes(outputs) if request.classes is None else request.classes,
+            class_names(request.classes, graph),
             {**request.provenance, **made},
         )
 

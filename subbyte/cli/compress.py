@@ -9,8 +9,22 @@ import typer
 
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
-from subbyte.cli.options import Calibration, Fit, InputSize, Mean, Model, Seed, Std, Weights
-from subbyte.cli.source import load_model
+from subbyte.cli.options import (
+    Calibration,
+    Channels,
+    CropFraction,
+    CropMode,
+    Fit,
+    InputSize,
+    Interpolation,
+    Mean,
+    Model,
+    Rescale,
+    Seed,
+    Std,
+    Weights,
+)
+from subbyte.cli.source import OwnInput, load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import read_classes
 from subbyte.evaluate.data import Sample, batches, picture_folder, subset, with_resize
@@ -33,8 +47,13 @@ def compress(
     resize: Fit = None,
     seed: Seed = None,
     input_size: InputSize = None,
+    channels: Channels = None,
     mean: Mean = None,
     std: Std = None,
+    rescale: Rescale = True,
+    interpolation: Interpolation = None,
+    crop_fraction: CropFraction = None,
+    crop_mode: CropMode = None,
     size: Annotated[
         str | None, typer.Option(help=BUDGET + "the file has at most so many bytes, like 3.5MB.")
     ] = None,
@@ -100,7 +119,8 @@ def compress(
     if work is not None:
         check_output_folder("--work", work)
     samples = [] if calibration is None else subset(picture_folder(calibration), pictures, seed or 0)
-    loaded = load_model(model, weights, input_size, mean, std)
+    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
+    loaded = load_model(model, weights, given)
     stream = batches(samples, with_resize(loaded.preprocessing, resize))
     provenance: dict[str, Any] = {
         "model": printable(model),

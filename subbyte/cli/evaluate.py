@@ -23,7 +23,7 @@ from subbyte.cli.measure import (
 from subbyte.cli.options import Artifact_, Isa, Json, Limit, Resize, Threads
 from subbyte.evaluate.accuracy import Predictions, agreement, score
 from subbyte.evaluate.data import Sample
-from subbyte.evaluate.robustness import Robustness
+from subbyte.evaluate.robustness import Robustness, check_corruptible
 from subbyte.evaluate.statistics import calibration_error, correct, paired
 from subbyte.evaluate.transfer import transfer
 
@@ -78,6 +78,8 @@ def evaluate(
     one = subject(artifact, resize, threads, isa)
     other = None if reference is None else subject(reference, resize, threads, isa)
     check_extras(corruptions, severities, cue_conflict, one.classes)
+    if corruptions is not None:
+        check_corruptible([one.preprocessing])
     result: dict[str, Any] = {"artifact": str(artifact), "isa": one.session.isa, "threads": threads}
     if data is not None:
         samples = labelled(one, data, limit)

@@ -26,8 +26,37 @@ Fit = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default: the recipe's.")]
 InputSize = Annotated[str | None, typer.Option(help=_OWN + "Pixels: 224 or HEIGHTxWIDTH.")]
-Mean = Annotated[str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's.")]
-Std = Annotated[str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's.")]
+Channels = Annotated[
+    int | None, typer.Option(metavar="1|3|4", help=_OWN + "Of the images: grey, RGB (default) or RGBA.")
+]
+Mean = Annotated[
+    str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 0.")
+]
+Std = Annotated[
+    str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 1.")
+]
+Rescale = Annotated[
+    bool,
+    typer.Option(
+        "--rescale/--no-rescale",
+        help=_OWN
+        + "--no-rescale: the network takes pixels of 0 to 255, as do --mean (default 0) and --std (1).",
+    ),
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(metavar="bicubic|bilinear|nearest", help=_OWN + "Of the resize; default bicubic."),
+]
+CropFraction = Annotated[
+    float | None,
+    typer.Option(help=_OWN + "What the central crop keeps of the resized image; default 0.875, squashed 1."),
+]
+CropMode = Annotated[
+    str | None,
+    typer.Option(
+        metavar="center|squash", help=_OWN + "Resize with the aspect ratio kept (default) or squashed."
+    ),
+]
 
 Artifact_ = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .subbyte file.")]
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more .subbyte files.")]

@@ -26,6 +26,7 @@ from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resi
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows
+from subbyte.evaluate.robustness import check_corruptible
 from subbyte.text_file import read_text, write_text
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def report(
     layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
     subjects = [subject(path, resize, threads, isa) for path in artifacts]
+    if corruptions is not None:
+        check_corruptible([subjects[0].preprocessing])
     check_extras(corruptions, severities, cue_conflict, subjects[0].classes)
     if measured is not None:
         for path in artifacts:

@@ -11,12 +11,13 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from subbyte.artifact import Artifact, load
+from subbyte.artifact import load
 from subbyte.cli.console import complain, say, show, show_json
 from subbyte.cli.measure import class_count
 from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import top_classes
+from subbyte.evaluate.classes import distinct
 from subbyte.evaluate.data import load_picture, picture_folder, with_resize
 from subbyte.preprocess import Preprocessing
 from subbyte.runtime import Session
@@ -44,9 +45,10 @@ def run(
     class_count(loaded.graph)
     preprocessing = with_resize(loaded.preprocessing, resize)
     session = Session(loaded, threads=threads, isa=isa)
+    names = None if loaded.classes is None else distinct(loaded.classes)
     results = []
     failed = False
-    for result in _results(images, session, loaded, preprocessing):
+    for result in _results(images, session, names, preprocessing):
         failed |= "error" in result
         if json:
             results.append(result)
@@ -62,7 +64,7 @@ def run(
 
 
 def _results(
-    images: Sequence[Path], session: Session, artifact: Artifact, preprocessing: Preprocessing
+    images: Sequence[Path], session: Session, names: Sequence[str] | None, preprocessing: Preprocessing
 ) -> Iterator[dict[str, Any]]:
     """Per picture its file and either its best classes or an error."""
     for given in images:
@@ -79,7 +81,7 @@ def _results(
                 yield {"file": str(path), "error": str(error)}
                 continue
             for row in zip(top.top, top.probability, strict=True):
-                yield {"file": str(path), "top": _named(*row, artifact.classes)}
+                yield {"file": str(path), "top": _named(*row, names)}
 
 
 def read_array(path: Path) -> np.ndarray:

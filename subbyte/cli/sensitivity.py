@@ -11,8 +11,22 @@ from rich.table import Table
 
 from subbyte.cli.checks import check_output
 from subbyte.cli.console import percent, printable, say, show, show_json, stages
-from subbyte.cli.options import Fit, InputSize, Json, Mean, Model, Std, Threads, Weights
-from subbyte.cli.source import load_model
+from subbyte.cli.options import (
+    Channels,
+    CropFraction,
+    CropMode,
+    Fit,
+    InputSize,
+    Interpolation,
+    Json,
+    Mean,
+    Model,
+    Rescale,
+    Std,
+    Threads,
+    Weights,
+)
+from subbyte.cli.source import OwnInput, load_model
 from subbyte.evaluate.data import batches, picture_folder, subset, with_resize
 
 if TYPE_CHECKING:
@@ -45,8 +59,13 @@ def sensitivity(
     ] = None,
     threads: Threads = 1,
     input_size: InputSize = None,
+    channels: Channels = None,
     mean: Mean = None,
     std: Std = None,
+    rescale: Rescale = True,
+    interpolation: Interpolation = None,
+    crop_fraction: CropFraction = None,
+    crop_mode: CropMode = None,
     json: Json = False,
 ) -> None:
     """Bring each layer's weights and activations alone to fewer bits, and measure the damage.
@@ -63,7 +82,8 @@ def sensitivity(
     check_output("--output", output, ".json", inputs)
     check_output("--html", page, ".html", inputs)
     samples = subset(picture_folder(calibration), pictures, seed)
-    loaded = load_model(model, weights, input_size, mean, std)
+    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
+    loaded = load_model(model, weights, given)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
     from subbyte.capture import capture
     from subbyte.compress.sensitivity import sensitivity as analyse
@@ -72,8 +92,7 @@ def sensitivity(
     from subbyte.passes import optimize
     from subbyte.text_file import write_text
 
-    p = loaded.preprocessing
-    graph = optimize(capture(loaded.module, (p.height, p.width, 3)))
+    graph = optimize(capture(loaded.module, loaded.preprocessing.shape))
     with stages(f"{model}, {len(samples)} pictures") as stage:
         table = analyse(
             Variants(graph, chosen),

@@ -3,46 +3,72 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subbyte.cli.console import printable
 from subbyte.errors import InputError
-from subbyte.preprocess import Preprocessing, Triple
+from subbyte.preprocess import CHANNELS, PerChannel, Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
     from subbyte.models import LoadedModel
 
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
+IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
 
 
-def load_model(
-    model: str, weights: str | None, input_size: str | None, mean: str | None, std: str | None
-) -> LoadedModel:
+@dataclass(frozen=True)
+class OwnInput:
+    """The options that say what a user's own module takes; None (`rescale`: True) where not given."""
+
+    input_size: str | None = None
+    channels: int | None = None
+    mean: str | None = None
+    std: str | None = None
+    rescale: bool = True
+    interpolation: str | None = None
+    crop_fraction: float | None = None
+    crop_mode: str | None = None
+
+
+def load_model(model: str, weights: str | None, given: OwnInput) -> LoadedModel:
     """MODEL with its weights. InputError for anything that does not fit together."""
-    own = own_preprocessing(model, input_size, mean, std)
+    own = own_preprocessing(model, given)
     return load_named(model, weights) if own is None else load_own(model, weights, own)
 
 
-def own_preprocessing(
-    model: str, input_size: str | None, mean: str | None, std: str | None
-) -> Preprocessing | None:
+def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
     """The input of a user's own module, None for a model of the catalog, whose weights say it."""
     if not is_own(model):
-        if input_size or mean or std:
-            raise InputError("--input-size, --mean and --std are for a module of your own, file.py:callable")
+        if given != OwnInput():
+            raise InputError("the options of the input, like --input-size, are for a module of your own")
         return None
-    if input_size is None:
+    if given.input_size is None:
         raise InputError(f"{model} needs --input-size, such as 224")
-    height, width = parse_size(input_size)
+    channels = 3 if given.channels is None else given.channels
+    if channels not in CHANNELS:
+        raise InputError(f"--channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {channels}")
+    imagenet = channels == 3 and given.rescale
+    mean = IMAGENET_MEAN if imagenet else (0.0,) * channels
+    std = IMAGENET_STD if imagenet else (1.0,) * channels
+    if given.mean is not None:
+        mean = parse_numbers("--mean", given.mean, channels)
+    if given.std is not None:
+        std = parse_numbers("--std", given.std, channels)
+    if not given.rescale:  # (pixel - mean) / std in units of pixel / 255
+        mean, std = tuple(x / 255 for x in mean), tuple(x / 255 for x in std)
+    squash = given.crop_mode == "squash"
     return Preprocessing(
-        height,
-        width,
-        parse_triple("--mean", mean) if mean else IMAGENET_MEAN,
-        parse_triple("--std", std) if std else IMAGENET_STD,
+        *parse_size(given.input_size),
+        mean,
+        std,
+        given.interpolation or "bicubic",
+        (1.0 if squash else 0.875) if given.crop_fraction is None else given.crop_fraction,
+        given.crop_mode or "center",
     )
 
 
@@ -107,15 +133,18 @@ def _build(source: str) -> nn.Module:
 def parse_size(text: str) -> tuple[int, int]:
     """ "224" or "480x640" (height x width) in pixels."""
     parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(re.fullmatch(r"[0-9]{1,9}", part) and int(part) > 0 for part in parts):
         raise InputError(f"the input size must be like 224 or 480x640 (height x width), got {text!r}")
     return int(parts[0]), int(parts[-1])
 
 
-def parse_triple(option: str, text: str) -> Triple:
+def parse_numbers(option: str, text: str, channels: int) -> PerChannel:
     """ "0.5,0.5,0.5", one number per channel."""
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{option} must be three numbers like 0.5,0.5,0.5, got {text!r}") from None
-    return red, green, blue
+        numbers = ()
+    if len(numbers) != channels:
+        example = ",".join(["0.5"] * channels)
+        raise InputError(f"{option} must be {CHANNELS[channels]} like {example}, got {text!r}")
+    return numbers

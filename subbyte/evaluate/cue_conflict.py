@@ -17,7 +17,7 @@ import numpy as np
 
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, probabilities
-from subbyte.evaluate.data import Sample, batches, read_csv
+from subbyte.evaluate.data import Sample, batches, listed_file, read_csv
 from subbyte.preprocess import Preprocessing
 from subbyte.text_file import read_json
 
@@ -66,14 +66,16 @@ class ShapeBias:
 def read_cue_conflict(folder: Path | str, num_classes: int | None = None) -> CueConflict:
     """The folder's pictures with different cues; those whose cues agree are left out, as in the paper.
 
-    Raises InputError: a missing or unreadable file, an unknown category, a class >= num_classes (None: any).
+    Raises InputError: a missing or unreadable file, one outside the folder, an unknown category, a class
+    >= num_classes (None: any).
     """
     folder = Path(folder)
     mappings = sorted(folder.glob("*.json"))
     if not (folder / "labels.csv").is_file() or len(mappings) != 1:
         raise InputError(f"{folder} needs a labels.csv (file,shape,texture) and one JSON file of categories")
     categories = _categories(mappings[0], num_classes)
-    rows = [_cue_row(folder / "labels.csv", row) for row in read_csv(folder / "labels.csv")]
+    table = folder / "labels.csv"
+    rows = [_cue_row(table, line, row) for line, row in read_csv(table)]
     unknown = sorted({cue for _, *cues in rows for cue in cues} - set(categories))
     if unknown:
         raise InputError(f"{mappings[0]} does not have the category {unknown[0]!r} of labels.csv")
@@ -81,16 +83,14 @@ def read_cue_conflict(folder: Path | str, num_classes: int | None = None) -> Cue
     if not rows:
         raise InputError(f"{folder} has no picture whose shape and texture differ")
     files, shapes, textures = zip(*rows, strict=True)
-    return CueConflict([Sample(folder / file) for file in files], shapes, textures, categories)
+    return CueConflict([Sample(file) for file in files], shapes, textures, categories)
 
 
-def _cue_row(table: Path, row: Mapping[str, str | None]) -> tuple[str, str, str]:
+def _cue_row(table: Path, line: int, row: Mapping[str, str | None]) -> tuple[Path, str, str]:
     file, shape, texture = (row.get(column) for column in ("file", "shape", "texture"))
-    if file is None or shape is None or texture is None:
-        raise InputError(f"{table} must have the columns file, shape and texture, in every line")
-    if not (table.parent / file).is_file():
-        raise InputError(f"{table}: there is no file {table.parent / file}")
-    return file, shape, texture
+    if not file or not shape or not texture:
+        raise InputError(f"{table} must have the columns file, shape and texture, filled in every line")
+    return listed_file(table, line, file), shape, texture
 
 
 def _categories(path: Path, num_classes: int | None) -> dict[str, list[int]]:

@@ -4,8 +4,7 @@ A folder is one of
 - labelled by `labels.csv` with the columns `file,label` (others are ignored), label an integer;
 - labelled by its layout: one subfolder per class;
 - unlabelled: any pictures below it (calibration).
-Pictures are decoded when they are needed, one batch at a time; EXIF rotation is ignored, as the
-training pipelines of the published networks do.
+Pictures are decoded when they are needed, one batch at a time (decode.py).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,18 @@ from PIL import Image
 
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import IMAGENET_CLASSES, imagenet_synsets
+from subbyte.evaluate.decode import read_picture
 from subbyte.preprocess import Preprocessing
 from subbyte.text_file import read_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
+SUFFIXES |= {".avif", ".heic", ".heif"}
 MAX_TABLE = 1 << 28  # bytes of a labels.csv: some million lines
 RESIZE_MODES = ("crop", "squash")
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
+# A picture is resized as a whole, as torchvision does, if that makes at most so many pixels, or so many
+# times the network's input.
+MAX_RESIZED = 2**23
+MAX_RESIZED_INPUTS = 8
 _SYNSET = re.compile(r"n\d{8}")
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -60,7 +65,7 @@ def labelled_folder(
     """
     root = _folder(root)
     table = root / "labels.csv"
-    samples = _from_table(root, table) if table.is_file() else _from_layout(root, num_classes, classes)
+    samples = _from_table(table) if table.is_file() else _from_layout(root, num_classes, classes)
     if not samples:
         raise InputError(f"{root} holds no labelled pictures")
     for sample in samples:
@@ -102,30 +107,42 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def _from_table(root: Path, table: Path) -> list[Sample]:
-    rows = read_csv(table)
-    return [_row(root, table, number, row) for number, row in enumerate(rows, start=2)]
+def _from_table(table: Path) -> list[Sample]:
+    return [_row(table, line, row) for line, row in read_csv(table)]
 
 
-def read_csv(table: Path) -> list[dict[str, str | None]]:
-    """The rows of a CSV file by the names in its first line. InputError if it is none."""
-    text = io.StringIO(read_text("labels from", table, MAX_TABLE), newline="")
+def read_csv(table: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """The rows of a CSV file by the names in its first line, each with its line number. InputError if unreadable."""
+    reader = csv.DictReader(io.StringIO(read_text("labels from", table, MAX_TABLE), newline=""))
     try:
-        return list(csv.DictReader(text))
+        return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"cannot read labels from {table}: {error}") from None
 
 
-def _row(root: Path, table: Path, number: int, row: dict[str, str | None]) -> Sample:
+def _row(table: Path, number: int, row: dict[str, str | None]) -> Sample:
     name, label = row.get("file"), row.get("label")
     if not name or label is None:
         raise InputError(f"{table} line {number}: needs the columns file and label")
     if not re.fullmatch(r"\s*\d{1,9}\s*", label):
         raise InputError(f"{table} line {number}: the label must be a class index 0, 1, ..., got {label!r}")
-    path = root / name
+    return Sample(listed_file(table, number, name), int(label))
+
+
+def listed_file(table: Path, line: int, name: str) -> Path:
+    """The file that a table names, in the table's folder or below it; links in there may lead anywhere.
+
+    Raises InputError naming the line: a path from elsewhere, so that a data set of unknown origin reads,
+    and shows in reports, no file outside its folder; or no such file.
+    """
+    if Path(name).anchor or ".." in Path(name).parts:
+        raise InputError(
+            f"{table} line {line}: the file must be inside the folder of the table, got {name!r}"
+        )
+    path = table.parent / name
     if not path.is_file():
-        raise InputError(f"{table} line {number}: there is no file {path}")
-    return Sample(path, int(label))
+        raise InputError(f"{table} line {line}: there is no file {path}")
+    return path
 
 
 def _from_layout(root: Path, num_classes: int | None, classes: Sequence[str] | None) -> list[Sample]:
@@ -143,8 +160,8 @@ def _from_layout(root: Path, num_classes: int | None, classes: Sequence[str] | N
 def _class_indices(
     root: Path, names: list[str], num_classes: int | None, classes: Sequence[str] | None
 ) -> dict[str, int]:
-    if classes is not None and all(list(classes).count(name) == 1 for name in names):
-        return {name: list(classes).index(name) for name in names}
+    if classes is not None and set(names) & set(classes):
+        return _indices_by_name(root, names, classes)
     if num_classes in (None, IMAGENET_CLASSES) and all(_SYNSET.fullmatch(name) for name in names):
         imagenet = {wnid: i for i, (wnid, _) in enumerate(imagenet_synsets())}
         unknown = sorted(set(names) - set(imagenet))
@@ -157,6 +174,18 @@ def _class_indices(
             " like the network's classes or write a labels.csv (file,label)"
         )
     return {name: i for i, name in enumerate(names)}
+
+
+def _indices_by_name(root: Path, names: list[str], classes: Sequence[str]) -> dict[str, int]:
+    """Where one folder is named like a class, all must be: any other order would be a guess."""
+    count = Counter(classes)
+    for name in names:
+        if count[name] != 1:
+            known = (
+                f"{count[name]} of the network's classes are" if count[name] else "no class of the network is"
+            )
+            raise InputError(f"{root / name}: {known} called {name!r}; write a labels.csv (file,label)")
+    return {name: list(classes).index(name) for name in names}
 
 
 # --------------------------------------------------------------------------- pictures
@@ -177,20 +206,13 @@ def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing
     raise InputError(f"the resize mode must be one of {', '.join(RESIZE_MODES)}, got {mode!r}")
 
 
-def read_picture(path: Path | str) -> Image.Image:
-    """The picture as 8-bit RGB. InputError, naming the file, if it cannot be decoded."""
-    try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"cannot read {path} as a picture: {reason}") from None
-
-
 def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resized and cropped to the network's input, still 8-bit RGB (subbyte/preprocess.py, 1 and 2)."""
+    """Resized and cropped to the network's input, of the same mode (subbyte/preprocess.py, 1 and 2).
+
+    A long strip, whose short side is magnified, would become gigabytes: of what exceeds the limits above,
+    only the window is made. It is not always the same to the bit, because PIL rounds a window's corners to
+    float32 and takes first the axis that leaves less to do.
+    """
     p = preprocessing
     height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
     if p.crop_mode == "center":  # the smallest picture of the same aspect ratio that covers both
@@ -198,20 +220,26 @@ def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
             width = picture.width * height // picture.height
         else:
             height = picture.height * width // picture.width
-    resized = picture.resize((width, height), _FILTERS[p.interpolation])
     left, top = round((width - p.width) / 2), round((height - p.height) / 2)
-    return resized.crop((left, top, left + p.width, top + p.height))
+    right, bottom = left + p.width, top + p.height
+    if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
+        return picture.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
+    across, down = picture.width / width, picture.height / height
+    window = (left * across, top * down, right * across, bottom * down)
+    return picture.resize((p.width, p.height), _FILTERS[p.interpolation], window)
 
 
 def normalize(picture: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """(pixel / 255 - mean) / std: float32 [H, W, 3]. An array is uint8 [H, W, 3]."""
+    """(pixel / 255 - mean) / std: float32 [H, W, C]. An array is uint8 [H, W, C]."""
     pixels = np.asarray(picture, np.float32) / np.float32(255)
+    if pixels.ndim == 2:  # PIL's grey
+        pixels = pixels[..., None]
     return (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
 
 
 def load_picture(path: Path | str, preprocessing: Preprocessing) -> np.ndarray:
-    """A picture file as the network's input, float32 [H, W, 3]. InputError if it is unreadable."""
-    return normalize(fit(read_picture(path), preprocessing), preprocessing)
+    """A picture file as the network's input, float32 [H, W, C]. InputError if it is unreadable."""
+    return normalize(fit(read_picture(path, preprocessing.channels), preprocessing), preprocessing)
 
 
 def batches(
@@ -220,7 +248,7 @@ def batches(
     size: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[np.ndarray]:
-    """float32 [n, H, W, 3] with n <= size, in order; `progress` is told the pictures done so far."""
+    """float32 [n, H, W, C] with n <= size, in order; `progress` is told the pictures done so far."""
     for start in range(0, len(samples), size):
         chunk = samples[start : start + size]
         yield np.stack([load_picture(sample.path, preprocessing) for sample in chunk])

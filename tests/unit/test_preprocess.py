@@ -27,15 +27,17 @@ positive = st.floats(1e-6, 1e3)
 
 
 @given(
-    st.builds(
-        Preprocessing,
-        st.integers(1, 8192),
-        st.integers(1, 8192),
-        st.tuples(finite, finite, finite),
-        st.tuples(positive, positive, positive),
-        st.sampled_from(INTERPOLATIONS),
-        st.floats(0.01, 1),
-        st.sampled_from(CROP_MODES),
+    st.sampled_from([1, 3, 4]).flatmap(
+        lambda channels: st.builds(
+            Preprocessing,
+            st.integers(1, 8192),
+            st.integers(1, 8192),
+            st.tuples(*[finite] * channels),
+            st.tuples(*[positive] * channels),
+            st.sampled_from(INTERPOLATIONS),
+            st.floats(0.01, 1),
+            st.sampled_from(CROP_MODES),
+        )
     )
 )
 def test_json_round_trip(original: Preprocessing) -> None:
@@ -64,6 +66,10 @@ def test_optional_fields_have_defaults() -> None:
     ("width", True),
     ("width", "224"),
     ("mean", [0.5, 0.5]),
+    ("mean", []),
+    ("mean", [0.5] * 5),
+    ("mean", [0.5]),
+    ("std", [0.5] * 4),
     ("mean", 0.5),
     ("mean", [0.5, 0.5, float("nan")]),
     ("mean", ["0.5", 0.5, 0.5]),
@@ -74,6 +80,7 @@ def test_optional_fields_have_defaults() -> None:
     ("interpolation", ["bicubic"]),
     ("crop_fraction", 0),
     ("crop_fraction", 1.01),
+    ("crop_fraction", 1e-300),
     ("crop_fraction", float("nan")),
     ("crop_fraction", None),
     ("crop_mode", "border"),
@@ -81,6 +88,13 @@ def test_optional_fields_have_defaults() -> None:
 def test_bad_values_are_named(field: str, bad: object) -> None:
     with pytest.raises(SubbyteError, match=field):
         Preprocessing.from_json(FIELDS | {field: bad})
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_are_as_many_as_means(channels: int) -> None:
+    found = Preprocessing(5, 7, (0.0,) * channels, (1.0,) * channels)
+    assert found.channels == channels
+    assert found.shape == (5, 7, channels)
 
 
 def test_structure_is_checked() -> None:

@@ -202,6 +202,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("classes escape", set_field("classes", '["\\u001b[2J","b","c"]'), "class name"),
     ("preprocessing empty", set_field("preprocessing", "{}"), "Preprocessing lacks"),
     ("preprocessing unknown", lambda d: put(d.field("preprocessing"), "a\nb", 1), "unknown fields: a\\?b"),
+    ("preprocessing crop", lambda d: put(d.field("preprocessing"), "crop_fraction", 1e-300), "in 0.01..1"),
+    ("preprocessing mean", lambda d: put(d.field("preprocessing"), "mean", [0.5]), "equally many numbers"),
     ("preprocessing size", lambda d: put(d.field("preprocessing"), "height", 7), "makes 7 x 6 pictures"),
     # the graph's JSON
     ("unknown node field", set_node("extra", 1), "graph.nodes.1.extra"),

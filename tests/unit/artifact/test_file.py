@@ -15,6 +15,7 @@ import pytest
 from subbyte.artifact import container, file, load, save, text
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.errors import ArtifactError
+from subbyte.preprocess import Preprocessing
 from tests.fuzz.graphs import seeds
 from tests.unit.artifact.compare import same_artifact
 
@@ -106,6 +107,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("preprocessing", {"preprocessing": {}}, "must be a Preprocessing"),
     ("graph", {"graph": replace(seeds()["mixed"].graph, outputs=())}, "at least one output"),
     ("picture", {"preprocessing": replace(seeds()["mixed"].preprocessing, width=9)}, "makes 6 x 9 pictures"),
+    (
+        "channels",
+        {"preprocessing": Preprocessing(6, 6, (0.0,), (1.0,))},
+        r"6 x 6 pictures of 1 channel\(s\), but the graph's input is \(6, 6, 3\)",
+    ),
 ]
 
 

@@ -58,6 +58,7 @@ def test_a_second_run_makes_only_what_is_missing(
     assert {name for name in times if times[name] != again[name]} == {"tiny.subbyte"}
     fails("was made with other arguments", *arguments, "--pictures", 4)
     fails("was made with other arguments", *arguments, "--seed", 5)
+    fails("was made with other arguments", *arguments, "--mean", "0,0,0")
 
 
 def test_a_recipe_cannot_name_files_elsewhere(

@@ -135,7 +135,15 @@ def test_unusable_options(fails: Fails, source: Path, pictures: Path, tmp_path: 
     fails("crop, squash", *model, *recipe, *data, *output, "--resize", "pad")
     names = tmp_path / "names.txt"
     names.write_text("ant\nbee\n")
-    fails("one name for each of 6 outputs", *model, *recipe, *data, *output, "--classes", names)
+    fails(
+        "there are 2 class names, but the network has 6 outputs",
+        *model,
+        *recipe,
+        *data,
+        *output,
+        "--classes",
+        names,
+    )
     fails("cannot read class names", *model, *recipe, *data, *output, "--classes", tmp_path / "no.txt")
     assert list(tmp_path.iterdir()) == [names]
 

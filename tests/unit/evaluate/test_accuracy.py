@@ -10,8 +10,9 @@ from PIL import Image
 
 from subbyte.errors import InputError
 from subbyte.evaluate import accuracy as acc
-from subbyte.evaluate.classes import default_classes, read_classes
+from subbyte.evaluate.classes import class_names, default_classes, distinct, read_classes
 from subbyte.evaluate.data import Sample, picture_folder
+from subbyte.ir import Graph, Value
 from subbyte.preprocess import Preprocessing
 
 SQUARE = Preprocessing(4, 4, (0.0,) * 3, (1.0,) * 3, "nearest", 1.0)
@@ -101,8 +102,31 @@ def test_class_names(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("cat\ndog\n\n")
     assert read_classes(path) == ("cat", "dog")
+    path.write_text("\ufeffcat\r\ndog\r\n", "utf-8")  # as Windows writes it
+    assert read_classes(path) == ("cat", "dog")
     path.write_text("cat\n\ndog\n")
     with pytest.raises(InputError, match="one class name per line"):
         read_classes(path)
     with pytest.raises(InputError, match="cannot read class names"):
         read_classes(tmp_path / "missing.txt")
+
+
+def test_class_names_fit_the_network() -> None:
+    shape = (3,)
+    graph = Graph("x", ("x",), {"x": Value("x", shape)}, ())
+    assert class_names(None, graph) is None
+    assert class_names(("crane", "crane", "ox"), graph) == ("crane", "crane", "ox")
+    with pytest.raises(InputError, match="there are 2 class names, but the network has 3 outputs"):
+        class_names(("crane", "ox"), graph)
+    for bad in ("a\x1b[2J", "x" * 257, ""):
+        with pytest.raises(InputError, match=r"the name of class 1, .* is not 1\.\.256 printable"):
+            class_names(("crane", bad, "ox"), graph)
+
+
+def test_names_of_several_classes_are_told_apart() -> None:
+    assert distinct(["crane", "ox", "crane"]) == ["crane (0)", "ox", "crane (2)"]
+    names = default_classes(1000)
+    assert names is not None
+    assert len(set(names)) < 1000
+    assert len(set(distinct(names))) == 1000
+    assert distinct(names)[134] == "crane (134)"

@@ -79,6 +79,14 @@ def test_refuses(folder: Path, tmp_path: Path) -> None:
     (folder / "labels.csv").write_text("file,shape\na.png,cat\n")
     with pytest.raises(InputError, match="columns file, shape and texture"):
         read_cue_conflict(folder, 6)
+    for line in ("a.png,cat", "a.png,cat,", "a.png"):
+        (folder / "labels.csv").write_text(f"file,shape,texture\n{line}\n")
+        with pytest.raises(InputError, match="columns file, shape and texture, filled in every line"):
+            read_cue_conflict(folder, 6)
+    for file in ("../a.png", str(folder / "a.png")):
+        (folder / "labels.csv").write_text(f"file,shape,texture\na.png,cat,dog\n{file},cat,dog\n")
+        with pytest.raises(InputError, match="line 3: the file must be inside the folder of the table"):
+            read_cue_conflict(folder, 6)
     (folder / "labels.csv").write_text("file,shape,texture\na.png,cat,cat\n")
     with pytest.raises(InputError, match="no picture whose shape and texture differ"):
         read_cue_conflict(folder, 6)

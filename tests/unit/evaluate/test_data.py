@@ -66,6 +66,12 @@ def test_synset_folders_are_imagenet_indices_for_1000_classes(tmp_path: Path) ->
         ("file,label\na.png,cat\n", "line 2: the label must be a class index"),
         ("file,class\na.png,1\n", "line 2: needs the columns file and label"),
         ("file,label\nb.png,1\n", "line 2: there is no file"),
+        ("file,label\n\na.png,1\nsub/../../a.png,1\n", "line 4: the file must be inside the folder"),
+        (
+            "file,label\n../secret.png,1\n",
+            "line 2: the file must be inside the folder of the table, got '../s",
+        ),
+        ("file,label\n/etc/passwd,1\n", "line 2: the file must be inside the folder of the table, got '/etc"),
         ("file,label\n", "holds no labelled pictures"),
     ],
 )
@@ -74,6 +80,33 @@ def test_bad_tables(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(InputError, match=message):
         data.labelled_folder(tmp_path, num_classes=4)
+
+
+def test_links_that_the_user_placed_are_followed(tmp_path: Path) -> None:
+    """Subsets of large data sets are often folders of links."""
+    elsewhere = picture(tmp_path / "all" / "a.png")
+    folder = tmp_path / "subset"
+    folder.mkdir()
+    (folder / "b.png").symlink_to(elsewhere)
+    (folder / "labels.csv").write_text("file,label\nb.png,1\n")
+    assert [s.path.name for s in data.labelled_folder(folder)] == ["b.png"]
+    (folder / "cat").symlink_to(elsewhere.parent)
+    (folder / "labels.csv").unlink()
+    assert [s.path.name for s in data.labelled_folder(folder)] == ["a.png"]
+
+
+def test_folders_named_like_classes_are_never_guessed(tmp_path: Path) -> None:
+    """Where names match in part, or a name is that of two classes, any order would be a guess."""
+    for name in ("ant", "bee", "crane"):
+        picture(tmp_path / name / "a.png")
+    assert [s.label for s in data.labelled_folder(tmp_path, 3, ["crane", "bee", "ant"])] == [2, 1, 0]
+    with pytest.raises(
+        InputError, match=r"ant: no class of the network is called 'ant'; write a labels\.csv"
+    ):
+        data.labelled_folder(tmp_path, 3, ["crane", "bee", "cat"])
+    with pytest.raises(InputError, match="crane: 2 of the network's classes are called 'crane'"):
+        data.labelled_folder(tmp_path, 4, ["crane", "bee", "ant", "crane"])
+    assert [s.label for s in data.labelled_folder(tmp_path, 3, ["x", "y", "z"])] == [0, 1, 2]
 
 
 def test_bad_folders(tmp_path: Path) -> None:
@@ -150,6 +183,43 @@ def test_crop_to_an_oblong_input_covers_both_sides() -> None:
     assert cropped.shape == (4, 8, 3)
     assert cropped[0, :, 0].tolist() == list(range(8))
     assert cropped[:, 0, 1].tolist() == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_strips_are_cut_before_they_are_resized(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The window alone, and the window of the whole: apart by less than rounding, as corners in float32 move
+    by 2^-13 of a pixel and the ramp has less than a level per pixel."""
+    ramp = np.tile(np.linspace(0, 255, 2000).round().astype(np.uint8), (4, 1))
+    for strip in (Image.fromarray(ramp).convert(mode), Image.fromarray(ramp.T.copy()).convert(mode)):
+        for interpolation in ("bicubic", "bilinear"):
+            preprocessing = Preprocessing(8, 6, (0.0,) * 3, (1.0,) * 3, interpolation, 0.5)
+            whole = np.asarray(data.fit(strip, preprocessing)).astype(int)
+            with monkeypatch.context() as patch:
+                patch.setattr(data, "MAX_RESIZED", 0)
+                window = np.asarray(data.fit(strip, preprocessing)).astype(int)
+            assert window.shape == whole.shape
+            assert abs(window - whole).max() <= 1
+            assert 120 < window[..., 0].mean() < 135 if mode != "L" else 120 < window.mean() < 135
+
+
+def test_ordinary_pictures_are_resized_as_torchvision_does() -> None:
+    """To the bit: resized as a whole, then cut."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
+    preprocessing = Preprocessing(224, 224, (0.0,) * 3, (1.0,) * 3)
+    expected = noise.resize((426, 256), Image.Resampling.BICUBIC).crop((101, 16, 325, 240))
+    np.testing.assert_array_equal(np.asarray(data.fit(noise, preprocessing)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_are_those_of_the_preprocessing(tmp_path: Path, channels: int) -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[...] = (255, 0, 0, 51)
+    mean = tuple(i / 10 for i in range(channels))
+    x = data.load_picture(picture(tmp_path / "a.png", pixels), Preprocessing(8, 6, mean, (1.0,) * channels))
+    assert x.shape == (8, 6, channels)
+    grey = 76 / 255  # ITU-R 601: 0.299 of 255
+    expected = {1: (grey,), 3: (1, 0, 0), 4: (1, 0, 0, 0.2)}[channels]
+    np.testing.assert_array_equal(x[2, 3], np.float32(expected) - np.float32(mean))
 
 
 def test_squash_keeps_everything() -> None:
