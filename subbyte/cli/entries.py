@@ -121,12 +121,14 @@ def _latency(timing: Timing, reference: Timing | None) -> dict[str, Any]:
 
 def check_peers(against: str, calibration: Path | None) -> None:
     """InputError unless the peers are known and there are pictures for their INT8."""
-    from subbyte.evaluate.peers import peer_names
-
-    if peer_names(names_of(against)) and calibration is None:
-        raise InputError("--against needs --calibration, pictures for the peers' INT8")
     if calibration is not None:
         picture_folder(calibration)
+    if names_of(against):
+        from subbyte.evaluate.peers import peer_names
+
+        peer_names(names_of(against))
+        if calibration is None:
+            raise InputError("--against needs --calibration, pictures for the peers' INT8")
 
 
 def answers_of_peers(
