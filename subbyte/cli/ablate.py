@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from subbyte.artifact import load, save
 from subbyte.cli.console import show_json, stages
-from subbyte.cli.entries import Extras, entry_of, with_extras
+from subbyte.cli.entries import Extras, entry_of, fastest_float_of, with_extras
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import (
@@ -93,6 +93,7 @@ def ablate(
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
     page = _page(title, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    page = replace(page, fastest_float=fastest_float_of(measured, subjects, list(recipes)))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
     write_text(output / "ablation.md", markdown(page))
