@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from subbyte.evaluate import svg
 from subbyte.evaluate.axes import BOTTOM, LEFT, RIGHT, TOP, Frame
-from subbyte.evaluate.point_labels import Box, place_labels
+from subbyte.evaluate.point_labels import CHARACTER, Box, place_labels
 
 if TYPE_CHECKING:
     from subbyte.evaluate.entry import Entry
@@ -122,7 +122,7 @@ def _scatter(
             )
         )
     for (entry, *_), box in zip(points, boxes, strict=True):
-        parts.append(svg.text(box[0], box[3] - 3.5, entry.name, class_="label"))
+        parts.append(svg.text(box[0], box[3] - 3.5, _shown(entry, width / 2), class_="label"))
     return svg.drawing(width, frame.height, title, parts, class_="plot")
 
 
@@ -147,7 +147,13 @@ def _labels(
         for a, b in pairwise(stairs)
     ]
     within = (LEFT + 2, TOP, frame.width - RIGHT, frame.height - BOTTOM)
-    return place_labels(places, [entry.name for entry, *_ in points], marks + lines, within)
+    names = [_shown(entry, frame.width / 2) for entry, *_ in points]
+    return place_labels(places, names, marks + lines, within)
+
+
+def _shown(entry: Entry, pixels: float) -> str:
+    """The name, or as much of it as fits."""
+    return svg.shortened(entry.name, int(pixels / CHARACTER))
 
 
 def _nearest(box: Box, x: float, y: float) -> tuple[float, float]:
@@ -215,7 +221,7 @@ def _severities(entries: Sequence[Entry], title: str, width: float) -> svg.Marku
             svg.group(marker(*place, i), tip=f"{entry.name}, severity {x}: {100 * y:.1f} %")
             for place, (x, y) in zip(places, points, strict=True)
         ]
-        key = svg.text(LEFT + 16, 344 + 18 * row, entry.name, class_="label")
+        key = svg.text(LEFT + 16, 344 + 18 * row, _shown(entry, width - LEFT - 16), class_="label")
         parts.append(
             svg.group(
                 svg.polyline(places, class_="curve"),
@@ -252,6 +258,6 @@ def _bars(entries: Sequence[Entry], timed: Sequence[Entry], title: str, width: f
             bar.append(svg.line(low, y + 25, high, y + 25, class_="range"))
         tip = f"{entry.name}: {value:.3f} ms"
         parts.append(svg.group(bar, tip=tip, class_=f"point {style[entry.name]}"))
-        parts.append(svg.text(0, y + 12, entry.name, class_="label"))
+        parts.append(svg.text(0, y + 12, _shown(entry, width), class_="label"))
         parts.append(svg.text(scale * end + 6, y + 30, f"{value:.2f} ms", class_="value"))
     return svg.drawing(width, row * len(timed), title, parts, class_="plot")

@@ -80,7 +80,6 @@ def _damage(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
     for i, layer in enumerate(layers):
         x = LEFT + COLUMN * i + COLUMN / 2 + 3
         turn = f"rotate(-90 {x:.1f} {bottom})"
-        shown = layer if len(layer) <= LETTERS else "…" + layer[1 - LETTERS :]
-        parts.append(svg.text(x, bottom, shown, "end", class_="tick", transform=turn))
+        parts.append(svg.text(x, bottom, svg.shortened(layer, LETTERS), "end", class_="tick", transform=turn))
     labels = LETTER * min(LETTERS, max(map(len, layers)))
     return svg.drawing(LEFT + COLUMN * len(layers) + 8, bottom + labels, title, parts, class_="map")

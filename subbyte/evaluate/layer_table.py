@@ -13,7 +13,7 @@ from subbyte.evaluate.layers import Histogram, Layer
 
 STEPS = 7  # of a scale of colours, 0 the least
 #: Signal over noise, dB, from which on a layer has step 0, 1, ... of the scale of errors.
-DECIBELS = (40, 30, 25, 20, 15, 10)
+DECIBELS = (35, 28, 22, 17, 13, 10)
 BAR_WIDTH, BAR_HEIGHT = 96, 26  # pixels of a histogram in the table
 
 

@@ -110,8 +110,7 @@ def _head(x: float, y: float) -> svg.Markup:
 def _box(
     block: Block, place: Mapping[str, tuple[int, int]], known: Mapping[str, LayerRow], most: float
 ) -> list[svg.Markup]:
-    letters = int(block.width / LETTER)
-    name = block.name if len(block.name) <= letters else "…" + block.name[1 - letters :]
+    name = svg.shortened(block.name, int(block.width / LETTER))
     middle, bottom = block.x + block.width / 2, block.y + block.height
     shape = "×".join(map(str, block.layers[-1].shape))
     parts = [

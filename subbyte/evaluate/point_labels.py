@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-CHARACTER, HEIGHT = 6.7, 15.0  # pixels of a letter of the plots' 12-pixel type, a little generously
+CHARACTER, HEIGHT = 7.6, 15.0  # pixels of a letter of the plots' type in a wide font
 RADII = (16, 26, 40, 56, 74, 94, 116, 140)
 DIRECTIONS = 16
 

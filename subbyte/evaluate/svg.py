@@ -36,6 +36,11 @@ def _text(value: object) -> str:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+def shortened(text: str, letters: int) -> str:
+    """The end of a text that is too long: names differ there."""
+    return text if len(text) <= letters else "…" + text[len(text) - letters + 1 :]
+
+
 def group(*content: str | Iterable[str], tip: str = "", **attributes: object) -> Markup:
     """Elements under one `tip`, which shows under the pointer."""
     return element("g", [element("title", tip)] if tip else [], *content, **attributes)
