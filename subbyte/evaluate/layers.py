@@ -11,7 +11,8 @@ from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QTensor
 
-BINS = 48  # of a histogram, at most
+BINS = 64  # of a histogram, at most
+MOST = 6  # layers in a block of leftovers
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def histogram(weight: np.ndarray | QTensor) -> Histogram:
         counts = np.bincount(weight.values().astype(np.int64).ravel() - low, minlength=high - low + 1)
         step = -(-len(counts) // BINS)
         padded = np.pad(counts, (0, -len(counts) % step)).reshape(-1, step).sum(axis=1)
-        return Histogram(weight.bits, low, low + step * len(padded) - 1, tuple(padded.tolist()))
+        return Histogram(weight.bits, low, high, tuple(padded.tolist()))
     reach = float(np.abs(weight).max(initial=0.0)) or 1.0
     counts, _ = np.histogram(weight, BINS, (-reach, reach))
     return Histogram(None, -reach, reach, tuple(counts.tolist()))
@@ -87,8 +88,9 @@ def _label(node: Node) -> str:
 
 def blocks_of(layers: Sequence[Layer]) -> list[tuple[str, list[Layer]]]:
     """Layers that belong together, in order, with a name: those whose dotted names are equal up to the
-    first numbers in them ("blocks.2.1" of "blocks.2.1.conv_pw"). What is left over alone joins its
-    neighbour of the same height and width that is left over too, up to MOST in a block."""
+    first numbers in them ("blocks.2.1" of "blocks.2.1.conv_pw"). What is left over alone joins what is left
+    over before it, up to MOST in a block, if its name is of the same kind, with or without numbers, and its
+    output has the same height and width."""
     runs: list[tuple[str, list[Layer]]] = []
     for layer in layers:
         key = block_name(layer.name)
@@ -96,23 +98,22 @@ def blocks_of(layers: Sequence[Layer]) -> list[tuple[str, list[Layer]]]:
             runs[-1][1].append(layer)
         else:
             runs.append((key, [layer]))
-    joined: list[tuple[str, list[Layer]]] = []
+    blocks: list[tuple[str, list[Layer]]] = []
+    leftovers = False
     for name, members in runs:
-        before = joined[-1][1] if joined else []
-        lonely = len(members) == 1 and 0 < len(before) < MOST and name not in {key for key, _ in joined}
-        if lonely and before[-1].shape[:-1] == members[0].shape[:-1] and _alone(joined[-1][0], before):
-            before.append(members[0])
+        alone = len(members) == 1
+        if alone and leftovers and _alike(blocks[-1][1], members[0]):
+            blocks[-1][1].append(members[0])
         else:
-            joined.append((name, list(members)))
-    return joined
+            blocks.append((name, members))
+        leftovers = alone
+    return blocks
 
 
-MOST = 6
-
-
-def _alone(name: str, members: Sequence[Layer]) -> bool:
-    """Whether a block has no two layers of its own name: it is made of leftovers."""
-    return sum(block_name(layer.name) == name for layer in members) == 1
+def _alike(leftovers: Sequence[Layer], layer: Layer) -> bool:
+    last = leftovers[-1]
+    numbered = [any(part.isdecimal() for part in one.name.split(".")) for one in (last, layer)]
+    return len(leftovers) < MOST and numbered[0] == numbered[1] and last.shape[:-1] == layer.shape[:-1]
 
 
 def block_name(name: str) -> str:

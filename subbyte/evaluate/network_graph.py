@@ -43,9 +43,11 @@ class Block:
         return self.y + HEAD + LINE * index
 
 
-def network_drawing(rows: Sequence[LayerRow], width: float, title: str) -> svg.Markup | None:
-    """The network of these rows, in lines of `width` pixels. None if nothing is known of its layers."""
-    layers = [row.layer for row in rows if row.layer is not None]
+def network_drawing(
+    layers: Sequence[Layer], rows: Sequence[LayerRow], width: float, title: str
+) -> svg.Markup | None:
+    """The network of these layers, in lines of `width` pixels. None if there are none. rows: of the engine's
+    plan, where a layer may be part of another's step and have none."""
     if not layers:
         return None
     blocks = _placed(blocks_of(layers), width)
@@ -124,7 +126,7 @@ def _box(
     here = {layer.name: i for i, layer in enumerate(block.layers)}
     for i, layer in enumerate(block.layers):
         parts += _lines(block, i, layer, here, place)
-        parts.append(_cell(block, i, layer, known[layer.name], most))
+        parts.append(_cell(block, i, layer, known.get(layer.name), most))
     return parts
 
 
@@ -149,25 +151,27 @@ def _lines(
     return parts
 
 
-def _cell(block: Block, index: int, layer: Layer, row: LayerRow, most: float) -> svg.Markup:
-    steps = {"t": time_step(row, most), "e": error_step(row)}
-    classes = [f"b{row.bits}", *(f"{key}{'n' if step is None else step}" for key, step in steps.items())]
+def _cell(block: Block, index: int, layer: Layer, row: LayerRow | None, most: float) -> svg.Markup:
+    time, error = (None, None) if row is None else (time_step(row, most), error_step(row))
+    bits = 0 if row is None else row.bits
+    classes = f"b{bits} t{'n' if time is None else time} e{'n' if error is None else error}"
     x, y, width = block.x + INSET, block.top(index), block.width - 2 * INSET
     return svg.group(
         svg.rect(x, y, width, LINE - 3, rx=3),
         svg.text(x + width / 2, y + 12, layer.label[:13], "middle"),
         tip=tip_of(layer, row),
-        class_=f"cell {' '.join(classes)}",
+        class_=f"cell {classes}",
     )
 
 
-def tip_of(layer: Layer, row: LayerRow) -> str:
+def tip_of(layer: Layer, row: LayerRow | None) -> str:
     """What a layer is, and what was measured of it, in lines."""
-    shape = "×".join(map(str, layer.shape))
-    precision = row.plan["requested"]
-    if row.plan["executed"] != precision:
-        precision += f", executed as {row.plan['executed']}"
-    lines = [layer.name, f"{layer.label} → {shape}", f"precision {precision}"]
+    lines = [layer.name, f"{layer.label} → {'×'.join(map(str, layer.shape))}"]
+    if row is None:
+        return "\n".join([*lines, "part of another layer's step"])
+    lines.append(f"precision {row.plan['requested']}")
+    if row.plan["executed"] != row.plan["requested"]:
+        lines[-1] += f", executed as {row.plan['executed']}"
     if row.plan["share"] is not None:
         lines.append(f"{100 * row.plan['share']:.1f} % of the time")
     if row.sqnr is not None:

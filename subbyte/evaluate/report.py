@@ -122,8 +122,8 @@ def _layers(report: Report, entry: Entry) -> dict[str, Any]:
     return {
         "entry": entry,
         "rows": rows,
-        "wide": network_graph.network_drawing(rows, network_graph.WIDE, title),
-        "narrow": network_graph.network_drawing(rows, network_graph.NARROW, title),
+        "wide": network_graph.network_drawing(entry.layers, rows, network_graph.WIDE, title),
+        "narrow": network_graph.network_drawing(entry.layers, rows, network_graph.NARROW, title),
         "widths": sorted({row.bits for row in rows if row.bits}),
         "most": max((row.plan["share"] or 0.0 for row in rows), default=0.0),
     }

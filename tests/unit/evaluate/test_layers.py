@@ -71,8 +71,16 @@ def test_histogram_of_codes_is_of_the_levels() -> None:
     }
     book = np.array([-100, -3, 3, 90], np.int8)
     learned = histogram(QTensor(np.array([[0, 1, 2, 3]], np.uint8), np.ones(1, np.float32), 2, book))
-    assert (learned.low, learned.total, len(learned.counts)) == (-100, 4, 48)
-    assert [i for i, count in enumerate(learned.counts) if count] == [0, 24, 25, 47]
+    assert (learned.low, learned.high, learned.total) == (-100, 90, 4)
+    assert [i for i, count in enumerate(learned.counts) if count] == [
+        0,
+        97 // 3,
+        103 // 3,
+        190 // 3,
+    ]  # 3 a bin
+    assert (
+        len(histogram(quantize_weight(np.ones((1, 4), np.float32), np.ones(1, np.float32), 8)).counts) == 64
+    )
 
 
 def test_histogram_of_floats_is_symmetric_and_counts_all() -> None:
@@ -162,9 +170,10 @@ def test_rows_join_plan_error_and_sensitivity(graph: Graph) -> None:
 @pytest.mark.parametrize("width", [1080, 312])
 def test_the_picture_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> None:
     rows = layer_rows(entry_of(graph))
-    drawing = network_drawing(rows, width, "tiny")
+    layers = layers_of(graph)
+    drawing = network_drawing(layers, rows, width, "tiny")
     assert drawing is not None
-    assert drawing == network_drawing(rows, width, "tiny")
+    assert drawing == network_drawing(layers, rows, width, "tiny")
     svg = ElementTree.fromstring(drawing)
     assert float(svg.attrib["width"]) <= width
     cells = [g for g in svg.iter("g") if g.attrib.get("class", "").startswith("cell")]
@@ -175,7 +184,11 @@ def test_the_picture_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -
     assert [box.attrib["class"] for box in svg.findall("rect")] == ["block"] * 3
     heads = [path for path in svg.findall("path") if path.attrib["class"] == "head"]
     assert len(heads) == 3  # stem to blocks.0, blocks.0 to blocks.1, and the stem to blocks.1
-    assert network_drawing(layer_rows(replace(entry_of(graph), layers=())), width, "tiny") is None
+    assert network_drawing((), rows, width, "tiny") is None
+    fused = ElementTree.fromstring(network_drawing(layers, rows[1:], width, "tiny") or "")
+    first = next(g for g in fused.iter("g") if g.attrib.get("class", "").startswith("cell"))
+    assert first.attrib["class"] == "cell b0 tn en"
+    assert "part of another layer's step" in (first.findtext("title") or "")
 
 
 def test_levels_of_two_bits() -> None:
