@@ -18,7 +18,8 @@ MOST = 6  # layers in a block of leftovers
 @dataclass(frozen=True)
 class Histogram:
     """counts: of weights per bin, from `low` to `high`: integer levels for quantized weights (their grid's
-    ends, or the ends of the code book), real numbers for float ones (`bits` is None)."""
+    ends, or the ends of the code book; the last bin may reach further), real numbers for float ones, whose
+    `bits` is None."""
 
     bits: int | None
     low: float

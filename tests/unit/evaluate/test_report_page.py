@@ -197,6 +197,14 @@ def test_headline_and_tables(tmp_path: Path) -> None:
     assert len(page.of("button", "zoom")) == 12 + 4 + 2 * 3  # histograms, samples, corrupted ones
 
 
+def test_the_words_are_those_of_the_field(tmp_path: Path) -> None:
+    page = page_of(tmp_path, "tiny")
+    for text in (Elements(report.render(page)).text, report.markdown(page)):
+        assert not re.search("picture|times as fast|technique|impact", text.lower())
+        for word in ("speedup", "accuracy drop"):
+            assert word in text
+
+
 def test_style_has_dark_narrow_print_and_a_first_column_that_stays(tmp_path: Path) -> None:
     html = report.render(page_of(tmp_path, "tiny"))
     for pattern in (
