@@ -153,9 +153,9 @@ def with_layer_errors(
     found = [entries[0]]
     with progress("error of every layer", len(others)) as done:
         for i, (entry, one) in enumerate(zip(entries[1:], others, strict=True), start=1):
-            same_input = one.session.graph.value(one.session.graph.input).shape == images.shape[1:]
-            errors = layer_sqnr(one.artifact.graph, first.artifact.graph, images) if same_input else {}
-            found.append(replace(entry, sqnr=errors))
+            if one.preprocessing == first.preprocessing:  # else they do not see the same
+                entry = replace(entry, sqnr=layer_sqnr(one.artifact.graph, first.artifact.graph, images))
+            found.append(entry)
             done(i)
     return found
 
