@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ import typer
 from subbyte.artifact import load, save
 from subbyte.cli.checks import check_output_folder
 from subbyte.cli.console import printable, show_json, show_lines, stages
-from subbyte.cli.entries import Extras, entry_of, with_extras
+from subbyte.cli.entries import Extras, entry_of, fastest_float_of, with_extras
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import (
@@ -110,6 +110,7 @@ def ablate(
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
     page = _page(title, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    page = replace(page, fastest_float=fastest_float_of(measured, subjects, list(recipes)))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
     write_text(output / "ablation.md", markdown(page))

@@ -6,20 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import progress
 from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictions, agreement, predict, score
-from subbyte.evaluate.data import Sample, picture_folder, subset
+from subbyte.evaluate.bench_result import BenchResult, Spread, Timing
+from subbyte.evaluate.data import Sample, batches, picture_folder, subset
 from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.layer_error import layer_sqnr
+from subbyte.evaluate.layers import layers_of
 from subbyte.evaluate.plan import plan_rows
 from subbyte.evaluate.statistics import calibration_error, correct, paired
-
-if TYPE_CHECKING:
-    from subbyte.evaluate.bench_result import BenchResult, Timing
 
 #: What is known of a peer: its name, precision, size of its file, and answers if it was run.
 PeerAnswers = tuple[str, str, int, Predictions]
@@ -44,11 +46,13 @@ def with_extras(
     extras: Extras,
     measured: BenchResult | None = None,
 ) -> list[Entry]:
-    """The entries of the subjects, with what else was asked for; times are compared with the first's."""
+    """The entries of the subjects, with what else was asked for."""
     entries = list(entries)
     if measured is not None:
         timings = [timing_of(measured, one.path) for one in subjects]
-        entries = [replace(e, **_latency(t, timings[0])) for e, t in zip(entries, timings, strict=True)]
+        entries = [
+            replace(e, **_latency(measured, t, timings[0])) for e, t in zip(entries, timings, strict=True)
+        ]
     if extras.corruptions is not None:
         some = subset(samples, extras.pictures)
         robust = robustness_of(subjects, some, extras.corruptions, extras.severities)
@@ -68,6 +72,7 @@ def entry_of(one: Subject, name: str, samples: Sequence[Sample], reference: Entr
         memory_bytes=one.session.weight_bytes + one.session.arena_bytes,
         load_ms=1e3 * one.load_seconds,
         plan=plan_rows(one.session),
+        layers=layers_of(one.artifact.graph),
         recipe=one.artifact.recipe,
         provenance=one.artifact.provenance,
     )
@@ -103,17 +108,56 @@ def timing_of(measured: BenchResult, path: Path) -> Timing:
     raise InputError(f"the benchmark result has no timing of {path} as it is now; run subbyte bench again")
 
 
-def _latency(timing: Timing, reference: Timing | None) -> dict[str, Any]:
-    """reference: what `reference_speedup` is relative to, round by round, None for none."""
+def _latency(measured: BenchResult, timing: Timing, reference: Timing | None = None) -> dict[str, Any]:
+    """Speedups are medians over rounds. reference: what `reference_speedup` is relative to, None for none."""
     result: dict[str, Any] = {
         "latency_ms": timing.ms.median,
         "latency_range_ms": (timing.ms.p10, timing.ms.p90),
         "speedup": None if timing.ratio is None else timing.ratio.median,
     }
     if reference is not None and reference is not timing:
-        ratios = sorted(r / t for r, t in zip(reference.round_ms, timing.round_ms, strict=True))
-        result["reference_speedup"] = ratios[len(ratios) // 2]
+        result["reference_speedup"] = _speedup(timing, reference).median
+    if measured.fastest_float is not None:
+        spread = _speedup(timing, measured.fastest_float)
+        result |= {"float_speedup": spread.median, "float_speedup_range": (spread.p10, spread.p90)}
     return result
+
+
+def _speedup(timing: Timing, over: Timing) -> Spread:
+    """Round by round, so that what disturbs the machine cancels."""
+    return Spread.of(np.array(over.round_ms) / np.array(timing.round_ms))
+
+
+def fastest_float_of(
+    measured: BenchResult | None, subjects: Sequence[Subject], names: Sequence[str]
+) -> str | None:
+    """What `Entry.float_speedup` is relative to: the entry's name if it is one of the subjects."""
+    fastest = None if measured is None else measured.fastest_float
+    if measured is None or fastest is None:
+        return None
+    for one, name in zip(subjects, names, strict=True):
+        if timing_of(measured, one.path) is fastest:
+            return name
+    return f"{fastest.name}-{fastest.precision}"
+
+
+def with_layer_errors(
+    entries: Sequence[Entry], subjects: Sequence[Subject], samples: Sequence[Sample], count: int
+) -> list[Entry]:
+    """The entries with the error of every layer beside the first entry's, on `count` of the images."""
+    if count == 0 or len(subjects) < 2:
+        return list(entries)
+    first, *others = subjects
+    chosen = subset(samples, count)
+    images = np.concatenate(list(batches(chosen, first.preprocessing)))
+    found = [entries[0]]
+    with progress("error of every layer", len(others)) as done:
+        for i, (entry, one) in enumerate(zip(entries[1:], others, strict=True), start=1):
+            if one.preprocessing == first.preprocessing:  # else they do not see the same
+                entry = replace(entry, sqnr=layer_sqnr(one.artifact.graph, first.artifact.graph, images))
+            found.append(entry)
+            done(i)
+    return found
 
 
 # --------------------------------------------------------------------------- peers
@@ -164,9 +208,18 @@ def peer_entries(
     for name, precision, size, predictions in answers:
         entry = Entry(f"{name}-{precision}", precision, peer=True, file_bytes=size)
         timing = timings.pop((name, precision), None)
-        entry = replace(entry, **({} if timing is None else _latency(timing, None)))
+        if measured is not None and timing is not None:
+            entry = replace(entry, **_latency(measured, timing))
         entries.append(_judged(entry, predictions, samples, reference))
+    if measured is None:
+        return entries
     return entries + [
-        Entry(f"{t.name}-{t.precision}", t.precision, peer=True, file_bytes=t.file_bytes, **_latency(t, None))
+        Entry(
+            f"{t.name}-{t.precision}",
+            t.precision,
+            peer=True,
+            file_bytes=t.file_bytes,
+            **_latency(measured, t),
+        )
         for t in timings.values()
     ]

@@ -16,14 +16,17 @@ from subbyte.cli.entries import (
     answers_of_peers,
     check_peers,
     entry_of,
+    fastest_float_of,
     peer_entries,
     timing_of,
     with_extras,
+    with_layer_errors,
 )
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
+from subbyte.evaluate.data import subset
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows
 from subbyte.evaluate.robustness import check_corruptible
@@ -47,7 +50,7 @@ def report(
     ] = 0.0,
     against: Against = "",
     calibration: Annotated[
-        Path | None, typer.Option(help="Folder of pictures for the INT8 of the peers in --against.")
+        Path | None, typer.Option(help="Folder of images for the INT8 of the peers in --against.")
     ] = None,
     corruptions: Corruptions = None,
     severities: Severities = "1,3,5",
@@ -56,6 +59,9 @@ def report(
     sensitivity: Annotated[
         Path | None, typer.Option(help="The result of `subbyte sensitivity`, for maps of the layers.")
     ] = None,
+    layer_errors: Annotated[
+        int, typer.Option(min=0, help="Images that the error of every layer is measured on; 0: none.")
+    ] = 2,
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="A Markdown file to write the table to as well.")
     ] = None,
@@ -66,10 +72,10 @@ def report(
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare artifacts, and peers, on labelled pictures: one HTML page that needs no network.
+    """Compare artifacts, and peers, on labelled images: one HTML page that needs no network.
 
-    Everything is compared with the first artifact: give the float32 one first. Peers in --against
-    run that artifact's network.
+    The first artifact is the baseline: give the float32 one first. Peers in --against run its network.
+    Speedups are over the fastest float32 runtime that was timed, ours or a peer.
     """
     inputs = (*artifacts, bench, sensitivity)
     check_output("--output", output, ".html", inputs)
@@ -98,6 +104,7 @@ def report(
     for one, name in zip(subjects, names, strict=True):
         entries.append(entry_of(one, name, samples, entries[0] if entries else None))
     entries = with_extras(entries, subjects, samples, extras, measured)
+    entries = with_layer_errors(entries, subjects, samples, layer_errors)
     page = Report(
         title or "subbyte: accuracy, robustness, size, latency",
         entries + peer_entries(answers, entries[0], samples, measured),
@@ -108,12 +115,16 @@ def report(
         fastest_peer=None if measured is None else measured.best_peer,
         warning=_warning(measured),
         sensitivity=layers,
+        fastest_float=fastest_float_of(measured, subjects, names),
+        corrupted=() if corruptions is None else subset(samples, corrupted),
+        preprocessing=subjects[0].preprocessing,
+        error_images=min(layer_errors, len(samples)),
     )
     write_text(output, render(page))
     if markdown_file is not None:
         write_text(markdown_file, markdown(page))
     rows = len(page.entries)
-    show_json(table_rows(page)) if json else say(f"{output}: {rows} rows, {len(samples)} pictures")
+    show_json(table_rows(page)) if json else say(f"{output}: {rows} rows, {len(samples)} images")
 
 
 def _read_bench(path: Path) -> BenchResult:
@@ -167,7 +178,7 @@ def _warning(measured: BenchResult | None) -> str | None:
 def facts_of(
     measured: BenchResult | None, data: Path, samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
-    """Host, versions and pictures, for people."""
+    """Host, versions and images, for people."""
     from subbyte.evaluate.host import commit, describe_host
 
     host = describe_host() if measured is None else measured.host
@@ -181,7 +192,7 @@ def facts_of(
         "threads": first.session.threads if measured is None else measured.threads,
         "engine": first.session.isa,
         "commit": commit() or "unknown",
-        "pictures": f"{len(samples)} of {data.name}",
+        "images": f"{len(samples)} of {data.name}",
     }
     if measured is not None and measured.skipped:
         facts["not timed"] = skipped_peers(measured)

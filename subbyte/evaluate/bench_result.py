@@ -106,6 +106,12 @@ class BenchResult(BaseModel):
     timings: tuple[Timing, ...]
     skipped: tuple[Skipped, ...] = ()
 
+    @property
+    def fastest_float(self) -> Timing | None:
+        """The fastest float32 timing, ours or a peer's; None if there is none."""
+        timings = [t for t in self.timings if t.precision == "fp32"]
+        return min(timings, key=lambda t: t.ms.median, default=None)
+
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
 

@@ -112,7 +112,7 @@ def _from_table(table: Path) -> list[Sample]:
 
 
 def read_csv(table: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """The rows of a CSV file by the names in its first line, each with its line number. InputError: no CSV."""
+    """The rows of a CSV file by the names in its first line, each with its line number."""
     reader = csv.DictReader(io.StringIO(read_text("labels from", table, MAX_TABLE), newline=""))
     try:
         return [(reader.line_num, row) for row in reader]

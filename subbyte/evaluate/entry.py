@@ -8,6 +8,7 @@ from typing import Any
 
 from subbyte.evaluate.accuracy import Accuracy, Predictions
 from subbyte.evaluate.cue_conflict import ShapeBias
+from subbyte.evaluate.layers import Layer
 from subbyte.evaluate.robustness import Robustness
 from subbyte.evaluate.statistics import Paired
 
@@ -19,10 +20,12 @@ class Entry:
     """What was not measured is None and shows as a dash.
 
     file_bytes: size of the file. latency_ms: median milliseconds for one picture; latency_range_ms: its
-    10th and 90th percentile. speedup: times as fast as the fastest peer; reference_speedup: as the
-    reference. agreement: on how many pictures the best class is the reference's. compared: right and wrong
-    beside the reference. calibration: expected calibration error, 0..1. memory_bytes: weights and
-    activations in the engine. load_ms: from the file to the first run.
+    10th and 90th percentile. float_speedup: over the fastest float32 runtime timed, round by round,
+    float_speedup_range: its 10th and 90th percentile; speedup: over the fastest peer, reference_speedup:
+    over the reference. agreement: on how many pictures the best class is the reference's. compared: right
+    and wrong beside the reference. calibration: expected calibration error, 0..1. memory_bytes: weights and
+    activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
+    layers: of the graph. sqnr: of the layers' outputs, dB, as `layer_error.layer_sqnr` has it.
     """
 
     name: str
@@ -37,12 +40,16 @@ class Entry:
     load_ms: float | None = None
     latency_ms: float | None = None
     latency_range_ms: tuple[float, float] | None = None
+    float_speedup: float | None = None
+    float_speedup_range: tuple[float, float] | None = None
     speedup: float | None = None
     reference_speedup: float | None = None
     robustness: Robustness | None = None
     shape_bias: ShapeBias | None = None
     predictions: Predictions | None = None
     plan: Sequence[Mapping[str, Any]] = ()
+    layers: Sequence[Layer] = ()
+    sqnr: Mapping[str, float] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""What each technique gains and costs beside the reference: one table, for the page, Markdown and JSON."""
+"""What each candidate gains and costs beside the baseline: one table, for the page, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from subbyte.evaluate.entry import Entry
+from subbyte.evaluate.headline import drop_interval, signed
+from subbyte.evaluate.markdown_text import plain, row
 from subbyte.evaluate.units import size_text
 
 HEADINGS = (
-    "technique",
+    "network",
     "file",
     "memory",
     "latency",
-    "speed-up",
+    "speedup",
     "top-1",
-    "accuracy impact",
-    "same best class",
+    "accuracy drop",
+    "agreement",
     "calibration error",
-    "corrupted pictures",
-    "robustness impact",
+    "corrupted images",
+    "robustness drop",
     "shape bias",
 )
 
@@ -32,22 +34,30 @@ class Cell(NamedTuple):
 
 
 def technique_table(
-    entries: Sequence[Entry], reference: str, without: Collection[str] = ()
+    entries: Sequence[Entry],
+    reference: str,
+    fastest_float: str | None = None,
+    without: Collection[str] = (),
 ) -> tuple[list[str], list[list[Cell]]]:
     """Headings and rows, without some columns and those in which nothing was measured. reference: the
-    name of the entry that sizes, times and answers are compared with."""
+    name of the entry that sizes and answers are compared with; fastest_float: that speeds are."""
     base = next(entry for entry in entries if entry.name == reference)
     rows = [_row(entry, base) for entry in entries]
     measured = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
     shown = [i for i in measured if HEADINGS[i] not in without]
-    return [HEADINGS[i] for i in shown], [[row[i] for i in shown] for row in rows]
+    headings = [
+        f"{HEADINGS[i]} vs {fastest_float}" if HEADINGS[i] == "speedup" and fastest_float else HEADINGS[i]
+        for i in shown
+    ]
+    return headings, [[row[i] for i in shown] for row in rows]
 
 
-def markdown_table(entries: Sequence[Entry], reference: str) -> str:
-    """The same as a Markdown table."""
-    headings, rows = technique_table(entries, reference)
-    lines = [_line(headings), _line(["---"] * len(headings))]
-    lines += [_line([f"{c.text} ({c.note})" if c.note else c.text for c in row]) for row in rows]
+def markdown_table(entries: Sequence[Entry], reference: str, fastest_float: str | None = None) -> str:
+    """The same as a Markdown table, in which no name is markup."""
+    headings, rows = technique_table(entries, reference, fastest_float)
+    lines = [row([plain(heading) for heading in headings]), row(["---", *["---:"] * (len(headings) - 1)])]
+    for cells in rows:
+        lines.append(row([plain(f"{c.text} ({c.note})" if c.note else c.text) for c in cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -64,19 +74,11 @@ def technique_values(entry: Entry) -> dict[str, Any]:
         "memory_bytes": entry.memory_bytes,
         "load_ms": entry.load_ms,
         "reference_speedup": entry.reference_speedup,
+        "float_speedup": entry.float_speedup,
         "robustness": robust.to_json() if robust else None,
         "shape_bias": entry.shape_bias.to_json() if entry.shape_bias else None,
         "failed": entry.failed,
     }
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{100 * share:+.2f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _row(entry: Entry, base: Entry) -> list[Cell]:
@@ -85,13 +87,13 @@ def _row(entry: Entry, base: Entry) -> list[Cell]:
         _bytes(entry.file_bytes, base.file_bytes),
         _bytes(entry.memory_bytes, base.memory_bytes),
         _number(entry.latency_ms, "{:.2f} ms"),
-        _number(entry.reference_speedup, "{:.2f} ×"),
+        _speedup(entry),
         _accuracy(entry),
-        _impact(entry),
+        _drop(entry),
         _agreement(entry),
         Cell("–" if entry.calibration is None else _percent(entry.calibration)),
         _corrupted(entry),
-        _robustness_impact(entry, base),
+        _robustness_drop(entry, base),
         _shape_bias(entry),
     ]
 
@@ -100,10 +102,17 @@ def _number(value: float | None, form: str) -> Cell:
     return Cell("–" if value is None else form.format(value))
 
 
+def _speedup(entry: Entry) -> Cell:
+    if entry.float_speedup is None:
+        return Cell("–")
+    ends = entry.float_speedup_range
+    return Cell(f"{entry.float_speedup:.2f}×", f"{ends[0]:.2f} – {ends[1]:.2f}" if ends else "")
+
+
 def _bytes(count: int | None, base: int | None) -> Cell:
     if count is None:
         return Cell("–")
-    smaller = f"{base / count:.1f} × smaller" if base and base > count else ""
+    smaller = f"{base / count:.1f}× smaller" if base and base > count else ""
     return Cell(size_text(count), smaller)
 
 
@@ -114,12 +123,12 @@ def _accuracy(entry: Entry) -> Cell:
     return Cell(_percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
-def _impact(entry: Entry) -> Cell:
+def _drop(entry: Entry) -> Cell:
     if entry.compared is None:
         return Cell("–")
-    low, high = entry.compared.interval()
-    note = f"{points(low)} to {points(high)}, p = {entry.compared.p_value():.2g}"
-    return Cell(points(entry.compared.difference), note)
+    low, high = drop_interval(entry.compared)
+    note = f"{signed(low, 2)} to {signed(high, 2)}, p = {entry.compared.p_value():.2g}"
+    return Cell(signed(-100 * entry.compared.difference, 2), note)
 
 
 def _agreement(entry: Entry) -> Cell:
@@ -135,11 +144,11 @@ def _corrupted(entry: Entry) -> Cell:
     return Cell(_percent(entry.robustness.mean), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
-def _robustness_impact(entry: Entry, base: Entry) -> Cell:
+def _robustness_drop(entry: Entry, base: Entry) -> Cell:
     if entry is base or entry.robustness is None or base.robustness is None:
         return Cell("–")
     change, (low, high) = entry.robustness.change(base.robustness)
-    return Cell(points(change), f"{points(low)} to {points(high)}")
+    return Cell(signed(-100 * change, 2), f"{signed(-100 * high, 2)} to {signed(-100 * low, 2)}")
 
 
 def _shape_bias(entry: Entry) -> Cell:

@@ -42,7 +42,7 @@ def test_every_combination_is_compared(invoke: Invoke, arguments: list[object], 
     assert {path.stem for path in out.glob("*.subbyte")} == {name.replace(" ", "-") for name in names}
     assert subbyte.load(out / "tiny-only-reconstruct.subbyte").recipe["steps"] == ["reconstruct"]
     assert all(row["difference"] is not None for row in rows[1:])
-    assert "<h2>What each technique" in (out / "ablation.html").read_text()
+    assert "<h2>Memory, calibration, robustness" in (out / "ablation.html").read_text()
     assert (out / "ablation.md").read_text().count("\n|") == 2 + len(names)
 
 

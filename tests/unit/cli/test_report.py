@@ -66,10 +66,51 @@ def test_report_joins_accuracy_and_latency(
     counted = json.loads(invoke("evaluate", int8, "--data", pictures, "--reference", fp32, "--json").stdout)
     for key in ("pictures", "top1", "top5", "agreement"):
         assert rows[1][key] == counted[key]
+    assert {row["fastest_float"] for row in rows} == {"tiny-fp32"}
+    assert rows[0]["float_speedup"] == 1.0
     html = output.read_text()
     assert f"{rows[1]['latency_ms']:.2f} ms" in html
+    assert "the fastest float32 runtime timed" in html
+    assert "SQNR, dB" in html
     assert "network.py:build" in html
     assert html.count("data:image/jpeg") == 12
+
+
+def test_speedups_are_over_the_fastest_float32_of_all(
+    invoke: Invoke, bench_file: Path, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """A peer whose every round took half as long as our float32's."""
+    measured = json.loads(bench_file.read_text())
+    own = next(timing for timing in measured["timings"] if timing["precision"] == "fp32")
+    halves = {
+        "ms": {key: value / 2 for key, value in own["ms"].items()},
+        "round_ms": [value / 2 for value in own["round_ms"]],
+    }
+    measured["timings"].append(own | halves | {"name": "quick", "peer": True, "sha256": None, "isa": None})
+    (tmp_path / "peer.json").write_text(json.dumps(measured))
+    output, table = tmp_path / "report.html", tmp_path / "report.md"
+    rest = ("--data", pictures, "--output", output, "--markdown", table, "--layer-errors", 0)
+    result = invoke("report", fp32, int8, *rest, "--bench", tmp_path / "peer.json", "--json")
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["tiny-fp32"]["float_speedup"] == 0.5
+    assert rows["quick-fp32"]["float_speedup"] == 1.0
+    assert rows["tiny-fp32"]["fastest_float"] == "quick-fp32"
+    assert "speedup vs quick-fp32" in output.read_text()
+    assert "speedup vs quick-fp32" in table.read_text()
+    assert "SQNR, dB" not in output.read_text()
+
+
+def test_report_shows_corrupted_images(
+    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "report.html"
+    options = ("--corruptions", "fog,contrast", "--severities", "3", "--corrupted", 4)
+    result = invoke("report", fp32, int8, "--data", pictures, "--output", output, *options)
+    assert result.exit_code == 0, result.output
+    html = output.read_text()
+    assert html.count("data:image/jpeg") == 12 + 2 * 3
+    assert html.count("<figcaption>contrast<br>") == 2
 
 
 def test_report_evaluates_peers(

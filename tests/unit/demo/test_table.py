@@ -24,7 +24,8 @@ ROWS = [
         "agreement": None,
         "file_bytes": 2_600_000,
         "latency_ms": 1.25,
-        "speedup": 2.5,
+        "float_speedup": 2.5,
+        "fastest_float": "onnxruntime-fp32",
     },
     {
         "name": "onnxruntime-int8",
@@ -36,15 +37,17 @@ ROWS = [
         "agreement": None,
         "file_bytes": 5_000_000,
         "latency_ms": None,
-        "speedup": None,
+        "float_speedup": None,
+        "fastest_float": "onnxruntime-fp32",
     },
 ]
 
 
 def test_table_has_a_line_per_row() -> None:
     lines = table.markdown_of(json.dumps(ROWS)).splitlines()
+    assert "| speedup vs onnxruntime-fp32 |" in lines[0]
     assert lines[2:] == [
-        "| **subbyte w4a8** | 5 of 8 | – | 2.60 MB | 1.25 ms | 2.50 × |",
+        "| **subbyte w4a8** | 5 of 8 | – | 2.60 MB | 1.25 ms | 2.50× |",
         "| onnxruntime-int8 | – | – | 5.00 MB | – | – |",
     ]
 
