@@ -98,10 +98,14 @@ def node(n: Node) -> bytes:
     return b"".join(parts)
 
 
-def write(path: Path, graph: Graph, images: np.ndarray) -> None:
-    """graph and float32 images [N, H, W, C] to a file."""
-    d = recorded(graph)
+def serialize(d: dict[str, Any], images: np.ndarray) -> bytes:
+    """Recorded descriptors and float32 images [N, H, W, C] as a file's bytes."""
     parts = [text("subbyte dump 1"), integer(len(d["values"])), *map(value, d["values"])]
     parts += [integer(len(d["nodes"])), *map(node, d["nodes"])]
     parts += [integer(d["input"]), array(d["outputs"], "<i4"), integer(len(images)), array(images, "<f4")]
-    path.write_bytes(b"".join(parts))
+    return b"".join(parts)
+
+
+def write(path: Path, graph: Graph, images: np.ndarray) -> None:
+    """graph and float32 images [N, H, W, C] to a file."""
+    path.write_bytes(serialize(recorded(graph), images))
