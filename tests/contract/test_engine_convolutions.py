@@ -243,7 +243,7 @@ def test_extremes(zero_point: int, sign: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_strides_up_to_the_width(seed: int) -> None:
-    """Every family with 1 to 70 channels, odd and even widths: windows far apart, the last at the very end."""
+    """Every family with 1 to 70 channels, odd and even widths, the last window at the very end."""
     graph = graphs.strided(random.Random(seed))
     assert_engine_equals(graph, images(graph, 2, seed))
 

@@ -177,7 +177,7 @@ def clip(number: int) -> int:
 
 
 def propagate(d: Set) -> None:
-    """Makes shapes follow where they can: mutated windows and sizes then reach further than the first check."""
+    """Makes shapes follow where they can: a mutated window or size then passes the first check."""
     values, count = d["values"], len(d["values"])
     for n in d["nodes"]:
         if not n.inputs or not all(0 <= i < count for i in (*n.inputs, n.output)):
@@ -198,7 +198,7 @@ def make(seed: int, number: int) -> tuple[str, Set, dict[str, Any]]:
     rng = random.Random(f"{seed}/{number}")
     fresh = rng.random()
     if fresh < 0.3:
-        d = dump.recorded(strided(rng))
+        d = dump.recorded(strided(rng, real=True))
     elif fresh < 0.5:
         graph = random_graph(rng)
         while any(n.op == "batch_norm" for n in graph.nodes):

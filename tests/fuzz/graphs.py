@@ -139,10 +139,11 @@ def _float_step(b: Builder, x: str) -> str:
             return b.max_pool(x, 2, 1)
 
 
-def strided(rng: random.Random, width: int = 0) -> Graph:
+def strided(rng: random.Random, width: int = 0, real: bool = False) -> Graph:
     """A convolution of every family on one map of 1 to 70 channels, with a stride up to the map's width.
 
     width: of the map, or 0 for one that a random stride cuts into at most nine outputs, odd or even.
+    real: with a float32 convolution too.
     """
     kernel, outputs = (rng.randint(1, 3), rng.randint(1, 5)), rng.randint(1, 9)
     stride = width // outputs if width else rng.choice([1, 2, 3, rng.randint(4, 100)])
@@ -155,10 +156,12 @@ def strided(rng: random.Random, width: int = 0) -> Graph:
     dense = b.qconv(x, rng.randint(1, 70), kernel, strides, 1, act, bits, pad=pad)
     grouped = b.qconv(x, 2 * channels, kernel, strides, channels, act, bits, pad=pad)
     pooled = b.add("max_pool2d", [x], b.values[x].q, {"kernel": kernel, "stride": strides, "pad": pad})
+    if not real:
+        return b.finish(depthwise, dense, grouped, pooled)
     attrs = {"stride": strides, "pad": pad, "groups": 1, "act": "none"}
     weight = b.arrays.normal(size=(3, *kernel, channels)).astype(np.float32)
-    real = b.add("conv2d", ["image"], None, attrs, {"weight": weight, "bias": np.ones(3, np.float32)})
-    return b.finish(depthwise, dense, grouped, pooled, real)
+    y = b.add("conv2d", ["image"], None, attrs, {"weight": weight, "bias": np.ones(3, np.float32)})
+    return b.finish(depthwise, dense, grouped, pooled, y)
 
 
 def wrap(graph: Graph, classes: tuple[str, ...] | None = None) -> Artifact:
