@@ -8,6 +8,8 @@
 #include <malloc.h>
 #endif
 
+#include <limits>
+
 #include "subbyte/engine.h"
 
 namespace nb = nanobind;
@@ -37,8 +39,9 @@ using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 nb::list run(subbyte::Model& model, const Input& x, double* seconds) {
   const ValueDesc& in = model.value(model.input());
-  if (static_cast<int>(x.shape(1)) != in.height || static_cast<int>(x.shape(2)) != in.width ||
-      static_cast<int>(x.shape(3)) != in.channels) {
+  const auto is = [](std::size_t extent, int wanted) { return extent == static_cast<std::size_t>(wanted); };
+  if (!is(x.shape(1), in.height) || !is(x.shape(2), in.width) || !is(x.shape(3), in.channels) ||
+      x.shape(0) > std::numeric_limits<int>::max()) {
     throw std::invalid_argument("input has the wrong shape");
   }
   const std::size_t images = x.shape(0);

@@ -8,6 +8,7 @@
 #include "exec/weights.h"
 #include "kernels/dot/dot.h"
 #include "kernels/pointwise/pointwise.h"
+#include "kernels/sanitizer.h"
 
 namespace subbyte {
 namespace {
@@ -242,14 +243,20 @@ class DotStep final : public Step {
         const dot::Kernel* kernel = narrow ? dot::find_narrow(isa, bits_) : dot::find(isa, bits_, v.end - v.begin);
         panels_.push_back({kernel, bytes, entries, static_cast<std::ptrdiff_t>(g) * in_group_,
                            g * out_group + first, channels});
-        bytes += dot::panel_bytes(runs_, groups4_, v.end - v.begin, bits_);
-        entries += 16 * static_cast<std::size_t>(v.end - v.begin);
+        bytes += dot::panel_bytes(runs_, groups4_, v.end - v.begin, bits_) + kGap;
+        entries += 16 * static_cast<std::size_t>(v.end - v.begin) + kGap / 4;
       }
     }
     weights_ = Aligned<std::uint8_t>(bytes);
     bias_ = Aligned<std::int32_t>(entries);
     multiplier_ = Aligned<float>(entries);
-    for (const Panel& p : panels_) pack_panel(n, w, p, tap_bytes);
+    for (const Panel& p : panels_) {
+      pack_panel(n, w, p, tap_bytes);
+      const std::size_t outputs = 16 * static_cast<std::size_t>(p.kernel->vectors);
+      poison(weights_.data() + p.weights + dot::panel_bytes(runs_, groups4_, p.kernel->vectors, bits_), kGap);
+      poison(bias_.data() + p.channel_data + outputs, kGap);
+      poison(multiplier_.data() + p.channel_data + outputs, kGap);
+    }
   }
 
   void pack_panel(const NodeDesc& n, const UnpackedWeights& w, const Panel& p, int tap_bytes) {

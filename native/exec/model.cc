@@ -8,6 +8,7 @@
 
 #include "exec/team.h"
 #include "kernels/pointwise/pointwise.h"
+#include "kernels/sanitizer.h"
 #include "plan/plan.h"
 #include "subbyte/engine.h"
 
@@ -60,6 +61,11 @@ struct Job {
     if (c.threads > 1) c.team = &job.stream->team;
     double* seconds = thread == 0 ? job.seconds : nullptr;
     for (const StepPtr& step : plan.steps) {
+      if constexpr (kAddressSanitizer) {  // no step needs more scratch memory than it has asked for
+        const std::size_t own = step->scratch_bytes();
+        unpoison(c.scratch, own);
+        poison(c.scratch + own, plan.scratch_bytes - own);
+      }
       const std::size_t rows = step->infos_count();
       const auto start = seconds ? Clock::now() : Clock::time_point{};
       c.seconds = seconds && rows > 1 ? seconds : nullptr;
@@ -136,6 +142,8 @@ Model::Model(std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int inp
   for (int i = 0; i < options.streams; ++i) {
     impl_->streams.push_back(
         std::make_unique<Stream>(impl_->plan.arena_bytes, impl_->plan.scratch_bytes, options.threads));
+    const Aligned<std::uint8_t>& arena = impl_->streams.back()->arena;
+    guard_arena(impl_->plan.buffers, arena.data(), arena.size());
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "exec/step.h"
 #include "kernels/real/real.h"
+#include "kernels/sanitizer.h"
 
 namespace subbyte {
 namespace {
@@ -68,14 +69,15 @@ class RealConvStep final : public Step {
   void pack_panels() {
     const int out_group = y_.channels / n_.groups;
     const std::size_t panel_size = static_cast<std::size_t>(taps_) * in_group_ * real::kPanel;
+    const std::size_t panel_step = panel_size + kGap / sizeof(float), bias_step = real::kPanel + kGap / sizeof(float);
     for (int g = 0; g < n_.groups; ++g) {
       for (int o = 0; o < out_group; o += real::kPanel) {
-        panels_.push_back({panels_.size() * panel_size, panels_.size() * real::kPanel, g * in_group_,
-                           g * out_group + o, std::min(real::kPanel, out_group - o)});
+        panels_.push_back({panels_.size() * panel_step, panels_.size() * bias_step, g * in_group_, g * out_group + o,
+                           std::min(real::kPanel, out_group - o)});
       }
     }
-    weights_ = Aligned<float>(panels_.size() * panel_size);
-    bias_ = Aligned<float>(panels_.size() * real::kPanel);
+    weights_ = Aligned<float>(panels_.size() * panel_step);
+    bias_ = Aligned<float>(panels_.size() * bias_step);
     for (const Panel& p : panels_) {
       for (int o = 0; o < real::kPanel; ++o) {
         const bool valid = o < p.channels;
@@ -86,6 +88,8 @@ class RealConvStep final : public Step {
               valid ? n_.weight_real[channel * taps_ * in_group_ + k] : 0;
         }
       }
+      poison(weights_.data() + p.weights + panel_size, kGap);
+      poison(bias_.data() + p.bias + real::kPanel, kGap);
     }
   }
 

@@ -160,9 +160,12 @@ struct RegionStep {
 };
 StepPtr make_region(std::vector<RegionStep> steps);
 
-// The rows of a window operation's input that output rows need; may reach into the padding.
+// The rows of a window operation's input that output rows need; may reach into the padding. Both are numbers: no row
+// lies further than plan/regions.cc's kFarthest above the map, and no stride is larger than 65536 (plan/check.cc).
 inline Range window_rows(Range out, int stride, int kernel, int pad_top) {
-  return {out.begin * stride - pad_top, (out.end - 1) * stride - pad_top + kernel};
+  const std::int64_t first = std::int64_t{out.begin} * stride - pad_top;
+  const std::int64_t last = (std::int64_t{out.end} - 1) * stride - pad_top;
+  return {static_cast<int>(first), static_cast<int>(last + kernel)};
 }
 
 // Writes the zero point around a quantized buffer: this thread's share of its rows.

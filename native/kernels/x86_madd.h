@@ -10,7 +10,7 @@
 namespace subbyte {
 namespace {
 
-using Group = const std::uint32_t __attribute__((may_alias));
+using Group = const std::uint32_t __attribute__((may_alias, aligned(1)));
 
 // acc0, acc1 += x * w0, x * w1, where x is one pair of 16-bit numbers in memory, broadcast. Inline assembly: left to
 // itself, GCC loads all operands first and spills the sums.

@@ -1,4 +1,5 @@
-// The engine's own inspection of a graph: nothing a step reads may lie outside what it was given.
+// The engine's own inspection of a graph: nothing a step reads may lie outside what it was given. Every field is bounded
+// first, so that what is computed from them afterwards, here and in the steps, fits its type.
 #include <cmath>
 #include <iterator>
 #include <stdexcept>
@@ -20,11 +21,16 @@ bool same_shape(const ValueDesc& a, const ValueDesc& b) {
   return a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
 
+// The limits of subbyte/ir/limits.py and docs/spec/numerics.md.
+constexpr int kMaxExtent = 1 << 16, kMaxWindow = 256;
+constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;  // of a value, of a weight
+constexpr float kMaxFactor = 1 << 20;
+
+bool within(int value, int low, int high) { return value >= low && value <= high; }
+
 void check_value(const ValueDesc& v) {
-  constexpr std::int64_t kMax = std::int64_t{1} << 28;
-  const bool shape = v.height >= 1 && v.width >= 1 && v.channels >= 1 && v.height <= 65536 && v.width <= 65536 &&
-                     static_cast<std::int64_t>(v.height) * v.width <= kMax &&
-                     static_cast<std::int64_t>(v.height) * v.width * v.channels <= kMax;
+  const bool shape = within(v.height, 1, kMaxExtent) && within(v.width, 1, kMaxExtent) && v.channels >= 1 &&
+                     static_cast<std::int64_t>(v.height) * v.width * v.channels <= kMaxElements;
   if (!shape) throw std::invalid_argument("value '" + v.name + "': shape out of range");
   if (!v.quantized) return;
   const bool grid = v.bits >= 2 && v.bits <= 8 && v.zero_point >= 0 && v.zero_point < (1 << v.bits) &&
@@ -33,8 +39,9 @@ void check_value(const ValueDesc& v) {
 }
 
 void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
-  need(n.kernel_h >= 1 && n.kernel_w >= 1 && n.kernel_h * n.kernel_w <= 256, n, "kernel must be 1 x 1 to 16 x 16");
-  need(n.stride_h >= 1 && n.stride_w >= 1, n, "stride must be positive");
+  need(within(n.kernel_h, 1, kMaxWindow) && within(n.kernel_w, 1, kMaxWindow) && n.kernel_h * n.kernel_w <= kMaxWindow,
+       n, "kernel must have 1 to 256 positions");
+  need(within(n.stride_h, 1, kMaxExtent) && within(n.stride_w, 1, kMaxExtent), n, "stride must be 1 to 65536");
   need(n.pad_top >= 0 && n.pad_bottom >= 0 && n.pad_left >= 0 && n.pad_right >= 0, n, "negative padding");
   need(n.pad_top < n.kernel_h && n.pad_bottom < n.kernel_h && n.pad_left < n.kernel_w && n.pad_right < n.kernel_w, n,
        "padding as large as the kernel");
@@ -47,7 +54,9 @@ void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
 void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
   check_window(n, x, y);
   need(n.groups >= 1 && x.channels % n.groups == 0 && y.channels % n.groups == 0, n, "channels do not fit the groups");
-  const std::size_t count = static_cast<std::size_t>(y.channels) * n.kernel_h * n.kernel_w * (x.channels / n.groups);
+  const std::int64_t per_output = static_cast<std::int64_t>(n.kernel_h) * n.kernel_w * (x.channels / n.groups);
+  need(per_output <= kMaxElements / y.channels, n, "more than 2^28 weights");
+  const std::size_t count = static_cast<std::size_t>(y.channels) * static_cast<std::size_t>(per_output);
   if (!x.quantized) {
     need(!y.quantized, n, "float32 inputs make float32 outputs");
     need(n.weight_real.size() == count && n.bias_real.size() == static_cast<std::size_t>(y.channels), n,
@@ -69,7 +78,8 @@ void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
 void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
   const ValueDesc& x = values[n.inputs[0]];
   const ValueDesc& y = values[n.output];
-  need(std::isfinite(n.factor_a) && std::isfinite(n.factor_b), n, "a factor is not finite");
+  need(std::fabs(n.factor_a) <= kMaxFactor && std::fabs(n.factor_b) <= kMaxFactor, n, "a factor is not within 2^20");
+  need(n.act >= Act::kNone && n.act <= Act::kLeakyRelu, n, "unknown activation");
   switch (n.op) {
     case Op::kQuantize:
       need(!x.quantized && y.quantized && same_shape(x, y), n, "quantize: float32 to codes of the same shape");
@@ -81,7 +91,7 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
       check_conv(n, x, y);
       if (n.inputs.size() == 2) {
         const ValueDesc& r = values[n.inputs[1]];
-        need(same_shape(r, y) && r.quantized == y.quantized, n, "residual does not fit");
+        need(same_shape(r, y) && r.quantized == y.quantized && x.quantized == y.quantized, n, "residual does not fit");
         need(!y.quantized || (n.act == Act::kNone && !n.has_table), n, "a residual cannot follow an activation");
       }
       return;
@@ -104,7 +114,7 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
     case Op::kGlobalAvgPool:
       need(y.height == 1 && y.width == 1 && y.channels == x.channels && x.quantized == y.quantized, n,
            "output does not fit");
-      need(static_cast<std::int64_t>(x.height) * x.width < (1 << 24), n, "picture too large to pool");
+      need(static_cast<std::int64_t>(x.height) * x.width * 255 < (std::int64_t{1} << 31), n, "picture too large to pool");
       return;
     case Op::kMaxPool2d:
       check_window(n, x, y);

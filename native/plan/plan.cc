@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/sanitizer.h"
 
 namespace subbyte {
 namespace {
@@ -276,6 +277,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
     plan.weight_bytes += plan.steps.back()->weight_bytes();
   }
   for (std::size_t i = 0; i < plan.steps.size(); ++i) set_ahead(plan.steps, i);
+  if (kAddressSanitizer) plan.scratch_bytes += kRedZone;  // between the threads
   plan.scratch_bytes = (plan.scratch_bytes + 4095) / 4096 * 4096;
   return plan;
 }

@@ -44,4 +44,7 @@ struct Lifetime {
 };
 std::size_t assign_offsets(std::vector<Buffer>& buffers, const std::vector<Lifetime>& lifetimes);
 
+// Tells AddressSanitizer that nothing but these buffers may be touched in an arena.
+void guard_arena(const std::vector<Buffer>& buffers, const std::uint8_t* arena, std::size_t bytes);
+
 }  // namespace subbyte

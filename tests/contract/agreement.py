@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,9 @@ import numpy as np
 from subbyte import reference
 from subbyte.ir import Graph
 from subbyte.runtime import Session, available_isas
+
+#: Under AddressSanitizer, whose build lets no two buffers of an arena share memory.
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 
 #: Threads, and the size of tensors above which layers run band by band (None: never, 0: wherever possible).
 SETTINGS = tuple(itertools.product((1, 2, 3), (None, 0)))

@@ -11,6 +11,7 @@ from subbyte import reference
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor
 from tests.contract.agreement import assert_engine_equals, images
+from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
 
 Pair = tuple[int, int]
@@ -238,3 +239,25 @@ def test_extremes(zero_point: int, sign: int) -> None:
             values[value] = Value(value, (3, 3, outputs), QParams(1.0, 128, 8) if target == "codes" else None)
     graph = verify(Graph("image", tuple(n.output for n in nodes[1:]), values, tuple(nodes)))
     assert_engine_equals(graph, pictures)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_strides_up_to_the_width(seed: int) -> None:
+    """Every family with 1 to 70 channels, odd and even widths, the last window at the very end."""
+    graph = graphs.strided(random.Random(seed))
+    assert_engine_equals(graph, images(graph, 2, seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strides_across_the_widest_map(seed: int) -> None:
+    graph = graphs.strided(random.Random(seed), 1 << 16)
+    assert_engine_equals(graph, images(graph, 1, seed))
+
+
+def test_the_largest_stride() -> None:
+    b = Builder(random.Random(1), (1, 1 << 16, 2))
+    x = b.quantize("image")
+    kernel, stride, pad = (1, 16), (1, 1 << 16), (0, 0, 15, 15)
+    graph = b.finish(b.qconv(x, 2, kernel, stride, 2, pad=pad), b.qconv(x, 3, kernel, stride, pad=pad))
+    assert graph.value(graph.outputs[0]).shape == (1, 2, 2)
+    assert_engine_equals(graph, images(graph, 1, 1))

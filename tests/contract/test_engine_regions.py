@@ -9,6 +9,7 @@ import pytest
 from subbyte.ir import Graph
 from subbyte.runtime import Session, available_isas
 from tests.contract.agreement import (
+    SANITIZED,
     SETTINGS,
     assert_engine_equals,
     engine_outputs,
@@ -90,7 +91,7 @@ def test_memory_is_saved_where_bands_run() -> None:
     x = b.qconv(b.quantize("image"), 32, (3, 3), act="relu")
     graph = b.finish(b.add("global_avg_pool", [b.qconv(x, 4, (3, 3), 4)], b.grid()))
     whole, banded = (Session(graph, depth_first_above=above) for above in (None, 0))
-    assert banded.arena_bytes < whole.arena_bytes / 2
+    assert SANITIZED or banded.arena_bytes < whole.arena_bytes / 2
     assert all(row["region"] < 0 for row in whole.plan())
     assert_engine_equals(graph, images(graph, 1, 1))
 
@@ -106,7 +107,7 @@ def test_long_regions_are_cut() -> None:
     session = Session(graph, depth_first_above=4096)
     assert len({row["region"] for row in session.plan() if row["region"] >= 0}) > 1
     narrow = 202 * 11 * 8  # with its halo
-    assert session.arena_bytes < 3 * narrow
+    assert SANITIZED or session.arena_bytes < 3 * narrow
     assert_engine_equals(graph, images(graph, 1, 3))
 
 

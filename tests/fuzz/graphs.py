@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+
 from subbyte.artifact import Artifact
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
@@ -137,6 +139,31 @@ def _float_step(b: Builder, x: str) -> str:
             return b.max_pool(x, 2, 1)
 
 
+def strided(rng: random.Random, width: int = 0, real: bool = False) -> Graph:
+    """A convolution of every family on one map of 1 to 70 channels, with a stride up to the map's width.
+
+    width: of the map, or 0 for one that a random stride cuts into at most nine outputs, odd or even.
+    real: with a float32 convolution too.
+    """
+    kernel, outputs = (rng.randint(1, 3), rng.randint(1, 5)), rng.randint(1, 9)
+    stride = width // outputs if width else rng.choice([1, 2, 3, rng.randint(4, 100)])
+    extent = (outputs - 1) * stride + kernel[1] + rng.randrange(stride)
+    shape = (rng.randint(kernel[0], 4), width or extent, rng.randint(1, 2 if width else 70))
+    b, strides, pad = Builder(rng, shape), (rng.randint(1, 3), max(1, stride)), (0, 0, 0, 0)
+    x, channels = b.quantize("image"), shape[2]
+    act, bits = rng.choice(["none", "silu"]), rng.choice([2, 3, 4, 8])
+    depthwise = b.qconv(x, channels, kernel, strides, channels, act, pad=pad)
+    dense = b.qconv(x, rng.randint(1, 70), kernel, strides, 1, act, bits, pad=pad)
+    grouped = b.qconv(x, 2 * channels, kernel, strides, channels, act, bits, pad=pad)
+    pooled = b.add("max_pool2d", [x], b.values[x].q, {"kernel": kernel, "stride": strides, "pad": pad})
+    if not real:
+        return b.finish(depthwise, dense, grouped, pooled)
+    attrs = {"stride": strides, "pad": pad, "groups": 1, "act": "none"}
+    weight = b.arrays.normal(size=(3, *kernel, channels)).astype(np.float32)
+    y = b.add("conv2d", ["image"], None, attrs, {"weight": weight, "bias": np.ones(3, np.float32)})
+    return b.finish(depthwise, dense, grouped, pooled, y)
+
+
 def wrap(graph: Graph, classes: tuple[str, ...] | None = None) -> Artifact:
     """The graph in an artifact with plain metadata."""
     height, width, _ = graph.value(graph.input).shape
@@ -157,6 +184,7 @@ def seeds() -> dict[str, Artifact]:
         "folded": folded(random.Random(9)),
         "mixed": mixed(random.Random(6)),
         "middle": middle(random.Random(7)),
+        "strided": strided(random.Random(10)),
     }
     named = tuple(f"class {i}" for i in range(10))
     return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}

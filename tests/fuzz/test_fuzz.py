@@ -12,7 +12,7 @@ import pytest
 from subbyte.artifact import load
 from tests.fuzz.document import Document
 from tests.fuzz.mutations import MUTATIONS
-from tests.fuzz.run import Command, report, save_failures, trial_command, watch
+from tests.fuzz.run import Command, Summary, report, save_failures, trial_command, watch
 from tests.fuzz.trial import bases, mutant
 
 SEED = 20
@@ -56,6 +56,31 @@ def test_mutants_run_on_the_engine_as_on_the_reference() -> None:
     assert not summary.failures, report(summary)
     assert set(summary.outcomes) <= {"refused", "ran", "large", "declined"}
     assert summary.outcomes["ran"] >= COUNT // 4
+
+
+def test_descriptors_are_refused_or_run() -> None:
+    pytest.importorskip("subbyte._native", reason="the engine is not built", exc_type=ImportError)
+    from tests.fuzz import descriptors
+
+    summary = watch(descriptors.command_of(SEED, memory=2048), 0, COUNT, limit=120)
+    assert not summary.failures, report(summary)
+    assert set(summary.outcomes) <= {"refused", "ran", "large"}
+    assert summary.outcomes["refused"] >= COUNT // 4
+    assert summary.outcomes["ran"] >= COUNT // 4
+    assert {kind for kind, _ in summary.kinds} == {*descriptors.MUTATIONS, "none"}
+
+
+def test_a_descriptor_set_is_always_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("subbyte._native", reason="the engine is not built", exc_type=ImportError)
+    from tests.fuzz import descriptors
+
+    summary = Summary(failures=[(number, "kind", "crashed", "last words") for number in range(40)])
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        descriptors.save_failures(summary, SEED, folder)
+    files = [[path.read_bytes() for path in sorted(folder.iterdir())] for folder in folders]
+    assert files[0] == files[1]
+    assert len(set(files[0])) > 40
 
 
 def test_a_mutant_is_always_the_same() -> None:

@@ -25,17 +25,19 @@ void depthwise_u8s8_portable_run(const Shape& s, const std::uint8_t* packed, con
     const std::ptrdiff_t left = x * s.stride * row.in_pixel;
     for (int c0 = 0; c0 < s.channels; c0 += kBlock) {
       const int count = s.channels - c0 < kBlock ? s.channels - c0 : kBlock;
-      std::int32_t acc[kBlock];
-      for (int c = 0; c < count; ++c) acc[c] = bias[c0 + c];
+      std::uint32_t acc[kBlock];  // sums may wrap on the way, as in the other kernels
+      for (int c = 0; c < count; ++c) acc[c] = static_cast<std::uint32_t>(bias[c0 + c]);
       for (int ky = 0; ky < s.kernel_h; ++ky) {
         for (int kx = 0; kx < s.kernel_w; ++kx) {
           const std::uint8_t* in = row.in[ky] + left + kx * row.in_pixel + c0;
           const std::int8_t* w = taps + n * (ky * s.kernel_w + kx) + c0;
-          for (int c = 0; c < count; ++c) acc[c] += w[c] * in[c];
+          for (int c = 0; c < count; ++c) acc[c] += static_cast<std::uint32_t>(w[c] * in[c]);
         }
       }
       std::uint8_t* out = row.out + x * row.out_pixel;
-      for (int c = 0; c < count; ++c) finish_one(*row.epilogue, acc[c], multiplier[c0 + c], out, nullptr, c0 + c);
+      for (int c = 0; c < count; ++c) {
+        finish_one(*row.epilogue, static_cast<std::int32_t>(acc[c]), multiplier[c0 + c], out, nullptr, c0 + c);
+      }
     }
   }
 }

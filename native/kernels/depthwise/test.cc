@@ -1,6 +1,8 @@
-// Every depthwise kernel equals the portable one: windows of 1 x 1 to 7 x 7, strides 1 to 3, odd widths and
-// channel counts, rows that end where the contract lets reading end.
+// Every depthwise kernel equals the portable one: windows of 1 x 1 to 9 x 9, all strides up to the largest, odd widths
+// and channel counts, rows that end where the contract lets reading end.
 #include "kernels/depthwise/depthwise.h"
+
+#include <numeric>
 
 #include "kernels/test.h"
 
@@ -21,9 +23,21 @@ struct Trial {
     const int in_pixels = (width - 1) * s.stride + s.kernel_w + depthwise::kReadAhead;
     for (int ky = 0; ky < s.kernel_h; ++ky) {
       rows.emplace_back(static_cast<std::size_t>(in_pixels * in_pixel + 64));
-      for (std::size_t i = 0; i < rows.back().size(); ++i) rows.back()[i] = random.byte();
+      fill(random, rows.back());
     }
     epilogue = random_epilogue(random, finish, table.data());
+  }
+
+  // Random bytes where windows lie; what large strides leave out stays 0.
+  void fill(Random& random, Input<std::uint8_t>& row) const {
+    std::ptrdiff_t at = 0;
+    for (int x = 0; x < width; ++x) {
+      const std::ptrdiff_t begin = static_cast<std::ptrdiff_t>(x) * shape.stride * in_pixel;
+      for (at = std::max(at, begin); at < begin + shape.kernel_w * in_pixel; ++at) {
+        row[static_cast<std::size_t>(at)] = random.byte();
+      }
+    }
+    for (; at < static_cast<std::ptrdiff_t>(row.size()); ++at) row[static_cast<std::size_t>(at)] = random.byte();
   }
 
   std::size_t bytes() const { return static_cast<std::size_t>(width * out_pixel); }
@@ -47,8 +61,9 @@ struct Trial {
   Epilogue epilogue;
 };
 
-void check(Report& report, Random& random, const depthwise::Kernel& kernel, depthwise::Shape s, Finish finish) {
-  Trial trial(random, s, random.between(1, random.between(0, 1) ? 9 : 40), finish);
+void check(Report& report, Random& random, const depthwise::Kernel& kernel, depthwise::Shape s, Finish finish,
+           int width = 0) {
+  Trial trial(random, s, width > 0 ? width : random.between(1, random.between(0, 1) ? 9 : 40), finish);
   Output actual(trial.bytes()), expected(trial.bytes());
   trial.run(*depthwise::find(Isa::kPortable), expected);
   trial.run(kernel, actual);
@@ -63,21 +78,28 @@ void check(Report& report, Random& random, const depthwise::Kernel& kernel, dept
 }  // namespace
 
 void test_depthwise(Report& report, unsigned seed) {
-  constexpr int kChannels[] = {1, 2, 3, 5, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 100, 128, 130};
-  constexpr int kSquare[] = {1, 3, 5, 7};
+  constexpr int kSquare[] = {1, 3, 5, 7}, kMaxExtent = 1 << 16;
+  std::vector<int> channels(70);
+  std::iota(channels.begin(), channels.end(), 1);
+  channels.insert(channels.end(), {80, 100, 128, 130});
   for (int i = 0; i < depthwise::table_size(); ++i) {
     const depthwise::Kernel& kernel = depthwise::table()[i];
     report.expect(depthwise::find(kernel.isa) == &kernel, kernel.name, "is found in the table");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
     for (const Finish finish : {Finish::kClamp, Finish::kTable}) {
-      for (const int channels : kChannels) {
+      for (const int c : channels) {
         for (int stride = 1; stride <= 3; ++stride) {
-          for (const int k : kSquare) check(report, random, kernel, {k, k, stride, channels}, finish);
-          for (int other = 0; other < 3; ++other) {
-            check(report, random, kernel, {random.between(1, 9), random.between(1, 9), stride, channels}, finish);
-          }
+          for (const int k : kSquare) check(report, random, kernel, {k, k, stride, c}, finish);
+          check(report, random, kernel, {random.between(1, 9), random.between(1, 9), stride, c}, finish);
         }
+        const int stride = random.between(4, 40);
+        check(report, random, kernel, {random.between(1, 3), random.between(1, 9), stride, c}, finish);
+        check(report, random, kernel, {1, random.between(1, 5), stride, c}, finish, 2 * random.between(0, 9) + 1);
+      }
+      for (int width = 1; width <= 9; ++width) {  // as far apart as the widest map allows
+        const int stride = kMaxExtent / std::max(1, width - 1);
+        for (const int c : {1, 4, 17}) check(report, random, kernel, {1, random.between(1, 5), stride, c}, finish, width);
       }
     }
   }

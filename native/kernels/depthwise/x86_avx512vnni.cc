@@ -11,13 +11,14 @@
 // allow. 5 wide filters of stride 1 do so for half of the vectors, and then for the other.
 //
 // The last block of channels, where half of it would be empty, works on two pieces of the row at a time: its
-// weights lie in both halves of the vectors.
+// weights lie in both halves of the vectors. Of an odd number of output pixels both pieces make the middle one.
 //
 // Packed, per block of 64 channels, all in that order: bias [4][16], multiplier [4][16], then
 // [k_h][window][shift][4 vectors] x 64 bytes.
 #include <immintrin.h>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/sanitizer.h"
 #include "kernels/x86_avx512_epilogue.h"
 
 namespace subbyte::depthwise {
@@ -40,6 +41,7 @@ INLINE void dot4(__m512i& acc, __m512i x, __m512i w) {
 
 // A load that happens once: GCC repeats plain ones, as operands of every instruction that uses the value.
 INLINE __m512i load_once(const void* p) {
+  announce_read(p, sizeof(__m512i));
   __m512i v;
   asm("vmovdqu64 %1, %0" : "=v"(v) : "m"(*static_cast<const __m512i_u*>(p)));
   return v;
@@ -56,7 +58,10 @@ class Block {
         valid_(first(s.channels - c0)), zero16_(_mm512_set1_epi16(static_cast<short>(row.epilogue->zero))),
         low_(_mm512_set1_epi8(static_cast<char>(row.epilogue->low))),
         high_(_mm512_set1_epi8(static_cast<char>(row.epilogue->high))) {
-    if constexpr (kTwo) right_width_ = row.width - width_, right_ = width_ * s.stride * row.in_pixel;
+    if constexpr (kTwo) {
+      const std::ptrdiff_t begin = row.width - width_;  // of the right piece, in output pixels
+      right_ = begin * s.stride * row.in_pixel, right_out_ = begin * row.out_pixel;
+    }
     if constexpr (kTable) table_ = load_table(row.epilogue->table);
   }
 
@@ -106,7 +111,7 @@ class Block {
     if constexpr (kTwo) {
       const auto valid = static_cast<__mmask32>(valid_);
       _mm256_mask_storeu_epi8(out, valid, _mm512_castsi512_si256(codes));
-      if (x < right_width_) _mm256_mask_storeu_epi8(out + width_ * out_pixel_, valid, _mm512_extracti64x4_epi64(codes, 1));
+      _mm256_mask_storeu_epi8(out + right_out_, valid, _mm512_extracti64x4_epi64(codes, 1));
     } else {
       _mm512_mask_storeu_epi8(out, valid_, codes);
     }
@@ -125,8 +130,8 @@ class Block {
   std::ptrdiff_t in_pixel_, c0_;
   std::uint8_t* out_;
   std::ptrdiff_t out_pixel_;
-  int width_, right_width_ = 0;
-  std::ptrdiff_t right_ = 0;
+  int width_;
+  std::ptrdiff_t right_ = 0, right_out_ = 0;
   __mmask64 valid_;
   __m512i zero16_, low_, high_;
   Table table_;
@@ -252,8 +257,8 @@ INLINE void step_any(const B& b, int x, int count) {
   for (int t = 0; t < kShifts; ++t) b.finish(acc[t], x + t);
 }
 
-// The steps of a row: long ones, and a short one where few outputs are left. At most kReadAhead pixels too many are
-// read: two outputs of stride 2, one more for the odd partner, and the last pixel of a window.
+// The steps of a row: long ones, and a short one where few outputs are left. They read up to 4 pixels past the last
+// output's taps, whatever the stride: the rest of its windows, where strides of 1 or 2 have an output that is not stored.
 template <bool kTable, bool kTwo>
 void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0) {
   const Block<kTable, kTwo> b(s, packed, row, c0);

@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/sanitizer.h"
 #include "kernels/x86_avx2_epilogue.h"
 
 namespace subbyte::depthwise {
@@ -26,6 +27,7 @@ std::size_t block_bytes(const Shape& s) {
 SUBBYTE_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 SUBBYTE_INLINE void dot4(__m256i& acc, __m256i x, const std::uint8_t* w) {
+  announce_read(w, sizeof(__m256i));
   asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "m"(*reinterpret_cast<const __m256i*>(w)));
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/dot/dot.h"
 #include "kernels/dot/slices.h"
 #include "kernels/dot/x86_tile.h"
+#include "kernels/sanitizer.h"
 
 namespace subbyte::dot {
 namespace {
@@ -19,11 +20,12 @@ namespace {
 
 constexpr int kTileRows = 48, kRows = 6;
 
-using Group = const std::uint32_t __attribute__((may_alias));
+using Group = const std::uint32_t __attribute__((may_alias, aligned(1)));
 
 // acc0, acc1 += x[0..3] * w0, w1
 SUBBYTE_INLINE void dot4(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, __m256i w0, __m256i w1) {
   __m256i a;
+  announce_read(x, sizeof(Group));
   asm("vpbroadcastd %3, %2\n\t%{vex%} vpdpbusd %4, %2, %0\n\t%{vex%} vpdpbusd %5, %2, %1"
       : "+x"(acc0), "+x"(acc1), "=&x"(a)
       : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));

@@ -74,7 +74,9 @@ void winograd_u8s8_portable_run(const Shape& s, const std::uint8_t* packed, cons
       for (int r = 0; r < strip.height; ++r) {
         for (int x = 2 * tile; x < strip.width && x < 2 * tile + 2; ++x) {
           const std::uint8_t* residual = strip.residual[r] ? strip.residual[r] + x * strip.residual_pixel : nullptr;
-          finish_one(*strip.epilogue, y[r][x % 2] + bias, multiplier, strip.out[r] + x * strip.out_pixel, residual, o);
+          const std::uint32_t sum = static_cast<std::uint32_t>(y[r][x % 2]) + static_cast<std::uint32_t>(bias);
+          finish_one(*strip.epilogue, static_cast<std::int32_t>(sum), multiplier, strip.out[r] + x * strip.out_pixel,
+                     residual, o);
         }
       }
     }
