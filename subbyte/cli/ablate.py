@@ -36,6 +36,7 @@ from subbyte.evaluate.ablation import ablations
 from subbyte.evaluate.data import Sample, batches, picture_folder, subset
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+from subbyte.evaluate.sets import parse_sets
 
 if TYPE_CHECKING:
     from subbyte.models import LoadedModel
@@ -72,6 +73,7 @@ def ablate(
     """
     from subbyte.recipes import load_recipe
 
+    sets = parse_sets(data)
     whole = load_recipe(recipe)
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
@@ -86,13 +88,13 @@ def ablate(
     samples: list[Sample] = []
     for name, variant in recipes.items():
         subjects.append(subject(job.artifact(name, variant), resize, threads, isa))
-        samples = samples or labelled(subjects[0], data, limit)
+        samples = samples or labelled(subjects[0], sets, limit)
         entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
         _write_rows(output, _page(title, entries, samples, {}))
     measured = timed(subjects, "", None, seconds, isa) if seconds else None
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
-    page = _page(title, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    page = _page(title, entries, samples, facts_of(measured, sets, samples, subjects[0]))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
     write_text(output / "ablation.md", markdown(page))

@@ -14,6 +14,7 @@ from subbyte.cli.console import reported
 from subbyte.cli.evaluate import evaluate
 from subbyte.cli.inspect import inspect
 from subbyte.cli.lists import models, recipes
+from subbyte.cli.once import Once
 from subbyte.cli.report import report
 from subbyte.cli.run import run
 from subbyte.cli.sensitivity import sensitivity
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 for command in (compress, run, evaluate, bench, inspect, report, ablate, sensitivity, recipes, models):
-    app.command()(reported(command))
+    app.command(cls=Once)(reported(command))
 
 
 def _version(wanted: bool) -> None:

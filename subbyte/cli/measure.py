@@ -16,8 +16,9 @@ from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictions, Predictor, predict
 from subbyte.evaluate.corruptions import families_of
 from subbyte.evaluate.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
-from subbyte.evaluate.data import Sample, labelled_folder, subset, with_resize
+from subbyte.evaluate.data import Sample, with_resize
 from subbyte.evaluate.robustness import Robustness, measure_robustness, parse_severities
+from subbyte.evaluate.sets import ImageSet
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.runtime import Session
@@ -68,9 +69,10 @@ def logits_of(run: Callable[[np.ndarray], Any]) -> Predictor:
     return logits
 
 
-def labelled(one: Subject, folder: Path, limit: int | None) -> list[Sample]:
-    """The pictures of a folder, labels checked against the artifact's classes."""
-    return subset(labelled_folder(folder, one.classes, one.artifact.classes), limit)
+def labelled(one: Subject, sets: Sequence[ImageSet], limit: int | None) -> list[Sample]:
+    """The images of all sets, at most `limit` of each, labels checked against the artifact's classes."""
+    found = [each.samples(one.classes, one.artifact.classes, limit) for each in sets]
+    return [sample for samples in found for sample in samples]
 
 
 def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:

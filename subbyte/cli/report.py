@@ -18,6 +18,7 @@ from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resi
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
+from subbyte.evaluate.sets import ImageSet, parse_sets
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult
@@ -68,7 +69,8 @@ def report(
     layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
     subjects = [subject(path, resize, threads, isa) for path in artifacts]
-    samples = labelled(subjects[0], data, limit)
+    sets = parse_sets(data)
+    samples = labelled(subjects[0], sets, limit)
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)
     if seconds:
@@ -83,7 +85,7 @@ def report(
         samples,
         subjects[0].artifact.classes,
         names[0],
-        facts_of(measured, data, samples, subjects[0]),
+        facts_of(measured, sets, samples, subjects[0]),
         fastest_peer=None if measured is None else measured.best_peer,
         warning=_warning(measured),
         sensitivity=layers,
@@ -148,7 +150,7 @@ def _warning(measured: BenchResult | None) -> str | None:
 
 
 def facts_of(
-    measured: BenchResult | None, data: Path, samples: Sequence[object], first: Subject
+    measured: BenchResult | None, sets: Sequence[ImageSet], samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
     """Host, versions and pictures, for people."""
     from subbyte.evaluate.host import commit, describe_host
@@ -164,7 +166,7 @@ def facts_of(
         "threads": first.session.threads if measured is None else measured.threads,
         "engine": first.session.isa,
         "commit": commit() or "unknown",
-        "pictures": f"{len(samples)} of {data.name}",
+        "pictures": f"{len(samples)} of {' and '.join(each.folder.name for each in sets)}",
     }
     if measured is not None:
         facts |= {
