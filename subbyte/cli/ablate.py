@@ -35,10 +35,11 @@ from subbyte.errors import InputError
 from subbyte.evaluate.ablation import ablations
 from subbyte.evaluate.data import Sample, batches, picture_folder, subset
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
 from subbyte.evaluate.sets import parse_sets
+from subbyte.evaluate.write import write_text
 
 if TYPE_CHECKING:
+    from subbyte.evaluate.report import Report
     from subbyte.models import LoadedModel
     from subbyte.recipes import Recipe
 
@@ -71,6 +72,7 @@ def ablate(
     Every artifact stays in the folder: a second run with the same arguments makes only what is missing.
     Writes ablation.html, ablation.md and, as rows come in, ablation.json there.
     """
+    from subbyte.evaluate.report import markdown, render, table_rows
     from subbyte.recipes import load_recipe
 
     sets = parse_sets(data)
@@ -104,10 +106,14 @@ def ablate(
 def _page(
     title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
 ) -> Report:
+    from subbyte.evaluate.report import Report
+
     return Report(title, entries, samples, None, "fp32", facts)
 
 
 def _write_rows(folder: Path, page: Report) -> None:
+    from subbyte.evaluate.report import table_rows
+
     write_text(folder / "ablation.json", json_format.dumps(table_rows(page), indent=1) + "\n")
 
 

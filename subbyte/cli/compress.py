@@ -126,7 +126,7 @@ def compress(
     save(output, artifact)
     if write_recipe is not None:
         from subbyte.compress.allocate_recipe import to_toml
-        from subbyte.evaluate.report import write_text
+        from subbyte.evaluate.write import write_text
 
         write_text(write_recipe, to_toml(plan.recipe))
     show(f"{output}: {model} as {plan.recipe.name}, {megabytes(output.stat().st_size)}")

@@ -28,7 +28,11 @@ T = TypeVar("T")
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 WIDE = 200  # columns for output that goes into a file or a pipe
 #: packages that an extra installs, by the module that is missed without it
-EXTRAS = {"torch": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
+EXTRAS = {
+    **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
+    **dict.fromkeys(("jinja2", "plotly", "scipy"), "report"),
+    **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert"), "peers"),
+}
 
 
 def reported(command: Callable[..., T]) -> Callable[..., T]:

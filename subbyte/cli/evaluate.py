@@ -94,6 +94,8 @@ def evaluate(
         raise typer.BadParameter("give --data or --cue-conflict")
     if reference_accuracy is not None and reference is None:
         raise typer.BadParameter("--reference-accuracy is that of --against")
+    if corruptions is not None or reference_accuracy is not None:
+        import scipy  # noqa: F401  better missed now than behind thousands of images
     sets = parse_sets(data or [])
     needs_labels = reference is None or reference_accuracy is not None or corruptions is not None
     one = subject(artifact, resize, threads, isa)

@@ -14,7 +14,6 @@ from subbyte.artifact import Artifact, load
 from subbyte.cli.console import progress
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictions, Predictor, predict
-from subbyte.evaluate.corruptions import families_of
 from subbyte.evaluate.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
 from subbyte.evaluate.data import Sample, with_resize
 from subbyte.evaluate.robustness import Robustness, measure_robustness, parse_severities
@@ -85,6 +84,8 @@ def robustness_of(
     subjects: Sequence[Subject], samples: Sequence[Sample], corruptions: str, severities: str
 ) -> list[Robustness]:
     """All on the same corrupted pictures. corruptions, severities: comma-separated."""
+    from subbyte.evaluate.corruptions import families_of
+
     families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
     levels = parse_severities(severities)
     contenders = [(one.run, one.preprocessing) for one in subjects]

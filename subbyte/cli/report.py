@@ -17,8 +17,8 @@ from subbyte.cli.measure import Subject, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows, write_text
 from subbyte.evaluate.sets import ImageSet, parse_sets
+from subbyte.evaluate.write import write_text
 
 if TYPE_CHECKING:
     from subbyte.evaluate.bench_result import BenchResult
@@ -60,6 +60,8 @@ def report(
     Everything is compared with the first artifact: give the float32 one first. Peers in --against
     run that artifact's network.
     """
+    from subbyte.evaluate.report import Report, markdown, render, table_rows
+
     for path in (output, markdown_file):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path.parent} is not a folder")

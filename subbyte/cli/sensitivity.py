@@ -69,7 +69,7 @@ def sensitivity(
     from subbyte.compress.sensitivity import sensitivity as analyse
     from subbyte.compress.variants import Variants
     from subbyte.evaluate.heatmap_page import render_heatmaps
-    from subbyte.evaluate.report import write_text
+    from subbyte.evaluate.write import write_text
     from subbyte.passes import optimize
 
     p = loaded.preprocessing

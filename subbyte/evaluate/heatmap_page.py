@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from plotly.offline import get_plotlyjs
+
 from subbyte.evaluate.heatmaps import sensitivity_heatmaps
 
 _HEAD = """<!doctype html>
@@ -23,8 +25,6 @@ float32, in a network that has 8 bits everywhere else.</p>
 
 def render_heatmaps(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """rows: as heatmaps.sensitivity_heatmaps takes them. Returns the page's HTML."""
-    from plotly.offline import get_plotlyjs
-
     parts, calls = [_HEAD.format(title=html.escape(title))], []
     for figure in sensitivity_heatmaps(rows):
         parts.append(f'<h2>{html.escape(figure["title"])}</h2><div id="{figure["id"]}"></div>')

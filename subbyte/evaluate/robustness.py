@@ -10,7 +10,6 @@ import numpy as np
 
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, top_classes
-from subbyte.evaluate.corruptions import corrupt
 from subbyte.evaluate.data import Sample, fit, normalize, read_picture, with_resize
 from subbyte.evaluate.statistics import mean_interval
 from subbyte.preprocess import Preprocessing
@@ -119,6 +118,8 @@ def _versions(
     sample: Sample, way: Preprocessing, families: Sequence[str], severities: Sequence[int], seed: int
 ) -> Iterator[np.ndarray]:
     """The picture, uint8 [H, W, 3], then all its corruptions, family by family."""
+    from subbyte.evaluate.corruptions import corrupt
+
     picture = np.asarray(fit(read_picture(sample.path), way))
     yield picture
     for family in families:

@@ -70,9 +70,12 @@ class Paired:
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: how probable counts at least as unequal would be, if both
         were right equally often. 1 if there is no picture that only one has right."""
-        from scipy.special import bdtr
-
-        return min(1.0, 2 * float(bdtr(min(self.lost, self.gained), self.lost + self.gained, 0.5)))
+        n = self.lost + self.gained
+        count, tail = 1, 0  # of the 2**n outcomes, those with k ones
+        for k in range(min(self.lost, self.gained) + 1):
+            tail += count
+            count = count * (n - k) // (k + 1)
+        return min(1.0, 2 * tail / 2**n)  # Python divides whole numbers of any size correctly
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of `difference`: Wald's with one picture added to `lost` and to `gained`
