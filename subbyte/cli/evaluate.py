@@ -13,7 +13,7 @@ import typer
 from subbyte.cli.console import show, show_json
 from subbyte.cli.evaluate_tables import tables
 from subbyte.cli.measure import Subject, predictions_of, robustness_of, shape_bias_of, subject
-from subbyte.cli.options import Artifact_, Isa, Json, Limit, Resize, Threads
+from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, Threads
 from subbyte.evaluate.accuracy import Predictions, agreement, joined, score, wilson_interval
 from subbyte.evaluate.data import Sample
 from subbyte.evaluate.robustness import Robustness
@@ -63,12 +63,7 @@ def evaluate(
     artifact: Artifact_,
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FOLDER[:crop|squash]",
-            help="Folder of labelled pictures: labels.csv (file,label), or one subfolder a class; how they "
-            "reach the input size, if not as --resize says. Repeat it for several sets. "
-            "With --against a folder of pictures without labels will do.",
-        ),
+        typer.Option(metavar=SET, help=f"{SETS} With --against pictures without labels will do."),
     ] = None,
     reference: Annotated[
         Path | None,

@@ -34,14 +34,12 @@ Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="On
 Against = Annotated[
     str, typer.Option(help="Peers, comma-separated: onnxruntime, openvino, litert, openvino-int8, ...")
 ]
-Data = Annotated[
-    list[str],
-    typer.Option(
-        metavar="FOLDER[:crop|squash]",
-        help="Folder of labelled pictures: labels.csv (file,label), or one subfolder a class; "
-        "how they reach the input size, if not as --resize says. Repeat it for several sets.",
-    ),
-]
+SET = "FOLDER[:crop|squash]"
+SETS = (
+    "Folder of labelled pictures: labels.csv (file,label), or one subfolder a class; "
+    "how they reach the input size, if not as --resize says. Repeat it for several sets."
+)
+Data = Annotated[list[str], typer.Option(metavar=SET, help=SETS)]
 Resize = Annotated[
     str | None,
     typer.Option(metavar="crop|squash", help="Crop centrally or squash; default: as the network was tested."),
