@@ -31,7 +31,7 @@ WIDE = 200  # columns for output that goes into a file or a pipe
 EXTRAS = {
     **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
     **dict.fromkeys(("jinja2", "plotly", "scipy"), "report"),
-    **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert"), "peers"),
+    **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }
 
 
