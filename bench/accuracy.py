@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import numpy as np
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
 from subbyte.errors import SubbyteError
 from subbyte.evaluate.accuracy import Predictions
-from subbyte.evaluate.data import Sample, with_resize
+from subbyte.evaluate.data import Sample
 from subbyte.evaluate.host import describe_host
 from subbyte.evaluate.interleave import interleave
+from subbyte.evaluate.sets import ImageSet, parse_sets
 from subbyte.evaluate.statistics import Paired, correct, paired
 from subbyte.evaluate.synthetic import synthetic_pictures
 from subbyte.quant import QTensor
@@ -44,7 +45,7 @@ class Answers:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("artifacts", type=Path, nargs="*")
-    parser.add_argument("--data", action="append", default=[], help="FOLDER:crop or FOLDER:squash")
+    parser.add_argument("--data", action="append", default=[], help="FOLDER, FOLDER:crop or FOLDER:squash")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing")
     parser.add_argument("--page", type=Path, help="write the table of all results into this page")
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(artifacts: Sequence[Path], data: Sequence[str], seconds: float) -> dict[str, Any]:
     """Answers on all pictures, and one thread's time of a call, taken in turns."""
-    sets = [(Path(folder), mode or None) for folder, _, mode in (entry.rpartition(":") for entry in data)]
+    sets = parse_sets(data)
     subjects = [subject(path, None, 1, None) for path in artifacts]
     answers = [_answers(one, sets) for one in subjects]
     rows = [_row(one, a, answers[0]) for one, a in zip(subjects, answers, strict=True)]
@@ -73,7 +74,7 @@ def measure(artifacts: Sequence[Path], data: Sequence[str], seconds: float) -> d
     timings = interleave([lambda run=one.session.run: run(picture) for one in subjects], seconds)  # type: ignore[misc]
     for row, timing in zip(rows, timings, strict=True):
         row["latency_ms"], row["least_ms"] = 1e3 * float(np.median(timing.all)), 1e3 * float(timing.all.min())
-    names = [folder.name for folder, _ in sets]
+    names = [each.folder.name for each in sets]
     return {
         "sets": names,
         "pictures": [len(r) for r in answers[0].right],
@@ -82,12 +83,11 @@ def measure(artifacts: Sequence[Path], data: Sequence[str], seconds: float) -> d
     }
 
 
-def _answers(one: Subject, sets: Sequence[tuple[Path, str | None]]) -> Answers:
+def _answers(one: Subject, sets: Sequence[ImageSet]) -> Answers:
     right, best = [], []
-    for folder, mode in sets:
-        samples: list[Sample] = labelled(one, folder, None)
-        resized = replace(one, preprocessing=with_resize(one.artifact.preprocessing, mode))
-        predictions: Predictions = predictions_of(resized, samples)
+    for each in sets:
+        samples: list[Sample] = labelled(one, [each], None)
+        predictions: Predictions = predictions_of(one, samples)
         right.append(correct(predictions, samples))
         best.append(predictions.top[:, 0])
     return Answers(right, np.concatenate(best))

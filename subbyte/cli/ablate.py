@@ -40,12 +40,13 @@ from subbyte.cli.report import facts_of, timed
 from subbyte.cli.source import OwnInput, load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.ablation import ablations
-from subbyte.evaluate.data import Sample, batches, labelled_folder, picture_folder, subset
+from subbyte.evaluate.data import Sample, batches, picture_folder, subset
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows
+from subbyte.evaluate.sets import parse_sets
 from subbyte.text_file import write_text
 
 if TYPE_CHECKING:
+    from subbyte.evaluate.report import Report
     from subbyte.models import LoadedModel
     from subbyte.recipes import Recipe
 
@@ -83,12 +84,15 @@ def ablate(
     Every artifact stays in the folder: a second run with the same arguments makes only what is missing.
     Writes ablation.html, ablation.md and, as rows come in, ablation.json there.
     """
+    from subbyte.evaluate.report import markdown, render, table_rows
     from subbyte.recipes import load_recipe
 
+    sets = parse_sets(data)
     whole = load_recipe(recipe)
     check_output_folder("--output", output)
     check_extras(corruptions, severities, cue_conflict)
-    labelled_folder(data)
+    for each in sets:
+        each.samples()
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
@@ -103,13 +107,13 @@ def ablate(
     samples: list[Sample] = []
     for name, variant in recipes.items():
         subjects.append(subject(job.artifact(name, variant), resize, threads, isa))
-        samples = samples or labelled(subjects[0], data, limit)
+        samples = samples or labelled(subjects[0], sets, limit)
         entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
         _write_rows(output, _page(title, entries, samples, {}))
     measured = timed(subjects, "", None, seconds, isa) if seconds else None
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
-    page = _page(title, entries, samples, facts_of(measured, data, samples, subjects[0]))
+    page = _page(title, entries, samples, facts_of(measured, sets, samples, subjects[0]))
     page = replace(page, fastest_float=fastest_float_of(measured, subjects, list(recipes)))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
@@ -120,10 +124,14 @@ def ablate(
 def _page(
     title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
 ) -> Report:
+    from subbyte.evaluate.report import Report
+
     return Report(title, entries, samples, None, "fp32", facts)
 
 
 def _write_rows(folder: Path, page: Report) -> None:
+    from subbyte.evaluate.report import table_rows
+
     write_text(folder / "ablation.json", json_format.dumps(table_rows(page), indent=1) + "\n")
 
 

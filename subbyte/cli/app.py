@@ -14,6 +14,7 @@ from typer.main import get_command
 
 import subbyte
 from subbyte.cli.console import explain, fail, say, warn
+from subbyte.cli.once import Once
 
 #: The base of all that can be wrong with a command line; typer has no public name for it.
 UsageError: Any = typer.BadParameter.__base__
@@ -100,7 +101,7 @@ def command(name: str) -> Any:
     """The command of that name, with its parameters."""
     module, _ = COMMANDS[name]
     own = typer.Typer(add_completion=False, rich_markup_mode=None)
-    own.command(name, context_settings=SETTINGS)(
+    own.command(name, cls=Once, context_settings=SETTINGS)(
         getattr(importlib.import_module(f"subbyte.cli.{module}"), name)
     )
     return get_command(own)

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 WIDE = 200  # columns for output that goes into a file or a pipe
 LONGEST = 2000  # characters of an error, which may quote a file
 #: packages that an extra installs, by the module that is missed without it
-EXTRAS = {"torch": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
+EXTRAS = {
+    **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
+    **dict.fromkeys(("jinja2", "scipy"), "report"),
+    **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
+}
 
 
 def printable(text: str) -> str:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
-from subbyte.cli.console import percent, show, show_json
+from subbyte.cli.console import show, show_json
+from subbyte.cli.evaluate_tables import tables
 from subbyte.cli.measure import (
     Subject,
     check_extras,
-    labelled,
     predictions_of,
     robustness_of,
     shape_bias_of,
     subject,
 )
-from subbyte.cli.options import Artifact_, Isa, Json, Limit, Resize, Threads
-from subbyte.evaluate.accuracy import Predictions, agreement, score
+from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, Threads
+from subbyte.evaluate.accuracy import Predictions, agreement, joined, score, wilson_interval
 from subbyte.evaluate.data import Sample
 from subbyte.evaluate.robustness import Robustness, check_corruptible
-from subbyte.evaluate.statistics import calibration_error, correct, paired
+from subbyte.evaluate.sets import ImageSet, parse_sets
+from subbyte.evaluate.statistics import Paired, calibration_error, correct, paired, random_effects
 from subbyte.evaluate.transfer import transfer
 
 FLOOR = 0.70  # the top-1 that --reference-accuracy says the distance to
@@ -45,11 +46,31 @@ CueConflictFolder = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What the artifact, and the other one if there is one, say about the images of a set, or of all."""
+
+    samples: Sequence[Sample]
+    own: Predictions
+    reference: Predictions | None
+
+    @property
+    def labelled(self) -> bool:
+        return all(sample.label is not None for sample in self.samples)
+
+    @property
+    def paired(self) -> Paired | None:
+        """None without labels or without another artifact."""
+        if self.reference is None or not self.labelled:
+            return None
+        return paired(correct(self.own, self.samples), correct(self.reference, self.samples))
+
+
 def evaluate(
     artifact: Artifact_,
     data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of labelled pictures: labels.csv (file,label), or one subfolder a class."),
+        list[str] | None,
+        typer.Option(metavar=SET, help=f"{SETS} With --against pictures without labels will do."),
     ] = None,
     reference: Annotated[
         Path | None,
@@ -71,41 +92,104 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Accuracy with intervals; beside another artifact's; on corrupted pictures; by shape and texture."""
-    if data is None and cue_conflict is None:
+    if not data and cue_conflict is None:
         raise typer.BadParameter("give --data or --cue-conflict")
     if reference_accuracy is not None and reference is None:
         raise typer.BadParameter("--reference-accuracy is that of --against")
+    if corruptions is not None or reference_accuracy is not None:
+        import scipy  # noqa: F401  better missed now than behind thousands of images
+    sets = parse_sets(data or [])
+    needs_labels = reference is None or reference_accuracy is not None or corruptions is not None
     one = subject(artifact, resize, threads, isa)
     other = None if reference is None else subject(reference, resize, threads, isa)
     check_extras(corruptions, severities, cue_conflict, one.classes)
     if corruptions is not None:
         check_corruptible([one.preprocessing])
     result: dict[str, Any] = {"artifact": str(artifact), "isa": one.session.isa, "threads": threads}
-    if data is not None:
-        samples = labelled(one, data, limit)
-        result |= {"data": str(data)} | _on_pictures(one, other, samples, reference_accuracy)
+    if other is not None:
+        result["reference"] = str(other.path)
+    if sets:
+        images = [
+            each.samples(one.classes, one.artifact.classes, limit)
+            if needs_labels or each.is_labelled
+            else each.unlabelled_samples(limit)
+            for each in sets
+        ]
+        answers = [_answers(one, other, samples) for samples in images]
+        result |= _on_sets(sets, answers, reference_accuracy)
         if corruptions is not None:
+            samples = [sample for each in answers for sample in each.samples]
             result["robustness"] = _robustness(one, other, samples, corruptions, severities)
     if cue_conflict is not None:
         result["cue_conflict"] = shape_bias_of(one, cue_conflict, resize).to_json()
     if json:
         show_json(result)
     else:
-        show(*_tables(result))
+        show(*tables(result))
 
 
-def _on_pictures(
-    one: Subject, other: Subject | None, samples: Sequence[Sample], reference_accuracy: float | None
+def _answers(one: Subject, other: Subject | None, samples: Sequence[Sample]) -> _Answers:
+    reference = None if other is None else predictions_of(other, samples)
+    return _Answers(samples, predictions_of(one, samples), reference)
+
+
+def _on_sets(
+    sets: Sequence[ImageSet], answers: Sequence[_Answers], reference_accuracy: float | None
 ) -> dict[str, Any]:
-    predictions = predictions_of(one, samples)
-    result = counts(predictions, samples)
-    if other is None:
-        return result
-    answers = predictions_of(other, samples)
-    result |= {"reference": str(other.path)} | comparison(predictions, answers, samples)
+    """All images together, each set alone, and what the sets say of others like them, as JSON values."""
+    rows = [
+        {"data": str(each.folder), "resize": each.resize} | _row(answer)
+        for each, answer in zip(sets, answers, strict=True)
+    ]
+    together = _together(answers)
+    result = _row(together) | {"sets": rows}
+    pairs = [pair for answer in answers if (pair := answer.paired) is not None]
+    if len(pairs) > 1:
+        effects = random_effects([p.difference for p in pairs], [p.variance for p in pairs])
+        result["between_sets"] = {
+            "difference": effects.mean,
+            "difference_interval_95": list(effects.interval()),
+            "deviation": effects.deviation,
+            "sets": len(pairs),
+        }
     if reference_accuracy is not None:
-        labels = np.array([sample.label for sample in samples])
-        result["transfer"] = transfer(predictions, answers, labels, reference_accuracy).to_json(FLOOR)
+        assert together.reference is not None
+        labels = np.array([sample.label for sample in together.samples])
+        bound = transfer(together.own, together.reference, labels, reference_accuracy)
+        result["transfer"] = bound.to_json(FLOOR)
+    return result
+
+
+def _together(answers: Sequence[_Answers]) -> _Answers:
+    references = [answer.reference for answer in answers if answer.reference is not None]
+    return _Answers(
+        [sample for answer in answers for sample in answer.samples],
+        joined([answer.own for answer in answers]),
+        joined(references) if references else None,
+    )
+
+
+def _row(answers: _Answers) -> dict[str, Any]:
+    """Accuracy if there are labels, and the comparison if there is another artifact, as JSON values."""
+    result: dict[str, Any] = {"pictures": len(answers.samples)}
+    if answers.labelled:
+        result |= counts(answers.own, answers.samples)
+    if answers.reference is not None:
+        same = agreement(answers.own, answers.reference)
+        result |= {
+            "agreement": same,
+            "agreement_interval_95": list(wilson_interval(same, len(answers.samples))),
+            "changed": len(answers.samples) - same,
+        }
+    both = answers.paired
+    if both is not None:
+        result |= {
+            "lost": both.lost,
+            "gained": both.gained,
+            "difference": both.difference,
+            "difference_interval_95": list(both.interval()),
+            "mcnemar_p": both.p_value(),
+        }
     return result
 
 
@@ -113,26 +197,12 @@ def counts(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, Any
     """Accuracy and calibration as JSON values."""
     result = score(predictions, samples)
     return {
-        "pictures": result.n,
         "top1": result.top1,
         "top5": result.top5,
         "top1_rate": result.top1_rate,
         "top5_rate": result.top5_rate,
         "top1_interval_95": list(result.interval()),
         "calibration_error": calibration_error(predictions.probability[:, 0], correct(predictions, samples)),
-    }
-
-
-def comparison(predictions: Predictions, reference: Predictions, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Both on the same pictures, as JSON values."""
-    both = paired(correct(predictions, samples), correct(reference, samples))
-    return {
-        "agreement": agreement(predictions, reference),
-        "lost": both.lost,
-        "gained": both.gained,
-        "difference": both.difference,
-        "difference_interval_95": list(both.interval()),
-        "mcnemar_p": both.p_value(),
     }
 
 
@@ -152,85 +222,3 @@ def robustness_change(one: Robustness, reference: Robustness) -> dict[str, Any]:
         "difference": difference,
         "difference_interval_95": list(interval),
     }
-
-
-# --------------------------------------------------------------------------- for people
-
-
-def _tables(result: dict[str, Any]) -> list[Table]:
-    table = Table(show_header=False, box=None)
-    if "pictures" in result:
-        _accuracy(table, result)
-    if "difference" in result:
-        _comparison(table, result)
-    if "transfer" in result:
-        _transfer(table, result["transfer"])
-    if "cue_conflict" in result:
-        _cues(table, result["cue_conflict"])
-    table.add_row("engine", f"{result['isa']}, {result['threads']} thread(s)")
-    return [table, _grid(result["robustness"])] if "robustness" in result else [table]
-
-
-def _accuracy(table: Table, result: dict[str, Any]) -> None:
-    n = result["pictures"]
-    low, high = result["top1_interval_95"]
-    table.add_row("pictures", str(n))
-    table.add_row("top-1", f"{result['top1']} of {n}  {percent(result['top1_rate'])}")
-    table.add_row("", f"95 % interval {percent(low)} – {percent(high)}")
-    table.add_row("top-5", f"{result['top5']} of {n}  {percent(result['top5_rate'])}")
-    table.add_row("calibration error", percent(result["calibration_error"]))
-
-
-def _comparison(table: Table, result: dict[str, Any]) -> None:
-    n = result["pictures"]
-    low, high = result["difference_interval_95"]
-    share = percent(result["agreement"] / n)
-    table.add_row("same best class", f"{result['agreement']} of {n}  {share}  as {result['reference']}")
-    table.add_row(
-        "top-1 beside it", f"{points(result['difference'])}: {result['lost']} lost, {result['gained']} gained"
-    )
-    table.add_row("", f"95 % interval {points(low)} to {points(high)}, McNemar p = {result['mcnemar_p']:.2g}")
-
-
-def _transfer(table: Table, bound: dict[str, Any]) -> None:
-    low, high = bound["estimate_interval_95"]
-    table.add_row("where that one has", f"{percent(bound['reference_accuracy'])}:")
-    table.add_row(
-        "  estimate", f"{percent(bound['estimate'])}  95 % interval {percent(low)} – {percent(high)}"
-    )
-    table.add_row("  worst case, 95 %", percent(bound["worst_case_95"]))
-    factor = f"if losses were {bound['factor']:.1f} times as frequent as on these pictures"
-    table.add_row(f"  {percent(bound['floor'])} only", factor)
-
-
-def _cues(table: Table, cues: dict[str, Any]) -> None:
-    bias = "–" if cues["shape_bias"] is None else percent(cues["shape_bias"])
-    table.add_row("shape bias", f"{bias}  {cues['shape']} by shape, {cues['texture']} by texture")
-    table.add_row("by shape", f"{cues['shape']} of {cues['pictures']}  {percent(cues['accuracy'])}")
-
-
-def _grid(robust: dict[str, Any]) -> Table:
-    n = robust["pictures"]
-    table = Table("top-1 of corrupted pictures", box=None)
-    for severity in robust["severities"]:
-        table.add_column(f"severity {severity}", justify="right")
-    table.add_column("mean", justify="right")
-    for family, row in robust["top1"].items():
-        shares = [count / n for count in row]
-        table.add_row(family.replace("_", " "), *map(percent, shares), percent(sum(shares) / len(shares)))
-    low, high = robust["mean_accuracy_interval_95"]
-    relative = robust["relative_to_clean"]
-    caption = f"mean {percent(robust['mean_accuracy'])} ({percent(low)} – {percent(high)})"
-    caption += "" if relative is None else f", {percent(relative)} of that on the {n} clean pictures"
-    if "difference" in robust:
-        low, high = robust["difference_interval_95"]
-        caption += (
-            f"; beside the other artifact {points(robust['difference'])} ({points(low)} to {points(high)})"
-        )
-    table.caption, table.caption_justify = caption, "left"
-    return table
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{100 * share:+.2f} points"

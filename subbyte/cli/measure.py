@@ -14,10 +14,10 @@ from subbyte.artifact import Artifact, load
 from subbyte.cli.console import progress
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictions, Predictor, predict
-from subbyte.evaluate.corruptions import families_of
 from subbyte.evaluate.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
-from subbyte.evaluate.data import Sample, labelled_folder, subset, with_resize
+from subbyte.evaluate.data import Sample, with_resize
 from subbyte.evaluate.robustness import Robustness, measure_robustness, parse_severities
+from subbyte.evaluate.sets import ImageSet
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.runtime import Session
@@ -68,9 +68,10 @@ def logits_of(run: Callable[[np.ndarray], Any]) -> Predictor:
     return logits
 
 
-def labelled(one: Subject, folder: Path, limit: int | None) -> list[Sample]:
-    """The pictures of a folder, labels checked against the artifact's classes."""
-    return subset(labelled_folder(folder, one.classes, one.artifact.classes), limit)
+def labelled(one: Subject, sets: Sequence[ImageSet], limit: int | None) -> list[Sample]:
+    """The images of all sets, at most `limit` of each, labels checked against the artifact's classes."""
+    found = [each.samples(one.classes, one.artifact.classes, limit) for each in sets]
+    return [sample for samples in found for sample in samples]
 
 
 def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:
@@ -91,6 +92,8 @@ def robustness_of(
 
 def parse_corruptions(corruptions: str, severities: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Families and severities of comma-separated lists. InputError for an unknown one."""
+    from subbyte.evaluate.corruptions import families_of
+
     families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
     return families, parse_severities(severities)
 
@@ -99,7 +102,9 @@ def check_extras(
     corruptions: str | None, severities: str, cue_conflict: Path | None, classes: int | None = None
 ) -> None:
     """InputError for what is wrong with these options, before anything is measured."""
-    parse_corruptions(corruptions or "all", severities)
+    parse_severities(severities)
+    if corruptions is not None:
+        parse_corruptions(corruptions, severities)
     if cue_conflict is not None:
         read_cue_conflict(cue_conflict, classes)
 

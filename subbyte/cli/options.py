@@ -63,10 +63,12 @@ Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="On
 Against = Annotated[
     str, typer.Option(help="Peers, comma-separated: onnxruntime, openvino, litert, openvino-int8, ...")
 ]
-Data = Annotated[
-    Path,
-    typer.Option(help="Folder of labelled pictures: labels.csv (file,label), or one subfolder a class."),
-]
+SET = "FOLDER[:crop|squash]"
+SETS = (
+    "Folder of labelled pictures: labels.csv (file,label), or one subfolder a class; "
+    "how they reach the input size, if not as --resize says. Repeat it for several sets."
+)
+Data = Annotated[list[str], typer.Option(metavar=SET, help=SETS)]
 Resize = Annotated[
     str | None,
     typer.Option(metavar="crop|squash", help="Crop centrally or squash; default: as the network was tested."),
@@ -75,5 +77,5 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Isa = Annotated[str | None, typer.Option(help="Instruction set to force; default: the host's best.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Use this many pictures, drawn at random with seed 0.")
+    int | None, typer.Option(min=1, help="Use this many pictures of each set, drawn at random with seed 0.")
 ]

@@ -28,8 +28,8 @@ from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resi
 from subbyte.errors import InputError
 from subbyte.evaluate.data import subset
 from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.report import Report, markdown, render, table_rows
 from subbyte.evaluate.robustness import check_corruptible
+from subbyte.evaluate.sets import ImageSet, parse_sets
 from subbyte.text_file import read_text, write_text
 
 if TYPE_CHECKING:
@@ -77,12 +77,15 @@ def report(
     The first artifact is the baseline: give the float32 one first. Peers in --against run its network.
     Speedups are over the fastest float32 runtime that was timed, ours or a peer.
     """
+    from subbyte.evaluate.report import Report, markdown, render, table_rows
+
     inputs = (*artifacts, bench, sensitivity)
     check_output("--output", output, ".html", inputs)
     if markdown_file is not None:
         check_output("--markdown", markdown_file, ".md", inputs)
     check_extras(corruptions, severities, cue_conflict)
     check_peers(against, calibration)
+    sets = parse_sets(data)
     if bench is not None and seconds:
         raise InputError("give --bench or --seconds, not both")
     measured = None if bench is None else _read_bench(bench)
@@ -95,7 +98,7 @@ def report(
     if measured is not None:
         for path in artifacts:
             timing_of(measured, path)
-    samples = labelled(subjects[0], data, limit)
+    samples = labelled(subjects[0], sets, limit)
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)
     if seconds:
@@ -111,7 +114,7 @@ def report(
         samples,
         subjects[0].artifact.classes,
         names[0],
-        facts_of(measured, data, samples, subjects[0]),
+        facts_of(measured, sets, samples, subjects[0]),
         fastest_peer=None if measured is None else measured.best_peer,
         warning=_warning(measured),
         sensitivity=layers,
@@ -176,7 +179,7 @@ def _warning(measured: BenchResult | None) -> str | None:
 
 
 def facts_of(
-    measured: BenchResult | None, data: Path, samples: Sequence[object], first: Subject
+    measured: BenchResult | None, sets: Sequence[ImageSet], samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
     """Host, versions and images, for people."""
     from subbyte.evaluate.host import commit, describe_host
@@ -192,7 +195,7 @@ def facts_of(
         "threads": first.session.threads if measured is None else measured.threads,
         "engine": first.session.isa,
         "commit": commit() or "unknown",
-        "images": f"{len(samples)} of {data.name}",
+        "images": f"{len(samples)} of {' and '.join(each.folder.name for each in sets)}",
     }
     if measured is not None and measured.skipped:
         facts["not timed"] = skipped_peers(measured)

@@ -99,6 +99,11 @@ def predict(
     parts = [top_classes(predictor(x)) for x in batches(samples, preprocessing, batch, progress)]
     if not parts:
         raise InputError("there are no pictures to evaluate")
+    return joined(parts)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The answers of one classifier on one part after the other."""
     top = np.concatenate([part.top for part in parts])
     return Predictions(top, np.concatenate([part.probability for part in parts]))
 

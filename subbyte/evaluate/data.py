@@ -44,10 +44,12 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture's file, and the index of its class if it is known."""
+    """A picture's file, the index of its class if it is known, and how this picture reaches the input
+    size (as `with_resize` takes it) if not as the network's preprocessing says."""
 
     path: Path
     label: int | None = None
+    resize: str | None = None
 
 
 # --------------------------------------------------------------------------- folders
@@ -251,6 +253,7 @@ def batches(
     """float32 [n, H, W, C] with n <= size, in order; `progress` is told the pictures done so far."""
     for start in range(0, len(samples), size):
         chunk = samples[start : start + size]
-        yield np.stack([load_picture(sample.path, preprocessing) for sample in chunk])
+        ways = [with_resize(preprocessing, sample.resize) for sample in chunk]
+        yield np.stack([load_picture(s.path, way) for s, way in zip(chunk, ways, strict=True)])
         if progress is not None:
             progress(start + len(chunk))

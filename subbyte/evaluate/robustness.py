@@ -10,8 +10,7 @@ import numpy as np
 
 from subbyte.errors import InputError
 from subbyte.evaluate.accuracy import Predictor, top_classes
-from subbyte.evaluate.corruptions import corrupt
-from subbyte.evaluate.data import Sample, fit, normalize
+from subbyte.evaluate.data import Sample, fit, normalize, with_resize
 from subbyte.evaluate.decode import read_picture
 from subbyte.evaluate.statistics import mean_interval
 from subbyte.preprocess import Preprocessing
@@ -95,7 +94,9 @@ def measure_robustness(
     for i, sample in enumerate(samples):
         made: dict[Preprocessing, list[np.ndarray]] = {}
         for (predictor, preprocessing), right in zip(contenders, answers, strict=True):
-            way = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+            way = replace(
+                with_resize(preprocessing, sample.resize), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+            )
             if way not in made:
                 made[way] = list(_versions(sample, way, families, severities, seed))
             right[i] = _best(predictor, made[way], preprocessing) == sample.label
@@ -130,6 +131,8 @@ def _versions(
     sample: Sample, way: Preprocessing, families: Sequence[str], severities: Sequence[int], seed: int
 ) -> Iterator[np.ndarray]:
     """The picture, uint8 [H, W, 3], then all its corruptions, family by family."""
+    from subbyte.evaluate.corruptions import corrupt
+
     picture = np.asarray(fit(read_picture(sample.path, way.channels), way))
     yield picture
     for family in families:

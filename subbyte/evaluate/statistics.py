@@ -70,17 +70,26 @@ class Paired:
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: how probable counts at least as unequal would be, if both
         were right equally often. 1 if there is no picture that only one has right."""
-        from scipy.special import bdtr
-
-        return min(1.0, 2 * float(bdtr(min(self.lost, self.gained), self.lost + self.gained, 0.5)))
+        n = self.lost + self.gained
+        count, tail = 1, 0  # of the 2**n outcomes, those with k ones
+        for k in range(min(self.lost, self.gained) + 1):
+            tail += count
+            count = count * (n - k) // (k + 1)
+        return min(1.0, 2 * tail / 2**n)  # Python divides whole numbers of any size correctly
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of `difference`: Wald's with one picture added to `lost` and to `gained`
         (Bonett and Price 2012, J. Educational and Behavioral Statistics 37:479)."""
+        centre = (self.gained - self.lost) / (self.n + 2)
+        half = Z95 * math.sqrt(self.variance)
+        return max(-1.0, centre - half), min(1.0, centre + half)
+
+    @property
+    def variance(self) -> float:
+        """That of `difference`, as `interval` estimates it; more than 0 even if nothing is lost or gained."""
         n = self.n + 2
         lost, gained = (self.lost + 1) / n, (self.gained + 1) / n
-        half = Z95 * math.sqrt((lost + gained - (gained - lost) ** 2) / n)
-        return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
+        return (lost + gained - (gained - lost) ** 2) / n
 
 
 def paired(right: np.ndarray, reference: np.ndarray) -> Paired:
@@ -88,3 +97,36 @@ def paired(right: np.ndarray, reference: np.ndarray) -> Paired:
     if len(right) != len(reference):
         raise InputError("a paired comparison needs the same pictures")
     return Paired(len(right), int((reference & ~right).sum()), int((right & ~reference).sum()))
+
+
+@dataclass(frozen=True)
+class RandomEffects:
+    """What several sets say together if each has an effect of its own, drawn around a common mean.
+
+    mean: of the effects. deviation: their standard deviation between sets, beside what chance within the
+    sets explains. error: the standard error of `mean`. All in the unit of the effects.
+    """
+
+    mean: float
+    deviation: float
+    error: float
+
+    def interval(self) -> tuple[float, float]:
+        """95 % normal interval of `mean`. With few sets `deviation` is a guess, and this holds less often."""
+        return self.mean - Z95 * self.error, self.mean + Z95 * self.error
+
+
+def random_effects(effects: Sequence[float], variances: Sequence[float]) -> RandomEffects:
+    """DerSimonian and Laird's estimate (1986, Controlled Clinical Trials 7:177) from two sets or more.
+
+    effects: one number per set. variances: of each, within its set, more than 0.
+    """
+    y, weight = np.asarray(effects, np.float64), 1 / np.asarray(variances, np.float64)
+    fixed = float(weight @ y / weight.sum())
+    excess = float(weight @ (y - fixed) ** 2) - (len(y) - 1)  # of Cochran's Q over what chance gives
+    scale = float(weight.sum() - (weight**2).sum() / weight.sum())
+    between = max(0.0, excess / scale)
+    weight = 1 / (1 / weight + between)
+    return RandomEffects(
+        float(weight @ y / weight.sum()), math.sqrt(between), 1 / math.sqrt(float(weight.sum()))
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_counts_are_those_of_the_reference(files: list[Path], folder: Path) -> None:
-    result = accuracy.measure(files, [f"{folder}:squash", f"{folder}:squash"], 0.0)
+def test_counts_are_those_of_the_reference(files: list[Path], folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    result = accuracy.measure(files, [f"{folder}:squash", f"{copy}:squash"], 0.0)
     samples = [Sample(folder / f"{i}.png", i) for i in range(6)]
     (x,) = batches(samples, with_resize(PREPROCESSING, "squash"))
     best = []

@@ -4,16 +4,19 @@ share of all that."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import subbyte
 from subbyte.evaluate import Sample, batches, labelled_folder, predict, with_resize
-from subbyte.evaluate.statistics import calibration_error, correct, paired
+from subbyte.evaluate.accuracy import wilson_interval
+from subbyte.evaluate.statistics import Paired, calibration_error, correct, paired, random_effects
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
@@ -46,6 +49,95 @@ def test_comparison_with_another_artifact(invoke: Invoke, int8: Path, fp32: Path
     text = invoke(*arguments).stdout
     assert f"{both.lost} lost, {both.gained} gained" in text
     assert "McNemar" in text
+
+
+@pytest.fixture
+def unlabelled(tmp_path: Path) -> Path:
+    """Seven images, wider than high, without labels."""
+    folder = tmp_path / "no:labels"
+    folder.mkdir()
+    rng = np.random.default_rng(8)
+    for i in range(7):
+        Image.fromarray(rng.integers(0, 256, (20, 40, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_several_sets_alone_and_together(
+    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, unlabelled: Path
+) -> None:
+    labels = "".join(f"{i}.png,{i % 6}\n" for i in range(7))
+    (unlabelled / "labels.csv").write_text("file,label\n" + labels)
+    arguments = ("evaluate", int8, "--against", fp32, "--data")
+    both = (*arguments, f"{unlabelled}:squash", "--data", f"{pictures}:crop")
+    whole = json.loads(invoke(*both, "--json").stdout)
+    alone = [
+        json.loads(invoke(*arguments, folder, "--resize", mode, "--json").stdout)
+        for folder, mode in ((unlabelled, "squash"), (pictures, "crop"))
+    ]
+    assert [row["resize"] for row in whole["sets"]] == ["squash", "crop"]
+    for row, single in zip(whole["sets"], alone, strict=True):
+        counted = {key: single[key] for key in row if key not in ("data", "resize")}
+        assert {"pictures", "top1", "agreement", "lost", "gained", "mcnemar_p"} <= set(counted)
+        assert {key: row[key] for key in counted} == counted
+    for key in ("pictures", "top1", "top5", "agreement", "changed", "lost", "gained"):
+        assert whole[key] == alone[0][key] + alone[1][key]
+    pooled = Paired(19, whole["lost"], whole["gained"])
+    assert whole["difference_interval_95"] == list(pooled.interval())
+    assert whole["agreement_interval_95"] == list(wilson_interval(whole["agreement"], 19))
+    pairs = [Paired(row["pictures"], row["lost"], row["gained"]) for row in whole["sets"]]
+    effects = random_effects([p.difference for p in pairs], [p.variance for p in pairs])
+    assert whole["between_sets"]["difference_interval_95"] == list(effects.interval())
+    text = invoke(*both).stdout
+    for row in (*whole["sets"], whole):
+        assert f"{row['agreement']}  {100 * row['agreement'] / row['pictures']:.2f} %" in text
+    assert "together" in text
+    assert "from 2 sets" in text
+
+
+def test_agreement_needs_no_labels(
+    invoke: Invoke, fails: Fails, int8: Path, fp32: Path, pictures: Path, unlabelled: Path
+) -> None:
+    arguments = ("evaluate", int8, "--data", unlabelled, "--against", fp32)
+    row = json.loads(invoke(*arguments, "--json").stdout)
+    x = [Sample(unlabelled / f"{i}.png") for i in range(7)]
+    preprocessing = subbyte.load(int8).preprocessing
+    best = [predict(subbyte.Session(file).run, x, preprocessing).top[:, 0] for file in (int8, fp32)]
+    same = int((best[0] == best[1]).sum())
+    assert (row["pictures"], row["agreement"], row["changed"]) == (7, same, 7 - same)
+    assert not {"top1", "lost", "gained"} & set(row)
+    assert f"{same} of 7" in invoke(*arguments).stdout
+    mixed = json.loads(invoke(*arguments, "--data", pictures, "--json").stdout)
+    assert mixed["pictures"] == 19
+    assert "top1" not in mixed
+    assert "top1" in mixed["sets"][1]
+    assert "–" in invoke(*arguments, "--data", pictures).stdout
+    fails("has no labels", "evaluate", int8, "--data", unlabelled)
+    fails("has no labels", *arguments, "--reference-accuracy", "0.5")
+    fails("has no labels", *arguments, "--corruptions", "fog")
+
+
+def test_report_takes_several_sets(invoke: Invoke, int8: Path, pictures: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(pictures, tmp_path / "copy")
+    data = ("--data", f"{pictures}:crop", "--data", f"{copy}:squash")
+    page = tmp_path / "r.html"
+    (row,) = json.loads(invoke("report", int8, *data, "--output", page, "--json").stdout)
+    together = json.loads(invoke("evaluate", int8, *data, "--json").stdout)
+    assert row["pictures"] == 24
+    assert row["top1"] == together["top1"]
+    assert f"24 of {pictures.name} and copy" in page.read_text()
+
+
+def test_a_value_given_twice_is_an_error(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+    for arguments in (
+        ("evaluate", int8, "--data", pictures, "--against", fp32, "--reference", int8),
+        ("run", int8, pictures / "00.png", "--threads", 1, "--threads", 1),
+        ("compress", "m", "--recipe", "a", "--recipe", "b", "--output", "x"),
+        ("bench", int8, "--seconds", 1, "--seconds=2"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 2, result.output
+        assert "given twice" in result.output
+    assert invoke("run", int8, pictures / "00.png", "--json", "--json").exit_code == 0
 
 
 def test_what_is_known_of_a_harder_set(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:

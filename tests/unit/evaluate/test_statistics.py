@@ -106,3 +106,30 @@ def test_correct_needs_the_same_pictures() -> None:
     assert st.correct(predictions, samples).tolist() == [True, False]
     with pytest.raises(InputError, match="same pictures"):
         st.correct(predictions, samples[:1])
+
+
+def test_random_effects_by_hand() -> None:
+    """Two effects 0 and 6 with variances 1 and 2: weights 1 and 1/2, their mean 2, Q = 4 + 16/2 = 12,
+    tau^2 = (12 - 1) / (3/2 - (5/4) / (3/2)) = 33/2. Weights 2/35 and 2/37 then: mean 6 * 35 / 72,
+    variance 1 / (2/35 + 2/37) = 1295/144."""
+    found = st.random_effects([0, 6], [1, 2])
+    assert found.deviation == pytest.approx(math.sqrt(33 / 2), rel=1e-12)
+    assert found.mean == pytest.approx(6 * 35 / 72, rel=1e-12)
+    assert found.error == pytest.approx(math.sqrt(1295 / 144), rel=1e-12)
+    half = 1.959963984540054 * found.error
+    assert found.interval() == pytest.approx((found.mean - half, found.mean + half), rel=1e-12)
+
+
+def test_sets_that_differ_by_chance_only_are_pooled() -> None:
+    """Q = 1/2 is less than its expectation 2: the mean is that of inverse variances."""
+    found = st.random_effects([1, 1, 2], [1, 1, 4 / 3])
+    assert found.deviation == 0
+    assert found.mean == pytest.approx((1 + 1 + 2 * 3 / 4) / (11 / 4), rel=1e-12)
+    assert found.error == pytest.approx(math.sqrt(4 / 11), rel=1e-12)
+
+
+def test_variance_of_a_difference_is_never_zero() -> None:
+    assert st.Paired(98, 0, 0).variance == pytest.approx(2 / 100 / 100)
+    pair = st.Paired(98, 4, 9)
+    low, high = pair.interval()
+    assert high - low == pytest.approx(2 * 1.959963984540054 * math.sqrt(pair.variance))
