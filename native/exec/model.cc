@@ -163,6 +163,7 @@ std::int64_t Model::scratch_bytes() const {
   return static_cast<std::int64_t>(impl_->plan.scratch_bytes) * impl_->options.threads;
 }
 std::int64_t Model::weight_bytes() const { return impl_->plan.weight_bytes; }
+std::int64_t Model::region_work() const { return impl_->plan.region_work; }
 const ValueDesc& Model::value(int index) const { return impl_->plan.values[static_cast<std::size_t>(index)]; }
 int Model::input() const { return impl_->input; }
 const std::vector<int>& Model::outputs() const { return impl_->outputs; }

@@ -14,6 +14,8 @@ from subbyte.errors import InputError
 from subbyte.ir import Graph, verify
 from subbyte.runtime.lower import lower
 
+MAX_MEMORY = 1 << 48  # bytes, of what a CPU can address
+
 
 def available_isas() -> list[str]:
     """Instruction sets that this CPU can run, slowest first.
@@ -38,13 +40,16 @@ class Session:
     source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`. depth_first_above:
     tensors of more bytes than this are not kept whole where that can be avoided; the layers around them
     run band by band of rows, so that what passes between them stays in the cache (same results;
-    None: never).
+    None: never). memory_limit: bytes of the engine's weights, arenas and scratch memory together; None: in
+    proportion to the network's shapes and weights, more than any network of use needs
+    (docs/spec/artifact.md, "Running").
 
     graph: what runs, without its parameters.
 
     Raises:
         ArtifactError: the file is damaged or not an artifact.
-        InputError: threads, streams or isa cannot be had here.
+        InputError: threads, streams or isa cannot be had here; the network needs more memory than
+            memory_limit.
     """
 
     def __init__(
@@ -55,10 +60,13 @@ class Session:
         isa: str | None = None,
         streams: int = 1,
         depth_first_above: int | None = 160 * 1024,
+        memory_limit: int | None = None,
     ) -> None:
         for name, count in (("threads", threads), ("streams", streams)):
             if type(count) is not int or not 1 <= count <= 256:
                 raise InputError(f"{name} must be a whole number from 1 to 256, got {count!r}")
+        if memory_limit is not None and (type(memory_limit) is not int or not 1 <= memory_limit <= MAX_MEMORY):
+            raise InputError(f"memory_limit must be None or a number of bytes, got {memory_limit!r:.80}")
         chosen = best_isa() if isa is None else isa
         if chosen not in available_isas():
             raise InputError(f"this CPU cannot run {chosen!r}; available: {', '.join(available_isas())}")
@@ -74,6 +82,7 @@ class Session:
                 threads=threads,
                 streams=streams,
                 depth_first_above=-1 if depth_first_above is None else depth_first_above,
+                memory_limit=0 if memory_limit is None else memory_limit,
             )
         except ValueError as error:
             raise InputError(f"the engine refuses this network: {error}") from None
