@@ -23,7 +23,7 @@ constexpr Range kNothing{1 << 30, -(1 << 30)};
 constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
 // Steps times bands that are worked out in all, and that are kept: many times what a network of use comes to. What a
 // graph has beyond that runs layer by layer, with the same integers.
-constexpr std::int64_t kMostWork = 1 << 26, kMostRows = 1 << 21;
+constexpr std::int64_t kMostWork = 1 << 24, kMostRows = 1 << 21;
 
 struct Finder {
   const std::vector<ValueDesc>& values;
@@ -107,8 +107,9 @@ struct Finder {
     const int height = std::max(1, (kBandPixels * options.threads + last.width - 1) / last.width);
     const int bands = (last.height + height - 1) / height;
     first = begin, steps = end - begin + 1;
-    work += static_cast<std::int64_t>(kRampBands + bands) * static_cast<std::int64_t>(steps);
-    if (work > kMostWork) return false;
+    const std::int64_t cost = static_cast<std::int64_t>(kRampBands + bands) * static_cast<std::int64_t>(steps);
+    if (work + cost > kMostWork) return false;
+    work += cost;
     made.clear(), oldest_read.clear();
     done.assign(steps, kUnmade);
     // Bands of rows above the picture come first: they make the earlier steps' first rows little by little.
@@ -209,8 +210,9 @@ struct Finder {
 
   bool make(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) {
     if (!run_bands(begin, end)) return false;
-    rows_kept += static_cast<std::int64_t>(made.size());
-    if (rows_kept > kMostRows) return false;
+    const auto rows = static_cast<std::int64_t>(made.size());
+    if (rows_kept + rows > kMostRows) return false;
+    rows_kept += rows;
     RegionPlan region;
     region.rows.resize(steps);
     for (std::size_t i = 0; i < steps; ++i) {

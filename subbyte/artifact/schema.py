@@ -28,7 +28,6 @@ from subbyte.quant import QParams, QTensor, uniform_levels
 from subbyte.quant.packing import pack, packed_size, unpack
 from subbyte.quant.qtensor import WEIGHT_BITS
 
-
 MAX_FIELDS = 8  # of a node, of its attributes, of its parameters
 MAX_INPUTS = 64
 

@@ -45,6 +45,8 @@ def reported(command: Callable[..., T]) -> Callable[..., T]:
             if package not in EXTRAS:
                 raise
             fail(f"this needs {package}: pip install 'subbyte[{EXTRAS[package]}]'")
+        except ImportError as error:  # where memory is short: it could not be mapped
+            fail(f"a library cannot be loaded: {error}; free memory or raise its limit")
         except MemoryError:
             fail("out of memory")
         except OSError as error:

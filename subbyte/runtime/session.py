@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ class Session:
         for name, count in (("threads", threads), ("streams", streams)):
             if type(count) is not int or not 1 <= count <= 256:
                 raise InputError(f"{name} must be a whole number from 1 to 256, got {count!r}")
-        if memory_limit is not None and (type(memory_limit) is not int or not 1 <= memory_limit <= MAX_MEMORY):
+        limit = 0 if memory_limit is None else memory_limit
+        if type(limit) is not int or not (0 < limit <= MAX_MEMORY or memory_limit is None):
             raise InputError(f"memory_limit must be None or a number of bytes, got {memory_limit!r:.80}")
         chosen = best_isa() if isa is None else isa
         if chosen not in available_isas():
@@ -75,25 +78,31 @@ class Session:
         self.isa, self.threads, self.streams = chosen, threads, streams
         # weights live on as the kernels read them, and nowhere else
         self.graph = replace(graph, nodes=tuple(node.with_(params={}) for node in graph.nodes))
-        try:
+        with self._clear_errors():
             self._model = _native.Model(
                 **lower(graph),
                 isa=chosen,
                 threads=threads,
                 streams=streams,
                 depth_first_above=-1 if depth_first_above is None else depth_first_above,
-                memory_limit=0 if memory_limit is None else memory_limit,
+                memory_limit=limit,
             )
+        del opened, graph
+        _native.trim()
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """What the engine throws, as errors that say what to do."""
+        try:
+            yield
         except ValueError as error:
             raise InputError(f"the engine refuses this network: {error}") from None
         except MemoryError:
-            raise InputError("this network needs more memory than this machine has") from None
+            raise InputError("this machine does not give as much memory as that takes; free some") from None
         except RuntimeError as error:
             raise InputError(
-                f"this machine cannot start {streams} x {threads} threads ({error}); ask for fewer"
+                f"this machine cannot start {self.streams} x {self.threads} threads ({error}); ask for fewer"
             ) from None
-        del opened, graph
-        _native.trim()
 
     def run(self, x: np.ndarray) -> Any:
         """Runs the network.
@@ -101,9 +110,13 @@ class Session:
         x: float32 [N, H, W, C] or [H, W, C], preprocessed. Returns float32 [N, ...], the network's
         output (codes as the numbers they stand for); a tuple of them where the network has several.
 
-        Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity.
+        Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity, and if
+        memory for the result is lacking. A forked process may run a session of its parent's: its first
+        run starts threads of its own (InputError if it cannot).
         """
-        results = self._model.run(self._check(x))
+        batch = self._check(x)
+        with self._clear_errors():
+            results = self._model.run(batch)
         shapes = [self.graph.value(name).shape for name in self.graph.outputs]
         outputs = tuple(r.reshape(len(r), *s) for r, s in zip(results, shapes, strict=True))
         return outputs[0] if len(outputs) == 1 else outputs
@@ -138,7 +151,9 @@ class Session:
     def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:
         """Median seconds of each step of `plan()` over `repeats` runs of x (one image at a time)."""
         image = self._check(x)[:1]
-        return [float(t) for t in np.median([self._model.profile(image) for _ in range(repeats)], axis=0)]
+        with self._clear_errors():
+            times = [self._model.profile(image) for _ in range(repeats)]
+        return [float(t) for t in np.median(times, axis=0)]
 
     @property
     def arena_bytes(self) -> int:

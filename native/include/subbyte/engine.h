@@ -112,6 +112,8 @@ class Model {
   // input: [images, H, W, C]; outputs[i]: [images, elements of output i], quantized ones dequantized.
   // Thread-safe; more than `streams` concurrent calls wait for each other.
   // seconds, if not null: [steps], incremented by each step's time.
+  // A process that was forked off may run too; the first time there it starts threads of its own, and throws
+  // std::system_error if it cannot.
   void run(const float* input, int images, float* const* outputs, double* seconds = nullptr);
 
   const std::vector<StepInfo>& steps() const;
