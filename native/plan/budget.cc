@@ -34,7 +34,8 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   const int in_group = in.channels / n.groups, out_group = out.channels / n.groups;
   const std::int64_t taps = static_cast<std::int64_t>(n.kernel_h) * n.kernel_w;
   if (!in.quantized) {
-    const std::int64_t outputs = n.groups * up(out_group, real::kPanel);
+    const bool depthwise = n.groups == in.channels && out.channels == in.channels;
+    const std::int64_t outputs = depthwise ? out.channels : n.groups * up(out_group, real::kPanel);
     return 4 * outputs * (taps * in_group + 1) + 4 * in.channels + outputs / real::kPanel * kPanelEntry;
   }
   if (is_depthwise(n, in, out)) {
@@ -43,7 +44,8 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   }
   const int vectors = (out_group + 15) / 16, row = n.groups == 1 ? static_cast<int>(x.pixel) : (in_group + 3) / 4 * 4;
   // Codes are kept in their width unless padding has to meet a weight of zero that their code book lacks.
-  const int bits = row == in_group ? code_bits(n.weight_bits) : 8;
+  const bool has_zero = std::find(n.levels.begin(), n.levels.end(), 0) != n.levels.end();
+  const int bits = row == in_group || has_zero ? code_bits(n.weight_bits) : 8;
   const int runs = n.groups == 1 ? n.kernel_h : static_cast<int>(taps);
   const int groups4 = (n.groups == 1 ? n.kernel_w : 1) * row / 4;
   std::int64_t bytes = n.groups * (static_cast<std::int64_t>(dot::panel_bytes(runs, groups4, vectors, bits)) +

@@ -70,16 +70,16 @@ def test_a_limit_is_of_everything(streams: int, threads: int) -> None:
 
 #: One layer of each way to pack weights: channels in and out, and how.
 LAYERS: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "dense 8": (1000, 2000, {}),
+    "dense 8": (1500, 2000, {}),
     "dense 4": (1000, 4001, {"bits": 4}),
     "dense 3": (999, 4000, {"bits": 3}),
     "dense 2": (2048, 4100, {"bits": 2}),
     "padded without a zero": (1022, 3000, {"bits": 2, "codebook": np.array([-100, -30, 30, 100], np.int8)}),
-    "windows": (350, 360, {"kernel": (3, 3)}),
-    "strided windows": (350, 360, {"kernel": (3, 5), "stride": 2, "bits": 4}),
+    "windows": (700, 720, {"kernel": (3, 3)}),
+    "strided windows": (700, 720, {"kernel": (3, 5), "stride": 2, "bits": 4}),
     "depthwise": (40_000, 40_000, {"kernel": (5, 5), "groups": 40_000, "bits": 4}),
-    "groups": (4096, 8192, {"kernel": (3, 3), "groups": 512, "bits": 2}),
-    "small groups": (6000, 6000, {"kernel": (2, 2), "groups": 3000}),
+    "groups": (8192, 32768, {"kernel": (4, 4), "groups": 2048, "bits": 2}),
+    "small groups": (12_000, 12_000, {"kernel": (2, 2), "groups": 6000}),
 }
 
 
@@ -98,17 +98,15 @@ def test_what_weights_will_take_is_known_before(kind: str, isa: str) -> None:
     channels, outputs, how = LAYERS[kind]
     b = Builder(random.Random(3), (4, 4, channels))
     need, use = need_and_use(b.finish(b.qconv(b.quantize("image"), outputs, **how)), isa)
-    assert use > 4 * MIB // 3
+    assert use > 2 * MIB  # or rounding would hide what is missing
     assert use <= need <= 1.25 * use + MIB
 
 
-@pytest.mark.parametrize("groups", [1, 64, 4096])
-def test_what_float_weights_will_take_is_known_before(groups: int) -> None:
+@pytest.mark.parametrize(("outputs", "kernel", "groups"), [(500, 1, 1), (4096, 3, 64), (4096, 16, 4096)])
+def test_what_float_weights_will_take_is_known_before(outputs: int, kernel: int, groups: int) -> None:
     b = Builder(random.Random(3), (4, 4, 4096))
-    graph = b.finish(
-        b.fconv("image", 4096 if groups > 1 else 500, 1 if groups == 1 else 3, groups=groups, half=True)
-    )
-    need, use = need_and_use(graph, None)
+    need, use = need_and_use(b.finish(b.fconv("image", outputs, kernel, groups, half=True)), None)
+    assert use > 2 * MIB
     assert use <= need <= 1.25 * use + MIB
 
 
