@@ -1,5 +1,6 @@
 #include "artifact/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <stdexcept>
 
@@ -7,7 +8,7 @@ namespace subbyte {
 namespace {
 
 constexpr int kMaxDepth = 32;
-constexpr std::size_t kMaxDigits = 32;
+constexpr std::size_t kMaxDigits = 32, kMaxPunctuation = std::size_t{1} << 19;
 
 void append_utf8(std::string& s, unsigned c) {
   if (c < 0x80) {
@@ -46,6 +47,10 @@ void Json::fail(const std::string& what) { throw std::invalid_argument("malforme
 
 Json::Json(std::string_view text) : text_(text) {
   if (!is_utf8(text)) fail("not UTF-8");
+  const auto counts = [](char c) { return c == '[' || c == '{' || c == ','; };
+  if (std::count_if(text.begin(), text.end(), counts) > static_cast<std::ptrdiff_t>(kMaxPunctuation)) {
+    fail("it has too many values");
+  }
 }
 
 char Json::peek() {

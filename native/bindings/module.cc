@@ -158,11 +158,13 @@ NB_MODULE(_native, m) {
       .def(
           "__init__",
           [](subbyte::Model* self, std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int input,
-             std::vector<int> outputs, const std::string& isa, int threads, int streams, std::int64_t depth_first_above) {
+             std::vector<int> outputs, const std::string& isa, int threads, int streams, std::int64_t depth_first_above,
+             std::int64_t memory_limit) {
             new (self) subbyte::Model(std::move(values), std::move(nodes), input, std::move(outputs),
-                                      {isa_of(isa), threads, depth_first_above, streams});
+                                      {isa_of(isa), threads, depth_first_above, streams, memory_limit});
           },
-          "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a, "depth_first_above"_a)
+          "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a, "depth_first_above"_a,
+          "memory_limit"_a)
       .def("run", [](subbyte::Model& self, const Input& x) { return run(self, x, nullptr); })
       .def("profile",
            [](subbyte::Model& self, const Input& x) {
@@ -178,7 +180,8 @@ NB_MODULE(_native, m) {
            })
       .def_prop_ro("arena_bytes", &subbyte::Model::arena_bytes)
       .def_prop_ro("scratch_bytes", &subbyte::Model::scratch_bytes)
-      .def_prop_ro("weight_bytes", &subbyte::Model::weight_bytes);
+      .def_prop_ro("weight_bytes", &subbyte::Model::weight_bytes)
+      .def_prop_ro("region_work", &subbyte::Model::region_work);
 
   m.def("available_isas", [] {
     std::vector<std::string> names;

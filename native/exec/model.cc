@@ -1,9 +1,8 @@
 // Model: a plan, and as many streams (arena, scratch, threads) as may run at once.
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <new>
 
 #include "exec/team.h"
@@ -40,7 +39,7 @@ struct Stream {
   }
   Aligned<std::uint8_t> arena, scratch;
   Team team;
-  bool busy = false;
+  std::atomic<unsigned> user{0};  // process_generation() of the process that runs here; 0: nobody does
 };
 
 using Clock = std::chrono::steady_clock;
@@ -87,28 +86,26 @@ struct Model::Impl {
   std::vector<int> outputs;
   std::vector<StepInfo> infos;
   std::vector<std::unique_ptr<Stream>> streams;
-  std::mutex mutex;
-  std::condition_variable freed;
+  std::atomic<unsigned> released{0};  // how often a stream was
 
+  // No lock: one that another thread holds while the process is forked would stay locked in the child for ever. There, a
+  // stream that was in use in the parent is free.
   Stream* acquire() {
-    std::unique_lock<std::mutex> lock(mutex);
+    const unsigned me = process_generation();
     for (;;) {
+      const unsigned seen = released.load(std::memory_order_acquire);
       for (auto& s : streams) {
-        if (!s->busy) {
-          s->busy = true;
-          return s.get();
-        }
+        unsigned user = s->user.load(std::memory_order_relaxed);
+        if (user != me && s->user.compare_exchange_strong(user, me, std::memory_order_acquire)) return s.get();
       }
-      freed.wait(lock);
+      released.wait(seen, std::memory_order_acquire);
     }
   }
 
   void release(Stream* s) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex);
-      s->busy = false;
-    }
-    freed.notify_one();
+    s->user.store(0, std::memory_order_release);
+    released.fetch_add(1, std::memory_order_release);
+    released.notify_one();
   }
 
   void copy_output(const Stream& s, int value, float* out) const {
@@ -150,7 +147,9 @@ Model::Model(std::vector<ValueDesc> values, std::vector<NodeDesc> nodes, int inp
 Model::~Model() = default;
 
 void Model::run(const float* input, int images, float* const* outputs, double* seconds) {
-  Stream* stream = impl_->acquire();
+  const auto release = [this](Stream* s) { impl_->release(s); };
+  const std::unique_ptr<Stream, decltype(release)> held(impl_->acquire(), release);
+  Stream* stream = held.get();
   const ValueDesc& in = impl_->plan.values[impl_->input];
   const std::size_t elements = static_cast<std::size_t>(in.height) * in.width * in.channels;
   for (int n = 0; n < images; ++n) {
@@ -162,7 +161,6 @@ void Model::run(const float* input, int images, float* const* outputs, double* s
       impl_->copy_output(*stream, impl_->outputs[o], outputs[o] + static_cast<std::size_t>(n) * size);
     }
   }
-  impl_->release(stream);
 }
 
 const std::vector<StepInfo>& Model::steps() const { return impl_->infos; }
@@ -171,6 +169,7 @@ std::int64_t Model::scratch_bytes() const {
   return static_cast<std::int64_t>(impl_->plan.scratch_bytes) * impl_->options.threads;
 }
 std::int64_t Model::weight_bytes() const { return impl_->plan.weight_bytes; }
+std::int64_t Model::region_work() const { return impl_->plan.region_work; }
 const ValueDesc& Model::value(int index) const { return impl_->plan.values[static_cast<std::size_t>(index)]; }
 int Model::input() const { return impl_->input; }
 const std::vector<int>& Model::outputs() const { return impl_->outputs; }

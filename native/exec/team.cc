@@ -1,5 +1,9 @@
 #include "exec/team.h"
 
+#include <pthread.h>
+
+#include <utility>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -29,29 +33,59 @@ void wait_while(const std::atomic<T>& value, T old) {
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
+std::atomic<unsigned> generation{1};
+
+// Counts in every child process.
+[[maybe_unused]] const int kCounting = pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1); });
+
 }  // namespace
 
-Team::Team(int threads) : threads_(threads) {
-  workers_.reserve(static_cast<std::size_t>(threads - 1));
-  try {
-    for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { loop(t); });
-  } catch (...) {  // the machine has no more threads; those that started must end
+unsigned process_generation() { return generation.load(std::memory_order_relaxed); }
+
+Team::Team(int threads) : threads_(threads) { start(); }
+
+Team::~Team() {
+  if (generation_ == process_generation()) {
     join();
-    throw;
+  } else {
+    abandon();
   }
 }
 
-Team::~Team() { join(); }
+void Team::start() {
+  generation_ = process_generation();
+  stop_ = false;
+  workers_.reserve(static_cast<std::size_t>(threads_ - 1));
+  try {
+    for (int t = 1; t < threads_; ++t) workers_.emplace_back([this, t] { loop(t); });
+  } catch (...) {  // the machine has no more threads; those that started must end, and the next `run` tries again
+    join();
+    generation_ = 0;
+    throw;
+  }
+}
 
 void Team::join() {
   stop_ = true;
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   for (std::thread& w : workers_) w.join();
+  workers_.clear();
+}
+
+// The parent process's threads can neither be joined nor destroyed here; what describes them is left alone.
+void Team::abandon() { static_cast<void>(new std::vector<std::thread>(std::move(workers_))); }
+
+// In a process that was forked off, perhaps while the parent's threads were in the middle of something.
+void Team::restart() {
+  abandon();
+  epoch_ = 0, running_ = 0, arrived_ = 0, phase_ = 0;
+  start();
 }
 
 void Team::run(void (*work)(void*, int), void* context) {
   if (threads_ == 1) return work(context, 0);
+  if (generation_ != process_generation()) restart();
   work_ = work;
   context_ = context;
   running_.store(threads_ - 1, std::memory_order_relaxed);

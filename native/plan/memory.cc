@@ -30,23 +30,22 @@ std::size_t assign_offsets(std::vector<Buffer>& buffers, const std::vector<Lifet
     return buffers[a.value].bytes > buffers[b.value].bytes;
   });
   std::size_t total = 0;
-  std::vector<Lifetime> placed;
+  std::vector<Lifetime> placed;  // by offset
+  const auto offset_of = [&](const Lifetime& l) { return buffers[l.value].offset; };
   for (const Lifetime& l : order) {
-    std::vector<std::pair<std::size_t, std::size_t>> taken;
+    const auto bytes = static_cast<std::ptrdiff_t>(buffers[l.value].bytes);
+    std::ptrdiff_t at = 0;
     for (const Lifetime& p : placed) {
       if (p.first > l.last || l.first > p.last) continue;
-      const std::size_t begin = static_cast<std::size_t>(buffers[p.value].offset);
-      taken.emplace_back(begin, begin + buffers[p.value].bytes);
+      if (offset_of(p) >= at + bytes) break;
+      at = std::max(at, offset_of(p) + static_cast<std::ptrdiff_t>(buffers[p.value].bytes));
     }
-    std::sort(taken.begin(), taken.end());
-    std::size_t at = 0;
-    for (const auto& [begin, end] : taken) {
-      if (begin >= at + buffers[l.value].bytes) break;
-      at = std::max(at, end);
-    }
-    buffers[l.value].offset = static_cast<std::ptrdiff_t>(at);
-    total = std::max(total, at + buffers[l.value].bytes);
-    placed.push_back(l);
+    buffers[l.value].offset = at;
+    total = std::max(total, static_cast<std::size_t>(at + bytes));
+    const auto above = std::upper_bound(placed.begin(), placed.end(), at, [&](std::ptrdiff_t offset, const Lifetime& p) {
+      return offset < offset_of(p);
+    });
+    placed.insert(above, l);
   }
   return total;
 }

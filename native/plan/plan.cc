@@ -10,10 +10,6 @@
 namespace subbyte {
 namespace {
 
-bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
-  return n.groups == x.channels && y.channels == x.channels && x.channels > 1 && y.quantized && n.inputs.size() == 1;
-}
-
 std::vector<std::vector<int>> readers(std::size_t values, const std::vector<NodeDesc>& nodes) {
   std::vector<std::vector<int>> result(values);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
@@ -22,15 +18,22 @@ std::vector<std::vector<int>> readers(std::size_t values, const std::vector<Node
   return result;
 }
 
+std::vector<char> marked(std::size_t values, const std::vector<int>& some) {
+  std::vector<char> result(values, 0);
+  for (const int v : some) result[v] = 1;
+  return result;
+}
+
 // gated[i] = the `mul` whose result conv i alone reads, through a 1 x 1 window: applied while loading.
 std::vector<int> find_gates(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
                             const std::vector<int>& outputs) {
   const auto read_by = readers(values.size(), nodes);
+  const std::vector<char> is_output = marked(values.size(), outputs);
   std::vector<int> gated(nodes.size(), -1);
   for (std::size_t m = 0; m < nodes.size(); ++m) {
     const NodeDesc& mul = nodes[m];
     if (mul.op != Op::kMul || !values[mul.output].quantized || read_by[mul.output].size() != 1) continue;
-    if (std::find(outputs.begin(), outputs.end(), mul.output) != outputs.end()) continue;
+    if (is_output[mul.output]) continue;
     const int reader = read_by[mul.output][0];
     const NodeDesc& conv = nodes[reader];
     const bool pointwise = conv.op == Op::kConv2d && conv.inputs[0] == mul.output && conv.groups == 1 &&
@@ -66,10 +69,11 @@ void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDe
                    const std::vector<int>& outputs, std::vector<Buffer>& b) {
   constexpr std::ptrdiff_t kLine = 64, kFewest = 32;
   const auto read_by = readers(values.size(), nodes);
+  const std::vector<char> is_output = marked(values.size(), outputs);
   for (const NodeDesc& maker : nodes) {
     const int v = maker.output;
     if (maker.op != Op::kConv2d || !values[v].quantized || b[v].pixel <= kFewest || read_by[v].empty()) continue;
-    if (std::find(outputs.begin(), outputs.end(), v) != outputs.end()) continue;
+    if (is_output[v]) continue;
     const bool depthwise = std::all_of(read_by[v].begin(), read_by[v].end(), [&](int reader) {
       const NodeDesc& n = nodes[reader];
       return n.op == Op::kConv2d && is_depthwise(n, values[v], values[n.output]);
@@ -198,12 +202,13 @@ std::vector<Lifetime> lifetimes_of(std::size_t values, const std::vector<NodeDes
 
 std::vector<std::int64_t> live_bytes(const std::vector<int>& time, const std::vector<Lifetime>& lifetimes,
                                      const std::vector<Buffer>& buffers) {
-  std::vector<std::int64_t> live(time.size(), 0);
-  for (std::size_t i = 0; i < time.size(); ++i) {
-    for (const Lifetime& l : lifetimes) {
-      if (l.first <= time[i] && time[i] <= l.last) live[i] += static_cast<std::int64_t>(buffers[l.value].bytes);
-    }
+  std::vector<std::int64_t> changes(time.size() + 2, 0), live(time.size());
+  for (const Lifetime& l : lifetimes) {
+    changes[static_cast<std::size_t>(l.first)] += static_cast<std::int64_t>(buffers[l.value].bytes);
+    changes[static_cast<std::size_t>(l.last) + 1] -= static_cast<std::int64_t>(buffers[l.value].bytes);
   }
+  std::partial_sum(changes.begin(), changes.end(), changes.begin());
+  for (std::size_t i = 0; i < time.size(); ++i) live[i] = changes[static_cast<std::size_t>(time[i])];
   return live;
 }
 
@@ -218,6 +223,10 @@ void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
 
 }  // namespace
 
+bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
+  return n.groups == x.channels && y.channels == x.channels && x.channels > 1 && y.quantized && n.inputs.size() == 1;
+}
+
 void set_size(Buffer& b) {
   b.row = (b.left + b.width + b.right) * b.pixel;
   // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
@@ -230,6 +239,7 @@ void set_size(Buffer& b) {
 Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes, int input,
                const std::vector<int>& outputs, const Options& options) {
   check_graph(values, nodes, input, outputs, options);
+  const Budget budget = make_budget(values, nodes, input, outputs, options);
   Plan plan;
   plan.values = std::move(values);
   for (const ValueDesc& v : plan.values) plan.buffers.push_back(make_buffer(v));
@@ -248,7 +258,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   }
   std::vector<RegionPlan> regions;
   if (options.depth_first_above >= 0) {
-    regions = find_regions(plan.values, nodes, plan.buffers, order, gated, outputs, options);
+    regions = find_regions(plan.values, nodes, plan.buffers, order, gated, outputs, options, plan.region_work);
   }
   for (const RegionPlan& r : regions) {
     for (std::size_t i = 0; i < r.nodes.size(); ++i) {
@@ -260,6 +270,8 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   const std::vector<int> time = times_of(nodes.size(), regions);
   const std::vector<Lifetime> lifetimes = lifetimes_of(plan.values.size(), nodes, gated, order, time, outputs);
   plan.arena_bytes = assign_offsets(plan.buffers, lifetimes);
+  const auto arena_bytes = static_cast<std::int64_t>(plan.arena_bytes);
+  budget.check(arena_bytes, 0, packed_bytes(plan.values, nodes, plan.buffers, options.isa));
 
   const std::vector<std::int64_t> live = live_bytes(time, lifetimes, plan.buffers);
   const Builder builder{nodes, gated, options, plan, live};
@@ -279,6 +291,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   for (std::size_t i = 0; i < plan.steps.size(); ++i) set_ahead(plan.steps, i);
   if (kAddressSanitizer) plan.scratch_bytes += kRedZone;  // between the threads
   plan.scratch_bytes = (plan.scratch_bytes + 4095) / 4096 * 4096;
+  budget.check(arena_bytes, static_cast<std::int64_t>(plan.scratch_bytes), plan.weight_bytes);
   return plan;
 }
 

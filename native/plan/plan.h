@@ -13,6 +13,7 @@ struct Plan {
   std::vector<StepPtr> steps;
   std::size_t arena_bytes = 0, scratch_bytes = 0;
   std::int64_t weight_bytes = 0;
+  std::int64_t region_work = 0;  // what finding regions took, in steps times bands
 };
 
 // Throws std::invalid_argument naming the node where the graph is inconsistent.
@@ -33,7 +34,27 @@ struct RegionPlan {
 std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
                                      const std::vector<Buffer>& buffers, const std::vector<int>& order,
                                      const std::vector<int>& gated, const std::vector<int>& outputs,
-                                     const Options& options);
+                                     const Options& options, std::int64_t& work);
+
+// plan/budget.cc: the memory that a plan may take. Nothing is allocated before it has been asked.
+struct Budget {
+  std::int64_t limit, streams, threads;   // of everything, if the caller gave one: bytes
+  std::int64_t arena = 0, weights = 0;    // otherwise: of one stream with its scratch, of all packed weights
+
+  // scratch_bytes: of one thread. Throws std::invalid_argument that says what is needed and what is allowed.
+  void check(std::int64_t arena_bytes, std::int64_t scratch_bytes, std::int64_t weight_bytes) const;
+};
+Budget make_budget(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
+                   const std::vector<int>& outputs, const Options& options);
+// At most what all steps pack their weights into.
+std::int64_t packed_bytes(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
+                          const std::vector<Buffer>& buffers, Isa isa);
+// The most bytes of values alive at once, by their shapes alone: peak_live_bytes of subbyte/ir/limits.py.
+std::int64_t declared_bytes(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
+                            const std::vector<int>& outputs);
+
+// Whether a convolution runs on the depthwise kernels.
+bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y);
 
 // A buffer's `row` and `bytes` from its shape, halo, pixels and ring.
 void set_size(Buffer& b);

@@ -6,6 +6,7 @@
 // and ends at the first value, read by nobody before, that is small again. Long regions keep many rows: one is cut
 // in two wherever that lowers the memory that exists at a time.
 #include <algorithm>
+#include <numeric>
 
 #include "plan/plan.h"
 
@@ -20,6 +21,9 @@ constexpr int kUnmade = 1 << 30, kOutside = 1 << 30;
 constexpr int kFarthest = 4096;
 constexpr Range kNothing{1 << 30, -(1 << 30)};
 constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
+// Steps times bands that are worked out in all, and that are kept: many times what a network of use comes to. What a
+// graph has beyond that runs layer by layer, with the same integers.
+constexpr std::int64_t kMostWork = 1 << 24, kMostRows = 1 << 21;
 
 struct Finder {
   const std::vector<ValueDesc>& values;
@@ -29,8 +33,21 @@ struct Finder {
   const std::vector<int>& gated;
   const std::vector<int>& outputs;
   const Options& options;
-  std::vector<int> last_reader;  // per value: a position in `order`, or kOutside
-  std::vector<int> made_at;      // per value: a position in `order`, or -1
+  std::vector<int> last_reader = {};  // per value: a position in `order`, or kOutside
+  std::vector<int> made_at = {};      // per value: a position in `order`, or -1
+  std::vector<std::int64_t> before = {};  // per position: bytes made before it, and read at it or later
+
+  std::int64_t work = 0, rows_kept = 0;
+
+  // Of the bands that were run last, [band * steps + step]:
+  std::size_t first = 0, steps = 0;  // the position of the first step, and how many there are
+  std::vector<Range> made = {};
+  std::vector<int> oldest_read = {};
+  std::vector<Range> needed = {};    // of one band
+  std::vector<int> done = {}, newest_after = {};
+
+  std::size_t region_begin = 0;      // of the region that is being cut
+  std::vector<std::vector<std::int64_t>> rings_bytes = {};  // per end: sum_rings
 
   // A value is read outside of every region where it is an output, or an operand of a fused gate.
   void find_readers() {
@@ -43,6 +60,15 @@ struct Finder {
       for (const int v : nodes[j].inputs) last_reader[v] = std::max(last_reader[v], position[j]);
     }
     for (const int v : outputs) last_reader[v] = kOutside;
+    before.assign(order.size() + 1, 0);
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      if (made_at[v] < 0 || last_reader[v] <= made_at[v]) continue;
+      before[made_at[v] + 1] += static_cast<std::int64_t>(buffers[v].bytes);
+      if (last_reader[v] < static_cast<int>(order.size())) {
+        before[last_reader[v] + 1] -= static_cast<std::int64_t>(buffers[v].bytes);
+      }
+    }
+    std::partial_sum(before.begin(), before.end(), before.begin());
   }
 
   bool by_rows(int node) const {
@@ -73,106 +99,135 @@ struct Finder {
     return best;
   }
 
-  RegionPlan make(std::size_t begin, std::size_t end) const {
-    RegionPlan region;
-    for (std::size_t i = begin; i <= end; ++i) region.nodes.push_back(order[i]);
-    const std::size_t count = region.nodes.size();
-    const Buffer& last = buffers[nodes[region.nodes.back()].output];
+  // The rows of order[begin .. end] in each band, from the last step back to the first: what is read of each step's
+  // output, and what no earlier band has made of that. It depends on later steps only, so one run serves every
+  // region with this end. False if there is not enough left to pay for it.
+  bool run_bands(std::size_t begin, std::size_t end) {
+    const Buffer& last = buffers[nodes[order[end]].output];
     const int height = std::max(1, (kBandPixels * options.threads + last.width - 1) / last.width);
     const int bands = (last.height + height - 1) / height;
-    region.rows.assign(count, {});
-    std::vector<std::vector<Range>> needed;
-    std::vector<int> done(count, kUnmade);
+    first = begin, steps = end - begin + 1;
+    const std::int64_t cost = static_cast<std::int64_t>(kRampBands + bands) * static_cast<std::int64_t>(steps);
+    if (work + cost > kMostWork) return false;
+    work += cost;
+    made.clear(), oldest_read.clear();
+    done.assign(steps, kUnmade);
     // Bands of rows above the picture come first: they make the earlier steps' first rows little by little.
-    for (int y = -kRampBands * height; y < 0; y += height) make_band(region, {y, y + height}, done, needed);
-    for (int band = 0; band < bands; ++band) make_band(region, share(last.height, band, bands), done, needed);
-    for (std::size_t i = 0; i < count; ++i) region.rings.push_back(ring_of(region.rows[i], needed, i));
-    region.rings.back() = 0;  // the region's result is a whole tensor
-    return region;
+    for (int y = -kRampBands * height; y < 0; y += height) run_band({y, y + height});
+    for (int band = 0; band < bands; ++band) run_band(share(last.height, band, bands));
+    return true;
   }
 
-  // Bytes of all buffers that exist while order[begin .. end] run as a region, or as one step.
-  std::int64_t live_bytes(std::size_t begin, std::size_t end) const {
-    std::int64_t bytes = 0;
-    for (std::size_t v = 0; v < values.size(); ++v) {
-      const bool before = made_at[v] >= 0 && made_at[v] < static_cast<int>(begin);
-      if (before && last_reader[v] >= static_cast<int>(begin)) bytes += static_cast<std::int64_t>(buffers[v].bytes);
-    }
-    const std::vector<int> rings = begin == end ? std::vector<int>{0} : make(begin, end).rings;
-    for (std::size_t i = begin; i <= end; ++i) {
-      Buffer b = buffers[nodes[order[i]].output];
-      b.ring = rings[i - begin];
-      set_size(b);
-      bytes += static_cast<std::int64_t>(b.bytes);
-    }
-    return bytes;
-  }
-
-  // order[begin .. end] as one region or several, with single steps between them.
-  void cut(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) const {
-    if (begin == end) return;
-    std::int64_t least = live_bytes(begin, end);
-    std::size_t best = end;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (!closed(begin, i)) continue;
-      const std::int64_t most = std::max(live_bytes(begin, i), live_bytes(i + 1, end));
-      if (most < least) least = most, best = i;
-    }
-    if (best == end) {
-      regions.push_back(make(begin, end));
-    } else {
-      cut(begin, best, regions);
-      cut(best + 1, end, regions);
-    }
-  }
-
-  // One band: from the last step back to the first, the rows that are read of each step's output, and of those
-  // the ones that no earlier band has made. Rows beyond the picture and its padding are nobody's work.
-  void make_band(RegionPlan& region, Range last, std::vector<int>& done, std::vector<std::vector<Range>>& bands) const {
-    std::vector<Range> needed(region.nodes.size(), kNothing);
+  // Rows beyond the picture and its padding are nobody's work.
+  void run_band(Range last) {
+    needed.assign(steps, kNothing);
     needed.back() = last;
     bool any = false;
-    std::vector<Range> made(region.nodes.size());
-    for (std::size_t i = region.nodes.size(); i-- > 0;) {
-      const NodeDesc& n = nodes[region.nodes[i]];
+    const std::size_t at = made.size();
+    made.resize(at + steps), oldest_read.resize(at + steps);
+    for (std::size_t i = steps; i-- > 0;) {
+      const NodeDesc& n = nodes[order[first + i]];
       const Buffer& y = buffers[n.output];
       const Range rows{done[i] == kUnmade ? needed[i].begin : done[i], needed[i].end};
-      const bool whole = i + 1 == region.nodes.size();
-      made[i] = {std::max(rows.begin, whole ? 0 : -y.top), std::min(rows.end, y.height + (whole ? 0 : y.bottom))};
+      const bool whole = i + 1 == steps;
+      Range& m = made[at + i];
+      m = {std::max(rows.begin, whole ? 0 : -y.top), std::min(rows.end, y.height + (whole ? 0 : y.bottom))};
+      if (m.begin >= m.end) m = {0, 0};
       needed[i].begin = std::max(needed[i].begin, -y.top);
+      oldest_read[at + i] = needed[i].begin < needed[i].end ? needed[i].begin : kUnmade;
       if (rows.begin >= rows.end) continue;
       done[i] = rows.end;
-      any = any || made[i].begin < made[i].end;
+      any = any || m.end > m.begin;
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
+        const int j = made_at[n.inputs[k]];
+        if (j < static_cast<int>(first)) continue;
         const bool window = n.op == Op::kConv2d && k == 0;
         const Range inside{std::max(rows.begin, -kFarthest), std::min(rows.end, y.height)};
         if (inside.begin >= inside.end) continue;
         const Range r = window ? window_rows(inside, n.stride_h, n.kernel_h, n.pad_top) : inside;
-        for (std::size_t j = 0; j < i; ++j) {
-          if (nodes[region.nodes[j]].output != n.inputs[k]) continue;
-          needed[j] = {std::min(needed[j].begin, r.begin), std::max(needed[j].end, r.end)};
-        }
+        Range& read = needed[static_cast<std::size_t>(j) - first];
+        read = {std::min(read.begin, r.begin), std::max(read.end, r.end)};
       }
     }
-    if (!any) return;
-    bands.push_back(needed);
-    for (std::size_t i = 0; i < made.size(); ++i) {
-      region.rows[i].push_back(made[i].begin < made[i].end ? made[i] : Range{0, 0});
-    }
+    if (!any) made.resize(at), oldest_read.resize(at);
   }
 
-  // How many rows must exist at a time: from the oldest that this or a later band reads to the newest made.
-  // Rows that nobody reads any more by the time they would be made (strides larger than windows) are left out.
-  static int ring_of(std::vector<Range>& rows, const std::vector<std::vector<Range>>& needed, std::size_t i) {
-    int ring = 1, oldest = 1 << 30, newest = -(1 << 30);
-    std::vector<int> newest_after;
-    for (const Range& r : rows) newest_after.push_back(newest = r.begin < r.end ? std::max(newest, r.end) : newest);
-    for (std::size_t band = rows.size(); band-- > 0;) {
-      if (needed[band][i].begin < needed[band][i].end) oldest = std::min(oldest, needed[band][i].begin);
-      if (oldest < 1 << 30) ring = std::max(ring, newest_after[band] - oldest);
+  // How many rows of step i must exist at a time: from the oldest that this or a later band reads to the newest made.
+  int ring_of(std::size_t i) {
+    const std::size_t bands = made.size() / steps;
+    newest_after.clear();
+    int newest = -(1 << 30);
+    for (std::size_t band = 0; band < bands; ++band) {
+      const Range& r = made[band * steps + i];
+      newest_after.push_back(newest = r.begin < r.end ? std::max(newest, r.end) : newest);
     }
-    for (Range& r : rows) r.begin = r.begin < r.end ? std::max(r.begin, r.end - ring) : r.begin;
+    int ring = 1, oldest = kUnmade;
+    for (std::size_t band = bands; band-- > 0;) {
+      oldest = std::min(oldest, oldest_read[band * steps + i]);
+      if (oldest < kUnmade) ring = std::max(ring, newest_after[band] - oldest);
+    }
     return ring;
+  }
+
+  // Bytes of all buffers that exist while order[begin .. end] run as a region, or as one step. -1: too much work.
+  std::int64_t live_bytes(std::size_t begin, std::size_t end) {
+    const NodeDesc& n = nodes[order[end]];
+    if (begin == end) return before[begin] + static_cast<std::int64_t>(buffers[n.output].bytes);
+    std::vector<std::int64_t>& known = rings_bytes[end - region_begin];
+    if (known.empty() && !sum_rings(end, known)) return -1;
+    return before[begin] + known[begin - region_begin];
+  }
+
+  // sums[i]: bytes of what the steps from region_begin + i to `end` make, the last of them whole.
+  bool sum_rings(std::size_t end, std::vector<std::int64_t>& sums) {
+    if (!run_bands(region_begin, end)) return false;
+    sums.assign(steps, 0);
+    std::int64_t total = 0;
+    for (std::size_t i = steps; i-- > 0; sums[i] = total) {
+      Buffer b = buffers[nodes[order[first + i]].output];
+      b.ring = i + 1 == steps ? 0 : ring_of(i);
+      set_size(b);
+      total += static_cast<std::int64_t>(b.bytes);
+    }
+    return true;
+  }
+
+  // Appends order[begin .. end] as one region or several, with single steps between them. False: too much work.
+  bool cut(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) {
+    if (begin == end) return true;
+    std::int64_t least = live_bytes(begin, end);
+    std::size_t best = end;
+    for (std::size_t i = begin; i < end && least >= 0; ++i) {
+      if (!closed(begin, i)) continue;
+      const std::int64_t head = live_bytes(begin, i), tail = live_bytes(i + 1, end);
+      if (head < 0 || tail < 0) return false;
+      if (std::max(head, tail) < least) least = std::max(head, tail), best = i;
+    }
+    if (least < 0) return false;
+    if (best == end) return make(begin, end, regions);
+    return cut(begin, best, regions) && cut(best + 1, end, regions);
+  }
+
+  bool make(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) {
+    if (!run_bands(begin, end)) return false;
+    const auto rows = static_cast<std::int64_t>(made.size());
+    if (rows_kept + rows > kMostRows) return false;
+    rows_kept += rows;
+    RegionPlan region;
+    region.rows.resize(steps);
+    for (std::size_t i = 0; i < steps; ++i) {
+      const int ring = ring_of(i);
+      for (std::size_t at = i; at < made.size(); at += steps) {
+        // Rows that nobody reads any more by the time they would be made (strides larger than windows) are left out.
+        Range& r = made[at];
+        r.begin = r.begin < r.end ? std::max(r.begin, r.end - ring) : r.begin;
+        region.rows[i].push_back(r);
+      }
+      region.nodes.push_back(order[begin + i]);
+      region.rings.push_back(i + 1 == steps ? 0 : ring);  // the region's result is a whole tensor
+    }
+    regions.push_back(std::move(region));
+    return true;
   }
 };
 
@@ -181,17 +236,23 @@ struct Finder {
 std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
                                      const std::vector<Buffer>& buffers, const std::vector<int>& order,
                                      const std::vector<int>& gated, const std::vector<int>& outputs,
-                                     const Options& options) {
-  Finder finder{values, nodes, buffers, order, gated, outputs, options, {}, {}};
+                                     const Options& options, std::int64_t& work) {
+  Finder finder{values, nodes, buffers, order, gated, outputs, options};
   finder.find_readers();
   std::vector<RegionPlan> regions;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (!finder.by_rows(order[i]) || !finder.large(order[i])) continue;
-    const std::size_t end = finder.end_of(i);
+    const std::size_t end = finder.end_of(i), before = regions.size();
     if (end == i) continue;
-    finder.cut(i, end, regions);
+    finder.region_begin = i;
+    finder.rings_bytes.assign(kMaxSteps, {});
+    if (!finder.cut(i, end, regions)) {
+      regions.resize(before);
+      break;
+    }
     i = end;
   }
+  work = finder.work;
   return regions;
 }
 

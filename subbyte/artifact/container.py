@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.artifact.strict_json import dump_json, parse_json
+from subbyte.artifact.strict_json import check_size, dump_json, parse_json
 from subbyte.errors import ArtifactError
 
 LENGTH_BYTES = 8
@@ -69,6 +69,7 @@ def _dump_header(header: Mapping[str, Any]) -> bytes:
     """Compact JSON in the order given, padded with spaces so that the body starts at a multiple of 8."""
     entries = (f"{dump_json(name)}:{dump_json(entry)}" for name, entry in header.items())
     text = "{" + ",".join(entries) + "}"
+    check_size(text)
     raw = text.encode()
     return raw + b" " * (-len(raw) % 8)
 

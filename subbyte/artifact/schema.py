@@ -1,11 +1,23 @@
-"""The graph as JSON: strict models, and the way from and to a Graph with its arrays."""
+"""The graph as JSON: strict models, and the way from and to a Graph with its arrays.
+
+Pydantic collects every error it finds, a kilobyte each. So each list and object is bounded before its items
+are looked at, and the two that may be long, outputs and nodes, end at their first error.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import parse_json
@@ -16,31 +28,45 @@ from subbyte.quant import QParams, QTensor, uniform_levels
 from subbyte.quant.packing import pack, packed_size, unpack
 from subbyte.quant.qtensor import WEIGHT_BITS
 
+MAX_FIELDS = 8  # of a node, of its attributes, of its parameters
+MAX_INPUTS = 64
+
+
+def _bounded(value: object, most: int = MAX_FIELDS) -> object:
+    if isinstance(value, (list, dict)) and len(value) > most:
+        raise ValueError(f"Too many items: {len(value)}, at most {most} are supported")
+    return value
+
+
+Few = BeforeValidator(_bounded)
+Ints = Annotated[list[int], Few]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    _few = model_validator(mode="before")(_bounded)
 
 
 class ValueJson(_Strict):
     """`grid` is [scale, zero point, bits]; absent for float32."""
 
     name: str
-    shape: list[int] = Field(max_length=3)
-    grid: list[float | int] | None = Field(None, min_length=3, max_length=3)
+    shape: Ints = Field(max_length=3)
+    grid: Annotated[list[float | int], Few] | None = Field(None, min_length=3, max_length=3)
 
 
 class PlainJson(_Strict):
     """A parameter stored as it is."""
 
     dtype: Literal["F16", "F32", "I32", "U8"]
-    shape: list[int] = Field(max_length=4)
+    shape: Ints = Field(max_length=4)
 
 
 class PackedJson(_Strict):
     """A QTensor: codes of `bits` bits, one scale per output channel, a code book if it is not plain."""
 
     bits: int
-    shape: list[int] = Field(min_length=2, max_length=4)
+    shape: Ints = Field(min_length=2, max_length=4)
     codebook: bool = False
 
 
@@ -49,17 +75,17 @@ class NodeJson(_Strict):
 
     name: str
     op: str
-    inputs: list[str]
+    inputs: Annotated[list[str], BeforeValidator(lambda value: _bounded(value, MAX_INPUTS))]
     output: ValueJson
-    attrs: dict[str, int | float | str | list[int]] = {}
-    plain: dict[str, PlainJson] = {}
-    packed: dict[str, PackedJson] = {}
+    attrs: Annotated[dict[str, int | float | str | Ints], Few] = {}
+    plain: Annotated[dict[str, PlainJson], Few] = {}
+    packed: Annotated[dict[str, PackedJson], Few] = {}
 
 
 class GraphJson(_Strict):
     input: ValueJson
-    outputs: list[str]
-    nodes: list[NodeJson] = Field(max_length=MAX_NODES)
+    outputs: Annotated[list[str], FailFast()] = Field(max_length=MAX_NODES)
+    nodes: Annotated[list[NodeJson], FailFast()] = Field(max_length=MAX_NODES)
 
 
 def parse_graph(text: str) -> GraphJson:
@@ -69,8 +95,8 @@ def parse_graph(text: str) -> GraphJson:
         return GraphJson.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, ("graph", *first["loc"])))
-        raise ArtifactError(f"{where}: {first['msg']}") from None
+        where = ".".join(f"{part!s:.80}" for part in ("graph", *first["loc"]))
+        raise ArtifactError(f"{where}: {first['msg']:.200}") from None
 
 
 def encode(graph: Graph, writer: Writer) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""JSON without its ambiguities: no duplicate keys, NaN, infinities, lone surrogates or deep nesting."""
+"""JSON without its ambiguities: no duplicate keys, NaN, infinities, lone surrogates or deep nesting.
+
+And bounded: a few megabytes of text can hold millions of tiny values, which take up to fifty times their
+text as Python objects. Each element of a list and each member of an object follows one of the characters
+`[`, `{` and `,`, so counting these, wherever they stand, bounds the values before one of them is made.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,32 @@ from subbyte.errors import ArtifactError
 
 MAX_DEPTH = 32
 MAX_DIGITS = 32
+MAX_PUNCTUATION = 1 << 19  # of the characters "[", "{" and "," in a text, those within strings included
 
 
 def dump_json(value: object) -> str:
     """The one compact, sorted text of a plain JSON value. Raises ArtifactError if it is not plain."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"not plain, finite JSON: {error}") from None
+    check_size(text)
+    return text
+
+
+def check_size(text: str) -> None:
+    """Raises ArtifactError if a JSON text may hold more values than a reader accepts."""
+    marks = sum(map(text.count, "[{,"))
+    if marks > MAX_PUNCTUATION:
+        raise ArtifactError(
+            f"malformed JSON: {marks} brackets, braces and commas; at most {MAX_PUNCTUATION} are supported"
+        )
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, strictly. Raises ArtifactError if the text is ambiguous or malformed."""
+    """The value of a JSON text, strictly. Raises ArtifactError if the text is ambiguous, malformed or
+    holds too many values."""
+    check_size(text)
     try:
         value = json.loads(
             text,

@@ -76,6 +76,8 @@ def explain(error: Exception) -> str | None:
         return (
             f"this needs {package}: pip install 'subbyte[{EXTRAS[package]}]'" if package in EXTRAS else None
         )
+    if isinstance(error, ImportError):  # where memory is short: it could not be mapped
+        return f"a library cannot be loaded: {error}; free memory or raise its limit"
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.filename:  # without one, it is a stream's: see cli/__init__.py

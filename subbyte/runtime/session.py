@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from subbyte.artifact import Artifact, load
 from subbyte.errors import InputError
 from subbyte.ir import Graph, verify
 from subbyte.runtime.lower import lower
+
+MAX_MEMORY = 1 << 48  # bytes, of what a CPU can address
 
 
 def available_isas() -> list[str]:
@@ -38,13 +42,16 @@ class Session:
     source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`. depth_first_above:
     tensors of more bytes than this are not kept whole where that can be avoided; the layers around them
     run band by band of rows, so that what passes between them stays in the cache (same results;
-    None: never).
+    None: never). memory_limit: bytes of the engine's weights, arenas and scratch memory together; None: in
+    proportion to the network's shapes and weights, more than any network of use needs
+    (docs/spec/artifact.md, "Running").
 
     graph: what runs, without its parameters.
 
     Raises:
         ArtifactError: the file is damaged or not an artifact.
-        InputError: threads, streams or isa cannot be had here.
+        InputError: threads, streams or isa cannot be had here; the network needs more memory than
+            memory_limit.
     """
 
     def __init__(
@@ -55,10 +62,14 @@ class Session:
         isa: str | None = None,
         streams: int = 1,
         depth_first_above: int | None = 160 * 1024,
+        memory_limit: int | None = None,
     ) -> None:
         for name, count in (("threads", threads), ("streams", streams)):
             if type(count) is not int or not 1 <= count <= 256:
                 raise InputError(f"{name} must be a whole number from 1 to 256, got {count!r}")
+        limit = 0 if memory_limit is None else memory_limit
+        if type(limit) is not int or not (0 < limit <= MAX_MEMORY or memory_limit is None):
+            raise InputError(f"memory_limit must be None or a number of bytes, got {memory_limit!r:.80}")
         chosen = best_isa() if isa is None else isa
         if chosen not in available_isas():
             raise InputError(f"this CPU cannot run {chosen!r}; available: {', '.join(available_isas())}")
@@ -67,24 +78,31 @@ class Session:
         self.isa, self.threads, self.streams = chosen, threads, streams
         # weights live on as the kernels read them, and nowhere else
         self.graph = replace(graph, nodes=tuple(node.with_(params={}) for node in graph.nodes))
-        try:
+        with self._clear_errors():
             self._model = _native.Model(
                 **lower(graph),
                 isa=chosen,
                 threads=threads,
                 streams=streams,
                 depth_first_above=-1 if depth_first_above is None else depth_first_above,
+                memory_limit=limit,
             )
+        del opened, graph
+        _native.trim()
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """What the engine throws, as errors that say what to do."""
+        try:
+            yield
         except ValueError as error:
             raise InputError(f"the engine refuses this network: {error}") from None
         except MemoryError:
-            raise InputError("this network needs more memory than this machine has") from None
+            raise InputError("this machine does not give as much memory as that takes; free some") from None
         except RuntimeError as error:
             raise InputError(
-                f"this machine cannot start {streams} x {threads} threads ({error}); ask for fewer"
+                f"this machine cannot start {self.streams} x {self.threads} threads ({error}); ask for fewer"
             ) from None
-        del opened, graph
-        _native.trim()
 
     def run(self, x: np.ndarray) -> Any:
         """Runs the network.
@@ -92,9 +110,13 @@ class Session:
         x: float32 [N, H, W, C] or [H, W, C], preprocessed. Returns float32 [N, ...], the network's
         output (codes as the numbers they stand for); a tuple of them where the network has several.
 
-        Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity.
+        Raises InputError if x has another shape or dtype, is empty, or holds NaN or infinity, and if
+        memory for the result is lacking. A forked process may run a session of its parent's: its first
+        run starts threads of its own (InputError if it cannot).
         """
-        results = self._model.run(self._check(x))
+        batch = self._check(x)
+        with self._clear_errors():
+            results = self._model.run(batch)
         shapes = [self.graph.value(name).shape for name in self.graph.outputs]
         outputs = tuple(r.reshape(len(r), *s) for r, s in zip(results, shapes, strict=True))
         return outputs[0] if len(outputs) == 1 else outputs
@@ -129,7 +151,9 @@ class Session:
     def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:
         """Median seconds of each step of `plan()` over `repeats` runs of x (one image at a time)."""
         image = self._check(x)[:1]
-        return [float(t) for t in np.median([self._model.profile(image) for _ in range(repeats)], axis=0)]
+        with self._clear_errors():
+            times = [self._model.profile(image) for _ in range(repeats)]
+        return [float(t) for t in np.median(times, axis=0)]
 
     @property
     def arena_bytes(self) -> int:

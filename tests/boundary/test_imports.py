@@ -53,6 +53,13 @@ def test_imports_without_torch(package: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_the_commands_load_without_scipy() -> None:
+    """Its OpenBLAS asks for memory for ever where little is left, before any code of ours could notice."""
+    code = "import sys, subbyte.cli\nassert not {name for name in sys.modules if name.startswith('scipy')}"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_an_artifact_runs_without_torch(tmp_path: Path) -> None:
     code = f"""
 import numpy as np

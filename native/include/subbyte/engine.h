@@ -86,6 +86,9 @@ struct Options {
   // band by band of rows (plan/regions.cc). Negative: never.
   std::int64_t depth_first_above = 160 * 1024;
   int streams = 1;  // how many runs may be under way at once; each has its own arena and threads
+  // Bytes of packed weights, arenas and scratch together. 0: in proportion to the graph's shapes and weights
+  // (docs/spec/artifact.md, "Running"). More is refused before it is allocated.
+  std::int64_t memory_limit = 0;
 };
 
 struct StepInfo {
@@ -114,12 +117,15 @@ class Model {
   // input: [images, H, W, C]; outputs[i]: [images, elements of output i], quantized ones dequantized.
   // Thread-safe; more than `streams` concurrent calls wait for each other.
   // seconds, if not null: [steps], incremented by each step's time.
+  // A process that was forked off may run too; the first time there it starts threads of its own, and throws
+  // std::system_error if it cannot.
   void run(const float* input, int images, float* const* outputs, double* seconds = nullptr);
 
   const std::vector<StepInfo>& steps() const;
   std::int64_t arena_bytes() const;    // of one stream
   std::int64_t scratch_bytes() const;  // of one stream, all its threads
   std::int64_t weight_bytes() const;
+  std::int64_t region_work() const;    // what planning looked at to find regions, in steps times bands
   const ValueDesc& value(int index) const;
   int input() const;
   const std::vector<int>& outputs() const;

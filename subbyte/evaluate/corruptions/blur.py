@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 from PIL import Image
-from scipy import fft
-from scipy.ndimage import gaussian_filter
 
 Random = np.random.Generator
 
 
 def defocus_blur(x: np.ndarray, level: tuple[float, float], rng: Random) -> np.ndarray:
     """A disk of that radius in pixels, its edge softened by a Gaussian of that sigma."""
+    from scipy.ndimage import gaussian_filter
+
     radius, softness = level
     reach = math.ceil(radius + 3 * softness)
     squared = np.arange(-reach, reach + 1) ** 2
@@ -27,6 +27,8 @@ def glass_blur(x: np.ndarray, level: tuple[float, int, int], rng: Random) -> np.
     In each of `rounds` rounds all pixels move at once, where the published definition swaps them one
     after another.
     """
+    from scipy.ndimage import gaussian_filter
+
     sigma, reach, rounds = level
     height, width = x.shape[:2]
     result = gaussian_filter(x, (sigma, sigma, 0))
@@ -73,6 +75,8 @@ def streak(radius: int, sigma: float, degrees: float) -> np.ndarray:
 
 def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Every channel with the kernel, float32 of odd sides and scaled to sum 1; the borders are mirrored."""
+    from scipy import fft
+
     rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
     planes = np.pad(x.transpose(2, 0, 1), ((0, 0), (rows, rows), (columns, columns)), "symmetric")
     shape = [fft.next_fast_len(side, real=True) for side in planes.shape[1:]]

@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from subbyte.evaluate.corruptions.blur import to_bytes
 
@@ -22,6 +21,8 @@ def contrast(x: np.ndarray, share: float, rng: Random) -> np.ndarray:
 
 def elastic_transform(x: np.ndarray, distance: float, rng: Random) -> np.ndarray:
     """Pixels move by smooth random displacements, `distance` pixels in root mean square each way."""
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
     height, width = x.shape[:2]
     noise = rng.uniform(-1, 1, (2, height, width)).astype(np.float32)
     moves = gaussian_filter(noise, (0, SMOOTHNESS, SMOOTHNESS))

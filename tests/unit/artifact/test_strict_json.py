@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subbyte.artifact.strict_json import MAX_DEPTH, dump_json, parse_json
+from subbyte.artifact.strict_json import MAX_DEPTH, MAX_PUNCTUATION, dump_json, parse_json
 from subbyte.errors import ArtifactError
 
 BAD = [
@@ -62,3 +62,18 @@ def test_dump_refuses_cycles() -> None:
 
 def test_dump_is_compact_and_sorted() -> None:
     assert dump_json({"b": [1, 2.5], "a": "é"}) == '{"a":"é","b":[1,2.5]}'
+
+
+@pytest.mark.parametrize("item", ["0", "[]", '{"":0}', '",,,"'])
+def test_millions_of_values_are_refused_unread(item: str) -> None:
+    """Counted in the text as it stands; what can be written can be read."""
+    count = MAX_PUNCTUATION // (1 + sum(map(item.count, "[{,")))
+    text = "[" + ",".join([item] * count) + "]"
+    fits = parse_json(text)
+    assert len(fits) == count
+    assert dump_json(fits) == text
+    for last in ("]", "[]]", "nonsense"):  # whatever follows
+        with pytest.raises(ArtifactError, match="brackets, braces and commas"):
+            parse_json(text[:-1] + "," + last)
+    with pytest.raises(ArtifactError, match="brackets, braces and commas"):
+        dump_json([*fits, 0, 0])
