@@ -68,6 +68,7 @@ void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
 void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
   const ValueDesc& x = values[n.inputs[0]];
   const ValueDesc& y = values[n.output];
+  for (const float p : n.activation.parameters) need(std::isfinite(p), n, "an activation's parameter is not finite");
   need(std::isfinite(n.factor_a) && std::isfinite(n.factor_b), n, "a factor is not finite");
   switch (n.op) {
     case Op::kQuantize:
@@ -81,7 +82,7 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
       if (n.inputs.size() == 2) {
         const ValueDesc& r = values[n.inputs[1]];
         need(same_shape(r, y) && r.quantized == y.quantized, n, "residual does not fit");
-        need(!y.quantized || (n.act == Act::kNone && !n.has_table), n, "a residual cannot follow an activation");
+        need(!y.quantized || (n.activation.act == Act::kNone && !n.has_table), n, "a residual cannot follow an activation");
       }
       return;
     case Op::kActivation:

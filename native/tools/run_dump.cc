@@ -78,7 +78,8 @@ NodeDesc node(Reader& r) {
   n.op = static_cast<subbyte::Op>(r.integer());
   n.inputs = r.array<int>();
   n.output = r.integer();
-  n.act = static_cast<subbyte::Act>(r.integer());
+  n.activation.act = static_cast<subbyte::Act>(r.integer());
+  for (float& p : n.activation.parameters) p = r.real();
   n.kernel_h = r.integer(), n.kernel_w = r.integer(), n.stride_h = r.integer(), n.stride_w = r.integer();
   n.pad_top = r.integer(), n.pad_bottom = r.integer(), n.pad_left = r.integer(), n.pad_right = r.integer();
   n.groups = r.integer();

@@ -9,7 +9,7 @@ from subbyte.compress.prepare import pre_value
 from subbyte.compress.ranges import choose_grid
 from subbyte.compress.treatment import WEIGHTED, Treatment
 from subbyte.errors import RecipeError
-from subbyte.ir import OPS, TABLE_ACTIVATIONS, Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, qparams_from_range
 from subbyte.recipes import ActivationRange, Recipe
@@ -21,7 +21,7 @@ KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
 
 def needs_table(node: Node) -> bool:
     """Whether the node's activation is a table behind an 8-bit pre-activation grid."""
-    return node.op in WEIGHTED and node.attrs["act"] in TABLE_ACTIVATIONS
+    return node.op in WEIGHTED and node.attrs["act"] not in CLAMP_ACTIVATIONS
 
 
 def value_grids(

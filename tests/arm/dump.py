@@ -32,7 +32,8 @@ class Node(SimpleNamespace):
     def __init__(self) -> None:
         empty = np.zeros(0)
         super().__init__(
-            name="", op=_native.Op.quantize, inputs=[], output=0, act=_native.Act.none,
+            name="", op=_native.Op.quantize, inputs=[], output=0,
+            activation=(_native.Act.none, 0.0, 0.0, 0.0),
             window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_bits=8, packed=empty, levels=empty, bias=empty,
             multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0, weight_real=empty,
             bias_real=empty, half_precision=False, factor_a=0.0, factor_b=0.0,
@@ -41,6 +42,9 @@ class Node(SimpleNamespace):
     def set_window(self, *window: int) -> None:
         assert len(window) == len(WINDOW)
         self.window = window
+
+    def set_activation(self, act: Any, *parameters: float) -> None:
+        self.activation = (act, *parameters)
 
     def set_table(self, table: np.ndarray) -> None:
         self.table = table
@@ -85,7 +89,8 @@ def value(v: Value) -> bytes:
 
 
 def node(n: Node) -> bytes:
-    parts = [text(n.name), integer(n.op), array(n.inputs, "<i4"), integer(n.output), integer(n.act)]
+    parts = [text(n.name), integer(n.op), array(n.inputs, "<i4"), integer(n.output)]
+    parts += [integer(n.activation[0]), *map(real, n.activation[1:])]
     parts += map(integer, (*n.window, n.groups, n.weight_bits))
     parts += [array(n.packed, "u1"), array(n.levels, "i1"), array(n.bias, "<i4"), array(n.multiplier, "<f4")]
     parts += map(integer, (n.clamp_low, n.clamp_high, n.table is not None, n.pre_zero))

@@ -8,12 +8,13 @@ import torch
 
 from subbyte import reference
 from subbyte.compress import torch_executor, torch_ops
-from subbyte.compress.straight_through import REAL
+from subbyte.compress.straight_through import real as function
 from subbyte.errors import InputError
-from subbyte.ir import TABLE_ACTIVATIONS, Graph, Node, Value, verify
+from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
+from tests.fuzz.builder import PARAMETRIC
 
-ACTS = ("none", "relu", "relu6", *TABLE_ACTIVATIONS)
+ACTS = (*ACTIVATIONS, *PARAMETRIC)
 torch.manual_seed(0)
 
 
@@ -71,7 +72,7 @@ class Builder:
     ):
         source = self.values[x]
         y = self.grid() if q == "new" else q
-        pre = self.grid(8) if act in TABLE_ACTIVATIONS else None
+        pre = self.grid(8) if act not in CLAMP_ACTIVATIONS else None
         h = (source.shape[0] + pad[0] + pad[1] - kernel[0]) // stride[0] + 1
         w = (source.shape[1] + pad[2] + pad[3] - kernel[1]) // stride[1] + 1
         params = self.weights((outputs, *kernel, source.shape[2] // groups), source.q, pre or y)
@@ -84,7 +85,7 @@ class Builder:
 
     def linear(self, x: str, outputs: int, act: str, q: QParams | None) -> str:
         source = self.values[x]
-        pre = self.grid(8) if act in TABLE_ACTIVATIONS else None
+        pre = self.grid(8) if act not in CLAMP_ACTIVATIONS else None
         params = self.weights((outputs, source.shape[0]), source.q, pre or q)
         attrs: dict[str, object] = {"act": act}
         if pre:
@@ -333,7 +334,7 @@ def real_network(state: dict[str, torch.Tensor], graph: Graph, x: torch.Tensor) 
             w = w * s.view(-1, *[1] * (w.ndim - 1))
             y = torch_ops.products(node, arrays[0], w)
             bias = state[f"{node.name}:bias"] * unit
-            y = REAL[node.attrs["act"]](y + (bias.view(1, -1, 1, 1) if y.ndim == 4 else bias))
+            y = function(node.attrs["act"])(y + (bias.view(1, -1, 1, 1) if y.ndim == 4 else bias))
             real[node.output] = y + arrays[1] if len(arrays) == 2 else y
         else:
             real[node.output] = {
