@@ -179,7 +179,7 @@ def expand(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
     parts = [operand(x) for x in a["tensors"]]
-    need(a["dim"] % len(shape) == 1, "only along the channels")
+    need(a["dim"] % len(shape) == 1, f"only along the channels, not along dimension {a['dim']}")
     values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
     return Operand(b.emit("concat", values), shape)
 
@@ -192,6 +192,16 @@ def reshape(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(next(iter(a.values())))
-    need(not a.get("train", False), "it is in training mode")
-    need(a.get("dtype") in (None, torch.float32), "only float32")
+    need(not a.get("train", False), "it is in training mode; pass training=self.training")
+    dtype = a.get("dtype")
+    need(dtype in (None, torch.float32), f"only float32 is computed with, not {dtype}")
     return x
+
+
+def assertion(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """Of a tensor's metadata, which the traced program fulfils."""
+    return operand(a["a"])
+
+
+def neg(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _affine(b, operand(a["self"]), -1.0, 0.0, shape)

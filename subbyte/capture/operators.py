@@ -9,6 +9,7 @@ from subbyte.capture.arguments import Rule
 from subbyte.capture.elementwise import (
     activation,
     add,
+    assertion,
     cat,
     celu,
     clamp,
@@ -17,6 +18,7 @@ from subbyte.capture.elementwise import (
     gelu,
     identity,
     mul,
+    neg,
     prelu,
     reshape,
     rrelu,
@@ -27,7 +29,9 @@ from subbyte.capture.elementwise import (
 )
 from subbyte.capture.layers import (
     adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     addmm,
+    amax,
     avg_pool2d,
     batch_norm,
     convolution,
@@ -37,6 +41,9 @@ from subbyte.capture.layers import (
     mean,
     pad,
 )
+
+#: Rules whose result is another view of a value; whoever cannot read it blames them.
+VIEWS = (pad, reshape, expand)
 
 #: ATen operator (any overload) to its rule.
 RULES: dict[str, Rule] = {
@@ -74,9 +81,12 @@ RULES: dict[str, Rule] = {
     "sub": sub,
     "rsub": rsub,
     "div": div,
+    "neg": neg,
     "mean": mean,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "avg_pool2d": avg_pool2d,
+    "adaptive_max_pool2d": adaptive_max_pool2d,
+    "amax": amax,
     "max_pool2d": max_pool2d,
     "max_pool2d_with_indices": max_pool2d,
     "cat": cat,
@@ -98,5 +108,5 @@ RULES: dict[str, Rule] = {
     "native_dropout": identity,
     "to": identity,
     "_to_copy": identity,
-    "_assert_tensor_metadata": identity,
+    "_assert_tensor_metadata": assertion,
 }

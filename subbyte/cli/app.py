@@ -9,6 +9,7 @@ import typer
 import subbyte
 from subbyte.cli.ablate import ablate
 from subbyte.cli.bench import bench
+from subbyte.cli.check import check
 from subbyte.cli.compress import compress
 from subbyte.cli.console import reported
 from subbyte.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (compress, run, evaluate, bench, inspect, report, ablate, sensitivity, recipes, models):
+for command in (check, compress, run, evaluate, bench, inspect, report, ablate, sensitivity, recipes, models):
     app.command()(reported(command))
 
 

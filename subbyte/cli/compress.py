@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from subbyte.cli.console import megabytes, show, stages
-from subbyte.cli.options import Calibration, Fit, InputSize, Mean, Model, Seed, Std, Weights
+from subbyte.cli.options import Calibration, Fit, InputSize, Mean, Model, Seed, Std, Traceback, Weights
 from subbyte.cli.source import load_model
 from subbyte.errors import InputError
 from subbyte.evaluate.classes import read_classes
@@ -66,6 +66,7 @@ def compress(
     write_recipe: Annotated[
         Path | None, typer.Option(help="Write the recipe with the chosen widths to this TOML file, too.")
     ] = None,
+    traceback: Traceback = False,
 ) -> None:
     """Compress a model by a recipe and write one artifact.
 

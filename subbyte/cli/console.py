@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -39,6 +40,8 @@ def reported(command: Callable[..., T]) -> Callable[..., T]:
         try:
             return command(*args, **kwargs)
         except SubbyteError as error:
+            if kwargs.get("traceback"):
+                typer.echo("".join(traceback.format_exception(error)), err=True)
             fail(str(error))
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]

@@ -33,12 +33,20 @@ def value_grids(
     it is dense up to both ends, so that clipping it never pays.
     Raises RecipeError if values that share a grid were asked to have different widths.
     """
-    made = producers(graph)
     result: dict[str, QParams] = {}
+    for members, sources, bits in shared_bits(graph, treatments, recipe):
+        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+    return result
+
+
+def shared_bits(
+    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe
+) -> list[tuple[list[str], list[str], int]]:
+    """The values that share a grid, those of them that make it, and its bits; RecipeError as above."""
+    made, result = producers(graph), []
     for members in sharing(graph):
         sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
-        bits = _common_bits(graph, members, sources, treatments, recipe)
-        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+        result.append((members, sources, _common_bits(graph, members, sources, treatments, recipe)))
     return result
 
 
