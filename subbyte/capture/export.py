@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import linecache
 import logging
-import re
-import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from subbyte.capture.sites import is_users
 from subbyte.errors import SubbyteError
 
 
-def export(module: nn.Module, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """`module` in evaluation mode on one image of `shape` (H, W, C), as a functional program.
+def export(
+    module: nn.Module, shape: tuple[int, int, int]
+) -> tuple[torch.export.ExportedProgram, torch.export.ExportedProgram]:
+    """`module` in evaluation mode on one image of `shape` (H, W, C): functional, and as it was traced.
 
     Only functionalized, not decomposed: in-place operators and aliases are gone, while conv2d,
     linear and the activations stay whole.
@@ -32,8 +32,8 @@ def export(module: nn.Module, shape: tuple[int, int, int]) -> torch.export.Expor
     example = torch.zeros(1, channels, height, width, device=device)
     with _quiet(), _evaluation_mode(module), torch.no_grad():
         try:
-            program = torch.export.export(module, (example,), strict=False)
-            program = program.run_decompositions({})
+            traced = torch.export.export(module, (example,), strict=False)
+            program = traced.run_decompositions({})
         except Exception as error:  # whatever the user's forward raises ends up here
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             where = _where(module, error)
@@ -43,7 +43,7 @@ def export(module: nn.Module, shape: tuple[int, int, int]) -> torch.export.Expor
                 "image batch of this shape and has no control flow that depends on values."
             ) from error
     program.graph.eliminate_dead_code()
-    return program
+    return program, traced
 
 
 @contextmanager
@@ -59,24 +59,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-#: Frames of this package, of torch and of Python's library are not the user's.
-_NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<")
-_LIBRARY = sysconfig.get_path("stdlib")
-
-
-def _is_users(file: str) -> bool:
-    return not file.startswith(_NOT_THEIRS) and (not file.startswith(_LIBRARY) or "site-packages" in file)
-
-
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-
-
-def users_line(stack_trace: str) -> str:
-    """`file:line` of the innermost frame of a printed stack trace that is the user's, or ""."""
-    theirs = [match for match in _FRAME.findall(stack_trace) if _is_users(match[0])]
-    return ":".join(theirs[-1]) if theirs else ""
-
-
 def _where(module: nn.Module, error: BaseException) -> str:
     """Module, line and source of the innermost frame of the user's that raised `error`, or ""."""
     paths = {id(child): path for path, child in module.named_modules()}
@@ -84,7 +66,7 @@ def _where(module: nn.Module, error: BaseException) -> str:
     for frame, number in traceback.walk_tb(error.__traceback__):
         path = paths.get(id(frame.f_locals.get("self")), path)
         file = frame.f_code.co_filename
-        if _is_users(file):
+        if is_users(file):
             text = f" at {file}:{number} ({linecache.getline(file, number).strip():.80})"
     return text + (f" in module {path!r}" if path else "")
 

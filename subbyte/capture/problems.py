@@ -59,6 +59,7 @@ _ADVICE = {
     "pixel_shuffle": _RESAMPLING,
     "grid_sampler": _RESAMPLING,
     "interpolate": _RESAMPLING,
+    "scatter": "a part of a tensor cannot be overwritten; do not work in place on parts",
     "split": _PARTS,
     "chunk": _PARTS,
     "slice": _PARTS,

@@ -14,15 +14,18 @@ from torch import fx, nn
 from subbyte.capture.arguments import Rule
 from subbyte.capture.builder import Builder, Operand, Rejected
 from subbyte.capture.elementwise import identity
-from subbyte.capture.export import export, users_line
+from subbyte.capture.export import export
 from subbyte.capture.operators import RULES, VIEWS
 from subbyte.capture.problems import Problem, Site, advice
+from subbyte.capture.sites import Call, sites
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.ir import Graph
 
 #: To an Operand; to a tensor that does not depend on the image; to None, of which nothing is known:
 #: behind a problem, where no stand-in has the shape.
 Environment = dict[fx.Node, Any]
+#: By the operator that was called, which may be repeated in the program; or by the number of an output.
+Problems = dict[Call | int, Problem]
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,14 @@ def survey(module: nn.Module, shape: tuple[int, int, int]) -> Survey:
     """
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise InputError(f"shape must be three positive integers (H, W, C), not {shape!r}")
-    program = export(module, shape)
+    program, traced = export(module, shape)
     containers = frozenset(
         name for name, child in module.named_modules(remove_duplicate=False) if any(child.children())
     )
     builder = Builder(shape, containers)
+    where = sites(traced.graph, program.graph)
     env: Environment = {}
-    problems: list[Problem] = []
+    problems: Problems = {}
     outputs: Sequence[str] = []
     with torch.no_grad():
         for node in program.graph.nodes:
@@ -78,11 +82,11 @@ def survey(module: nn.Module, shape: tuple[int, int, int]) -> Survey:
             elif node.op == "output":
                 outputs = _outputs(builder, _user_outputs(program, node), env, problems)
             elif node.op == "call_function":
-                env[node] = _step(builder, node, env, problems)
+                env[node] = _step(builder, node, env, *where[node], problems)
             else:
                 env[node] = None  # a subgraph, refused where it is called
     if problems:
-        return Survey(None, tuple(problems))
+        return Survey(None, tuple(problems.values()))
     return Survey(builder.finish(outputs), ())
 
 
@@ -104,7 +108,7 @@ def _user_outputs(program: torch.export.ExportedProgram, node: fx.Node) -> list[
 
 
 def _outputs(
-    builder: Builder, nodes: list[fx.Node | None], env: Environment, problems: list[Problem]
+    builder: Builder, nodes: list[fx.Node | None], env: Environment, problems: Problems
 ) -> list[str]:
     builder.path = "output"
     values = []
@@ -115,7 +119,7 @@ def _outputs(
         try:
             values.append(_output(builder, x))
         except Rejected as reason:  # an output is named itself, not the view that it is
-            problems.append(Problem(Site(f"output {i}", "", ""), str(reason)))
+            problems[i] = Problem(Site(f"output {i}", "", ""), str(reason))
     return values
 
 
@@ -127,9 +131,10 @@ def _output(builder: Builder, x: Any) -> str:
     return builder.map(x) if len(x.shape) == 4 else builder.vector(x)
 
 
-def _step(builder: Builder, node: fx.Node, env: Environment, problems: list[Problem]) -> Any:
-    """The node's result. A refusal becomes a problem and the result a stand-in."""
-    site = _site(node)
+def _step(
+    builder: Builder, node: fx.Node, env: Environment, called: Call, site: Site, problems: Problems
+) -> Any:
+    """The node's result. A refusal becomes a problem of what was `called`, and the result a stand-in."""
     builder.path = site.module
     try:
         if all(env[n] is not None for n in node.all_input_nodes):
@@ -137,12 +142,10 @@ def _step(builder: Builder, node: fx.Node, env: Environment, problems: list[Prob
         if _makes_tensors(node):
             _rule(node)
     except Rejected as reason:
-        if reason.origin is None:
-            problems.append(Problem(site, str(reason)))
-        else:
-            problems.append(Problem(reason.origin, f"{site} reads its result; {reason}"))
+        text = str(reason) if reason.origin is None else f"{site} reads its result; {reason}"
+        problems.setdefault(called, Problem(reason.origin or site, text))
     except GraphError as error:
-        problems.append(Problem(site, _without_node(str(error))))
+        problems.setdefault(called, Problem(site, _without_node(str(error))))
     value = node.meta.get("val")
     if isinstance(value, (tuple, list)):
         return tuple(_stand_in(builder, item) for item in value)
@@ -213,16 +216,3 @@ def _by_schema_name(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     named = {a.name: a.default_value for a in arguments}
     named.update(zip((a.name for a in arguments), args, strict=False))
     return named | kwargs
-
-
-def _site(node: fx.Node) -> Site:
-    """The innermost module that ran the node; of a getitem, what ran the operator it picks from."""
-    if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
-        return _site(node.args[0])
-    line = users_line(node.meta.get("stack_trace") or "")
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if not stack:
-        return Site(str(node.target), "", "", line)
-    path, kind = stack[-1]
-    kind = kind if isinstance(kind, str) else kind.__name__
-    return Site(str(node.target), path.split("@")[0], kind.rsplit(".", 1)[-1], line)

@@ -254,8 +254,8 @@ REFUSED = {
         "only a channel gate (mul) may be broadcast",
     ),
     "product of images": (
-        Apply(lambda m, x: x.mean((2, 3)) @ x.mean((2, 3)).expand(3, 3)),
-        "its second operand is computed from the image",
+        Apply(lambda m, x: F.linear(x.mean((2, 3)), x.mean((2, 3)))),
+        "its weight is computed from the image",
     ),
     "several slopes": (
         Apply(lambda m, x: F.prelu(x, torch.tensor([0.1, 0.2, 0.2]))),

@@ -64,6 +64,23 @@ def test_a_shared_module_is_named_as_it_was_called() -> None:
     assert [path for name, path in found(model) if name == "group_norm"] == ["0.norm", "1.norm"]
 
 
+def test_views_that_making_the_program_functional_repeats_are_named_once_and_by_who_called_them() -> None:
+    class Halves(nn.Module):
+        """What in-place functions change is read through the views again."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.act = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.ReLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            u, v = self.act(x).split(2, 1)
+            u = self.act(self.a(self.act(u)))
+            return torch.cat([u, self.b(v + u)], 1)
+
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Halves())
+    assert found(model) == [("split", "1"), ("slice_scatter", "1.act")]
+
+
 def test_a_view_is_blamed_for_what_its_reader_cannot_read() -> None:
     model = nn.Sequential(nn.ZeroPad2d(1), nn.ReLU(), nn.Conv2d(4, 4, 3))
     (problem,) = survey(model, SHAPE).problems
