@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -143,7 +144,7 @@ class Reader {
     need(d.inputs.size() >= row->fewest_inputs && d.inputs.size() <= (n.op == "linear" ? 1 : row->most_inputs), n,
          "wrong number of inputs");
     check_fields(n, d.op);
-    d.act = activation(n);
+    d.activation = activation(n);
     std::vector<const ValueText*> x;
     for (const int i : d.inputs) x.push_back(texts_[i]);
     d.output = add(n.output, a);
@@ -187,14 +188,37 @@ class Reader {
     need(made == (op == Op::kFlatten || n.op == "linear" ? 1 : rank), n, "makes another shape than its output says");
   }
 
-  static Act activation(const NodeText& n) {
-    static constexpr const char* kNames[] = {"none", "relu", "relu6", "silu", "hard_swish", "sigmoid",
-                                             "hard_sigmoid", "gelu", "tanh", "leaky_relu"};
+  // "name", or "name:parameter:..." with all of them.
+  static Activation activation(const NodeText& n) {
     const auto found = n.texts.find("act");
-    if (found == n.texts.end()) return Act::kNone;
-    const auto* name = std::find(std::begin(kNames), std::end(kNames), found->second);
-    if (name == std::end(kNames)) fail(n, "the engine has no activation '" + found->second.substr(0, 80) + "'");
-    return static_cast<Act>(name - std::begin(kNames));
+    if (found == n.texts.end()) return {};
+    const std::string_view text = found->second, name = text.substr(0, text.find(':'));
+    for (int i = 0; i < kActivationCount; ++i) {
+      if (name != kActivations[i].name) continue;
+      Activation result{static_cast<Act>(i)};
+      set_parameters(n, result, text.substr(name.size()));
+      return result;
+    }
+    fail(n, "the engine has no activation '" + std::string(text.substr(0, 80)) + "'");
+  }
+
+  static void set_parameters(const NodeText& n, Activation& a, std::string_view text) {
+    const ActivationInfo& row = kActivations[static_cast<int>(a.act)];
+    for (int i = 0; i < row.parameters; ++i) {
+      double value = row.defaults[i];
+      if (!text.empty()) {
+        const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), value);
+        need(text[0] == ':' && error == std::errc(), n, "an activation's parameter is no number");
+        text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+        need(!text.empty() || i + 1 == row.parameters, n, "an activation has all of its parameters, or none");
+      }
+      // numerics.md: what multiplies is within 2^16, rate and beta are positive
+      const double most = a.act == Act::kClip ? std::numeric_limits<float>::max() : 65536.0;
+      const bool positive = a.act == Act::kSoftplus || (a.act == Act::kElu && i == 2);
+      need(value <= most && value >= (positive ? 1 / most : -most), n, "an activation's parameter is out of range");
+      a.parameters[i] = static_cast<float>(value);
+    }
+    need(text.empty(), n, "an activation has too many parameters");
   }
 
   static std::vector<int> attribute(const NodeText& n, const char* name, std::size_t count) {
@@ -341,9 +365,9 @@ class Reader {
   }
 
   static void set_clamp(const NodeText& n, NodeDesc& d, const Grid& y) {
-    d.clamp_low = d.act == Act::kNone ? 0 : y.zero_point;
+    d.clamp_low = d.activation.act == Act::kNone ? 0 : y.zero_point;
     d.clamp_high = (1 << y.bits) - 1;
-    if (d.act != Act::kRelu6) return;
+    if (d.activation.act != Act::kRelu6) return;
     const float six = 6.0f / y.scale;
     need(six < kMaxCode, n, "its six lies beyond 2**30 codes");
     d.clamp_high = std::min(d.clamp_high, static_cast<int>(std::nearbyint(six)) + y.zero_point);
@@ -352,11 +376,12 @@ class Reader {
   void check_table(const NodeText& n, const NodeDesc& d, const std::vector<const ValueText*>& x) const {
     if (!n.texts.count("act")) return;
     const bool quantized = x[0]->grid.has_value();
-    const bool clamps = d.act == Act::kNone || d.act == Act::kRelu || d.act == Act::kRelu6;
+    const Act act = d.activation.act;
+    const bool clamps = act == Act::kNone || act == Act::kRelu || act == Act::kRelu6;
     need(d.has_table == (quantized && (d.op == Op::kActivation || !clamps)), n,
          "needs a table, or has one that nothing reads");
-    need(!quantized || x.size() == 1 || d.act == Act::kNone, n, "a residual cannot follow an activation");
-    need(!quantized || n.output.grid || (d.op == Op::kConv2d && d.act == Act::kNone && x.size() == 1), n,
+    need(!quantized || x.size() == 1 || act == Act::kNone, n, "a residual cannot follow an activation");
+    need(!quantized || n.output.grid || (d.op == Op::kConv2d && act == Act::kNone && x.size() == 1), n,
          "cannot turn codes into float32");
     if (!d.has_table) {
       need(!n.reals.count("pre_scale") && !n.integers.count("pre_zero"), n, "has a pre-activation grid but no table");

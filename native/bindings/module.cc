@@ -103,17 +103,9 @@ NB_MODULE(_native, m) {
   nb::enum_<subbyte::Op> ops(m, "Op");
   for (const subbyte::OpInfo& op : subbyte::kOps) ops.value(op.name, op.op);
 
-  nb::enum_<subbyte::Act>(m, "Act")
-      .value("none", subbyte::Act::kNone)
-      .value("relu", subbyte::Act::kRelu)
-      .value("relu6", subbyte::Act::kRelu6)
-      .value("silu", subbyte::Act::kSilu)
-      .value("hard_swish", subbyte::Act::kHardSwish)
-      .value("sigmoid", subbyte::Act::kSigmoid)
-      .value("hard_sigmoid", subbyte::Act::kHardSigmoid)
-      .value("gelu", subbyte::Act::kGelu)
-      .value("tanh", subbyte::Act::kTanh)
-      .value("leaky_relu", subbyte::Act::kLeakyRelu);
+  nb::enum_<subbyte::Act> act(m, "Act");
+#define SUBBYTE_ACTIVATION(enumerator, name, result, ...) act.value(#name, subbyte::Act::enumerator);
+#include "subbyte/activations.inc"
 
   nb::class_<NodeDesc>(m, "NodeDesc")
       .def(nb::init<>())
@@ -121,7 +113,6 @@ NB_MODULE(_native, m) {
       .def_rw("op", &NodeDesc::op)
       .def_rw("inputs", &NodeDesc::inputs)
       .def_rw("output", &NodeDesc::output)
-      .def_rw("act", &NodeDesc::act)
       .def_rw("groups", &NodeDesc::groups)
       .def_rw("weight_bits", &NodeDesc::weight_bits)
       .def_rw("clamp_low", &NodeDesc::clamp_low)
@@ -135,6 +126,10 @@ NB_MODULE(_native, m) {
               int right) {
              n.kernel_h = kernel_h, n.kernel_w = kernel_w, n.stride_h = stride_h, n.stride_w = stride_w;
              n.pad_top = top, n.pad_bottom = bottom, n.pad_left = left, n.pad_right = right;
+           })
+      .def("set_activation",
+           [](NodeDesc& n, subbyte::Act act, float first, float second, float third) {
+             n.activation = {act, {first, second, third}};
            })
       .def("set_table",
            [](NodeDesc& n, const Vector<std::uint8_t>& table) {

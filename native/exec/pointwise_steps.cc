@@ -176,7 +176,7 @@ Range element_share(const Buffer& b, const Context& c) {
 
 void real_activate(const Operands& o, const Context& c, Range) {
   const Range e = element_share(o.y, c);
-  o.real->activate(static_cast<int>(o.node.act), c.real(o.x[0]) + e.begin, e.end - e.begin,
+  o.real->activate(o.node.activation, c.real(o.x[0]) + e.begin, e.end - e.begin,
                    c.real_out(o.y) + e.begin);
 }
 

@@ -127,7 +127,7 @@ class RealConvStep final : public Step {
     t.out = const_cast<float* const*>(pointers + taps_ * real::kRows);
     t.residual = has_residual_ ? pointers + (taps_ + 1) * real::kRows : nullptr;
     t.offset = p.first;
-    t.act = static_cast<int>(n_.act);
+    t.activation = n_.activation;
     kernel_->conv(t, rows);
   }
 
@@ -142,7 +142,7 @@ class RealConvStep final : public Step {
     d.bias = bias_.data();
     d.out = const_cast<float*>(pointers[taps_ * real::kRows]);
     d.residual = pointers[(taps_ + 1) * real::kRows];
-    d.act = static_cast<int>(n_.act);
+    d.activation = n_.activation;
     kernel_->depthwise(d);
   }
 

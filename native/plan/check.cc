@@ -79,7 +79,8 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
   const ValueDesc& x = values[n.inputs[0]];
   const ValueDesc& y = values[n.output];
   need(std::fabs(n.factor_a) <= kMaxFactor && std::fabs(n.factor_b) <= kMaxFactor, n, "a factor is not within 2^20");
-  need(n.act >= Act::kNone && n.act <= Act::kLeakyRelu, n, "unknown activation");
+  need(within(static_cast<int>(n.activation.act), 0, kActivationCount - 1), n, "unknown activation");
+  for (const float p : n.activation.parameters) need(std::isfinite(p), n, "an activation's parameter is not finite");
   switch (n.op) {
     case Op::kQuantize:
       need(!x.quantized && y.quantized && same_shape(x, y), n, "quantize: float32 to codes of the same shape");
@@ -92,7 +93,8 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
       if (n.inputs.size() == 2) {
         const ValueDesc& r = values[n.inputs[1]];
         need(same_shape(r, y) && r.quantized == y.quantized && x.quantized == y.quantized, n, "residual does not fit");
-        need(!y.quantized || (n.act == Act::kNone && !n.has_table), n, "a residual cannot follow an activation");
+        need(!y.quantized || (n.activation.act == Act::kNone && !n.has_table), n,
+             "a residual cannot follow an activation");
       }
       return;
     case Op::kActivation:

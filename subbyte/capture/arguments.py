@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from subbyte.capture.builder import Builder, Operand, Rejected
+from subbyte.capture.problems import Site
 
 #: By schema name. Tensors are Operands (they depend on the image) or torch tensors (they do not).
 Arguments = Mapping[str, Any]
@@ -17,9 +18,9 @@ Shape = tuple[int, ...]
 Rule = Callable[[Builder, Arguments, Shape], Operand]
 
 
-def need(condition: bool, reason: str) -> None:
+def need(condition: bool, reason: str, origin: Site | None = None) -> None:
     if not condition:
-        raise Rejected(reason)
+        raise Rejected(reason, origin)
 
 
 def operand(x: Any) -> Operand:

@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.capture.problems import Site
 from subbyte.ir import OPS, Graph, Node, Param, Value, verify
 from subbyte.passes import drop_dead_nodes
 
 
 class Rejected(Exception):
-    """Why an operator, or the way it is used, has no counterpart in the graph."""
+    """Why an operator, or the way it is used, has no counterpart in the graph.
+
+    origin: the operator to name instead, where a result of its is read by one that cannot.
+    """
+
+    def __init__(self, reason: str, origin: Site | None = None) -> None:
+        super().__init__(reason)
+        self.origin = origin
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,14 @@ class Operand:
     shape: torch's, batch of 1 first. Reshapes only change it; whoever reads the operand decides
     how the value has to look. A map's elements are in NCHW order for torch, whatever `shape` says.
     pad: (top, bottom, left, right) of `fill` that the next sliding window has to add.
+    origin: the operator that made the view, if it is one.
     """
 
     value: str
     shape: tuple[int, ...]
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     fill: float = 0.0
+    origin: Site | None = None
 
 
 class Builder:
@@ -46,6 +56,17 @@ class Builder:
 
     def shape(self, value: str) -> tuple[int, ...]:
         return self.values[value].shape
+
+    def stand_in(self, shape: tuple[int, ...]) -> Operand | None:
+        """In place of a result of torch's `shape` that no node can make; None if no value has that shape.
+
+        Lets the operators behind it be looked at. A graph with a stand-in cannot be finished.
+        """
+        if len(shape) not in (2, 4) or shape[0] != 1 or not all(isinstance(n, int) for n in shape):
+            return None
+        name = f"?{len(self.values)}"
+        self.values[name] = Value(name, (*shape[2:], shape[1]) if len(shape) == 4 else (1, 1, shape[1]))
+        return Operand(name, shape)
 
     def emit(
         self,
@@ -70,11 +91,9 @@ class Builder:
     def plain(self, x: Operand) -> str:
         """The value, for an operator that treats every element alike."""
         if any(x.pad):
-            raise Rejected(
-                "it reads a padded tensor; only convolution and max pooling can take the padding over"
-            )
+            raise Rejected("only convolution and max pooling take padding over", x.origin)
         if math.prod(x.shape) != math.prod(self.shape(x.value)):
-            raise Rejected("it reads a broadcast tensor, which only a channel gate (mul) may be")
+            raise Rejected("only a channel gate (mul) may be broadcast", x.origin)
         return x.value
 
     def map(self, x: Operand) -> str:
@@ -85,13 +104,13 @@ class Builder:
             return value
         if len(shape) == 1 and x.shape == (1, *shape, 1, 1):
             return self._unflatten(value)
-        raise Rejected(f"it reads a map reshaped to {list(x.shape)}")
+        raise Rejected(f"a map may not be reshaped to {list(x.shape)}", x.origin)
 
     def flat(self, x: Operand) -> str:
         """The operand as a vector; a map's elements then are in (H, W, C) order."""
         value = self.plain(x)
         if x.shape != (1, math.prod(x.shape)):
-            raise Rejected(f"it reads {list(x.shape)} where one vector per image is needed")
+            raise Rejected(f"it needs one vector per image, not {list(x.shape)}", x.origin)
         if len(self.shape(value)) == 1:
             return value
         if value not in self._flat:
@@ -103,7 +122,7 @@ class Builder:
         """The operand as a vector in torch's order."""
         shape = self.shape(x.value)
         if len(shape) == 3 and shape[2] > 1 and shape[0] * shape[1] > 1:
-            raise Rejected("it reads a flattened map, which only a linear layer may")
+            raise Rejected("only a linear layer may read a flattened map", x.origin)
         return self.flat(x)
 
     def _unflatten(self, value: str) -> str:

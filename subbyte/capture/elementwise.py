@@ -7,28 +7,79 @@ from typing import Any
 import numpy as np
 import torch
 
-from subbyte.capture.arguments import Arguments, Rule, Shape, need, operand
+from subbyte.capture.arguments import Arguments, Rule, Shape, array, need, operand
 from subbyte.capture.builder import Builder, Operand, Rejected
+from subbyte.ir.activations import activation as act_text
 
 
-def activation(act: str, **required: Any) -> Rule:
-    """An elementwise function; `required` are the only argument values it may have."""
+def activation(name: str, *parameters: str) -> Rule:
+    """An elementwise function; `parameters` are the arguments that are its parameters, in its order."""
 
     def rule(b: Builder, a: Arguments, shape: Shape) -> Operand:
-        for name, value in required.items():
-            need(a[name] == value, f"{name} must be {value!r}, not {a[name]!r}")
-        x = operand(a["self"])
-        return Operand(b.emit("activation", [b.plain(x)], {"act": act}), shape)
+        return _activate(b, a["self"], act_text(name, *(_number(a[p], p) for p in parameters)), shape)
 
     return rule
 
 
+def _activate(b: Builder, x: Any, act: str, shape: Shape) -> Operand:
+    return Operand(b.emit("activation", [b.plain(operand(x))], {"act": act}), shape)
+
+
+def _number(x: Any, what: str) -> float:
+    need(isinstance(x, (int, float)), f"its {what} is not a number")
+    return float(x)
+
+
+def gelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _activate(b, a["self"], {"none": "gelu", "tanh": "gelu_tanh"}[a["approximate"]], shape)
+
+
+def prelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    slopes = np.unique(array(a["weight"], "slope"))
+    need(len(slopes) == 1, f"its channels have {len(slopes)} different slopes; only one for all is known")
+    return _activate(b, a["self"], act_text("leaky_relu", float(slopes[0])), shape)
+
+
+def rrelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """In evaluation its slope is the mean of those that training draws from."""
+    slope = (_number(a["lower"], "lower") + _number(a["upper"], "upper")) / 2
+    return _activate(b, a["self"], act_text("leaky_relu", slope), shape)
+
+
+#: (alpha, scale) of arXiv 1706.02515
+_SELU = (1.6732632423543772, 1.0507009873554805)
+
+
+def selu(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _activate(b, a["self"], act_text("elu", *_SELU, 1.0), shape)
+
+
+def celu(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    alpha = _number(a["alpha"], "alpha")
+    need(alpha > 0, f"alpha must be positive, not {alpha}")
+    return _activate(b, a["self"], act_text("elu", alpha, 1.0, 1.0 / alpha), shape)
+
+
+#: log(1 + e^t) and t, its continuation in torch, are the same float32 numbers from here on.
+_LINEAR_FROM = 17.0
+
+
+def softplus(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    threshold = _number(a["threshold"], "threshold")
+    need(threshold >= _LINEAR_FROM, f"threshold must be {_LINEAR_FROM:g} or more, not {threshold:g}")
+    return _activate(b, a["self"], act_text("softplus", _number(a["beta"], "beta")), shape)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def clamp(b: Builder, a: Arguments, shape: Shape) -> Operand:
     low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
-    act = {(0, None): "relu", (0, 6): "relu6"}.get((low, high))
-    need(act is not None, f"only the ranges 0..6 and 0.. are known, not {low}..{high}")
-    x = operand(a["self"])
-    return Operand(b.emit("activation", [b.plain(x)], {"act": act}), shape)
+    low = -_LARGEST if low is None else max(_number(low, "min"), -_LARGEST)
+    high = _LARGEST if high is None else min(_number(high, "max"), _LARGEST)
+    need(low <= high, f"min {low:g} is above max {high:g}")
+    known = {(0.0, _LARGEST): "relu", (0.0, 6.0): "relu6"}
+    return _activate(b, a["self"], known.get((low, high)) or act_text("clip", low, high), shape)
 
 
 def add(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -128,7 +179,7 @@ def expand(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
     parts = [operand(x) for x in a["tensors"]]
-    need(a["dim"] % len(shape) == 1, "only along the channels")
+    need(a["dim"] % len(shape) == 1, f"only along the channels, not along dimension {a['dim']}")
     values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
     return Operand(b.emit("concat", values), shape)
 
@@ -141,6 +192,16 @@ def reshape(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(next(iter(a.values())))
-    need(not a.get("train", False), "it is in training mode")
-    need(a.get("dtype") in (None, torch.float32), "only float32")
+    need(not a.get("train", False), "it is in training mode; pass training=self.training")
+    dtype = a.get("dtype")
+    need(dtype in (None, torch.float32), f"only float32 is computed with, not {dtype}")
     return x
+
+
+def assertion(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """Of a tensor's metadata, which the traced program fulfils."""
+    return operand(a["a"])
+
+
+def neg(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _affine(b, operand(a["self"]), -1.0, 0.0, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
 
 def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["input"])
-    need(pair(a["dilation"]) == [1, 1], "dilation must be 1")
+    need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {_size(a['dilation'])}")
     need(not a.get("transposed", False), "transposed convolution")
-    need(x.fill == 0.0, "it reads a tensor that is padded with something else than zeros")
+    need(x.fill == 0.0, f"a convolution takes padding with zeros over, not with {x.fill:g}", x.origin)
     weight = array(a["weight"], "weight")
     need(weight.ndim == 4, "only two-dimensional convolution")
     attrs = {
@@ -44,19 +45,28 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return Operand(b.emit("conv2d", [b.map(_unpadded(x))], attrs, params), shape)
 
 
+def _size(x: Any) -> str:
+    """ "3 x 3" of [3, 3] or 3."""
+    return " x ".join(map(str, pair(x)))
+
+
 def _unpadded(x: Operand) -> Operand:
     """x without its pending padding; only its shape before padding is that of a value."""
     if not any(x.pad):
         return x
     top, bottom, left, right = x.pad
     n, c, h, w = x.shape
-    return Operand(x.value, (n, c, h - top - bottom, w - left - right))
+    return replace(x, shape=(n, c, h - top - bottom, w - left - right), pad=(0, 0, 0, 0))
 
 
 def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
-    need(pair(a["dilation"]) == [1, 1], "dilation must be 1")
-    need(not any(x.pad) or x.fill == -math.inf, "it reads a padded tensor")
+    need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {_size(a['dilation'])}")
+    need(
+        not any(x.pad) or x.fill == -math.inf,
+        f"max pooling takes padding with -inf over, not with {x.fill:g}",
+        x.origin,
+    )
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
     pads, value = _pads(a, x, (kernel[0], kernel[1])), b.map(_unpadded(x))
@@ -70,8 +80,9 @@ def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
 def pad(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x, sides = operand(a["self"]), [*a["pad"], 0, 0]
     fill = float(a.get("value") or 0.0)
-    need(a.get("mode", "constant") == "constant", "padding must be constant")
-    need(not any(sides[4:]) and min(sides) >= 0, "padding must add to height and width")
+    mode = a.get("mode", "constant")
+    need(mode == "constant", f"padding must be constant, not {mode!r}")
+    need(not any(sides[4:]) and min(sides) >= 0, f"padding must add to height and width, not be {sides[:-2]}")
     if not any(sides):
         return x
     need(not any(x.pad) or x.fill == fill, "it pads a padded tensor with another value")
@@ -125,27 +136,54 @@ def addmm(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def _global_pool(b: Builder, x: Operand, shape: Shape) -> Operand:
     source = b.shape(b.plain(x))
-    need(len(source) == 3 and x.shape[:2] == (1, source[2]), "only the mean over height and width")
+    need(len(source) == 3 and x.shape[:2] == (1, source[2]), "only over height and width of a map")
     return Operand(b.emit("global_avg_pool", [x.value]), shape)
 
 
+def _need_spatial(x: Operand, dims: Any) -> None:
+    rank = len(x.shape)
+    reduced = sorted(d % rank for d in dims or range(rank))
+    need(reduced == list(range(2, rank)), f"only over height and width, not over dimensions {reduced}")
+
+
 def mean(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x, dims = operand(a["self"]), a.get("dim") or []
-    reduced = sorted(d % len(x.shape) for d in dims)
-    need(bool(reduced) and reduced == list(range(2, len(x.shape))), "only the mean over height and width")
+    x = operand(a["self"])
+    _need_spatial(x, a.get("dim"))
     return _global_pool(b, x, shape)
+
+
+def _global_max(b: Builder, x: Operand, shape: Shape) -> Operand:
+    value = b.map(x)
+    kernel = list(b.shape(value)[:2])
+    attrs = {"kernel": kernel, "stride": [1, 1], "pad": [0, 0, 0, 0]}
+    return Operand(b.emit("max_pool2d", [value], attrs), shape)
+
+
+def amax(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    _need_spatial(x, a["dim"])
+    return _global_max(b, x, shape)
+
+
+def adaptive_max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    need(shape[2:] == (1, 1), f"the output size must be 1 x 1, not {_size(shape[2:])}")
+    return _global_max(b, x, shape)
 
 
 def adaptive_avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
     if shape == x.shape:
         return x
-    need(shape[2:] == (1, 1), "only the output size 1")
+    need(shape[2:] == (1, 1), f"the output size must be 1 x 1, not {_size(shape[2:])}")
     return _global_pool(b, x, shape)
 
 
 def avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x = operand(a["self"])
-    whole = tuple(pair(a["kernel_size"])) == x.shape[2:] and not any(pair(a["padding"]))
-    need(whole and a["divisor_override"] is None, "only over the whole map")
+    x, kernel, padding = operand(a["self"]), a["kernel_size"], a["padding"]
+    whole = tuple(pair(kernel)) == x.shape[2:]
+    need(whole, f"its window must be the whole map, {_size(x.shape[2:])}, not {_size(kernel)}")
+    need(not any(pair(padding)), f"padding must be 0, not {_size(padding)}")
+    divisor = a["divisor_override"]
+    need(divisor is None, f"divisor_override must be None, not {divisor}")
     return _global_pool(b, x, shape)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import subbyte
-from subbyte.cli.console import explain, fail, say, warn
+from subbyte.cli.console import explain, fail, say, show_traceback, warn
 from subbyte.cli.once import Once
 
 #: The base of all that can be wrong with a command line; typer has no public name for it.
@@ -23,6 +23,10 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 #: Name, module, and the line in the list of commands: the first of the command's docstring. Modules are
 #: imported when their command is used, which is what makes `subbyte --help` fast.
 COMMANDS = {
+    "check": (
+        "check",
+        "Whether a network can be compressed: what it costs, or every operator that stops it.",
+    ),
     "compress": ("compress", "Compress a model by a recipe and write one artifact."),
     "run": ("run", "Classify pictures: the five best classes of each."),
     "evaluate": (
@@ -76,6 +80,8 @@ class Commands(TyperGroup):
         except Exception as error:
             if (text := explain(error)) is None:
                 raise
+            if "--traceback" in arguments:
+                show_traceback(error)
             fail(text)
         sys.exit(0)
 

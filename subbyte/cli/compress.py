@@ -22,6 +22,7 @@ from subbyte.cli.options import (
     Rescale,
     Seed,
     Std,
+    Traceback,
     Weights,
 )
 from subbyte.cli.source import OwnInput, load_model
@@ -87,6 +88,7 @@ def compress(
     write_recipe: Annotated[
         Path | None, typer.Option(help="Write the recipe with the chosen widths to this TOML file, too.")
     ] = None,
+    traceback: Traceback = False,
 ) -> None:
     """Compress a model by a recipe and write one artifact.
 

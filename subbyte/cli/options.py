@@ -76,6 +76,14 @@ Resize = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Isa = Annotated[str | None, typer.Option(help="Instruction set to force; default: the host's best.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Traceback = Annotated[
+    bool,
+    typer.Option(
+        "--traceback",
+        envvar="SUBBYTE_TRACEBACK",
+        help="Show where an error comes from, in your code and in this package.",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Use this many pictures of each set, drawn at random with seed 0.")
 ]

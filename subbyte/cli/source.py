@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,10 +125,18 @@ def _build(source: str) -> nn.Module:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{source} failed with {type(error).__name__}: {error}") from None
+        where = _line_in(path, error)
+        raise InputError(f"{source} failed{where} with {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{source} returned a {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """ " in line N of it": where the user's file was when the error came up, innermost; or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return f" in line {lines[-1]} of {path}" if lines else ""
 
 
 def parse_size(text: str) -> tuple[int, int]:

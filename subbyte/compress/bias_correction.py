@@ -22,7 +22,7 @@ from torch import Tensor
 from subbyte.compress import torch_executor, torch_ops
 from subbyte.compress.calibrate import BATCH, Progress
 from subbyte.compress.prepare import exposed, pre_value
-from subbyte.compress.straight_through import REAL
+from subbyte.compress.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.quant import QTensor
 
@@ -128,7 +128,7 @@ def _slope(act: str, x: Tensor) -> Tensor:
     """The derivative of the activation function at x."""
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_()
-        return torch.autograd.grad(REAL[act](point).sum(), point)[0]
+        return torch.autograd.grad(real(act)(point).sum(), point)[0]
 
 
 def _channel_sums(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from subbyte.compress.prepare import pre_value
 from subbyte.compress.ranges import choose_grid
 from subbyte.compress.treatment import WEIGHTED, Treatment
 from subbyte.errors import RecipeError
-from subbyte.ir import OPS, TABLE_ACTIVATIONS, Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, qparams_from_range
 from subbyte.recipes import ActivationRange, Recipe
@@ -21,7 +21,7 @@ KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
 
 def needs_table(node: Node) -> bool:
     """Whether the node's activation is a table behind an 8-bit pre-activation grid."""
-    return node.op in WEIGHTED and node.attrs["act"] in TABLE_ACTIVATIONS
+    return node.op in WEIGHTED and node.attrs["act"] not in CLAMP_ACTIVATIONS
 
 
 def value_grids(
@@ -33,12 +33,20 @@ def value_grids(
     it is dense up to both ends, so that clipping it never pays.
     Raises RecipeError if values that share a grid were asked to have different widths.
     """
-    made = producers(graph)
     result: dict[str, QParams] = {}
+    for members, sources, bits in shared_bits(graph, treatments, recipe):
+        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+    return result
+
+
+def shared_bits(
+    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe
+) -> list[tuple[list[str], list[str], int]]:
+    """The values that share a grid, those of them that make it, and its bits; RecipeError as above."""
+    made, result = producers(graph), []
     for members in sharing(graph):
         sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
-        bits = _common_bits(graph, members, sources, treatments, recipe)
-        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+        result.append((members, sources, _common_bits(graph, members, sources, treatments, recipe)))
     return result
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from subbyte.compress import torch_executor
 from subbyte.compress.grids import sharing
-from subbyte.compress.straight_through import REAL, round_even
+from subbyte.compress.straight_through import real, round_even
 from subbyte.compress.train import read_state, write_state
 from subbyte.compress.weights import codes_of, nearest_level, usable
 from subbyte.ir import Graph, Node, Value
@@ -221,5 +221,5 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
     s = source.scale if moved is None else float(moved)
     codes = torch.arange(256, dtype=torch.float64).clamp(max=source.qmax)
-    real = REAL[node.attrs["act"]]((codes - source.zero_point) * s)
-    return ((real / s_y).round() + y.zero_point).clamp(0, y.qmax).float()
+    exact = real(node.attrs["act"])((codes - source.zero_point) * s)
+    return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-REAL: dict[str, Callable[[Tensor], Tensor]] = {
+from subbyte.ir.activations import parse_activation
+
+_REAL: dict[str, Callable[..., Tensor]] = {
     "none": lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
@@ -23,9 +25,19 @@ REAL: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": F.hardsigmoid,
     "gelu": F.gelu,
     "tanh": torch.tanh,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.01),
+    "leaky_relu": F.leaky_relu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "elu": torch.ops.aten.elu,
+    "mish": F.mish,
+    "softplus": lambda x, beta: torch.logaddexp(beta * x, torch.zeros_like(x)) / beta,
+    "clip": torch.clamp,
 }
-"""Activation name to its differentiable function, the one of reference.activation_function."""
+
+
+def real(act: str) -> Callable[[Tensor], Tensor]:
+    """The differentiable function of an `act` attribute, the one of ir.activation_function."""
+    row, parameters = parse_activation(act)
+    return lambda x: _REAL[row.name](x, *parameters)
 
 
 class _Substitute(torch.autograd.Function):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subbyte.compress.straight_through import REAL, floor, look_up, round_clamp, round_even, sampled, traced
+from subbyte.compress.straight_through import floor, look_up, real, round_clamp, round_even, sampled, traced
 from subbyte.ir import Node, Value
 
 EXACT_FLOAT32 = float(1 << 24)
@@ -94,8 +94,8 @@ def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:
     code = torch.arange(256.0, requires_grad=True)
     s, s_y = (grid.scale.detach().expand(256).clone().requires_grad_() for grid in (source, y))
     with torch.enable_grad():
-        real = REAL[act]((code - source.zero) * s)
-        clamped = (real / s_y + y.zero).clamp(0.0, y.qmax)
+        exact = real(act)((code - source.zero) * s)
+        clamped = (exact / s_y + y.zero).clamp(0.0, y.qmax)
         return torch.autograd.grad(clamped.sum(), (code, s, s_y))
 
 
@@ -155,7 +155,7 @@ def _conv(step: Step, arrays: list[Tensor]) -> Tensor:
 
 def _float_conv(step: Step, arrays: list[Tensor]) -> Tensor:
     sums = products(step.node, arrays[0], step.param("weight"))
-    result = REAL[step.node.attrs["act"]](sums + per_channel(step.param("bias"), sums))
+    result = real(step.node.attrs["act"])(sums + per_channel(step.param("bias"), sums))
     return result + arrays[1] if len(arrays) == 2 else result
 
 
@@ -180,7 +180,7 @@ def _batch_norm(step: Step, arrays: list[Tensor]) -> Tensor:
 def _activation(step: Step, arrays: list[Tensor]) -> Tensor:
     if step.quantized:
         return _table(step, arrays[0], step.grid(0))
-    return REAL[step.node.attrs["act"]](arrays[0])
+    return real(step.node.attrs["act"])(arrays[0])
 
 
 def _add(step: Step, arrays: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from subbyte.ir import TABLE_ACTIVATIONS, Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, Graph, Node
 from subbyte.passes import squeeze_excite
 
 
@@ -76,7 +76,7 @@ def _layer(graph: Graph, node: Node, gated: set[str]) -> Layer:
         int(node.attrs.get("groups", 1)),
         graph.value(node.inputs[0]).shape,
         graph.value(node.output).shape,
-        "table" if act in TABLE_ACTIVATIONS else "none" if act == "none" else "clamp",
+        "table" if act not in CLAMP_ACTIVATIONS else "none" if act == "none" else "clamp",
         len(node.inputs) == 2 and node.op == "conv2d",
         node.inputs[0] in gated,
     )

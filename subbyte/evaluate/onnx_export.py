@@ -14,6 +14,7 @@ import numpy as np
 from subbyte.errors import InputError
 from subbyte.evaluate.imports import peer_module
 from subbyte.ir import Graph, Node
+from subbyte.ir.activations import parse_activation
 from subbyte.quant import QTensor
 
 if TYPE_CHECKING:
@@ -22,16 +23,58 @@ if TYPE_CHECKING:
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9
 
-#: Activation to the ONNX operator that computes it from one tensor, with its attributes.
-_DIRECT: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("Identity", {}),
-    "relu": ("Relu", {}),
-    "hard_swish": ("HardSwish", {}),
-    "sigmoid": ("Sigmoid", {}),
-    "hard_sigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
-    "gelu": ("Gelu", {"approximate": "none"}),
-    "tanh": ("Tanh", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+
+def _direct(kind: str, *names: str, **attrs: Any) -> Callable[..., str]:
+    """One ONNX operator; `names`: its attributes that are the activation's parameters."""
+
+    def export(writer: _Writer, x: str, output: str, *parameters: float) -> str:
+        return writer.op(kind, [x], output, **attrs, **dict(zip(names, parameters, strict=True)))
+
+    return export
+
+
+def _silu(writer: _Writer, x: str, output: str) -> str:
+    return writer.op("Mul", [x, writer.op("Sigmoid", [x], writer.fresh(f"{output}/gate"))], output)
+
+
+def _clip(writer: _Writer, x: str, output: str, low: float, high: float) -> str:
+    return writer.op(
+        "Clip", [x, writer.number(f"{output}/low", low), writer.number(f"{output}/high", high)], output
+    )
+
+
+def _elu(writer: _Writer, x: str, output: str, alpha: float, scale: float, rate: float) -> str:
+    """Selu of rate * x: gamma * (x > 0 ? x : alpha * (e^x - 1))."""
+    if rate != 1.0:
+        x = writer.op("Mul", [x, writer.number(f"{output}/rate", rate)], writer.fresh(f"{output}/scaled"))
+    return writer.op("Selu", [x], output, alpha=alpha * rate, gamma=scale / rate)
+
+
+def _softplus(writer: _Writer, x: str, output: str, beta: float) -> str:
+    if beta == 1.0:
+        return writer.op("Softplus", [x], output)
+    factor = writer.number(f"{output}/beta", beta)
+    scaled = writer.op("Mul", [x, factor], writer.fresh(f"{output}/scaled"))
+    return writer.op("Div", [writer.op("Softplus", [scaled], writer.fresh(f"{output}/sum")), factor], output)
+
+
+#: Activation to what adds it: writer, input, output and the activation's parameters -> output.
+_ACTIVATIONS: dict[str, Callable[..., str]] = {
+    "none": _direct("Identity"),
+    "relu": _direct("Relu"),
+    "relu6": lambda writer, x, output: _clip(writer, x, output, 0.0, 6.0),
+    "silu": _silu,
+    "hard_swish": _direct("HardSwish"),
+    "sigmoid": _direct("Sigmoid"),
+    "hard_sigmoid": _direct("HardSigmoid", alpha=1.0 / 6.0, beta=0.5),
+    "gelu": _direct("Gelu", approximate="none"),
+    "tanh": _direct("Tanh"),
+    "leaky_relu": _direct("LeakyRelu", "alpha"),
+    "gelu_tanh": _direct("Gelu", approximate="tanh"),
+    "elu": _elu,
+    "mish": _direct("Mish"),
+    "softplus": _softplus,
+    "clip": _clip,
 }
 
 
@@ -104,14 +147,12 @@ class _Writer:
         self.tensors.append(self._onnx.numpy_helper.from_array(array, unique))
         return unique
 
+    def number(self, name: str, value: float) -> str:
+        return self.tensor(name, np.array(value, np.float32))
+
     def activation(self, act: str, x: str, output: str) -> str:
-        if act == "silu":
-            return self.op("Mul", [x, self.op("Sigmoid", [x], self.fresh(f"{output}/gate"))], output)
-        if act == "relu6":
-            bounds = [self.tensor(f"{output}/{bound}", np.array(bound, np.float32)) for bound in (0, 6)]
-            return self.op("Clip", [x, *bounds], output)
-        kind, attrs = _DIRECT[act]
-        return self.op(kind, [x], output, **attrs)
+        row, parameters = parse_activation(act)
+        return _ACTIVATIONS[row.name](self, x, output, *parameters)
 
 
 def _check_float(graph: Graph, node: Node) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from subbyte.errors import InputError
 from subbyte.evaluate.imports import peer_module
 from subbyte.ir import Graph, Node, Value
+from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QParams, QTensor
 
@@ -31,8 +32,20 @@ _OPERATORS = {
     "ADD": (0, 2), "CONCATENATION": (2, 2), "CONV_2D": (3, 3), "DEPTHWISE_CONV_2D": (4, 3),
     "DEQUANTIZE": (6, 2), "FULLY_CONNECTED": (9, 4), "LOGISTIC": (14, 2), "MAX_POOL_2D": (17, 2),
     "MUL": (18, 2), "RESHAPE": (22, 1), "PAD": (34, 2), "MEAN": (40, 2), "QUANTIZE": (114, 2),
-    "HARD_SWISH": (117, 1),
+    "HARD_SWISH": (117, 1), "RELU": (19, 2), "RELU6": (21, 2), "LEAKY_RELU": (98, 2), "ELU": (111, 1),
+    "GELU": (150, 2),
 }  # fmt: skip
+
+
+#: Activation to the one builtin operator that computes it, on any grid, and its options.
+_ONE_OPERATOR: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "relu": ("RELU", "", {}),
+    "relu6": ("RELU6", "", {}),
+    "hard_swish": ("HARD_SWISH", "", {}),
+    "elu": ("ELU", "", {}),
+    "gelu": ("GELU", "GeluOptions", {"approximate": False}),
+    "gelu_tanh": ("GELU", "GeluOptions", {"approximate": True}),
+}
 
 
 def to_tflite(
@@ -135,7 +148,7 @@ class _Writer:
     def _code(self, kind: str) -> Any:
         made = self.schema.OperatorCodeT()
         code, version = _OPERATORS[kind]
-        made.builtinCode = made.deprecatedBuiltinCode = code
+        made.builtinCode, made.deprecatedBuiltinCode = code, min(code, 127)  # 127: see the other field
         made.version = version
         return made
 
@@ -145,8 +158,12 @@ class _Writer:
             made = self.tensor(value, q and SIGMOID) if output is None else output
             return self.op("LOGISTIC", [x], made)
         made = self.tensor(value, q) if output is None else output
-        if act == "hard_swish":
-            return self.op("HARD_SWISH", [x], made)
+        row, parameters = parse_activation(act)
+        if act in _ONE_OPERATOR:
+            kind, options, fields = _ONE_OPERATOR[act]
+            return self.op(kind, [x], made, options, **fields)
+        if row.name == "leaky_relu":
+            return self.op("LEAKY_RELU", [x], made, "LeakyReluOptions", alpha=parameters[0])
         if act == "silu":
             gate = self.op("LOGISTIC", [x], self.tensor(value, q and SIGMOID, "/gate"))
             return self.op("MUL", [x, gate], made, "MulOptions")

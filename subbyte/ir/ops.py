@@ -11,15 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from subbyte.errors import GraphError
+from subbyte.ir.activations import ACTIVATIONS, parse_activation
 from subbyte.ir.graph import Node
 from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
 
 Shape = tuple[int, ...]
-
-#: Activations that a clamp of codes expresses exactly, and those that need a 256-entry table.
-CLAMP_ACTIVATIONS = ("none", "relu", "relu6")
-TABLE_ACTIVATIONS = ("silu", "hard_swish", "sigmoid", "hard_sigmoid", "gelu", "tanh", "leaky_relu")
-ACTIVATIONS = CLAMP_ACTIVATIONS + TABLE_ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,20 @@ def _ints(count: int, low: int, high: int) -> Callable[[object], bool]:
     return accepts
 
 
+def _is_act(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_activation(value))
+    except GraphError:
+        return False
+
+
 def _is_positive_float(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value) and value > 0
 
 
 #: Every attribute's type and range; plain Python numbers, so that they survive JSON unchanged.
 ATTRS: dict[str, AttrDef] = {
-    "act": AttrDef(f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
+    "act": AttrDef(f"one of {', '.join(ACTIVATIONS)}, with its parameters if any", _is_act),
     "eps": AttrDef("a positive float", _is_positive_float),
     "groups": AttrDef(f"an int in 1..{MAX_EXTENT}", lambda v: _is_int(v, 1, MAX_EXTENT)),
     "kernel": AttrDef(f"two ints in 1..{MAX_KERNEL}", _ints(2, 1, MAX_KERNEL)),
@@ -163,7 +166,7 @@ def _concat(node: Node, shapes: list[Shape]) -> Shape:
     return (*shapes[0][:-1], sum(s[-1] for s in shapes))
 
 
-#: `act` is one of ACTIVATIONS. A quantized node whose `act` needs a table carries `pre_scale`,
+#: `act` is a text of subbyte.ir.activations. A quantized node whose `act` needs a table carries `pre_scale`,
 #: `pre_zero` (the 8-bit pre-activation grid) and the parameter `table` (uint8 [256]).
 _TABLE = ("pre_scale", "pre_zero", "table")
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from subbyte.errors import GraphError
+from subbyte.ir.activations import CLAMP_ACTIVATIONS
 from subbyte.ir.graph import Node, Value, pre_activation
-from subbyte.ir.ops import CLAMP_ACTIVATIONS, OpDef
+from subbyte.ir.ops import OpDef
 from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_scale
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))

@@ -11,12 +11,11 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.ir import Graph, Node
+from subbyte.ir.activations import parse_activation
 from subbyte.reference.executor import run_node
 
 UNIT = 2.0**-24  # half an ulp of 1
 
-#: Largest slope of each activation; 1 where not listed.
-_SLOPE = {"silu": 1.1, "gelu": 1.13, "hard_swish": 1.5}
 _BATCH_NORM_ROUNDINGS = 8
 _SLACK = 1.0 + 2.0**-20  # for the rounding of the bounds themselves
 
@@ -91,9 +90,9 @@ def _layer(graph: Graph, node: Node, arrays: list[np.ndarray], errors: list[np.n
 
 
 def _activation(act: str, x: np.ndarray, error: np.ndarray, result: np.ndarray) -> np.ndarray:
-    if act in ("none", "relu", "relu6"):  # exact
-        return error
-    return _SLOPE.get(act, 1.0) * error + 8 * UNIT * np.abs(result) + 2 * UNIT * np.abs(x)
+    row, parameters = parse_activation(act)
+    grown = row.slope(*parameters) * error
+    return grown if row.exact else grown + 8 * UNIT * np.abs(result) + 2 * UNIT * np.abs(x)
 
 
 def _batch_norm(graph: Graph, node: Node, x: np.ndarray, error: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from subbyte import _native
 from subbyte.errors import GraphError
 from subbyte.ir import Graph, Node, Value
+from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
 from subbyte.quant.packing import pack
@@ -46,7 +47,8 @@ def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
     d.name = node.name
     d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)
     d.inputs, d.output = [index[n] for n in node.inputs], index[node.output]
-    d.act = getattr(_native.Act, node.attrs.get("act", "none"))
+    row, parameters = parse_activation(node.attrs.get("act", "none"))
+    d.set_activation(getattr(_native.Act, row.name), *parameters, *[0.0] * (3 - len(parameters)))
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
     if node.op in ("conv2d", "linear"):
         _convolution(d, node, inputs, output)

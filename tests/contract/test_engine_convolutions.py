@@ -12,7 +12,7 @@ from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor
 from tests.contract.agreement import assert_engine_equals, images
 from tests.fuzz import graphs
-from tests.fuzz.builder import Builder
+from tests.fuzz.builder import PARAMETRIC, Builder
 
 Pair = tuple[int, int]
 
@@ -161,7 +161,7 @@ def test_sums_of_thousands(bits: int, channels: int) -> None:
     assert_engine_equals(graph, pictures)
 
 
-@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
 @pytest.mark.parametrize("channels", [3, 20, 64, 67])
 def test_every_activation(act: str, channels: int) -> None:
     b = Builder(random.Random(channels), (5, 6, 4))

@@ -16,7 +16,7 @@ from subbyte.reference.bounds import float_error_bound, run_with_bounds
 from subbyte.runtime import Session, available_isas
 from tests.contract.agreement import engine_outputs, images
 from tests.fuzz import graphs
-from tests.fuzz.builder import Builder
+from tests.fuzz.builder import PARAMETRIC, Builder
 
 #: Input (H, W, C), output channels, kernel, groups, stride.
 LAYERS = (
@@ -57,7 +57,7 @@ def test_convolutions(case: int, half: bool) -> None:
     assert_within_bounds(graph, images(graph, 2, case))
 
 
-@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
 @pytest.mark.parametrize("spread", [1.0, 40.0])
 def test_activations(act: str, spread: float) -> None:
     """Standing alone, after a dense and after a depthwise convolution; far into saturation as well."""

@@ -8,12 +8,14 @@ import torch
 
 from subbyte import reference
 from subbyte.compress import torch_executor, torch_ops
-from subbyte.compress.straight_through import REAL
+from subbyte.compress.straight_through import real as function
 from subbyte.errors import InputError
-from subbyte.ir import TABLE_ACTIVATIONS, Graph, Node, Value, verify
+from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.reference.bounds import float_error_bound
+from tests.fuzz.builder import PARAMETRIC
 
-ACTS = ("none", "relu", "relu6", *TABLE_ACTIVATIONS)
+ACTS = (*ACTIVATIONS, *PARAMETRIC)
 torch.manual_seed(0)
 
 
@@ -71,7 +73,7 @@ class Builder:
     ):
         source = self.values[x]
         y = self.grid() if q == "new" else q
-        pre = self.grid(8) if act in TABLE_ACTIVATIONS else None
+        pre = self.grid(8) if act not in CLAMP_ACTIVATIONS else None
         h = (source.shape[0] + pad[0] + pad[1] - kernel[0]) // stride[0] + 1
         w = (source.shape[1] + pad[2] + pad[3] - kernel[1]) // stride[1] + 1
         params = self.weights((outputs, *kernel, source.shape[2] // groups), source.q, pre or y)
@@ -84,7 +86,7 @@ class Builder:
 
     def linear(self, x: str, outputs: int, act: str, q: QParams | None) -> str:
         source = self.values[x]
-        pre = self.grid(8) if act in TABLE_ACTIVATIONS else None
+        pre = self.grid(8) if act not in CLAMP_ACTIVATIONS else None
         params = self.weights((outputs, source.shape[0]), source.q, pre or q)
         attrs: dict[str, object] = {"act": act}
         if pre:
@@ -112,6 +114,29 @@ def assert_equal(graph: Graph, images: np.ndarray) -> None:
     for name, array in expected.items():
         assert actual[name].dtype == array.dtype
         assert np.array_equal(actual[name], array), name
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("spread", [1.0, 40.0])
+def test_float_activations_are_within_their_bound(act: str, spread: float) -> None:
+    values = {name: Value(name, (7, 9, 11)) for name in ("image", "y")}
+    node = Node("y", "activation", ("image",), "y", {"act": act})
+    graph = verify(Graph("image", ("y",), values, (node,)))
+    x = (np.random.default_rng(3).normal(size=(2, 7, 9, 11)) * spread).astype(np.float32)
+    error = np.abs(torch_executor.run(graph, x)["y"].astype(np.float64) - reference.run(graph, x)["y"])
+    assert (error <= float_error_bound(graph, node, [x])).all()
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_slopes_of_activations(act: str) -> None:
+    """The gradient that training sees is the quotient of differences of the definition."""
+    x = torch.linspace(-4.03, 4.05, 50, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(function(act)(x).sum(), x)
+    h, at = 2.0**-20, x.detach().numpy()
+    f = reference.activation_function(act)
+    numeric = (f(at + h) - f(at - h)) / (2 * h)
+    # |f| <= 15: rounding by 2^-52 · 15 / h < 1e-8; the third derivatives are below 64, h^2 / 6 of that 1e-11
+    assert np.abs(slope.numpy() - numeric).max() <= 1e-8
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -333,7 +358,7 @@ def real_network(state: dict[str, torch.Tensor], graph: Graph, x: torch.Tensor) 
             w = w * s.view(-1, *[1] * (w.ndim - 1))
             y = torch_ops.products(node, arrays[0], w)
             bias = state[f"{node.name}:bias"] * unit
-            y = REAL[node.attrs["act"]](y + (bias.view(1, -1, 1, 1) if y.ndim == 4 else bias))
+            y = function(node.attrs["act"])(y + (bias.view(1, -1, 1, 1) if y.ndim == 4 else bias))
             real[node.output] = y + arrays[1] if len(arrays) == 2 else y
         else:
             real[node.output] = {

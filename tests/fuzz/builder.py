@@ -8,10 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.ir import OPS, Graph, Node, Value, verify
-from subbyte.ir.ops import CLAMP_ACTIVATIONS
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels
 from subbyte.reference import activation_function
+
+#: Activations with other parameters than their defaults.
+PARAMETRIC = (
+    "leaky_relu:0.25",
+    "leaky_relu:-1.5",
+    "elu:0.5:1.0:1.0",
+    "elu:1.6732632423543772:1.0507009873554805:1.0",  # SELU
+    "elu:2.0:1.0:0.5",  # CELU
+    "softplus:3.0",
+    "clip:-0.375:1.25",
+    "clip:0.5:3.4028234663852886e+38",
+)
 
 
 class Builder:

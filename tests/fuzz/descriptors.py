@@ -92,7 +92,7 @@ def _kind(rng: random.Random, d: Set) -> None:
     if rng.random() < 0.6:
         n.op = rng.choice(list(_native.Op))
     else:
-        n.act = rng.choice(list(_native.Act))
+        n.activation = (rng.choice(list(_native.Act)), *(rng.choice(REALS) for _ in range(3)))
 
 
 def _window(rng: random.Random, d: Set) -> None:
@@ -235,6 +235,7 @@ def native(d: Set) -> Set:
         fields = dict(vars(n))
         arrays = {name: np.ascontiguousarray(fields.pop(name), dtype) for name, dtype in ARRAYS.items()}
         node.set_window(*fields.pop("window"))
+        node.set_activation(*fields.pop("activation"))
         table = fields.pop("table")
         if table is not None:
             node.set_table(np.ascontiguousarray(table))

@@ -30,7 +30,8 @@ class Node(SimpleNamespace):
     def __init__(self) -> None:
         empty = np.zeros(0)
         super().__init__(
-            name="", op=_native.Op.quantize, inputs=[], output=0, act=_native.Act.none,
+            name="", op=_native.Op.quantize, inputs=[], output=0,
+            activation=(_native.Act.none, 0.0, 0.0, 0.0),
             window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_bits=8, packed=empty, levels=empty, bias=empty,
             multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0, weight_real=empty,
             bias_real=empty, half_precision=False, factor_a=0.0, factor_b=0.0,
@@ -39,6 +40,9 @@ class Node(SimpleNamespace):
     def set_window(self, *window: int) -> None:
         assert len(window) == len(WINDOW)
         self.window = window
+
+    def set_activation(self, act: Any, *parameters: float) -> None:
+        self.activation = (act, *parameters)
 
     def set_table(self, table: np.ndarray) -> None:
         self.table = table

@@ -55,7 +55,7 @@ def change_activation(rng: random.Random, graph: Graph) -> Graph:
     index = rng.choice(indices)
     node = graph.nodes[index]
     tabled = "table" in node.params and rng.random() < 0.9
-    act = rng.choice(["silu", "sigmoid", "gelu"] if tabled else ["none", "relu", "relu6"])
+    act = rng.choice(["silu", "sigmoid", "leaky_relu:0.25"] if tabled else ["none", "relu", "relu6"])
     return _replace_node(graph, index, node.with_(attrs={**node.attrs, "act": act}))
 
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "subbyte/activations.h"
 #include "subbyte/isa.h"
 
 namespace subbyte {
@@ -33,8 +34,6 @@ inline constexpr OpInfo kOps[] = {  // indexed by Op
 #undef SUBBYTE_OP
 };
 
-enum class Act { kNone, kRelu, kRelu6, kSilu, kHardSwish, kSigmoid, kHardSigmoid, kGelu, kTanh, kLeakyRelu };
-
 struct ValueDesc {
   std::string name;
   int height = 1, width = 1, channels = 1;
@@ -49,7 +48,7 @@ struct NodeDesc {
   Op op = Op::kQuantize;
   std::vector<int> inputs;  // indices into the values
   int output = 0;
-  Act act = Act::kNone;
+  Activation activation;
 
   // conv2d and max_pool2d
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;

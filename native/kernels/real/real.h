@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "subbyte/activations.h"
 #include "subbyte/isa.h"
 
 namespace subbyte::real {
@@ -22,7 +23,7 @@ struct Tile {
   float* const* out;        // out[row] + offset
   const float* const* residual;  // residual[row] + offset, or null
   std::ptrdiff_t offset;
-  int act;                  // subbyte::Act
+  Activation activation;
 };
 
 struct Depthwise {
@@ -32,14 +33,14 @@ struct Depthwise {
   const float* bias;
   float* out;
   const float* residual;    // or null
-  int act;
+  Activation activation;
 };
 
 struct Kernel {
   Isa isa;
   void (*conv)(const Tile&, int rows);
   void (*depthwise)(const Depthwise&);
-  void (*activate)(int act, const float* in, std::int64_t n, float* out);
+  void (*activate)(const Activation& activation, const float* in, std::int64_t n, float* out);
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);
   void (*gate)(const float* x, const float* gate, int pixels, int channels, float* out);
   void (*sum)(const float* x, int pixels, int channels, double* sums);

@@ -6,7 +6,7 @@ namespace subbyte::real {
 #define SUBBYTE_KERNEL(isa, prefix)                                         \
   void prefix##_conv(const Tile&, int);                                     \
   void prefix##_depthwise(const Depthwise&);                                \
-  void prefix##_activate(int, const float*, std::int64_t, float*);          \
+  void prefix##_activate(const Activation&, const float*, std::int64_t, float*); \
   void prefix##_add(const float*, const float*, std::int64_t, float*);      \
   void prefix##_gate(const float*, const float*, int, int, float*);         \
   void prefix##_sum(const float*, int, int, double*);                       \

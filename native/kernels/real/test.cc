@@ -5,19 +5,26 @@
 #include <cmath>
 
 #include "kernels/test.h"
-#include "subbyte/engine.h"
 
 namespace subbyte::test {
 namespace {
 
 using real::Kernel;
 
-constexpr int kActs = static_cast<int>(Act::kLeakyRelu) + 1;
+// Every function, those with parameters with several.
+constexpr Activation kActivations[] = {
+#define SUBBYTE_ACTIVATION(enumerator, name, result, ...) {Act::enumerator, {1, 1, 1}},
+#include "subbyte/activations.inc"
+    {Act::kLeakyRelu, {0.01f}}, {Act::kLeakyRelu, {-3}}, {Act::kClip, {-0.5f, 2.5f}},
+    {Act::kElu, {1.5f, 1.25f, 1}}, {Act::kElu, {0.5f, -2, 4}},
+    {Act::kSoftplus, {0.125f}}, {Act::kSoftplus, {10}},
+};
 constexpr double kUnit = 1.0 / (1 << 24);
 
-double activation(Act act, double x) {
+double evaluate(const Activation& a, double x) {
+  const double p[3] = {a.parameters[0], a.parameters[1], a.parameters[2]};
   const double six = std::min(std::max(x + 3, 0.0), 6.0) / 6, sigmoid = 0.5 * (1 + std::tanh(0.5 * x));
-  switch (act) {
+  switch (a.act) {
     case Act::kNone: return x;
     case Act::kRelu: return std::max(x, 0.0);
     case Act::kRelu6: return std::min(std::max(x, 0.0), 6.0);
@@ -27,7 +34,12 @@ double activation(Act act, double x) {
     case Act::kHardSigmoid: return six;
     case Act::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Act::kTanh: return std::tanh(x);
-    case Act::kLeakyRelu: return x >= 0 ? x : 0.01 * x;
+    case Act::kLeakyRelu: return x >= 0 ? x : p[0] * x;
+    case Act::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Act::kElu: return p[1] * (x > 0 ? x : p[0] * std::expm1(p[2] * x));
+    case Act::kMish: return x * std::tanh(std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))));
+    case Act::kSoftplus: return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(p[0] * x))) / p[0];
+    case Act::kClip: return std::min(std::max(x, p[0]), p[1]);
   }
   return x;
 }
@@ -40,13 +52,22 @@ struct Sum {
   void add(double product) { value += product, magnitude += std::fabs(product), ++terms; }
 };
 
+// The largest slope of a function; 1.13 covers every one without parameters but hard_swish.
+double slope_of(const Activation& a) {
+  const double alpha = std::fabs(a.parameters[0]), scale = std::fabs(a.parameters[1]);
+  if (a.act == Act::kHardSwish) return 1.5;
+  if (a.act == Act::kLeakyRelu) return std::max(1.0, alpha);
+  if (a.act == Act::kElu) return scale * std::max(1.0, alpha * a.parameters[2]);
+  return 1.13;
+}
+
 // numerics.md: gamma(K + 2) of the magnitude, times the slope; then the activation's own 4 ulp and 2^-23 |x|.
 // The reference's half ulp is not in it: this one is in float64.
-bool close(float actual, const Sum& sum, Act act, double residual) {
-  const double k = (sum.terms + 2) * kUnit, gamma = k / (1 - k), y = activation(act, sum.value);
-  const double slope = act == Act::kHardSwish ? 1.5 : 1.13;
+bool close(float actual, const Sum& sum, const Activation& a, double residual) {
+  const double k = (sum.terms + 2) * kUnit, gamma = k / (1 - k), y = evaluate(a, sum.value);
   double bound = gamma * sum.magnitude;
-  if (act > Act::kRelu6) bound = slope * bound + 8 * kUnit * std::fabs(y) + 2 * kUnit * std::fabs(sum.value);
+  const bool exact = a.act <= Act::kRelu6 || a.act == Act::kClip;
+  if (!exact) bound = slope_of(a) * bound + 8 * kUnit * std::fabs(y) + 2 * kUnit * std::fabs(sum.value);
   bound += 2 * kUnit * std::fabs(y + residual);
   return std::fabs(static_cast<double>(actual) - (y + residual)) <= bound;
 }
@@ -66,7 +87,7 @@ struct Context {
   }
 };
 
-void conv(const Context& c, int rows, int taps, int in_channels, int channels, Act act) {
+void conv(const Context& c, int rows, int taps, int in_channels, int channels, const Activation& a) {
   const std::size_t panel = real::kPanel;
   const int offset = c.random.between(0, 9), stride = rows + 1;
   Input<float> weights(static_cast<std::size_t>(taps * in_channels) * panel), bias(panel);
@@ -94,7 +115,7 @@ void conv(const Context& c, int rows, int taps, int in_channels, int channels, A
   tile.in = pointers.data(), tile.in_stride = stride, tile.taps = taps, tile.in_channels = in_channels;
   tile.weights = weights.data(), tile.bias = bias.data(), tile.channels = channels, tile.out = outs.data();
   tile.residual = has_residual ? add.data() : nullptr;
-  tile.offset = offset, tile.act = static_cast<int>(act);
+  tile.offset = offset, tile.activation = a;
   c.kernel.conv(tile, rows);
   bool good = true;
   for (int r = 0; r < rows; ++r) {
@@ -108,16 +129,16 @@ void conv(const Context& c, int rows, int taps, int in_channels, int channels, A
         }
       }
       const std::size_t place = static_cast<std::size_t>(offset + o);
-      good = good && close(outs[static_cast<std::size_t>(r)][place], sum, act,
+      good = good && close(outs[static_cast<std::size_t>(r)][place], sum, a,
                            has_residual ? residual[static_cast<std::size_t>(r)][place] : 0);
     }
   }
   const std::size_t last = 4 * (out_size * static_cast<std::size_t>(rows) - 1);
   good = good && out.untouched_outside(4 * static_cast<std::size_t>(offset), last);
-  c.expect(good, "conv", rows, channels, static_cast<int>(act));
+  c.expect(good, "conv", rows, channels, static_cast<int>(a.act));
 }
 
-void depthwise(const Context& c, int taps, int channels, Act act) {
+void depthwise(const Context& c, int taps, int channels, const Activation& a) {
   const std::size_t n = static_cast<std::size_t>(channels);
   Input<float> weights(static_cast<std::size_t>(taps) * n), bias(n), residual(n);
   c.fill(weights, 1.0f), c.fill(bias), c.fill(residual);
@@ -129,25 +150,25 @@ void depthwise(const Context& c, int taps, int channels, Act act) {
   const bool has_residual = c.random.between(0, 1);
   real::Depthwise d{};
   d.in = pointers.data(), d.taps = taps, d.channels = channels, d.weights = weights.data(), d.bias = bias.data();
-  d.out = out.real(), d.residual = has_residual ? residual.data() : nullptr, d.act = static_cast<int>(act);
+  d.out = out.real(), d.residual = has_residual ? residual.data() : nullptr, d.activation = a;
   c.kernel.depthwise(d);
   bool good = out.untouched_outside(0, 4 * n);
   for (std::size_t i = 0; i < n; ++i) {
     Sum sum{bias[i], std::fabs(bias[i]), 0};
     for (std::size_t t = 0; t < in.size(); ++t) sum.add(static_cast<double>(in[t][i]) * weights[t * n + i]);
-    good = good && close(out.real()[i], sum, act, has_residual ? residual[i] : 0);
+    good = good && close(out.real()[i], sum, a, has_residual ? residual[i] : 0);
   }
-  c.expect(good, "depthwise", taps, channels, static_cast<int>(act));
+  c.expect(good, "depthwise", taps, channels, static_cast<int>(a.act));
 }
 
-void activate(const Context& c, int n, Act act, float spread) {
+void activate(const Context& c, int n, const Activation& a, float spread) {
   Input<float> in(static_cast<std::size_t>(n));
   c.fill(in, spread);
   Output out(4 * in.size());
-  c.kernel.activate(static_cast<int>(act), in.data(), n, out.real());
+  c.kernel.activate(a, in.data(), n, out.real());
   bool good = out.untouched_outside(0, 4 * in.size());
-  for (std::size_t i = 0; i < in.size(); ++i) good = good && close(out.real()[i], {in[i], 0, 0}, act, 0);
-  c.expect(good, "activate", n, 1, static_cast<int>(act));
+  for (std::size_t i = 0; i < in.size(); ++i) good = good && close(out.real()[i], {in[i], 0, 0}, a, 0);
+  c.expect(good, "activate", n, 1, static_cast<int>(a.act));
 }
 
 void element_wise(const Context& c, int pixels, int channels) {
@@ -186,8 +207,7 @@ void test_real(Report& report, unsigned seed) {
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
     const Context c{report, random, kernel};
-    for (int act = 0; act < kActs; ++act) {
-      const Act a = static_cast<Act>(act);
+    for (const Activation& a : kActivations) {
       for (int rows = 1; rows <= real::kRows; ++rows) {
         for (int channels = 1; channels <= real::kPanel; ++channels) {
           conv(c, rows, random.between(1, 9), random.between(1, 70), channels, a);

@@ -20,8 +20,11 @@ from safetensors import safe_open
 from subbyte.artifact import Artifact, load, save
 from subbyte.artifact.artifact import check_artifact
 from subbyte.artifact.file import serialize
+from subbyte.errors import ArtifactError
+from subbyte.ir import ACTIVATIONS
 from subbyte.quant import QTensor
 from subbyte.reference import run
+from tests.fuzz.builder import PARAMETRIC, Builder
 from tests.fuzz.graphs import quantized, random_graph, seeds, wrap
 from tests.unit.artifact.compare import same_array, same_artifact, same_param
 
@@ -191,3 +194,28 @@ def test_the_safetensors_library_reads_it(tmp_path: Path) -> None:
             assert same_array(file.get_tensor(name), np.concatenate(parts))
         graph = json.loads(bz2.decompress(file.get_tensor("graph").tobytes()))
     assert [node["name"] for node in graph["nodes"]] == [node.name for node in artifact.graph.nodes]
+
+
+@pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
+def test_activations_keep_their_text(act: str, tmp_path: Path) -> None:
+    """Fused and alone; the file says `act` as the graph does, so that names alone are stored as ever."""
+    b = Builder(random.Random(1), (3, 3, 2))
+    graph = b.finish(b.qactivation(b.qconv(b.quantize("image"), 4, act=act), act))
+    save(tmp_path / "a.subbyte", wrap(graph))
+    loaded = load(tmp_path / "a.subbyte")
+    save(tmp_path / "b.subbyte", loaded)
+    assert (tmp_path / "a.subbyte").read_bytes() == (tmp_path / "b.subbyte").read_bytes()
+    assert [n.attrs["act"] for n in loaded.graph.nodes if "act" in n.attrs] == [act, act]
+
+
+@pytest.mark.parametrize(
+    "act", ["leaky_relu:0.250", "leaky_relu:1e99", "elu:1.0", "selu", "tanh:1.0", "clip:0:1"]
+)
+def test_other_texts_of_activations_are_refused(act: str, tmp_path: Path) -> None:
+    b = Builder(random.Random(1), (3, 3, 2))
+    graph = b.finish(b.add("activation", ["image"], None, {"act": "tanh"}))
+    (node,) = graph.nodes
+    forged = replace(graph, nodes=(node.with_(attrs={"act": act}),))
+    (tmp_path / "a.subbyte").write_bytes(b"".join(serialize(wrap(forged))))
+    with pytest.raises(ArtifactError, match="act must be one of none, relu"):
+        load(tmp_path / "a.subbyte")

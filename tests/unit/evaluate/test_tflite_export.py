@@ -54,6 +54,12 @@ CASES: dict[str, Build] = {
     "depthwise stride": lambda b, x: b.qconv(x, 6, (5, 5), 2, groups=6, pad=(2, 2, 1, 2)),
     "silu": lambda b, x: b.qconv(x, 7, act="silu"),
     "hard_swish": lambda b, x: b.qconv(x, 7, act="hard_swish"),
+    "leaky_relu": lambda b, x: b.qconv(x, 7, act="leaky_relu:0.25"),
+    "elu": lambda b, x: b.qconv(x, 7, act="elu"),
+    "gelu": lambda b, x: b.qconv(x, 7, act="gelu"),
+    "gelu_tanh": lambda b, x: b.qactivation(x, "gelu_tanh"),
+    "relu alone": lambda b, x: b.qactivation(x, "relu"),
+    "relu6 alone": lambda b, x: b.qactivation(x, "relu6"),
     "sigmoid": lambda b, x: b.qactivation(b.qconv(x, 7, act="sigmoid"), "none"),
     "residual": residual,
     "add": lambda b, x: b.add("add", [x, b.qconv(x, 6)], b.grid()),
@@ -134,6 +140,10 @@ def test_what_it_does_not_know_is_an_error() -> None:
             to_tflite(graph)
 
     refused("takes 8-bit activations", lambda b, x: b.qconv(x, 4, out_bits=4))
-    refused("has no gelu", lambda b, x: b.qactivation(x, "gelu"))
+    refused("has no mish", lambda b, x: b.qactivation(x, "mish"))
+    refused("has no elu:0.5:1.0:1.0", lambda b, x: b.qconv(x, 4, act="elu:0.5:1.0:1.0"))
+    refused(
+        "has no clip", lambda b, x: b.add("activation", [b.add("dequantize", [x])], None, {"act": "clip"})
+    )
     refused("max pooling", lambda b, x: b.max_pool(x))
     refused("has no batch_norm", lambda b, x: b.batch_norm(b.add("dequantize", [x])))

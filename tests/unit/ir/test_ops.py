@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import FrozenInstanceError
 from fractions import Fraction
 
@@ -12,10 +14,12 @@ from hypothesis import strategies as st
 
 from subbyte.errors import GraphError
 from subbyte.ir import ACTIVATIONS, OPS, Node
+from subbyte.ir.activations import activation, parse_activation
 from subbyte.ir.graph import consumers, pre_activation, producers, rebuild
 from subbyte.ir.ops import ATTRS, window
 from subbyte.quant import QParams
 from subbyte.reference import activation_function
+from tests.fuzz.builder import PARAMETRIC
 from tests.unit.ir.breakage import coded, of
 
 small = st.integers(1, 9)
@@ -44,6 +48,49 @@ def test_every_attribute_and_activation_is_known() -> None:
         assert activation_function(name)(np.zeros(1)).shape == (1,)
     with pytest.raises(GraphError, match="unknown activation 'selu'"):
         activation_function("selu")
+
+
+@pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
+def test_the_slope_of_an_activation_bounds_its_growth(act: str) -> None:
+    """And is no more than a hundredth above it."""
+    row, parameters = parse_activation(act)
+    x = np.linspace(-6.5, 6.5, 100_001)
+    steepest = np.abs(np.diff(activation_function(act)(x)) / np.diff(x)).max()
+    slope = row.slope(*parameters)
+    assert steepest <= slope * (1 + 1e-9)
+    assert act in ("sigmoid", "hard_sigmoid") or steepest >= 0.99 * slope
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        ("selu", "unknown activation 'selu'; known: none, relu,"),
+        ("relu:1.0", "relu has 0 parameters, not 1"),
+        ("elu:1.0", "elu has 3 parameters, not 1"),
+        ("leaky_relu:0.01", "must be written 'leaky_relu'"),
+        ("leaky_relu:.5", "must be written 'leaky_relu:0.5'"),
+        ("leaky_relu:1", "must be written 'leaky_relu:1.0'"),
+        ("leaky_relu:-0.0", "must be written 'leaky_relu:0.0'"),
+        ("leaky_relu:1e99", "slope of leaky_relu must be in -65536 .. 65536, not 1e+99"),
+        ("leaky_relu:nan", "slope of leaky_relu must be"),
+        ("leaky_relu:inf", "slope of leaky_relu must be"),
+        ("leaky_relu:", "a parameter that is no number"),
+        ("softplus:0.0", "beta of softplus must be in 1.52587891e-05 .. 65536, not 0.0"),
+        ("elu:1.0:1.0:-1.0", "rate of elu must be"),
+        ("clip:-inf:1.0", "low of clip must be in -3.40282347e+38 .. 3.40282347e+38, not -inf"),
+    ],
+)
+def test_an_activation_has_one_text(act: str, message: str) -> None:
+    with pytest.raises(GraphError, match=re.escape(message)):
+        parse_activation(act)
+    assert not ATTRS["act"].accepts(act)
+
+
+def test_the_text_of_an_activation_keeps_its_parameters_exactly() -> None:
+    for value in (0.1, 1 / 3, 2.0**-16, 12345.678, -2.5):
+        act = activation("leaky_relu", value)
+        assert parse_activation(act)[1] == (value,)
+    assert activation("leaky_relu", 0.01) == activation("leaky_relu") == "leaky_relu"
 
 
 def test_lookups() -> None:
@@ -106,11 +153,20 @@ def test_activations_at_known_points() -> None:
         "gelu": [(0, 0)],
         "tanh": [(0, 0)],
         "leaky_relu": [(1, 1), (-1, -0.01)],
+        "leaky_relu:0.25": [(1, 1), (-1, -0.25)],
+        "gelu_tanh": [(0, 0)],
+        "elu": [(0, 0), (2, 2), (-1, math.exp(-1) - 1)],
+        "elu:0.5:3.0:2.0": [(2, 6), (-1, 1.5 * (math.exp(-2) - 1))],
+        "mish": [(0, 0), (1, (1 - 2 / ((1 + math.e) ** 2 + 1)))],
+        "softplus": [(0, math.log(2)), (1, math.log(1 + math.e)), (800, 800)],
+        "softplus:4.0": [(0, math.log(2) / 4), (-1, math.log1p(math.exp(-4)) / 4)],
+        "clip": [(-7, -1), (0.5, 0.5), (7, 1)],
+        "clip:0.5:2.0": [(-7, 0.5), (1, 1), (7, 2)],
     }
-    assert set(points) == set(ACTIVATIONS)
+    assert set(ACTIVATIONS) <= set(points)
     for name, pairs in points.items():
         for x, y in pairs:
-            assert abs(activation_function(name)(np.array([float(x)]))[0] - float(y)) <= 2**-52 * abs(
+            assert abs(activation_function(name)(np.array([float(x)]))[0] - float(y)) <= 2**-51 * abs(
                 float(y)
             )
     for x in (-3.0, -0.5, 0.25, 4.0):
