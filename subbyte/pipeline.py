@@ -28,6 +28,7 @@ def compress_model(
     seed: int | None = None,
     progress: Callable[[str, int], None] | None = None,
     work: Path | None = None,
+    threads: int = 1,
 ) -> Artifact:
     """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
 
@@ -37,33 +38,40 @@ def compress_model(
     classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
     seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
     work: a folder for the state of long steps, so that an interrupted run can go on.
-    provenance: JSON values kept in the artifact beside the seed and the versions used.
+    threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
+    and so other roundings. provenance: JSON values kept in the artifact beside the seed, the threads and
+    the versions used.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
     InputError for unusable calibration data.
     """
-    import torch
-
-    import subbyte
     from subbyte.capture import capture
     from subbyte.compress import compress
+    from subbyte.compress.steady import fixed_threads
     from subbyte.evaluate.classes import default_classes
     from subbyte.passes import optimize
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
-    compressed = compress(graph, chosen, calibration, seed=seed, progress=progress, work=work)
+    with fixed_threads(threads):
+        graph = optimize(capture(module, (preprocessing.height, preprocessing.width, 3)))
+    compressed = compress(
+        graph, chosen, calibration, seed=seed, progress=progress, work=work, threads=threads
+    )
     outputs = compressed.value(compressed.outputs[0]).shape
     return Artifact(
         compressed,
         chosen.model_dump(mode="json"),
         preprocessing,
         default_classes(outputs[-1]) if classes is None else classes,
-        {
-            **(provenance or {}),
-            "seed": chosen.seed if seed is None else seed,
-            "subbyte": subbyte.__version__,
-            "torch": torch.__version__,
-        },
+        {**(provenance or {}), **made_with(chosen.seed if seed is None else seed, threads)},
     )
+
+
+def made_with(seed: int, threads: int) -> dict[str, Any]:
+    """What `compress_model` adds to the provenance of an artifact."""
+    import torch
+
+    import subbyte
+
+    return {"seed": seed, "subbyte": subbyte.__version__, "torch": torch.__version__, "threads": threads}

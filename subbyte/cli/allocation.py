@@ -41,6 +41,7 @@ class Request:
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
     seed: int | None
+    threads: int
     sensitivity: Path | None
     activation_bits: str
 
@@ -64,6 +65,7 @@ def allocated(request: Request) -> Plan:
     from subbyte.compress.allocate_check import Checker
     from subbyte.compress.components import KINDS, components
     from subbyte.compress.damage import Meter
+    from subbyte.compress.steady import fixed_threads
     from subbyte.compress.variants import Variants
     from subbyte.passes import optimize
 
@@ -75,7 +77,7 @@ def allocated(request: Request) -> Plan:
     if request.seed is not None:
         recipe = recipe.model_copy(update={"seed": request.seed})
     variants = Variants(graph, recipe)
-    with stages(f"choosing widths for {request.model}") as stage:
+    with stages(f"choosing widths for {request.model}") as stage, fixed_threads(request.threads):
         table = _table(request, variants, some, stage)
         if not variants.seen:
             variants.calibrate([some], stage)
@@ -94,14 +96,21 @@ def allocated(request: Request) -> Plan:
 
 def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
+    from subbyte.artifact.digest import graph_digest
     from subbyte.compress.sensitivity import analysis_key, sensitivity
     from subbyte.compress.sensitivity_table import check_widths, read_sensitivity
     from subbyte.device.cache import cache_folder
 
     if request.sensitivity is not None:
-        return read_sensitivity(request.sensitivity)
+        table = read_sensitivity(request.sensitivity)
+        if table.network not in ("", graph_digest(variants.graph)):
+            raise InputError(
+                f"{request.sensitivity} is the analysis of another network; run `subbyte sensitivity` on "
+                "this one"
+            )
+        return table
     widths = check_widths("activations", request.activation_bits)
-    path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures)[:16]}.json"
+    path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures, request.threads)[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -110,7 +119,13 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
         ) from None
     narrow = tuple(bits for bits in widths if bits != 8)
     return sensitivity(
-        variants, pictures, model=request.model, activations=narrow, output=path, progress=stage
+        variants,
+        pictures,
+        model=request.model,
+        activations=narrow,
+        output=path,
+        threads=request.threads,
+        progress=stage,
     )
 
 
@@ -128,17 +143,11 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     recipe = request.recipe.model_copy(update={"name": f"{request.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-        import torch
-
-        import subbyte
         from subbyte.evaluate.classes import default_classes
+        from subbyte.pipeline import made_with
 
         outputs = graph.value(graph.outputs[0]).shape[-1]
-        made = {
-            "seed": recipe.seed if request.seed is None else request.seed,
-            "subbyte": subbyte.__version__,
-            "torch": torch.__version__,
-        }
+        made = made_with(recipe.seed if request.seed is None else request.seed, request.threads)
         return Artifact(
             graph,
             recipe.model_dump(mode="json"),

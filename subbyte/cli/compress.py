@@ -30,6 +30,12 @@ def compress(
     classes: Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")] = None,
     resize: Fit = None,
     seed: Seed = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="CPU threads of calibration and training; another number rounds a little differently."
+        ),
+    ] = 1,
     input_size: InputSize = None,
     mean: Mean = None,
     std: Std = None,
@@ -109,6 +115,7 @@ def compress(
                 seed=seed,
                 progress=stage,
                 work=work,
+                threads=threads,
             )
 
     if not budget.given:
@@ -119,7 +126,17 @@ def compress(
     from subbyte.cli.allocation import Request, allocated, checked
 
     request = Request(
-        model, loaded, chosen, budget, list(stream), names, provenance, seed, sensitivity, activation_bits
+        model,
+        loaded,
+        chosen,
+        budget,
+        list(stream),
+        names,
+        provenance,
+        seed,
+        threads,
+        sensitivity,
+        activation_bits,
     )
     plan = allocated(request)
     artifact = checked(request, plan, made_by(plan.recipe, request.pictures))

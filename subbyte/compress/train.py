@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from subbyte.artifact.whole_file import write_whole
 from subbyte.errors import InputError
 from subbyte.recipes import Training
 
@@ -93,10 +94,10 @@ def _save(
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values as one file, whole or not at all."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Writes tensors and plain values as one file, whole or not at all. InputError if that fails."""
+    buffer = io.BytesIO()  # torch tells of a full disk in words of its own
+    torch.save(state, buffer)
+    write_whole(path, [buffer.getbuffer()])
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
+from subbyte.artifact.whole_file import write_whole
 from subbyte.errors import InputError
 
 
@@ -56,11 +57,6 @@ def read_json(path: Path) -> dict[str, dict[str, float]]:
 
 def write_json(path: Path, table: dict[str, dict[str, float]]) -> None:
     """Replaces the file at once. A folder that cannot be written is not an error: nothing is kept."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with contextlib.suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        write_whole(path, [json.dumps(table, indent=1, sort_keys=True).encode()])

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
+from subbyte.artifact.whole_file import write_whole
 from subbyte.evaluate.data import Sample
 from subbyte.evaluate.entry import Entry
 from subbyte.evaluate.figures import figures_of
@@ -123,13 +124,8 @@ def _plain(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the file as a whole or, if interrupted, not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Writes the file as a whole or, if interrupted, not at all. InputError if it cannot be written."""
+    write_whole(path, [text.encode()])
 
 
 def _megabytes(count: float) -> str:
