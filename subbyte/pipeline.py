@@ -36,7 +36,8 @@ def compress_model(
     recipe: a recipe, the name of one, or the path of a TOML file.
     calibration: preprocessed float32 batches [N, H, W, 3].
     classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
-    seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
+    seed: of everything random, instead of the recipe's. progress: told the stage ("calibrate",
+    or "reconstruct, 17 blocks") and how much of it is done, some of it often.
     work: a folder for the state of long steps, so that an interrupted run can go on.
     threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
     and so other roundings. provenance: JSON values kept in the artifact beside the seed, the threads and

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -26,6 +27,7 @@ from subbyte.errors import SubbyteError
 
 T = TypeVar("T")
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+LINE_SECONDS = 30.0  # between two lines of progress in a file or a pipe
 WIDE = 200  # columns for output that goes into a file or a pipe
 #: packages that an extra installs, by the module that is missed without it
 EXTRAS = {"torch": "torch", "onnx": "peers", "onnxruntime": "peers", "openvino": "peers"}
@@ -66,7 +68,12 @@ def fail(text: str) -> NoReturn:
 
 @contextmanager
 def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; the function it gives is told how many of `total` are done. Silent in a pipe."""
+    """A bar on stderr; the function it gives is told how many of `total` are done. Without a terminal:
+    a line now and then, see `_lines`."""
+    if not sys.stderr.isatty():
+        line = _lines(text)
+        yield lambda done: line("", f"{done} of {total}")
+        return
     with _bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(text, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -75,6 +82,10 @@ def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def stages(text: str) -> Iterator[Callable[[str, int], None]]:
     """Like `progress` for work in stages of unknown length, told the stage's name and how far it is."""
+    if not sys.stderr.isatty():
+        line = _lines(text)
+        yield lambda stage, done: line(stage, str(done))
+        return
     with _bar(BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(text, total=None)
         yield lambda stage, done: bar.update(task, description=f"{text}: {stage}", completed=done)
@@ -84,6 +95,23 @@ def _bar(*columns: ProgressColumn) -> Progress:
     console = Console(stderr=True)
     first = TextColumn("{task.description}")
     return Progress(first, *columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _lines(text: str) -> Callable[[str, str], None]:
+    """Told the stage and how far it is, prints that on stderr every LINE_SECONDS, and when the stage
+    changes. What is done before the first line is due prints nothing."""
+    start = monotonic()
+    last, before = start, ""
+
+    def tell(stage: str, done: str) -> None:
+        nonlocal last, before
+        now = monotonic()
+        if now - last >= LINE_SECONDS or (last > start and stage != before):
+            what = f"{text}: {stage}" if stage else text
+            typer.echo(f"{what}: {done}, {round(now - start)} s", err=True)
+            last, before = now, stage
+
+    return tell
 
 
 def show(*items: Any) -> None:

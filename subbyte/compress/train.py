@@ -43,7 +43,7 @@ def minimize(
     optimizer = torch.optim.Adam(groups)
     starts = {name: weight.detach().clone() for name, weight in parameters["weight"].items()}
     order, begin = _restore(saved, parameters, optimizer, generator)
-    steps = max(1, round(training.epochs * count / training.batch))
+    steps = steps_of(training, count)
     for step in range(begin, steps):
         if len(order) < min(training.batch, count):
             order = torch.cat([order, torch.randperm(count, generator=generator)])
@@ -57,6 +57,11 @@ def minimize(
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
             _save(saved, step + 1, order, parameters, optimizer, generator)
+
+
+def steps_of(training: Training, count: int) -> int:
+    """How many steps training on `count` pictures takes."""
+    return max(1, round(training.epochs * count / training.batch))
 
 
 def _pull(
