@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from subbyte import Preprocessing, compress_model, save
-from subbyte.compress import steady
+from subbyte.compress import compress, steady
 from subbyte.compress.sensitivity import analysis_key, sensitivity
 from subbyte.compress.steady import fixed_threads, kept_memory
 from subbyte.compress.variants import Variants
@@ -72,20 +72,42 @@ def test_at_least_one_thread() -> None:
         pass
 
 
-@pytest.mark.skipif(not steady.glibc(), reason="only glibc can keep memory")
-def test_memory_of_freed_tensors_is_kept_and_then_given_back() -> None:
-    """Tensors above what glibc maps by itself cost their pages once, not each time."""
-    resource = pytest.importorskip("resource")
+class Libc:
+    """Records what the C library is told."""
 
-    def faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(8):
-            torch.ones(16 << 20)
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    def __init__(self) -> None:
+        self.told: list[tuple[int, ...]] = []
 
-    each = faults()
+    def mallopt(self, parameter: int, value: int) -> int:
+        self.told.append((parameter, value))
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        self.told.append((pad,))
+        return 1
+
+
+def test_memory_is_kept_while_compressing_and_given_back_after_any_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    libc, graph = Libc(), efficientnet_like()
+    monkeypatch.setattr(steady.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(steady, "glibc", lambda: True)
+    during: list[tuple[int, ...]] = []
+
+    def progress(stage: str, done: int) -> None:
+        during[:] = libc.told
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(graph, load_recipe("w4a8"), [pictures(graph, 4)], progress=progress)
+    # malloc.h: -1 is the trim threshold, -3 the size from which memory is mapped, -4 the most mappings
+    assert during == [(-4, 0), (-1, -1)]
+    assert libc.told[len(during) :] == [(-1, 64 << 20), (-3, 32 << 20), (-4, 65536), (0,)]
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "glibc", lambda: False)
+    monkeypatch.setattr(steady.ctypes, "CDLL", lambda name: pytest.fail("there is no such function"))
     with kept_memory():
-        torch.ones(16 << 20)
-        kept = faults()
-    assert kept < each / 8
-    assert faults() > each / 2
+        pass
