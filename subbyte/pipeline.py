@@ -28,6 +28,7 @@ def compress_model(
     seed: int | None = None,
     progress: Callable[[str, int], None] | None = None,
     work: Path | None = None,
+    threads: int = 1,
 ) -> Artifact:
     """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
 
@@ -35,35 +36,43 @@ def compress_model(
     recipe: a recipe, the name of one, or the path of a TOML file.
     calibration: preprocessed float32 batches [N, H, W, C].
     classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
-    seed: of everything random, instead of the recipe's. progress: told the stage and how far it is.
+    seed: of everything random, instead of the recipe's. progress: told the stage ("calibrate",
+    or "reconstruct, 17 blocks") and how much of it is done, some of it often.
     work: a folder for the state of long steps, so that an interrupted run can go on.
-    provenance: JSON values kept in the artifact beside the seed and the versions used.
+    threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
+    and so other roundings. provenance: JSON values kept in the artifact beside the seed, the threads and
+    the versions used.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
     InputError for unusable calibration data or class names.
     """
-    import torch
-
-    import subbyte
     from subbyte.capture import capture
     from subbyte.compress import compress
+    from subbyte.compress.steady import fixed_threads
     from subbyte.evaluate.classes import class_names
     from subbyte.passes import optimize
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    graph = optimize(capture(module, preprocessing.shape))
+    with fixed_threads(threads):
+        graph = optimize(capture(module, preprocessing.shape))
     names = class_names(classes, graph)
-    compressed = compress(graph, chosen, calibration, seed=seed, progress=progress, work=work)
+    compressed = compress(
+        graph, chosen, calibration, seed=seed, progress=progress, work=work, threads=threads
+    )
     return Artifact(
         compressed,
         chosen.model_dump(mode="json"),
         preprocessing,
         names,
-        {
-            **(provenance or {}),
-            "seed": chosen.seed if seed is None else seed,
-            "subbyte": subbyte.__version__,
-            "torch": torch.__version__,
-        },
+        {**(provenance or {}), **made_with(chosen.seed if seed is None else seed, threads)},
     )
+
+
+def made_with(seed: int, threads: int) -> dict[str, Any]:
+    """What `compress_model` adds to the provenance of an artifact."""
+    import torch
+
+    import subbyte
+
+    return {"seed": seed, "subbyte": subbyte.__version__, "torch": torch.__version__, "threads": threads}

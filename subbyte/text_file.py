@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from subbyte.errors import InputError
+from subbyte.whole_file import write_whole
 
 
 def read_text(what: str, path: Path, limit: int) -> str:
@@ -45,10 +46,5 @@ def read_json(what: str, path: Path, limit: int) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the file in UTF-8, as a whole or, if interrupted, not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, "utf-8", errors="backslashreplace")  # names of files need not be UTF-8
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Writes the file in UTF-8, as a whole or not at all. InputError if it cannot be written."""
+    write_whole(path, [text.encode("utf-8", "backslashreplace")])  # names of files need not be UTF-8

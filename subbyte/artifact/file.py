@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
 from subbyte.preprocess import Preprocessing
+from subbyte.whole_file import write_whole
 
 FORMAT = "subbyte"
 VERSION = "1"
@@ -47,16 +47,7 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
         pieces = serialize(check_artifact(artifact))
     except SubbyteError as error:
         raise ArtifactError(f"cannot save {target}: {error}") from None
-    try:
-        if target.exists() and not target.is_file():  # a folder; or a device, which would be replaced
-            raise ArtifactError(f"cannot write {target}: it is not a regular file; give the name of a file")
-        _write_atomically(target, pieces)
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write {target}: {error.strerror or error}; choose a folder that exists and is writable"
-        ) from None
-    except ValueError as error:  # a null character
-        raise ArtifactError(f"cannot write {str(path)!r}: {error}; check the path") from None
+    write_whole(target, pieces, ArtifactError)
 
 
 def serialize(artifact: Artifact) -> list[bytes]:
@@ -72,19 +63,6 @@ def serialize(artifact: Artifact) -> list[bytes]:
         "version": VERSION,
     }
     return write_container(writer.tensors() | {GRAPH: graph}, metadata)
-
-
-def _write_atomically(target: Path, pieces: list[bytes]) -> None:
-    partial = target.with_name(f".{secrets.token_hex(4)}.{target.name}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:

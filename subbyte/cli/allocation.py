@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,19 @@ from rich.table import Table
 
 from subbyte.artifact import Artifact
 from subbyte.cli.console import percent, printable, say, show, stages
+from subbyte.device.host import STALE
 from subbyte.errors import InputError
+from subbyte.evaluate.accuracy import wilson_interval
+from subbyte.evaluate.held_back import LEAST, held_back
+from subbyte.evaluate.quick_time import quick_time
 from subbyte.evaluate.units import size_text
+from subbyte.runtime import Session
 
 if TYPE_CHECKING:
-    from subbyte.compress.allocate import Allocator
+    from subbyte.compress.allocate import Allocation, Allocator
     from subbyte.compress.allocate_check import Checked
     from subbyte.compress.budget import Budget
+    from subbyte.compress.damage import Damage
     from subbyte.compress.sensitivity_table import Sensitivity
     from subbyte.compress.variants import Variants
     from subbyte.ir import Graph
@@ -27,20 +33,25 @@ if TYPE_CHECKING:
 
 #: Calibration pictures that widths are tried on, at most.
 ANALYSIS_PICTURES = 128
+#: Where the provenance says what was measured on images held back.
+HELD_BACK = "held_back"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line. pictures: float32 [n, H, W, C] each."""
+    """What was asked for on the command line. pictures: float32 [n, H, W, C] each, to compress with; held:
+    such, to measure the result on; empty if there are too few."""
 
     model: str
     loaded: LoadedModel
     recipe: Recipe
     budget: Budget
     pictures: list[np.ndarray]
+    held: list[np.ndarray]
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
     seed: int | None
+    threads: int
     sensitivity: Sensitivity | None
     activation_bits: str
 
@@ -64,6 +75,7 @@ def allocated(request: Request) -> Plan:
     from subbyte.compress.allocate_check import Checker
     from subbyte.compress.components import KINDS, components
     from subbyte.compress.damage import Meter
+    from subbyte.compress.steady import fixed_threads
     from subbyte.compress.variants import Variants
     from subbyte.evaluate.classes import class_names
     from subbyte.passes import optimize
@@ -71,38 +83,56 @@ def allocated(request: Request) -> Plan:
     graph = optimize(capture(request.loaded.module, request.loaded.preprocessing.shape))
     class_names(request.classes, graph)  # refuses wrong ones before the work
     every = np.concatenate(request.pictures)
-    some = every[np.linspace(0, len(every) - 1, min(len(every), ANALYSIS_PICTURES)).astype(int)]
+    searching = request.budget.drop is not None and request.budget.size is None
+    used, unseen = held_back(range(len(every))) if searching else (range(len(every)), [])
+    some = every[used][np.linspace(0, len(used) - 1, min(len(used), ANALYSIS_PICTURES)).astype(int)]
     recipe = request.recipe
     if request.seed is not None:
         recipe = recipe.model_copy(update={"seed": request.seed})
     variants = Variants(graph, recipe)
-    with stages(f"choosing widths for {request.model}") as stage:
+    with stages(f"choosing widths for {request.model}") as stage, fixed_threads(request.threads):
         table = _table(request, variants, some, stage)
         if not variants.seen:
             variants.calibrate([some], stage)
         allocator = _allocator(request, variants, table)
-        judged = some if request.budget.drop is None else every  # a drop is one of all pictures
-        checker = Checker(allocator, Meter(graph, judged), some, stage)
-        if request.budget.drop is not None and request.budget.size is None:
-            found = checker.smallest(request.budget)
-        else:
-            found = checker.best(request.budget)
+        # the smallest file is searched on images that its candidates have not seen, the held ones apart
+        checker = Checker(allocator, Meter(graph, every[unseen] if unseen else some), some, stage)
+        found = checker.smallest(request.budget) if searching else checker.best(request.budget)
+    _check_time(request.budget, found.allocation, allocator)
     kinds = {name: KINDS[component.kind] for name, component in components(graph).items()}
     plan = Plan(found.allocation.recipe, found, graph, kinds)
-    show(*_summary(request, plan, table))
+    show(*_summary(plan))
     return plan
+
+
+def _check_time(budget: Budget, chosen: Allocation, allocator: Allocator) -> None:
+    """InputError if the network, timed as a whole, is slower than its layers' times promise."""
+    if budget.latency is None:
+        return
+    timed = quick_time(Session(allocator.graph(chosen)))
+    if timed.fastest > budget.latency:
+        raise InputError(
+            f"a picture takes {timed.fastest:.3g} ms, the fastest of {timed.runs} runs, not the "
+            f"{budget.latency:g} ms asked for, of which the layers' own times promised {chosen.latency:.3g}; "
+            "allow that many, or ask for fewer, so that narrower widths are chosen"
+        )
 
 
 def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
+    from subbyte.artifact.digest import graph_digest
     from subbyte.compress.sensitivity import analysis_key, sensitivity
     from subbyte.compress.sensitivity_table import check_widths
     from subbyte.device.cache import cache_folder
 
     if request.sensitivity is not None:
+        if request.sensitivity.network not in ("", graph_digest(variants.graph)):
+            raise InputError(
+                "--sensitivity is the analysis of another network; run `subbyte sensitivity` on this one"
+            )
         return request.sensitivity
     widths = check_widths("activations", request.activation_bits)
-    path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures)[:16]}.json"
+    path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures, request.threads)[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,7 +141,13 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
         ) from None
     narrow = tuple(bits for bits in widths if bits != 8)
     return sensitivity(
-        variants, pictures, model=printable(request.model), activations=narrow, output=path, progress=stage
+        variants,
+        pictures,
+        model=printable(request.model),
+        activations=narrow,
+        output=path,
+        threads=request.threads,
+        progress=stage,
     )
 
 
@@ -129,53 +165,92 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     recipe = request.recipe.model_copy(update={"name": f"{request.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-        import torch
-
-        import subbyte
         from subbyte.evaluate.classes import class_names
+        from subbyte.pipeline import made_with
 
-        made = {
-            "seed": recipe.seed if request.seed is None else request.seed,
-            "subbyte": subbyte.__version__,
-            "torch": torch.__version__,
-        }
+        made = made_with(recipe.seed if request.seed is None else request.seed, request.threads)
         return Artifact(
             graph,
             recipe.model_dump(mode="json"),
             request.loaded.preprocessing,
             class_names(request.classes, graph),
-            {**request.provenance, **made},
+            {**request.provenance, **made, HELD_BACK: _room(request)},
         )
 
-    return Allocator(variants, costs, recipe, wrap)
+    purpose = f"{request.budget}, else as {request.recipe.name}"
+    return Allocator(variants, costs, recipe, wrap, purpose)
 
 
 def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
-    """The finished artifact, if it keeps size and drop; prints its measured damage.
+    """The finished artifact, if it keeps size and drop, with its damage in the provenance; prints damage
+    and time as measured.
 
-    Raises InputError naming what it reaches instead.
+    The damage is that of the images held back, where there are any. Raises InputError naming what the
+    network reaches instead.
     """
     from subbyte.compress.allocate_check import lost
     from subbyte.compress.damage import Meter
     from subbyte.device import artifact_bytes
 
-    budget, size = request.budget, artifact_bytes(artifact)
+    budget, images = request.budget, np.concatenate(request.held or request.pictures)
+    damage = Meter(plan.graph, images).of(artifact.graph)
+    found = _measured(damage, len(images))
+    kept = found if request.held else _room(request)
+    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: kept})
+    size = artifact_bytes(artifact)
     if budget.size is not None and size > budget.size:
         raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
-    damage = Meter(plan.graph, np.concatenate(request.pictures)).of(artifact.graph)
+    where = f"{len(images)} images " + ("held back" if request.held else "that it was made with")
+    low, high = found["agreement_95"]
     say(
-        f"finished: KL {damage.kl:.4f} nats, agreement {percent(damage.agreement)} on all "
-        f"{sum(map(len, request.pictures))} pictures"
+        f"finished: agreement {percent(damage.agreement)} (95 %: {percent(low)} to {percent(high)}), "
+        f"KL {damage.kl:.4f} nats on {where}"
     )
+    if not request.held:
+        show(f"Too few images to hold any back: on others it agrees less. {LEAST} are enough.")
+    show(*_time(artifact, plan.checked.allocation.latency))
     if budget.drop is not None and lost(damage) > budget.drop:
         raise InputError(
-            f"the finished network loses {lost(damage):.2f} points, more than {budget.drop:g}; the nearest "
-            f"that these budgets reach is {lost(damage):.2f}: allow that, or a larger file"
+            f"the finished network loses {lost(damage):.2f} points on {where} (95 %: "
+            f"{100 * (1 - high):.2f} to {100 * (1 - low):.2f}), more than {budget.drop:g}; allow that, or a "
+            "larger file"
         )
     return artifact
 
 
-def _summary(request: Request, plan: Plan, table: Sensitivity) -> list[Any]:
+def _measured(damage: Damage, images: int) -> dict[str, Any]:
+    """What the provenance says of images held back; the interval is Wilson's, of 95 %."""
+    agreeing = round(damage.agreement * images)
+    interval = [round(end, 4) for end in wilson_interval(agreeing, images)]
+    return {"images": images, "agreeing": agreeing, "agreement_95": interval, "kl": round(damage.kl, 4)}
+
+
+def _room(request: Request) -> dict[str, Any]:
+    """As long as what `_measured` will be, at least; what stands in the file if nothing was held back."""
+    count = sum(map(len, request.held))
+    if not count:
+        return {"images": 0}
+    return {"images": count, "agreeing": count, "agreement_95": [0.1111, 0.1111], "kl": 99.9999}
+
+
+def _time(artifact: Artifact, promised: float) -> list[str]:
+    """The network's time on this machine, and what puts it in doubt. promised: by its layers' times, ms."""
+    timed = quick_time(Session(artifact))
+    lines = [
+        f"{timed.median:.3g} ms a picture on one thread (median of {timed.runs} runs; fastest "
+        f"{timed.fastest:.3g})"
+    ]
+    if timed.busy:
+        lines.append("This machine was busy with other programs meanwhile: on its own it is faster.")
+    if not 1 / STALE < promised / timed.median < STALE:
+        lines.append(
+            f"Widths were chosen by layers' times that add up to {promised:.3g} ms: the machine was busier "
+            "then, or is now. Where time matters, run this again on an idle one."
+        )
+    return lines
+
+
+def _summary(plan: Plan) -> list[Any]:
     found = plan.checked.allocation
     widths = sorted(set(found.weights.values()), reverse=True)
     counts = Table("component", box=None, title="Layers by bits of their weights", title_justify="left")
@@ -187,11 +262,8 @@ def _summary(request: Request, plan: Plan, table: Sensitivity) -> list[Any]:
     kept = Table("layers that keep 8 bits", "why", box=None)
     for name, reason in found.reasons.items():
         kept.add_row(name, reason)
-    damage = plan.checked.damage
-    expected = table.base.kl + found.damage
     facts = (
-        f"file {size_text(found.size)}, {found.latency:.3g} ms by the layers' measured times; rounded to "
-        f"nearest: KL {damage.kl:.4f} nats (predicted {expected:.4f}), agreement "
-        f"{percent(damage.agreement)}; {plan.checked.evaluations} networks measured"
+        f"chosen among {plan.checked.evaluations} networks, rounded to nearest: {size_text(found.size)}, "
+        f"KL {plan.checked.damage.kl:.4f} nats on the images that widths are chosen on"
     )
     return [counts, "", kept, "", facts]

@@ -47,6 +47,12 @@ def compress(
     classes: Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")] = None,
     resize: Fit = None,
     seed: Seed = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="CPU threads of calibration and training; another number rounds a little differently."
+        ),
+    ] = 1,
     input_size: InputSize = None,
     channels: Channels = None,
     mean: Mean = None,
@@ -68,13 +74,16 @@ def compress(
         float | None,
         typer.Option(
             min=0.0,
-            help=BUDGET + "at most so many points of the calibration pictures get another class than in "
-            "float32. Without --size, the smallest file that keeps this.",
+            help=BUDGET + "at most so many points of the images held back get another class than in "
+            "float32. Without --size, the smallest file that keeps this on a fifth of the other images.",
         ),
     ] = None,
     sensitivity: Annotated[
         Path | None,
-        typer.Option(help="What `subbyte sensitivity` wrote for this network; default: analysed and cached."),
+        typer.Option(
+            help="What `subbyte sensitivity` wrote for this network, best on other pictures; default: "
+            "analysed and cached."
+        ),
     ] = None,
     activation_bits: Annotated[
         str, typer.Option(help="Widths to choose from for activations, comma-separated.")
@@ -93,10 +102,13 @@ def compress(
     """Compress a model by a recipe and write one artifact.
 
     With a budget (--size, --latency, --memory, --drop) the recipe's widths do not count: each layer
-    gets its own, so that the budget is kept at the least damage. Everything else in it does.
+    gets its own, so that the budget is kept at the least damage. Everything else in it does. Every fifth
+    image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
+    agreement and KL are those of these images.
     """
     from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
     from subbyte.compress.sensitivity_table import check_widths, read_sensitivity
+    from subbyte.evaluate.held_back import held_back
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
@@ -121,9 +133,13 @@ def compress(
     if work is not None:
         check_output_folder("--work", work)
     samples = [] if calibration is None else subset(picture_folder(calibration), pictures, seed or 0)
+    held: list[Sample] = []
+    if budget.given:
+        samples, held = held_back(samples)
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
     loaded = load_model(model, weights, given)
-    stream = batches(samples, with_resize(loaded.preprocessing, resize))
+    preprocessing = with_resize(loaded.preprocessing, resize)
+    stream = batches(samples, preprocessing)
     provenance: dict[str, Any] = {
         "model": printable(model),
         "weights": loaded.provenance,
@@ -143,6 +159,7 @@ def compress(
                 seed=seed,
                 progress=stage,
                 work=work,
+                threads=threads,
             )
 
     if not budget.given:
@@ -153,7 +170,18 @@ def compress(
     from subbyte.cli.allocation import Request, allocated, checked
 
     request = Request(
-        model, loaded, chosen, budget, list(stream), names, provenance, seed, table, activation_bits
+        model,
+        loaded,
+        chosen,
+        budget,
+        list(stream),
+        list(batches(held, preprocessing)),
+        names,
+        provenance,
+        seed,
+        threads,
+        table,
+        activation_bits,
     )
     plan = allocated(request)
     artifact = checked(request, plan, made_by(plan.recipe, request.pictures))

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from subbyte.errors import SubbyteError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.text import Text
 
+LINE_SECONDS = 30.0  # between two lines of progress in a file or a pipe
 WIDE = 200  # columns for output that goes into a file or a pipe
 LONGEST = 2000  # characters of an error, which may quote a file
 #: packages that an extra installs, by the module that is missed without it
@@ -92,7 +94,12 @@ def show_traceback(error: BaseException) -> None:
 
 @contextmanager
 def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; the function it gives is told how many of `total` are done. Silent in a pipe."""
+    """A bar on stderr; the function it gives is told how many of `total` are done. Without a terminal:
+    a line now and then, see `_lines`."""
+    if not sys.stderr.isatty():
+        line = _lines(text)
+        yield lambda done: line("", f"{done} of {total}")
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     with _bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
@@ -103,6 +110,10 @@ def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def stages(text: str) -> Iterator[Callable[[str, int], None]]:
     """Like `progress` for work in stages of unknown length, told the stage's name and how far it is."""
+    if not sys.stderr.isatty():
+        line = _lines(text)
+        yield lambda stage, done: line(stage, str(done))
+        return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
     with _bar(BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn()) as bar:
@@ -123,6 +134,23 @@ def note(text: str) -> None:
     console = _console(stderr=True)
     if console.is_terminal:
         console.print(styled(text, "dim"))
+
+
+def _lines(text: str) -> Callable[[str, str], None]:
+    """Told the stage and how far it is, prints that on stderr every LINE_SECONDS, and when the stage
+    changes. What is done before the first line is due prints nothing."""
+    start = monotonic()
+    last, before = start, ""
+
+    def tell(stage: str, done: str) -> None:
+        nonlocal last, before
+        now = monotonic()
+        if now - last >= LINE_SECONDS or (last > start and stage != before):
+            what = f"{text}: {stage}" if stage else text
+            say(f"{what}: {done}, {round(now - start)} s", error=True)
+            last, before = now, stage
+
+    return tell
 
 
 def show(*items: Any) -> None:

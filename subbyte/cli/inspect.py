@@ -48,6 +48,7 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
         "classes": None if artifact.classes is None else len(artifact.classes),
         "preprocessing": artifact.preprocessing.to_json(),
+        "description": artifact.recipe.get("description"),
         "recipe": artifact.recipe,
         "provenance": artifact.provenance,
         "isa": session.isa,

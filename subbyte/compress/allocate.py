@@ -49,11 +49,14 @@ class Allocator:
     """Allocates the network of `variants`; `costs` may change between calls.
 
     recipe: whose ranges, steps and float layers the result has. wrap: makes the artifact whose size
-    counts.
+    counts. purpose: what the widths are for, in words for the recipe's description.
     """
 
-    def __init__(self, variants: Variants, costs: Costs, recipe: Recipe, wrap: Wrap) -> None:
+    def __init__(
+        self, variants: Variants, costs: Costs, recipe: Recipe, wrap: Wrap, purpose: str = ""
+    ) -> None:
         self.variants, self.costs, self.recipe, self.wrap = variants, costs, recipe, wrap
+        self.purpose = purpose
         plain = self._size(dict.fromkeys(costs.names, 8), {})
         self._rest_bytes = plain - costs.weight_bytes_at_8()
 
@@ -116,7 +119,8 @@ class Allocator:
         return artifact_bytes(self.wrap(graph, self._recipe(weights, activations)))
 
     def _recipe(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> Recipe:
-        return with_widths(self.recipe, self.variants.graph, weights, activations, self.recipe.name)
+        name, graph = self.recipe.name, self.variants.graph
+        return with_widths(self.recipe, graph, weights, activations, name, self.purpose)
 
     def _check_memory(self, budget: Budget) -> None:
         if budget.memory is None:

@@ -30,6 +30,16 @@ class Budget:
     def given(self) -> bool:
         return any(limit is not None for limit in (self.size, self.latency, self.memory, self.drop))
 
+    def __str__(self) -> str:
+        """What is given, in words."""
+        parts = {
+            "a file of at most {:d} bytes": self.size,
+            "at most {:g} ms a picture": self.latency,
+            "at most {:d} bytes of activations": self.memory,
+            "a loss of at most {:g} points of agreement": self.drop,
+        }
+        return " and ".join(text.format(limit) for text, limit in parts.items() if limit is not None)
+
 
 def parse_bytes(option: str, text: str) -> int:
     """ "3.5MB" (decimal), "3.5MiB" or a number of bytes. InputError otherwise."""

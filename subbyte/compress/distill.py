@@ -20,7 +20,7 @@ from subbyte.compress import torch_executor
 from subbyte.compress.augment import augmented
 from subbyte.compress.calibrate import Progress
 from subbyte.compress.learned import Learned
-from subbyte.compress.train import minimize
+from subbyte.compress.train import minimize, steps_of
 from subbyte.ir import Graph
 from subbyte.recipes import Training
 
@@ -53,7 +53,7 @@ def distill(
 
     generator = torch.Generator().manual_seed(seed)
     saved = None if work is None else work / "distill.pt"
-    report = partial(progress, "distill")
+    report = partial(progress, f"distill, {steps_of(training, len(pictures))} steps")
     minimize(learned.parameters, loss, len(pictures), training, generator, report, saved)
     return learned.result()
 

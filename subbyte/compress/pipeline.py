@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from subbyte.artifact.digest import graph_digest
 from subbyte.compress.attach import attach
 from subbyte.compress.bias_correction import correct_biases
 from subbyte.compress.calibrate import Progress, batches, calibrate
 from subbyte.compress.distill import distill
 from subbyte.compress.prepare import split_for_integers
 from subbyte.compress.reconstruct import reconstruct
+from subbyte.compress.steady import environment, fixed_threads, kept_memory
 from subbyte.compress.treatment import treatments
-from subbyte.errors import GraphError
+from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph, verify
 from subbyte.ir.limits import peak_live_bytes
-from subbyte.quant import QTensor
 from subbyte.recipes import Recipe
 
 #: Memory for the values of all pictures at once, while biases are corrected layer by layer.
@@ -37,6 +38,7 @@ def compress(
     seed: int | None = None,
     progress: Progress | None = None,
     work: Path | None = None,
+    threads: int = 1,
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
@@ -45,14 +47,29 @@ def compress(
     then at most PICTURE_BYTES. seed: instead of the recipe's.
     progress: called with the name of what is being done and how far it is.
     work: a folder for the state of long steps; an interrupted run that is started again with equal
-    arguments goes on from there, to the same result.
-    Same graph, recipe, seed, pictures and number of torch threads: same result.
+    arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
+    same result.
+    threads: of torch, whatever the caller has set. Same graph, recipe, seed, pictures and threads: same
+    result.
 
     Raises InputError for unusable calibration pictures, RecipeError if the recipe does not fit
     the graph, GraphError if the graph is not such a graph.
     """
     verify(graph)
     _check_float(graph)
+    with fixed_threads(threads), kept_memory():
+        return _compressed(graph, recipe, calibration, seed, progress, work, threads)
+
+
+def _compressed(
+    graph: Graph,
+    recipe: Recipe,
+    calibration: Iterable[np.ndarray],
+    seed: int | None,
+    progress: Progress | None,
+    work: Path | None,
+    threads: int,
+) -> Graph:
     asked = treatments(graph, recipe)
     if all(t.precision == "fp32" for t in asked.values()):
         return graph
@@ -68,7 +85,7 @@ def compress(
     if not recipe.steps:
         return result
     images = kept.images()
-    folder = None if work is None else _folder(work, result, recipe, chosen_seed, images)
+    folder = None if work is None else _folder(work, split, result, recipe, chosen_seed, images, threads)
     for step in recipe.steps:
         if step == "bias_correction":
             result = correct_biases(result, split, _fewer(split, images), report)
@@ -80,16 +97,27 @@ def compress(
     return result
 
 
-def _folder(work: Path, graph: Graph, recipe: Recipe, seed: int, images: np.ndarray) -> Path:
-    """A folder inside `work` for exactly this job."""
-    digest = hashlib.sha256(f"{recipe.model_dump_json()} {seed} {torch.get_num_threads()}".encode())
-    for node in graph.nodes:
-        digest.update(node.name.encode())
-        if isinstance(weight := node.params.get("weight"), QTensor):
-            digest.update(weight.codes.tobytes() + weight.scale.tobytes())
-    digest.update(images.tobytes())
+def _folder(
+    work: Path, original: Graph, rounded: Graph, recipe: Recipe, seed: int, images: np.ndarray, threads: int
+) -> Path:
+    """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
+    job = {
+        "original": graph_digest(original),
+        "rounded": graph_digest(rounded),
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+        "images": list(images.shape),
+        **environment(threads),
+    }
+    digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(images).data)
     folder = work / digest.hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep the state of training in {work}: {error.strerror}; choose another folder"
+        ) from None
     return folder
 
 

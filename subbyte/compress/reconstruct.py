@@ -46,7 +46,9 @@ def reconstruct(
     if training.mirror:
         images = np.concatenate([images, images[:, :, ::-1]])
     codes = wanted = torch_executor.nchw(images)
-    for number, block in enumerate(blocks(graph)):
+    found = blocks(graph)
+    stage = f"reconstruct, {len(found)} blocks"
+    for number, block in enumerate(found):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
         wanted_next = _through(whole, wanted)
         if _narrow(part):
@@ -60,12 +62,13 @@ def reconstruct(
                     len(codes),
                     training,
                     generator,
+                    lambda step, done=number: progress(stage, done),  # type: ignore[misc]
                 )
                 learned.save(saved)
             part = learned.result()
             graph = _with(graph, part)
         codes, wanted = _through(part, codes), wanted_next
-        progress("reconstruct", number + 1)
+        progress(stage, number + 1)
     return graph
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.artifact.digest import graph_digest
 from subbyte.compress import torch_executor, torch_ops
 from subbyte.compress.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
 from subbyte.compress.blocks import Block, blocks
@@ -32,6 +33,7 @@ from subbyte.compress.components import components
 from subbyte.compress.damage import Meter
 from subbyte.compress.prepare import exposed, pre_value
 from subbyte.compress.sensitivity_table import Kind, Row, Sensitivity, key_of, read_sensitivity
+from subbyte.compress.steady import environment, fixed_threads, kept_memory
 from subbyte.compress.variants import Variants
 from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph, Node, verify
@@ -59,21 +61,22 @@ def sensitivity(
 
     variants: of a classifier; calibrated on `pictures` here. pictures: float32 [N, H, W, C].
     model: a name for people. weights, activations: the widths to try. output: a file that the table
-    is kept in as it grows; one that holds rows of the same analysis is continued.
+    is kept in as it grows; one that holds rows of the same analysis is continued. threads: of torch
+    and the engine.
 
     A width that the graph's rules refuse for some activation has no row.
     Raises InputError: the network is no classifier, or `output` belongs to another analysis.
     """
     report = progress or (lambda stage, done: None)
-    key = analysis_key(variants, pictures)
+    key = analysis_key(variants, pictures, threads)
     table = _kept(output, key)
-    if not variants.seen:
-        variants.calibrate([pictures], report)
-    analysis = _Analysis(variants, pictures, tuple(weights), tuple(activations), threads)
-    if table is None:
-        base = analysis.meter.of(analysis.base)
-        table = Sensitivity(key=key, model=model, pictures=len(pictures), base=base)
-    with torch.no_grad(), torch_executor.exact_convolutions():
+    with fixed_threads(threads), kept_memory(), torch.no_grad(), torch_executor.exact_convolutions():
+        if not variants.seen:
+            variants.calibrate([pictures], report)
+        analysis = _Analysis(variants, pictures, tuple(weights), tuple(activations), threads)
+        if table is None:
+            base, network = analysis.meter.of(analysis.base), graph_digest(variants.graph)
+            table = Sensitivity(key=key, network=network, model=model, pictures=len(pictures), base=base)
         for rows in analysis.run(table):
             table.rows.extend(rows)
             if output is not None:
@@ -82,12 +85,13 @@ def sensitivity(
     return table
 
 
-def analysis_key(variants: Variants, pictures: np.ndarray) -> str:
+def analysis_key(variants: Variants, pictures: np.ndarray, threads: int) -> str:
     """What `Sensitivity.key` is for this network and these pictures."""
     settings: dict[str, object] = {
         "correction": CORRECTION_PICTURES,
         "block": BLOCK_PICTURES,
         "corrected": "all",
+        **environment(threads),
     }
     return key_of(variants.graph, variants.recipe, pictures, settings)
 
@@ -98,8 +102,8 @@ def _kept(output: Path | None, key: str) -> Sensitivity | None:
     table = read_sensitivity(output)
     if table.key != key:
         raise InputError(
-            f"{output} holds the analysis of another network, other pictures or another recipe; "
-            "remove it or choose another file"
+            f"{output} holds the analysis of another network, other pictures or another recipe, or of "
+            "another version of subbyte or torch; remove it or choose another file"
         )
     return table
 

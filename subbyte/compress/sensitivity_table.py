@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from subbyte.artifact.schema import encode
-from subbyte.artifact.streams import Writer
+from subbyte.artifact.digest import graph_digest
 from subbyte.artifact.strict_json import dump_json
 from subbyte.compress.components import KINDS
 from subbyte.compress.damage import Damage
@@ -62,10 +61,12 @@ class Summary(BaseModel):
 
 
 class Sensitivity(BaseModel):
-    """key: of graph, pictures and settings. base: damage of 8 bits everywhere."""
+    """key: of graph, pictures and settings. network: digest of the float graph, empty in older files.
+    base: damage of 8 bits everywhere."""
 
     version: int = VERSION
     key: str
+    network: str = ""
     model: str
     pictures: int
     base: Damage
@@ -122,7 +123,8 @@ class Sensitivity(BaseModel):
         ]
 
     def save(self, path: Path) -> None:
-        """Replaces the file at once, so that it is whole whenever the program ends."""
+        """Replaces the file at once, so that it is whole whenever the program ends. InputError if it cannot
+        be written."""
         write_text(path, self.model_dump_json(indent=1))
 
 
@@ -150,17 +152,14 @@ def check_widths(kind: Kind, text: str) -> tuple[int, ...]:
 def key_of(graph: Graph, recipe: Recipe, pictures: np.ndarray, settings: dict[str, object]) -> str:
     """SHA-256 of everything that the rows depend on."""
     digest = hashlib.sha256()
-    writer = Writer()
     relevant = {"precision", "weights", "activations", "override", "seed"}
     described = [
-        encode(graph, writer),
+        graph_digest(graph),
         recipe.model_dump(mode="json", include=relevant, exclude_defaults=True),
         settings,
         list(pictures.shape),
         VERSION,
     ]
     digest.update(dump_json(described).encode())
-    for tensor in writer.tensors().values():
-        digest.update(np.ascontiguousarray(tensor).data)
     digest.update(np.ascontiguousarray(pictures).data)
     return digest.hexdigest()

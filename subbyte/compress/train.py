@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from subbyte.errors import InputError
 from subbyte.recipes import Training
+from subbyte.whole_file import write_whole
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 Parameters = Mapping[str, Mapping[str, Tensor]]
@@ -42,7 +43,7 @@ def minimize(
     optimizer = torch.optim.Adam(groups)
     starts = {name: weight.detach().clone() for name, weight in parameters["weight"].items()}
     order, begin = _restore(saved, parameters, optimizer, generator)
-    steps = max(1, round(training.epochs * count / training.batch))
+    steps = steps_of(training, count)
     for step in range(begin, steps):
         if len(order) < min(training.batch, count):
             order = torch.cat([order, torch.randperm(count, generator=generator)])
@@ -56,6 +57,11 @@ def minimize(
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
             _save(saved, step + 1, order, parameters, optimizer, generator)
+
+
+def steps_of(training: Training, count: int) -> int:
+    """How many steps training on `count` pictures takes."""
+    return max(1, round(training.epochs * count / training.batch))
 
 
 def _pull(
@@ -93,10 +99,10 @@ def _save(
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values as one file, whole or not at all."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Writes tensors and plain values as one file, whole or not at all. InputError if that fails."""
+    buffer = io.BytesIO()  # torch tells of a full disk in words of its own
+    torch.save(state, buffer)
+    write_whole(path, [buffer.getbuffer()])
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from subbyte.errors import InputError
+from subbyte.whole_file import write_whole
 
 
 def cache_folder() -> Path:
@@ -56,11 +57,6 @@ def read_json(path: Path) -> dict[str, dict[str, float]]:
 
 def write_json(path: Path, table: dict[str, dict[str, float]]) -> None:
     """Replaces the file at once. A folder that cannot be written is not an error: nothing is kept."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError, InputError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, [json.dumps(table, indent=1, sort_keys=True).encode()])

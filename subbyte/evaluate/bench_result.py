@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from subbyte.errors import InputError
 from subbyte.evaluate.agreement_check import Check
 from subbyte.evaluate.host import Host
+from subbyte.whole_file import write_whole
 
 FORMAT = 1
 
@@ -129,8 +130,8 @@ class BenchResult(BaseModel):
         return result
 
     def save(self, path: Path | str) -> None:
-        """Writes the JSON."""
-        Path(path).write_text(self.to_json())
+        """Writes the JSON. InputError if it cannot be written."""
+        write_whole(Path(path), [self.to_json().encode()])
 
     def rows(self) -> list[dict[str, Any]]:
         """A table, fastest first: what it is, milliseconds, the ratio to the best peer, the checks."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+import subbyte
 from subbyte.errors import InputError
 from subbyte.evaluate.engine_file import EngineFile, Run
 from subbyte.evaluate.imports import peer_module
@@ -50,7 +51,8 @@ def litert_peer(
         return _peer(model, precision, threads)
     if not calibration:
         raise InputError("INT8 needs calibration pictures; give at least one")
-    settings = {"tool": "subbyte", "version": _version(), "recipe": "w8a8"}
+    versions = [_version(), subbyte.__version__]
+    settings = {"tool": "subbyte", "versions": versions, "recipe": "w8a8"}
     name = f"litert-{cache_key(model, calibration, settings)}.tflite"
     with cached_file(cache, name, lambda path: _quantize(graph, batch, calibration, path)) as path:
         return _peer(path.read_bytes(), precision, threads)

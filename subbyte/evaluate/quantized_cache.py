@@ -16,9 +16,9 @@ import numpy as np
 
 def cache_key(model: bytes, calibration: Sequence[np.ndarray], settings: Mapping[str, object]) -> str:
     """32 hex digits that change with the model, the calibration data and the tool's settings."""
-    digest = hashlib.sha256(model)
+    digest = hashlib.sha256(str(len(model)).encode() + model)
     for array in calibration:
-        digest.update(str(array.shape).encode())
+        digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:32]

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import subbyte
+from subbyte.artifact.digest import graph_digest
+from subbyte.cli import allocation
+from subbyte.compress.damage import Damage, Meter
+from subbyte.evaluate import load_picture, wilson_interval
+from subbyte.evaluate.quick_time import QuickTime
+from subbyte.ir import Graph
 from subbyte.recipes import load_recipe
 
 Invoke = Callable[..., Any]
@@ -99,9 +108,94 @@ def test_a_size_is_kept_and_the_recipe_can_be_used_again(
     assert load_recipe(recipe).model_dump(mode="json") == artifact.recipe
     again = tmp_path / "again.subbyte"
     assert invoke("compress", *network, "--recipe", recipe, "--output", again).exit_code == 0
-    assert again.read_bytes() == small.read_bytes()
-    for word in ("Layers by bits", "layers that keep 8 bits", "predicted", "finished: KL"):
+    assert widths(again) == widths(small)
+    for word in ("Layers by bits", "layers that keep 8 bits", "ms a picture", "on 2 images held back"):
         assert word in result.stdout
+    assert "predicted" not in result.stdout
+
+
+def widths(path: Path) -> dict[str, int]:
+    nodes = subbyte.load(path).graph.nodes
+    return {node.name: node.params["weight"].bits for node in nodes if "weight" in node.params}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("option", ["--size", "--drop"])
+def test_images_held_back_change_nothing_but_what_is_said_of_them(
+    invoke: Invoke, source: Path, pictures: Path, tmp_path: Path, option: str
+) -> None:
+    """The fifth and the tenth of twelve: with others in their place the network is the same."""
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    for name in ("04.png", "09.png"):
+        pixels = np.random.default_rng(99).integers(0, 256, (20, 24, 3), np.uint8) // 4
+        Image.fromarray(pixels.astype(np.uint8)).save(other / name)
+    found = []
+    for folder in (pictures, other):
+        path = tmp_path / f"{folder.name}.subbyte"
+        own = (f"{source}:build", "--input-size", 16, "--calibration", folder)
+        result = compressed(invoke, own, path, option, {"--size": 3500, "--drop": 100}[option])
+        assert result.exit_code == 0, result.output
+        artifact = subbyte.load(path)
+        x = np.stack([load_picture(folder / name, artifact.preprocessing) for name in ("04.png", "09.png")])
+        exact = tmp_path / "exact.subbyte"
+        invoke("compress", *own, "--recipe", "fp32", "--output", exact)
+        agreeing = subbyte.Session(artifact).run(x).argmax(1) == subbyte.Session(exact).run(x).argmax(1)
+        said = artifact.provenance["held_back"]
+        assert (said["images"], said["agreeing"]) == (2, agreeing.sum())
+        assert said["agreement_95"] == [round(end, 4) for end in wilson_interval(int(agreeing.sum()), 2)]
+        assert artifact.provenance["calibration"] == f"10 pictures of {folder.name}"
+        found.append(graph_digest(artifact.graph))
+    assert found[0] == found[1]
+
+
+def test_too_few_images_to_hold_any_back(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
+    path = tmp_path / "a.subbyte"
+    result = compressed(invoke, network, path, "--drop", 100, "--pictures", 9)
+    assert result.exit_code == 0, result.output
+    assert "on 9 images that it was made with" in result.stdout
+    assert "Too few images to hold any back" in result.stdout
+    assert subbyte.load(path).provenance["held_back"] == {"images": 0}
+
+
+def test_the_drop_is_decided_on_images_held_back(
+    invoke: Invoke, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(meter: Meter, graph: Graph) -> Damage:
+        return Damage(kl=0.5, mse=0.0, agreement=0.5 if len(meter.pictures) == 2 else 1.0)
+
+    monkeypatch.setattr(Meter, "of", of)
+    # of 11 images 2 are held back, and of 9 none are left to search on
+    result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 10, "--pictures", 11)
+    assert result.exit_code == 1
+    assert "loses 50.00 points on 2 images held back (95 %: 9.45 to 90.55), more than 10" in result.stderr
+    assert not (tmp_path / "a.subbyte").exists()
+
+
+def test_the_table_of_another_network_is_not_used(
+    fails: Fails, network: tuple[object, ...], table: Path, tmp_path: Path
+) -> None:
+    text = json.loads(table.read_text())
+    table.write_text(json.dumps({**text, "network": "0" * 64}))
+    rest = ("--recipe", "w8a8", "--output", tmp_path / "a", "--drop", 100, "--sensitivity", table)
+    fails("is the analysis of another network", "compress", *network, *rest)
+
+
+def test_a_network_slower_than_its_layers_promise_is_refused(
+    fails: Fails, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(2e4, 1.5e4, 7, busy=False))
+    rest = ("--recipe", "w8a8", "--output", tmp_path / "a", "--latency", "10s")
+    fails("a picture takes 1.5e+04 ms, the fastest of 7 runs, not the 10000 ms", "compress", *network, *rest)
+
+
+def test_a_busy_machine_and_doubtful_times_are_told(
+    invoke: Invoke, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(9e9, 8e9, 7, busy=True))
+    result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 100)
+    assert "9e+09 ms a picture on one thread (median of 7 runs; fastest 8e+09)" in result.stdout
+    assert "This machine was busy" in result.stdout
+    assert "Widths were chosen by layers' times that add up to" in result.stdout
 
 
 def test_a_latency_and_a_given_table(

@@ -241,6 +241,19 @@ def test_refused_widths_are_not_given_and_their_reason_is_kept(
         strict.allocate(Budget(size=nearest))
 
 
+def test_the_description_says_the_widths_and_what_they_are_for(graph: Graph, variants: Variants) -> None:
+    weights = dict.fromkeys(variants.layers(), 4) | {"head": 2, "stem": 8}
+    counts = {name: np.asarray(graph.node(name).params["weight"]).size for name in weights}
+    total, narrow, wide = sum(counts.values()), counts["head"], counts["stem"]
+    purpose = str(Budget(size=3000, drop=1.5))
+    recipe = with_widths(load_recipe("w4a8"), graph, weights, {"expand": 4}, "mixed", purpose)
+    assert recipe.description == (
+        f"Weights: {100 * (total - narrow - wide) / total:.0f} % of 4 bits, {100 * wide / total:.0f} % of 8 "
+        f"bits, {100 * narrow / total:.0f} % of 2 bits; activations of 8 bits, of 4 behind 1 node(s). Chosen "
+        "for a file of at most 3000 bytes and a loss of at most 1.5 points of agreement."
+    )
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_rules_of_a_recipe_say_the_widths(graph: Graph, variants: Variants, seed: int) -> None:
     rng = np.random.default_rng(seed)

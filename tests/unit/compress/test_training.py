@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +100,7 @@ def test_same_seed_same_result_and_an_interrupted_run_goes_on_to_it(tmp_path: Pa
 
     def until(stage: str, count: int):  # type: ignore[no-untyped-def]
         def progress(name: str, done: int) -> None:
-            if (name, done) == (stage, count):
+            if (name.partition(",")[0], done) == (stage, count):
                 raise KeyboardInterrupt
 
         return progress
@@ -111,8 +113,54 @@ def test_same_seed_same_result_and_an_interrupted_run_goes_on_to_it(tmp_path: Pa
         graph, asked, [images], work=tmp_path / "work", progress=lambda *args: told.append(args)
     )
     assert same(resumed, whole)
-    assert min(done for name, done in told if name == "distill") == 26
+    assert min(done for name, done in told if name == "distill, 40 steps") == 26
     assert not same(compress(graph, asked, [images], seed=1, work=tmp_path / "work"), whole)
+
+
+def test_a_work_folder_of_another_network_is_not_used(tmp_path: Path) -> None:
+    """Networks that differ in what no quantized weight shows: a bias, an attribute, a float weight by less
+    than rounding sees."""
+
+    def other(name: str, role: str, change: float) -> Graph:
+        graph = efficientnet_like()
+        np.asarray(graph.node(name).params[role]).flat[0] += change
+        return graph
+
+    def relu() -> Graph:
+        graph = efficientnet_like()
+        nodes = tuple(
+            node.with_(attrs={**node.attrs, "act": "relu"}) if node.name == "head" else node
+            for node in graph.nodes
+        )
+        return replace(graph, nodes=nodes)
+
+    graph, asked = efficientnet_like(), recipe("reconstruct")
+    images = pictures(graph, 16)
+    compress(graph, asked, [images], work=tmp_path)
+    kept = set(tmp_path.iterdir())
+    for changed in (other("classifier", "bias", 1.0), relu(), other("head", "weight", 1e-7)):
+        resumed = compress(changed, asked, [images], work=tmp_path)
+        assert same(resumed, compress(changed, asked, [images]))
+        assert len(kept) < len(set(tmp_path.iterdir()))
+        kept = set(tmp_path.iterdir())
+    compress(graph, asked, [images], work=tmp_path)
+    assert set(tmp_path.iterdir()) == kept
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    graph = efficientnet_like()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot write .*block-.*: No space left on device; choose"):
+        compress(graph, recipe("reconstruct"), [pictures(graph, 16)], work=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot keep the state of training in"):
+        compress(graph, recipe("reconstruct"), [pictures(graph, 16)], work=tmp_path / "file")
 
 
 def test_a_corrupt_state_is_one_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from subbyte.errors import InputError, SubbyteError
+
+
+def write_whole(
+    path: Path, pieces: Iterable[bytes | memoryview], error: type[SubbyteError] = InputError
+) -> None:
+    """Writes the file, or leaves what was there; nothing else stays behind, whatever happens.
+
+    Raises `error` if it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a folder; or a device, which would be replaced
+            raise error(f"cannot write {path}: it is not a regular file; give the name of a file")
+    except ValueError as failure:  # a null character
+        raise error(f"cannot write {str(path)!r}: {failure}; check the path") from None
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as failure:
+        _remove(partial)
+        if not isinstance(failure, OSError):
+            raise
+        raise error(
+            f"cannot write {path}: {failure.strerror or failure}; choose a folder that exists, is writable "
+            "and has room"
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # what stopped the writing is the error to tell
+        path.unlink(missing_ok=True)
