@@ -14,7 +14,7 @@ from subbyte.compress.sensitivity_table import Sensitivity
 from subbyte.compress.train import write_state
 from subbyte.device.cache import write_json
 from subbyte.errors import SubbyteError
-from subbyte.evaluate.report import write_text
+from subbyte.text_file import write_text
 from subbyte.whole_file import write_whole
 from tests.fuzz.graphs import seeds
 
