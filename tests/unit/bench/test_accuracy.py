@@ -49,7 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_counts_are_those_of_the_reference(files: list[Path], folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    result = accuracy.measure(files, [f"{folder}:squash", f"{copy}:squash"], 0.0)
+    third = shutil.copytree(folder, tmp_path / "third")
+    result = accuracy.measure(files, [f"{folder}:squash", f"{copy}:squash"], f"{third}:squash", 0.0)
     samples = [Sample(folder / f"{i}.png", i) for i in range(6)]
     (x,) = batches(samples, with_resize(PREPROCESSING, "squash"))
     best = []
@@ -60,6 +61,10 @@ def test_counts_are_those_of_the_reference(files: list[Path], folder: Path, tmp_
     assert [row["right"] for row in result["rows"]] == [[r, r] for r in right]
     assert result["rows"][1]["same"] == 2 * int((best[0] == best[1]).sum())
     assert result["rows"][1]["gained"] - result["rows"][1]["lost"] == 2 * (right[1] - right[0])
+    found = result["rows"][1]["agreement"]
+    assert result["agreement_pictures"] == 6
+    assert found["same"] == int((best[0] == best[1]).sum())
+    assert found["gained"] - found["lost"] == right[1] - right[0]
     assert set(result["rows"][0]["weights"]) == {"32"}
     assert sum(result["rows"][1]["weights"].values()) == pytest.approx(1.0)
 
@@ -84,3 +89,17 @@ def test_the_page_takes_the_table(
 def test_a_missing_folder_is_one_line(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracy.main([str(files[0]), "--data", "nowhere:crop", "--output", "x.json"]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_drops_of_two_sets_together() -> None:
+    """By hand: differences -2/100 and -8/100 with the variances of McNemar's table, Q = 2.18 with 1 degree of
+    freedom, so that the interval is wider than that of 200 images of one set."""
+    result = {"pictures": [60, 40], "rows": [{"name": "a", "lost": 3, "gained": 1}, {"name": "b"}]}
+    others = {"pictures": 100, "rows": {"a": {"lost": 9, "gained": 1}}}
+    *_, line = accuracy.pooled_table(result, others).splitlines()
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:4] == ["a", "2 of 100", "8 of 100", "5.0 points"]
+    pairs = [accuracy.Paired(100, 3, 1), accuracy.Paired(100, 9, 1)]
+    low, high = accuracy.random_effects([-0.02, -0.08], [p.variance for p in pairs]).interval()
+    assert cells[4] == f"{-100 * high:.1f} to {-100 * low:.1f}"
+    assert high - low > 2 * 1.96 * (0.14 / 200 - 0.05**2 / 200) ** 0.5  # of one set of 200 images
