@@ -72,7 +72,8 @@ nb::dict row(const subbyte::StepInfo& s) {
   d["isa"] = subbyte::isa_name(s.isa);
   d["requested_weight_bits"] = s.requested_weight_bits;
   d["resident_weight_bits"] = s.resident_weight_bits;
-  d["activation_bits"] = s.activation_bits;
+  d["requested_activation_bits"] = s.requested_activation_bits;
+  d["resident_activation_bits"] = s.resident_activation_bits;
   d["macs"] = s.macs;
   d["weight_bytes"] = s.weight_bytes;
   d["buffer_offset"] = s.buffer_offset;

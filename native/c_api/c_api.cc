@@ -114,7 +114,16 @@ int subbyte_steps(const subbyte_network* n) { return static_cast<int>(n->model->
 subbyte_step subbyte_step_at(const subbyte_network* n, int index) {
   if (index < 0 || index >= subbyte_steps(n)) return {};
   const subbyte::StepInfo& s = n->model->steps()[index];
-  return {s.name.c_str(),        s.op.c_str(),      s.kernel.c_str(), subbyte::isa_name(s.isa),
-          s.requested_weight_bits, s.resident_weight_bits, s.activation_bits, s.macs, s.weight_bytes, s.live_bytes,
+  return {s.name.c_str(),
+          s.op.c_str(),
+          s.kernel.c_str(),
+          subbyte::isa_name(s.isa),
+          s.requested_weight_bits,
+          s.resident_weight_bits,
+          s.requested_activation_bits,
+          s.resident_activation_bits,
+          s.macs,
+          s.weight_bytes,
+          s.live_bytes,
           {s.height, s.width, s.channels}};
 }

@@ -91,7 +91,8 @@ StepInfo describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const
   i.name = n.name;
   i.op = kOps[static_cast<int>(n.op)].name;
   i.isa = o.isa;
-  i.activation_bits = x.quantized ? x.bits : 32;
+  i.requested_activation_bits = x.quantized ? x.bits : 32;
+  i.resident_activation_bits = x.quantized ? 8 : 32;
   if (n.op == Op::kConv2d) {
     i.requested_weight_bits = x.quantized ? n.weight_bits : n.half_precision ? 16 : 32;
     i.macs = static_cast<std::int64_t>(out.height) * out.width * out.channels * n.kernel_h * n.kernel_w *

@@ -20,8 +20,8 @@ def plan_rows(session: Session, repeats: int = 10, seed: int = 0) -> list[dict[s
     """One row per step of `session.plan()`, as JSON values.
 
     requested: the precision that the artifact asks for, as in "w4a8" (weights, activations), "a8" for
-    a step without weights, "fp32" or "fp16". executed: the same with the width at which the weights lie
-    in the engine's memory. share: of the time of a run, 0..1, from the medians of `repeats` runs
+    a step without weights, "fp32" or "fp16". executed: the same with the widths at which weights and
+    activations lie in the engine's memory: codes of activations take a byte each, whatever their width. share: of the time of a run, 0..1, from the medians of `repeats` runs
     on standard normal noise of that seed; None if repeats is 0.
     """
     steps = session.plan()
@@ -38,8 +38,8 @@ def _row(step: Mapping[str, Any], share: float | None) -> dict[str, Any]:
     return {
         **{key: step[key] for key in KEPT},
         "shape": list(step["shape"]),
-        "requested": _precision(step["requested_weight_bits"], step["activation_bits"]),
-        "executed": _precision(step["resident_weight_bits"], step["activation_bits"]),
+        "requested": _precision(step["requested_weight_bits"], step["requested_activation_bits"]),
+        "executed": _precision(step["resident_weight_bits"], step["resident_activation_bits"]),
         "share": share,
     }
 

@@ -95,7 +95,8 @@ struct StepInfo {
   Isa isa = Isa::kPortable;
   int requested_weight_bits = 0;  // 32 and 16 for float layers, 0 where there are no weights
   int resident_weight_bits = 0;   // how the weights lie in memory
-  int activation_bits = 0;
+  int requested_activation_bits = 0;  // of the grid that the step reads; 32: float32
+  int resident_activation_bits = 0;   // codes lie in memory, and are multiplied, as bytes whatever their width
   std::int64_t macs = 0, weight_bytes = 0;
   std::int64_t buffer_offset = 0, buffer_bytes = 0;  // of the output, in the arena
   int height = 0, width = 0, channels = 0;           // of the output

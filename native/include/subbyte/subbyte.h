@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
   const char *name, *op, *kernel, *isa;
   int requested_weight_bits, resident_weight_bits; /* as the file asks, as the kernel reads; 0: no weights */
-  int activation_bits;
+  int requested_activation_bits, resident_activation_bits; /* of what it reads; 32: float32 */
   int64_t macs, weight_bytes, live_bytes; /* multiply-accumulates an image; bytes of weights, of activations alive */
   subbyte_shape shape;                    /* of the output */
 } subbyte_step;
