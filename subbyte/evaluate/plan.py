@@ -19,10 +19,11 @@ KEPT = (
 def plan_rows(session: Session, repeats: int = 10, seed: int = 0) -> list[dict[str, Any]]:
     """One row per step of `session.plan()`, as JSON values.
 
-    requested: the precision that the artifact asks for, as in "w4a8" (weights, activations), "a8" for
-    a step without weights, "fp32" or "fp16". executed: the same with the widths at which weights and
-    activations lie in the engine's memory: codes of activations take a byte each, whatever their width. share: of the time of a run, 0..1, from the medians of `repeats` runs
-    on standard normal noise of that seed; None if repeats is 0.
+    requested: the precision that the artifact asks for, as in "w4a8" (weights, activations), "a8" for a step
+    without weights, "fp32" or "fp16". executed: the same with the widths at which weights and activations lie
+    in the engine's memory: codes of activations take a byte each, whatever their width. share: of the time of
+    a run, 0..1, from the medians of `repeats` runs on standard normal noise of that seed; None if repeats is
+    0.
     """
     steps = session.plan()
     shares: list[float | None] = [None] * len(steps)

@@ -143,9 +143,9 @@ class Session:
         """What the engine does, a row per step: name, op, kernel, isa, requested_weight_bits,
         resident_weight_bits, requested_activation_bits, resident_activation_bits, macs, weight_bytes
         (resident), buffer_offset and buffer_bytes (in the arena) and shape of the output, live_bytes (all
-        buffers that exist while it runs). Steps of one depth-first region (-1: none) have its number in region; bands: how many it
-        has, band_rows: the most rows that the step makes in one, ring_rows: how many rows of its output
-        exist at a time (0: all)."""
+        buffers that exist while it runs). Steps of one depth-first region (-1: none) have its number in
+        region; bands: how many it has, band_rows: the most rows that the step makes in one, ring_rows:
+        how many rows of its output exist at a time (0: all)."""
         return list(self._model.steps())
 
     def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:
