@@ -84,6 +84,8 @@ def ablate(
     Every artifact stays in the folder: a second run with the same arguments makes only what is missing.
     Writes ablation.html, ablation.md and, as rows come in, ablation.json there.
     """
+    import jinja2  # noqa: F401  better missed now than when everything is made
+
     from subbyte.evaluate.report import markdown, render, table_rows
     from subbyte.recipes import load_recipe
 

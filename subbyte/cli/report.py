@@ -77,6 +77,8 @@ def report(
     The first artifact is the baseline: give the float32 one first. Peers in --against run its network.
     Speedups are over the fastest float32 runtime that was timed, ours or a peer.
     """
+    import jinja2  # noqa: F401  better missed now than when everything is measured
+
     from subbyte.evaluate.report import Report, markdown, render, table_rows
 
     inputs = (*artifacts, bench, sensitivity)
