@@ -1,24 +1,12 @@
-"""The graph as JSON: strict models, and the way from and to a Graph with its arrays.
-
-Pydantic collects every error it finds, a kilobyte each. So each list and object is bounded before its items
-are looked at, and the two that may be long, outputs and nodes, end at their first error.
-"""
+"""The graph as JSON: what it may hold, and the way from and to a Graph with its arrays."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    ValidationError,
-    model_validator,
-)
-
+from subbyte.artifact.json_checks import array, exactly, mapping, one_of, record
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import parse_json
 from subbyte.errors import ArtifactError
@@ -28,75 +16,94 @@ from subbyte.quant import QParams, QTensor, uniform_levels
 from subbyte.quant.packing import pack, packed_size, unpack
 from subbyte.quant.qtensor import WEIGHT_BITS
 
-MAX_FIELDS = 8  # of a node, of its attributes, of its parameters
+MAX_FIELDS = 8  # attributes of a node, its parameters of a kind, integers in an attribute
 MAX_INPUTS = 64
 
 
-def _bounded(value: object, most: int = MAX_FIELDS) -> object:
-    if isinstance(value, (list, dict)) and len(value) > most:
-        raise ValueError(f"Too many items: {len(value)}, at most {most} are supported")
-    return value
-
-
-Few = BeforeValidator(_bounded)
-Ints = Annotated[list[int], Few]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-    _few = model_validator(mode="before")(_bounded)
-
-
-class ValueJson(_Strict):
-    """`grid` is [scale, zero point, bits]; absent for float32."""
+@dataclass(frozen=True)
+class ValueJson:
+    """`grid` is [scale, zero point, bits]; None for float32."""
 
     name: str
-    shape: Ints = Field(max_length=3)
-    grid: Annotated[list[float | int], Few] | None = Field(None, min_length=3, max_length=3)
+    shape: list[int]
+    grid: list[float | int] | None = None
 
 
-class PlainJson(_Strict):
+@dataclass(frozen=True)
+class PlainJson:
     """A parameter stored as it is."""
 
-    dtype: Literal["F16", "F32", "I32", "U8"]
-    shape: Ints = Field(max_length=4)
+    dtype: str
+    shape: list[int]
 
 
-class PackedJson(_Strict):
+@dataclass(frozen=True)
+class PackedJson:
     """A QTensor: codes of `bits` bits, one scale per output channel, a code book if it is not plain."""
 
     bits: int
-    shape: Ints = Field(min_length=2, max_length=4)
+    shape: list[int]
     codebook: bool = False
 
 
-class NodeJson(_Strict):
+@dataclass(frozen=True)
+class NodeJson:
     """`plain` and `packed` describe the parameters by role; their arrays follow in that order."""
 
     name: str
     op: str
-    inputs: Annotated[list[str], BeforeValidator(lambda value: _bounded(value, MAX_INPUTS))]
+    inputs: list[str]
     output: ValueJson
-    attrs: Annotated[dict[str, int | float | str | Ints], Few] = {}
-    plain: Annotated[dict[str, PlainJson], Few] = {}
-    packed: Annotated[dict[str, PackedJson], Few] = {}
+    attrs: dict[str, int | float | str | list[int]] = field(default_factory=dict)
+    plain: dict[str, PlainJson] = field(default_factory=dict)
+    packed: dict[str, PackedJson] = field(default_factory=dict)
 
 
-class GraphJson(_Strict):
+@dataclass(frozen=True)
+class GraphJson:
     input: ValueJson
-    outputs: Annotated[list[str], FailFast()] = Field(max_length=MAX_NODES)
-    nodes: Annotated[list[NodeJson], FailFast()] = Field(max_length=MAX_NODES)
+    outputs: list[str]
+    nodes: list[NodeJson]
+
+
+_text, _integer = exactly(str), exactly(int)
+_grid = array(exactly(int, float), 3, 3)
+_integers = array(_integer, 0, MAX_FIELDS)
+_attribute = exactly(int, float, str, list)
+_value = record(
+    ValueJson,
+    {
+        "name": _text,
+        "shape": array(_integer, 0, 3),
+        "grid": lambda value, place: None if value is None else _grid(value, place),
+    },
+)
+_plain = record(PlainJson, {"dtype": one_of("F16", "F32", "I32", "U8"), "shape": array(_integer, 0, 4)})
+_packed = record(PackedJson, {"bits": _integer, "shape": array(_integer, 2, 4), "codebook": exactly(bool)})
+_node = record(
+    NodeJson,
+    {
+        "name": _text,
+        "op": _text,
+        "inputs": array(_text, 0, MAX_INPUTS),
+        "output": _value,
+        "attrs": mapping(
+            lambda value, place: (_integers if type(value) is list else _attribute)(value, place), MAX_FIELDS
+        ),
+        "plain": mapping(_plain, MAX_FIELDS),
+        "packed": mapping(_packed, MAX_FIELDS),
+    },
+)
+_graph = record(
+    GraphJson,
+    {"input": _value, "outputs": array(_text, 0, MAX_NODES), "nodes": array(_node, 0, MAX_NODES)},
+)
 
 
 def parse_graph(text: str) -> GraphJson:
-    """Validated JSON of a graph. Raises ArtifactError naming the first field that is wrong."""
-    plain = parse_json(text)
-    try:
-        return GraphJson.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(f"{part!s:.80}" for part in ("graph", *first["loc"]))
-        raise ArtifactError(f"{where}: {first['msg']:.200}") from None
+    """Checked JSON of a graph. Raises ArtifactError naming the first field that is wrong."""
+    graph: GraphJson = _graph(parse_json(text), "graph")
+    return graph
 
 
 def encode(graph: Graph, writer: Writer) -> dict[str, Any]:

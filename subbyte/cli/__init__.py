@@ -56,11 +56,21 @@ def main() -> None:
             sys.stdout.flush()
     except OSError as error:
         _output_failed(error)
-    except BaseException:
+    except BaseException as error:
         if not received:
+            if isinstance(error, ModuleNotFoundError):
+                _package_missing(error)
             raise
     print(SAYS[received[0]], file=sys.stderr)
     sys.exit(128 + received[0])
+
+
+def _package_missing(error: ModuleNotFoundError) -> None:
+    """Ends the program with one line if an extra brings what is missing: the commands themselves need one."""
+    from subbyte.cli.console import explain_missing, fail
+
+    if (text := explain_missing(error, "the command line")) is not None:
+        fail(text)
 
 
 def _output_failed(error: OSError) -> None:

@@ -27,6 +27,7 @@ WIDE = 200  # columns for output that goes into a file or a pipe
 LONGEST = 2000  # characters of an error, which may quote a file
 #: packages that an extra installs, by the module that is missed without it
 EXTRAS = {
+    **dict.fromkeys(("typer", "rich", "pydantic", "PIL", "tomli"), "cli"),
     **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
     **dict.fromkeys(("jinja2", "scipy"), "report"),
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
@@ -74,10 +75,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, SubbyteError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        return (
-            f"this needs {package}: pip install 'subbyte[{EXTRAS[package]}]'" if package in EXTRAS else None
-        )
+        return explain_missing(error)
     if isinstance(error, ImportError):  # where memory is short: it could not be mapped
         return f"a library cannot be loaded: {error}; free memory or raise its limit"
     if isinstance(error, MemoryError):
@@ -85,6 +83,12 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:  # without one, it is a stream's: see cli/__init__.py
         return f"{error.filename}: {error.strerror}"
     return None
+
+
+def explain_missing(error: ModuleNotFoundError, who: str = "this") -> str | None:
+    """What to install where a package of an extra is missing; None if it is no such package."""
+    package = (error.name or "").partition(".")[0]
+    return f"{who} needs {package}: pip install 'subbyte[{EXTRAS[package]}]'" if package in EXTRAS else None
 
 
 def show_traceback(error: BaseException) -> None:

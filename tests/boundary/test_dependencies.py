@@ -1,4 +1,5 @@
-"""What pyproject.toml declares is what the code imports, and running an artifact needs only the base."""
+"""What pyproject.toml declares is what the code imports: running an artifact needs only the base, the command
+line its extra, some commands another."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 #: Modules that carry another name than their package.
 MODULES = {"pillow": "PIL"}
-#: Where torch is imported: what these import may be of the extra "torch".
+#: What reads, runs and rewrites artifacts, of the base alone.
+RUNNING = ("quant", "ir", "reference", "passes", "artifact", "runtime", "device")
+#: Where torch is imported: what these import may be of the extra "torch", and of "cli", which that brings.
 COMPRESSING = ("models", "capture", "compress")
 
 BLOCKER = """
@@ -55,13 +58,15 @@ def modules(requirements: Iterable[str]) -> set[str]:
 
 
 BASE = modules(PROJECT["dependencies"])
-EXTRA = {name: modules(texts) for name, texts in PROJECT["optional-dependencies"].items() if name != "all"}
+EXTRA_TEXTS = {name: texts for name, texts in PROJECT["optional-dependencies"].items() if name != "all"}
+EXTRA = {name: modules(texts) - {"subbyte"} for name, texts in EXTRA_TEXTS.items()}
 
 
-def closure() -> set[str]:
-    """Every module that the base brings: what its distributions require, without any extra, and so on."""
-    seen: set[str] = set()
+def closure(*extras: str) -> set[str]:
+    """Every module that the base and these extras bring: what their distributions require, and so on."""
+    seen = {"subbyte"}
     todo = [Requirement(text) for text in PROJECT["dependencies"]]
+    todo += [Requirement(text) for extra in extras for text in EXTRA_TEXTS[extra]]
     while todo:
         one = todo.pop()
         name = one.name.lower().replace("-", "_")
@@ -69,7 +74,7 @@ def closure() -> set[str]:
             seen.add(name)
             todo += [Requirement(text) for text in metadata.requires(one.name) or ()]
     homes = metadata.packages_distributions().items()
-    return {module for module, owners in homes if {o.lower().replace("-", "_") for o in owners} & seen}
+    return {"subbyte"} | {module for module, of in homes if {o.lower().replace("-", "_") for o in of} & seen}
 
 
 def imports(path: Path) -> set[str]:
@@ -101,10 +106,22 @@ def test_what_is_declared_is_imported() -> None:
         assert declared <= ALL_USED, name
 
 
+def test_running_needs_the_base() -> None:
+    for path, used in USED.items():
+        if path.parts[0] in RUNNING:
+            assert used <= BASE, path
+
+
 def test_compressing_needs_one_extra() -> None:
     for path, used in USED.items():
         if path.parts[0] in COMPRESSING:
-            assert used <= BASE | EXTRA["torch"], path
+            assert used <= BASE | EXTRA["cli"] | EXTRA["torch"], path
+
+
+def test_every_extra_brings_the_command_line() -> None:
+    """Without it `subbyte compress` would not start, nor an image be read from Python."""
+    for name, texts in EXTRA_TEXTS.items():
+        assert name == "cli" or "subbyte[cli]" in texts
 
 
 def test_a_missing_package_is_hinted_at_with_an_extra_that_brings_it() -> None:
@@ -132,17 +149,53 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "a.subbyte"
 
 
-def without_extras(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python code where only the base can be imported."""
-    allowed = sorted(closure() | {"subbyte"})
-    blocked = f"allowed = set({allowed!r})\n{BLOCKER}{code}"
+def installed(code: str, *extras: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code where only the base and these extras can be imported."""
+    blocked = f"allowed = set({sorted(closure(*extras))!r})\n{BLOCKER}{code}"
     return subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, capture_output=True, text=True)
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return without_extras(
-        f"sys.argv[1:] = {[str(argument) for argument in arguments]!r}\nfrom subbyte.cli import main\nmain()"
-    )
+def command(*arguments: object, extras: tuple[str, ...] = ("cli",)) -> subprocess.CompletedProcess[str]:
+    words = [str(argument) for argument in arguments]
+    return installed(f"sys.argv[1:] = {words!r}\nfrom subbyte.__main__ import main\nmain()", *extras)
+
+
+def test_running_an_artifact_from_python(artifact: Path) -> None:
+    code = f"""
+import numpy as np
+import subbyte
+from subbyte import reference
+
+artifact = subbyte.load({str(artifact)!r})
+session = subbyte.Session(artifact)
+x = np.ones((1, 8, 8, 3), np.float32)
+assert np.array_equal(session.run(x), reference.run(artifact.graph, x)[artifact.graph.outputs[0]])
+assert session.plan()
+subbyte.save({str(artifact.with_name("again.subbyte"))!r}, artifact)
+found = {{name.split(".")[0] for name in sys.modules if not name.startswith("_")}}
+print(*sorted(found - set(sys.stdlib_module_names)))
+"""
+    result = installed(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["numpy", "subbyte"]
+    assert artifact.read_bytes() == artifact.with_name("again.subbyte").read_bytes()
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("run", "a.subbyte", "0.png")], ids=len)
+def test_the_command_line_without_its_extra(words: tuple[str, ...]) -> None:
+    result = command(*words, extras=())
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "error: the command line needs typer: pip install 'subbyte[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [("from subbyte.evaluate import predict", "PIL"), ("import subbyte; subbyte.load_recipe", "pydantic")],
+)
+def test_what_the_base_lacks_is_a_module_not_found(code: str, module: str) -> None:
+    result = installed(f"try:\n    {code}\nexcept ModuleNotFoundError as error:\n    print(error.name)")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{module}\n", "")
+    assert EXTRAS[module] == "cli"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +209,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     ],
     ids=lambda words: words[0],
 )
-def test_commands_that_need_no_extra(artifact: Path, words: tuple[str, ...]) -> None:
+def test_commands_that_need_no_other_extra(artifact: Path, words: tuple[str, ...]) -> None:
     images = str(artifact.parent / "set")
     result = command(*(w.replace("ARTIFACT", str(artifact)).replace("IMAGES", images) for w in words))
     assert result.returncode == 0, result.stderr
@@ -166,7 +219,7 @@ def test_commands_that_need_no_extra(artifact: Path, words: tuple[str, ...]) -> 
     ("words", "extra"),
     [
         (("evaluate", "ARTIFACT", "--data", "IMAGES", "--corruptions", "fog"), "report"),
-        (("report", "ARTIFACT", "--data", "IMAGES", "--output", "no/r.html"), "report"),
+        (("report", "ARTIFACT", "--data", "IMAGES", "--output", "IMAGES/r.html"), "report"),
         (("bench", "ARTIFACT", "--against", "onnxruntime", "--seconds", "0.01"), "peers"),
         (
             ("compress", "tf_efficientnet_lite0", "--weights", "random", "--recipe", "fp32", "--output", "x"),
