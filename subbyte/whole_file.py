@@ -18,13 +18,12 @@ def write_whole(
 
     Raises `error` if it cannot be written.
     """
+    if "\0" in str(path):
+        raise error(f"cannot write {str(path)!r}: it has a null character; check the path")
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
     try:
         if path.exists() and not path.is_file():  # a folder; or a device, which would be replaced
             raise error(f"cannot write {path}: it is not a regular file; give the name of a file")
-    except ValueError as failure:  # a null character
-        raise error(f"cannot write {str(path)!r}: {failure}; check the path") from None
-    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
-    try:
         with partial.open("xb") as file:
             file.writelines(pieces)
             file.flush()

@@ -16,6 +16,10 @@ class Ended(KeyboardInterrupt):
     """A signal came. Of a KeyboardInterrupt itself Python remembers that it was one, and ends by SIGINT."""
 
 
+#: The signals that came so far: whatever goes wrong after one is a consequence.
+RECEIVED: list[signal.Signals] = []
+
+
 def main() -> None:
     """The entry point of the installed `subbyte` command.
 
@@ -23,20 +27,19 @@ def main() -> None:
     written is removed on the way out; whatever the code on that way makes of the exception, one line is
     printed, and no traceback.
     """
-    received: list[signal.Signals] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
+        RECEIVED.append(signal.Signals(number))
         raise Ended
 
     def uncaught(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if not received:
+        if not RECEIVED:
             from subbyte.cli.console import show_traceback
 
             show_traceback(error)
 
     def unraisable(report: sys.UnraisableHookArgs) -> None:
-        if not received:
+        if not RECEIVED:
             sys.__unraisablehook__(report)
 
     sys.excepthook, sys.unraisablehook = uncaught, unraisable
@@ -57,12 +60,12 @@ def main() -> None:
     except OSError as error:
         _output_failed(error)
     except BaseException as error:
-        if not received:
+        if not RECEIVED:
             if isinstance(error, ModuleNotFoundError):
                 _package_missing(error)
             raise
-    print(SAYS[received[0]], file=sys.stderr)
-    sys.exit(128 + received[0])
+    print(SAYS[RECEIVED[0]], file=sys.stderr)
+    sys.exit(128 + RECEIVED[0])
 
 
 def _package_missing(error: ModuleNotFoundError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import subbyte
+from subbyte.cli import RECEIVED
 from subbyte.cli.console import explain, fail, say, show_traceback, warn
 from subbyte.cli.once import Once
 
@@ -44,7 +46,7 @@ COMMANDS = {
     ),
     "report": (
         "report",
-        "Compare artifacts, and peers, on labelled pictures: one HTML page that needs no network.",
+        "Compare artifacts, and peers, on labelled images: one HTML page that needs no network.",
     ),
     "ablate": (
         "ablate",
@@ -78,9 +80,9 @@ class Commands(TyperGroup):
         except UsageError as error:
             fail(_usage(error, context), status=2)
         except Exception as error:
-            if (text := explain(error)) is None:
+            if RECEIVED or (text := explain(error)) is None:
                 raise
-            if "--traceback" in arguments:
+            if "--traceback" in arguments or os.environ.get("SUBBYTE_TRACEBACK"):
                 show_traceback(error)
             fail(text)
         sys.exit(0)

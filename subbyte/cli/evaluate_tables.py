@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from subbyte.cli.console import percent
@@ -43,7 +42,7 @@ def _sets(result: dict[str, Any]) -> Table:
         mode = row.get("resize")
         name = row["data"] if mode is None else f"{row['data']}:{mode}"
         cells = [str(row["pictures"]), *_share(row, "top1")]
-        table.add_row(escape(name), *cells, *(_changes(row) if compared else ()))
+        table.add_row(name, *cells, *(_changes(row) if compared else ()))
     return table
 
 
@@ -94,9 +93,7 @@ def _comparison(table: Table, result: dict[str, Any]) -> None:
     n = result["pictures"]
     low, high = result["agreement_interval_95"]
     share = percent(result["agreement"] / n)
-    table.add_row(
-        "same best class", f"{result['agreement']} of {n}  {share}  as {escape(result['reference'])}"
-    )
+    table.add_row("same best class", f"{result['agreement']} of {n}  {share}  as {result['reference']}")
     table.add_row("", f"95 % interval {percent(low)} – {percent(high)}, {result['changed']} changed")
     if "lost" not in result:
         return

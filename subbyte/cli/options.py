@@ -27,7 +27,8 @@ Fit = Annotated[
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default: the recipe's.")]
 InputSize = Annotated[str | None, typer.Option(help=_OWN + "Pixels: 224 or HEIGHTxWIDTH.")]
 Channels = Annotated[
-    int | None, typer.Option(metavar="1|3|4", help=_OWN + "Of the images: grey, RGB (default) or RGBA.")
+    int | None,
+    typer.Option(min=1, max=4, metavar="1|3|4", help=_OWN + "Of the images: grey, RGB (default) or RGBA."),
 ]
 Mean = Annotated[
     str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 0.")
@@ -49,7 +50,11 @@ Interpolation = Annotated[
 ]
 CropFraction = Annotated[
     float | None,
-    typer.Option(help=_OWN + "What the central crop keeps of the resized image; default 0.875, squashed 1."),
+    typer.Option(
+        min=0,
+        max=1,
+        help=_OWN + "What the central crop keeps of the resized image; default 0.875, squashed 1.",
+    ),
 ]
 CropMode = Annotated[
     str | None,

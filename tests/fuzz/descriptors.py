@@ -216,6 +216,7 @@ def make(seed: int, number: int) -> tuple[str, Set, dict[str, Any]]:
         "threads": rng.choice([1, 1, 1, 2, 3]),
         "streams": rng.choice([1, 1, 1, 2]),
         "depth_first_above": rng.choice([-1, 0, 0, 1000, 160 * 1024]),
+        "memory_limit": rng.choice([0, 0, 0, 1, 1 << 20, 1 << 30]),
     }
     if rng.random() < 0.02:
         options[rng.choice(["threads", "streams"])] = rng.choice([0, -1, 257, (1 << 31) - 1, -(1 << 31)])

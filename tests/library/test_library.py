@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -47,12 +48,12 @@ def test_the_same_numbers_as_from_python(build: Path, tmp_path: Path, name: str)
             assert same(outputs([build / "subbyte_run"], tmp_path, graph, x, isa, threads), expected), isa
 
 
-def verdict(path: Path) -> bool:
-    """Whether Python accepts the file, but for its preprocessing, which the library hands on unread."""
+def verdict(path: Path) -> bool | None:
+    """Whether Python accepts the file; None if its preprocessing stops it, which the library ignores."""
     try:
         Session(load(path))
     except SubbyteError as error:
-        return "Preprocessing" in str(error)
+        return None if "Preprocessing" in str(error) else False
     return True
 
 
@@ -68,11 +69,11 @@ def test_it_accepts_what_python_accepts(build: Path, tmp_path: Path) -> None:
     said = run(build / "subbyte_run", "--check", *paths).splitlines()
     assert len(said) == MUTANTS
     wanted = [verdict(path) for path in paths]
-    assert MUTANTS // 4 < sum(wanted) < 3 * MUTANTS // 4  # both are well exercised
+    assert MUTANTS // 4 < wanted.count(True) < 3 * MUTANTS // 4  # both are well exercised
     differ = [
         f"{number} {kind}: {line}"
         for number, (kind, line, accepts) in enumerate(zip(kinds, said, wanted, strict=True))
-        if (line == "ok") != accepts
+        if accepts is not None and (line == "ok") != accepts
     ]
     assert not differ, "\n".join(differ[:20])
     assert all(line == "ok" or line.startswith("cannot load ") or "node '" in line for line in said)
@@ -104,7 +105,8 @@ def test_only_the_c_api_is_exported(build: Path) -> None:
     header = (ROOT / "native" / "include" / "subbyte" / "subbyte.h").read_text("utf-8")
     names = {line.split()[-1] for line in listed}
     assert names == {name for name in names if name.startswith("subbyte_") and f"{name}(" in header}
-    assert len(names) == header.count("SUBBYTE_API ")  # every declared function, and nothing else
+    declared = re.findall("^SUBBYTE_API ", header, re.MULTILINE)
+    assert len(names) == len(declared)  # all of them, and nothing else
 
 
 def test_an_installed_package_builds_the_example(build: Path, tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_outputs_of_compress(
     refused("is a folder", *budget, tmp_path)
     recipe = tmp_path / "mine.toml"
     recipe.write_text('name = "mine"\n')
-    refused("would overwrite another file", *budget, recipe, "--recipe", recipe)
+    other = [recipe if word == "w8a8" else word for word in budget]
+    refused("would overwrite another file", *other, recipe)
     refused("--work", *compress, *good, "--work", source)
     refused("cannot write to the folder /proc", *compress, *good, "--work", "/proc/work")
 
@@ -82,7 +83,8 @@ def test_other_arguments_of_compress(refused: Refused, compress: tuple[object, .
     (tmp_path / "s.json").write_text("[" * 100_000)
     refused("is not the result of", *rest, "--drop", 1, "--sensitivity", tmp_path / "s.json")
     refused("activations can have", *rest, "--activation-bits", "7")
-    refused("cannot read the recipe", *rest, "--recipe", f"{tmp_path}/")
+    other = [f"{tmp_path}/" if word == "w8a8" else word for word in rest]
+    refused("cannot read the recipe", *other)
 
 
 def test_class_names_that_do_not_fit_are_refused_before_calibration(
@@ -95,7 +97,7 @@ def test_class_names_that_do_not_fit_are_refused_before_calibration(
     names = tmp_path / "names.txt"
     rest = (*compress, "--output", tmp_path / "a.subbyte", "--classes", names)
     names.write_text("ant\nbee\n")
-    fails("one name for each of 6 outputs", *rest)
+    fails("there are 2 class names, but the network has 6 outputs", *rest)
     names.write_text("ant\nbee\ncat\ndog\nelk\n\x1b[31m\n")
     fails("printable characters", *rest)
 

@@ -116,7 +116,7 @@ def test_unusable_models(fails: Fails, source: Path, pictures: Path, tmp_path: P
     compress("there is no file", f"{tmp_path / 'missing.py'}:build", *size)
     compress("is given as path/to/file.py:callable", source, *size)
     compress("defines no callable 'nothing'", f"{source}:nothing", *size)
-    compress("failed with ValueError: no such luck", f"{source}:broken", *size)
+    compress("with ValueError: no such luck", f"{source}:broken", *size)
     compress("returned a int, not a torch.nn.Module", f"{source}:number", *size)
     compress("(Softshrink) is not supported", f"{source}:unsupported", *size)
     assert list(tmp_path.iterdir()) == []

@@ -256,5 +256,6 @@ def test_report_draws_a_sensitivity_analysis(
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     assert 'id="sensitivity-weights"' in page
-    assert "KL 0.38, block 12.5 dB" in page
+    assert "KL 0.38 nats" in page
+    assert "block 12.5 dB" in page
     fails("cannot read a sensitivity analysis from", "report", int8, *rest, int8)

@@ -176,7 +176,7 @@ def test_the_table_of_another_network_is_not_used(
 ) -> None:
     text = json.loads(table.read_text())
     table.write_text(json.dumps({**text, "network": "0" * 64}))
-    rest = ("--recipe", "w8a8", "--output", tmp_path / "a", "--drop", 100, "--sensitivity", table)
+    rest = ("--recipe", "w8a8", "--output", tmp_path / "a.subbyte", "--drop", 100, "--sensitivity", table)
     fails("is the analysis of another network", "compress", *network, *rest)
 
 
@@ -184,7 +184,7 @@ def test_a_network_slower_than_its_layers_promise_is_refused(
     fails: Fails, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(2e4, 1.5e4, 7, busy=False))
-    rest = ("--recipe", "w8a8", "--output", tmp_path / "a", "--latency", "10s")
+    rest = ("--recipe", "w8a8", "--output", tmp_path / "a.subbyte", "--latency", "10s")
     fails("a picture takes 1.5e+04 ms, the fastest of 7 runs, not the 10000 ms", "compress", *network, *rest)
 
 

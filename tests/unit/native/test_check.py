@@ -25,9 +25,8 @@ def node(op: _native.Op, inputs: list[int], output: int) -> _native.NodeDesc:
 
 def model(values: list[_native.ValueDesc], nodes: list[_native.NodeDesc]) -> _native.Model:
     last = nodes[-1].output
-    return _native.Model(
-        values, nodes, input=0, outputs=[last], isa="portable", threads=1, streams=1, depth_first_above=-1
-    )
+    options = {"threads": 1, "streams": 1, "depth_first_above": -1, "memory_limit": 0}
+    return _native.Model(values, nodes, input=0, outputs=[last], isa="portable", **options)
 
 
 def pool(window: Window, size: int = 1) -> _native.Model:
