@@ -20,6 +20,8 @@ def write_whole(
     """
     if "\0" in str(path):
         raise error(f"cannot write {str(path)!r}: it has a null character; check the path")
+    if not path.name:  # "." or "/"
+        raise error(f"cannot write {path}: it is not a regular file; give the name of a file")
     partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
     try:
         if path.exists() and not path.is_file():  # a folder; or a device, which would be replaced
