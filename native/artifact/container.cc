@@ -20,15 +20,6 @@ std::size_t width_of(const std::string& dtype) {
   fail("a tensor has an unknown dtype");
 }
 
-std::vector<std::int64_t> integers(Json& json) {
-  std::vector<std::int64_t> result;
-  json.array([&] {
-    if (result.size() == 4) fail("a tensor's shape or offsets are too long");
-    result.push_back(json.integer());
-  });
-  return result;
-}
-
 struct Entry {
   std::string dtype;
   std::vector<std::int64_t> shape, offsets;
@@ -42,9 +33,9 @@ Entry read_entry(Json& json) {
     if (key == "dtype") {
       e.dtype = json.string();
     } else if (key == "shape") {
-      e.shape = integers(json);
+      e.shape = json.integers(1);
     } else if (key == "data_offsets") {
-      e.offsets = integers(json);
+      e.offsets = json.integers(2);
     } else {
       fail("a tensor needs exactly dtype, shape and data_offsets");
     }

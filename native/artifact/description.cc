@@ -32,17 +32,8 @@ std::vector<std::string> names(Json& json, std::size_t most) {
   return result;
 }
 
-std::vector<std::int64_t> integers(Json& json) {
-  std::vector<std::int64_t> result;
-  json.array([&] {
-    if (result.size() == 4) fail("a list of numbers is too long");
-    result.push_back(json.integer());
-  });
-  return result;
-}
-
 std::vector<std::int64_t> shape(Json& json) {
-  std::vector<std::int64_t> result = integers(json);
+  std::vector<std::int64_t> result = json.integers(4);
   const auto bad = [](std::int64_t n) { return n < 1 || n > std::int64_t{1} << 28; };
   if (result.empty() || std::any_of(result.begin(), result.end(), bad)) fail("a shape is out of range");
   return result;
@@ -132,7 +123,7 @@ void attribute(Json& json, const std::string& key, NodeText& n) {
   } else if (key == "groups" || key == "pre_zero") {
     n.integers[key] = {json.integer()};
   } else if (key == "kernel" || key == "pad" || key == "stride") {
-    n.integers[key] = integers(json);
+    n.integers[key] = json.integers(4);
   } else {
     fail("a node has an unknown attribute");
   }

@@ -174,6 +174,15 @@ std::int64_t Json::integer() {
   return value;
 }
 
+std::vector<std::int64_t> Json::integers(std::size_t most) {
+  std::vector<std::int64_t> result;
+  array([&] {
+    if (result.size() == most) fail("a list of numbers is too long");
+    result.push_back(integer());
+  });
+  return result;
+}
+
 double Json::number() {
   const std::string_view text = digits();
   double value = 0;

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace subbyte {
 
@@ -36,6 +37,7 @@ class Json {
   }
 
   std::string string();
+  std::vector<std::int64_t> integers(std::size_t most);  // an array of at most so many
   std::int64_t integer();  // refuses 1.0 and 1e3
   double number();
   bool boolean();

@@ -22,7 +22,9 @@ def tool(name: str) -> str:
     """A program of PATH or, installed by pip, beside the interpreter."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
-        pytest.fail(f"the library's tests need {name}: pip install cmake ninja")
+        pytest.fail(
+            f"the engine's tests need {name}: pip install cmake ninja, and a C++ compiler with binutils"
+        )
     return found
 
 

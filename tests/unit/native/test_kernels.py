@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from subbyte.runtime import available_isas
+from tests.library.program import ROOT, configure, run, tool
 
-ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "kernels"  # kept, so that a second run only rebuilds what changed
-
-
-def tool(name: str) -> str:
-    """A program of PATH or, installed by pip, beside the interpreter."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
-        pytest.fail(
-            f"the kernel tests need {name}: pip install cmake ninja, and a C++ compiler with binutils"
-        )
-    return found
-
-
-def run(*command: str | Path) -> str:
-    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=800)
-    assert result.returncode == 0, (
-        f"{' '.join(map(str, command))}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
-    )
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
 def build() -> Path:
-    if not (BUILD / "CMakeCache.txt").exists():
-        program = f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}"
-        run(tool("cmake"), "-S", ROOT, "-B", BUILD, "-G", "Ninja", program, "-DSUBBYTE_TESTS=ON")
+    configure(ROOT, BUILD, "-DSUBBYTE_TESTS=ON")
     run(tool("cmake"), "--build", BUILD, "--target", "subbyte_kernel_test")
     return BUILD
 
