@@ -160,7 +160,7 @@ NB_MODULE(_native, m) {
                                       {isa_of(isa), threads, depth_first_above, streams, memory_limit});
           },
           "values"_a, "nodes"_a, "input"_a, "outputs"_a, "isa"_a, "threads"_a, "streams"_a, "depth_first_above"_a,
-          "memory_limit"_a)
+          "memory_limit"_a = 0)
       .def("run", [](subbyte::Model& self, const Input& x) { return run(self, x, nullptr); })
       .def("profile",
            [](subbyte::Model& self, const Input& x) {
