@@ -215,13 +215,6 @@ void Json::skip() {
   }
 }
 
-std::string_view Json::raw() {
-  peek();
-  const std::size_t begin = at_;
-  skip();
-  return text_.substr(begin, at_ - begin);
-}
-
 void Json::end() {
   while (at_ < text_.size()) {
     if (std::string_view(" \t\n\r").find(text_[at_]) == std::string_view::npos) fail("something follows its end");

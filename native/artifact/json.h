@@ -43,7 +43,6 @@ class Json {
   bool boolean();
   bool null();  // whether the value is null, which is then read
   void skip();  // one value of any kind, checked like the others
-  std::string_view raw();  // the text of one value
   void end();   // nothing but spaces may follow
 
   [[noreturn]] static void fail(const std::string& what);
