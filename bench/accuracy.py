@@ -22,13 +22,13 @@ import numpy as np
 
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
 from subbyte.errors import SubbyteError
-from subbyte.evaluate.accuracy import Predictions, wilson_interval
-from subbyte.evaluate.data import Sample
-from subbyte.evaluate.host import describe_host
-from subbyte.evaluate.interleave import interleave
-from subbyte.evaluate.sets import ImageSet, parse_sets
-from subbyte.evaluate.statistics import Paired, correct, paired, random_effects
-from subbyte.evaluate.synthetic import synthetic_pictures
+from subbyte.metrics.accuracy import Predictions, wilson_interval
+from subbyte.data.samples import Sample
+from subbyte.system.host import describe_host
+from subbyte.benchmark.interleave import interleave
+from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.metrics.statistics import Paired, correct, paired, random_effects
+from subbyte.data.synthetic import synthetic_pictures
 from subbyte.quant import QTensor
 
 RESULTS = Path("bench/analyses")

@@ -21,9 +21,9 @@ from pathlib import Path
 import subbyte
 from subbyte.artifact import Artifact, load, save
 from subbyte.errors import SubbyteError
-from subbyte.evaluate.bench import bench
-from subbyte.evaluate.bench_result import BenchResult
-from subbyte.evaluate.synthetic import synthetic_pictures
+from subbyte.benchmark.bench import bench
+from subbyte.benchmark.result import BenchResult
+from subbyte.data.synthetic import synthetic_pictures
 from subbyte.recipes import load_recipe
 
 CALIBRATION_PICTURES = 8
@@ -137,7 +137,7 @@ def build(network: Network, recipe: str, weights: str, folder: Path) -> Path:
 
 def _float_artifact(network: Network, weights: str) -> Artifact:
     from subbyte import models
-    from subbyte.capture import capture
+    from subbyte.importers.torch_export import capture
     from subbyte.passes import optimize
 
     loaded = models.load(network.model, weights)

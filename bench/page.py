@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import svg
 from subbyte.errors import InputError, SubbyteError
-from subbyte.evaluate.bench_result import BenchResult, Timing
+from subbyte.benchmark.result import BenchResult, Timing
 
 RECIPES = ("w8a8", "w4a8", "w2a8")
 #: Processes beyond the benchmark's own threads (mean of the minute before) from which a row is marked.

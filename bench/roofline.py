@@ -25,11 +25,11 @@ from bench.page import TOLERATED_LOAD
 from subbyte import _native
 from subbyte.artifact import load
 from subbyte.errors import InputError, SubbyteError
-from subbyte.evaluate.host import Host, choose_cpus, commit, describe_host, pinned
-from subbyte.evaluate.synthetic import synthetic_pictures
+from subbyte.system.host import Host, choose_cpus, commit, describe_host, pinned
+from subbyte.data.synthetic import synthetic_pictures
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 
 KINDS = ("k × k", "1 × 1", "depthwise", "squeeze-excite", "classifier", "other")
 WARM_UP_RUNS = 5

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench import svg
-from subbyte.compress.components import KINDS
-from subbyte.compress.sensitivity_table import Kind, Row, Sensitivity, read_sensitivity
+from subbyte.analysis.components import KINDS
+from subbyte.analysis.table import Kind, Row, Sensitivity, read_sensitivity
 from subbyte.errors import InputError, SubbyteError
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

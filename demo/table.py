@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from subbyte.evaluate.markdown_text import plain
+from subbyte.report.markdown_text import plain
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 

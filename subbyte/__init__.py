@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from subbyte.artifact import Artifact, load, save
     from subbyte.errors import SubbyteError
     from subbyte.ir import Graph
-    from subbyte.pipeline import compress_model
+    from subbyte.compress.model import compress_model
     from subbyte.preprocess import Preprocessing
     from subbyte.recipes import Recipe, list_recipes, load_recipe
-    from subbyte.runtime import Session, available_isas
+    from subbyte.execute.native import Session, available_isas
 
 _HOME = {
     "Artifact": "subbyte.artifact",
     "Graph": "subbyte.ir",
     "Preprocessing": "subbyte.preprocess",
     "Recipe": "subbyte.recipes",
-    "Session": "subbyte.runtime",
+    "Session": "subbyte.execute.native",
     "SubbyteError": "subbyte.errors",
-    "available_isas": "subbyte.runtime",
-    "compress_model": "subbyte.pipeline",
+    "available_isas": "subbyte.execute.native",
+    "compress_model": "subbyte.compress.model",
     "list_recipes": "subbyte.recipes",
     "load": "subbyte.artifact",
     "load_recipe": "subbyte.recipes",

@@ -1,6 +1,6 @@
 """How a picture becomes a network's input: the few numbers every consumer has to agree on.
 
-The definition, for a picture of 8-bit values, grey, RGB or RGBA (subbyte/evaluate/decode.py):
+The definition, for a picture of 8-bit values, grey, RGB or RGBA (subbyte/data/decode.py):
 
 1. Resize with `interpolation` so that the network's input is the central `crop_fraction` of
    the result. "center" keeps the aspect ratio: the shorter side becomes

@@ -27,7 +27,7 @@ from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
 from subbyte.preprocess import Preprocessing
-from subbyte.whole_file import write_whole
+from subbyte.system.whole_file import write_whole
 
 FORMAT = "subbyte"
 VERSION = "1"

@@ -39,14 +39,14 @@ from subbyte.cli.options import (
 from subbyte.cli.report import facts_of, timed
 from subbyte.cli.source import OwnInput, load_model
 from subbyte.errors import InputError
-from subbyte.evaluate.ablation import ablations
-from subbyte.evaluate.data import Sample, batches, picture_folder, subset
-from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.sets import parse_sets
-from subbyte.text_file import write_text
+from subbyte.recipes.ablation import ablations
+from subbyte.data.samples import Sample, batches, picture_folder, subset
+from subbyte.report.entry import Entry
+from subbyte.data.sets import parse_sets
+from subbyte.system.text_file import write_text
 
 if TYPE_CHECKING:
-    from subbyte.evaluate.report import Report
+    from subbyte.report.report import Report
     from subbyte.models import LoadedModel
     from subbyte.recipes import Recipe
 
@@ -86,7 +86,7 @@ def ablate(
     """
     import jinja2  # noqa: F401  better missed now than when everything is made
 
-    from subbyte.evaluate.report import markdown, render, table_rows
+    from subbyte.report.report import markdown, render, table_rows
     from subbyte.recipes import load_recipe
 
     sets = parse_sets(data)
@@ -126,13 +126,13 @@ def ablate(
 def _page(
     title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
 ) -> Report:
-    from subbyte.evaluate.report import Report
+    from subbyte.report.report import Report
 
     return Report(title, entries, samples, None, "fp32", facts)
 
 
 def _write_rows(folder: Path, page: Report) -> None:
-    from subbyte.evaluate.report import table_rows
+    from subbyte.report.report import table_rows
 
     write_text(folder / "ablation.json", json_format.dumps(table_rows(page), indent=1) + "\n")
 

@@ -14,19 +14,19 @@ from subbyte.artifact import Artifact
 from subbyte.cli.console import percent, printable, say, show, stages
 from subbyte.device.host import STALE
 from subbyte.errors import InputError
-from subbyte.evaluate.accuracy import wilson_interval
-from subbyte.evaluate.held_back import LEAST, held_back
-from subbyte.evaluate.quick_time import quick_time
-from subbyte.evaluate.units import size_text
-from subbyte.runtime import Session
+from subbyte.metrics.accuracy import wilson_interval
+from subbyte.data.held_back import LEAST, held_back
+from subbyte.benchmark.quick_time import quick_time
+from subbyte.report.units import size_text
+from subbyte.execute.native import Session
 
 if TYPE_CHECKING:
-    from subbyte.compress.allocate import Allocation, Allocator
-    from subbyte.compress.allocate_check import Checked
-    from subbyte.compress.budget import Budget
-    from subbyte.compress.damage import Damage
-    from subbyte.compress.sensitivity_table import Sensitivity
-    from subbyte.compress.variants import Variants
+    from subbyte.allocate.allocator import Allocation, Allocator
+    from subbyte.allocate.check import Checked
+    from subbyte.allocate.budget import Budget
+    from subbyte.analysis.degradation import Damage
+    from subbyte.analysis.table import Sensitivity
+    from subbyte.quantize.variants import Variants
     from subbyte.ir import Graph
     from subbyte.models import LoadedModel
     from subbyte.recipes import Recipe
@@ -71,13 +71,13 @@ def allocated(request: Request) -> Plan:
 
     Raises InputError if no widths do.
     """
-    from subbyte.capture import capture
-    from subbyte.compress.allocate_check import Checker
-    from subbyte.compress.components import KINDS, components
-    from subbyte.compress.damage import Meter
-    from subbyte.compress.steady import fixed_threads
-    from subbyte.compress.variants import Variants
-    from subbyte.evaluate.classes import class_names
+    from subbyte.importers.torch_export import capture
+    from subbyte.allocate.check import Checker
+    from subbyte.analysis.components import KINDS, components
+    from subbyte.analysis.degradation import Meter
+    from subbyte.execute.torch.steady import fixed_threads
+    from subbyte.quantize.variants import Variants
+    from subbyte.data.classes import class_names
     from subbyte.passes import optimize
 
     graph = optimize(capture(request.loaded.module, request.loaded.preprocessing.shape))
@@ -121,8 +121,8 @@ def _check_time(budget: Budget, chosen: Allocation, allocator: Allocator) -> Non
 def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
     from subbyte.artifact.digest import graph_digest
-    from subbyte.compress.sensitivity import analysis_key, sensitivity
-    from subbyte.compress.sensitivity_table import check_widths
+    from subbyte.analysis.sensitivity import analysis_key, sensitivity
+    from subbyte.analysis.table import check_widths
     from subbyte.device.cache import cache_folder
 
     if request.sensitivity is not None:
@@ -152,10 +152,10 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
 
 
 def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allocator:
-    from subbyte.compress.allocate import Allocator
-    from subbyte.compress.allocate_costs import Costs
-    from subbyte.compress.allocate_refuse import Rules
-    from subbyte.compress.sensitivity_table import check_widths
+    from subbyte.allocate.allocator import Allocator
+    from subbyte.allocate.costs import Costs
+    from subbyte.allocate.refuse import Rules
+    from subbyte.analysis.table import check_widths
     from subbyte.device import Host
     from subbyte.quant.qtensor import WEIGHT_BITS
 
@@ -165,8 +165,8 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     recipe = request.recipe.model_copy(update={"name": f"{request.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-        from subbyte.evaluate.classes import class_names
-        from subbyte.pipeline import made_with
+        from subbyte.data.classes import class_names
+        from subbyte.compress.model import made_with
 
         made = made_with(recipe.seed if request.seed is None else request.seed, request.threads)
         return Artifact(
@@ -188,8 +188,8 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     The damage is that of the images held back, where there are any. Raises InputError naming what the
     network reaches instead.
     """
-    from subbyte.compress.allocate_check import lost
-    from subbyte.compress.damage import Meter
+    from subbyte.allocate.check import lost
+    from subbyte.analysis.degradation import Meter
     from subbyte.device import artifact_bytes
 
     budget, images = request.budget, np.concatenate(request.held or request.pictures)

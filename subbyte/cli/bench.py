@@ -12,11 +12,11 @@ from rich.table import Table
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import note, show, show_json
 from subbyte.cli.options import Against, Artifacts, Isa, Json, Threads
-from subbyte.evaluate.data import batches, picture_folder, subset
-from subbyte.evaluate.units import size_text
+from subbyte.data.samples import batches, picture_folder, subset
+from subbyte.report.units import size_text
 
 if TYPE_CHECKING:
-    from subbyte.evaluate.bench_result import BenchResult
+    from subbyte.benchmark.result import BenchResult
 
 CALIBRATION_PICTURES = 64
 
@@ -50,7 +50,7 @@ def bench(
     Peers run the first artifact's network, in float32 and quantized by their own tools: give the
     float32 artifact first, so that they start from the original weights.
     """
-    from subbyte.evaluate.bench import bench as run_bench
+    from subbyte.benchmark.bench import bench as run_bench
 
     pictures = calibration_arrays(load(artifacts[0]), calibration)
     result = run_bench(

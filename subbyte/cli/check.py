@@ -18,7 +18,7 @@ from subbyte.ir import Graph, macs
 from subbyte.passes import optimize
 
 if TYPE_CHECKING:
-    from subbyte.capture import Problem
+    from subbyte.importers.torch_export import Problem
 
 SHOWN = 4  # modules of one problem, the rest is counted
 
@@ -35,7 +35,7 @@ def check(
 
     Needs neither weights (they are random then) nor images. Exit status 1 if something stops it.
     """
-    from subbyte.capture import survey
+    from subbyte.importers.torch_export import survey
 
     chosen = weights or (None if is_own(model) else "random")
     loaded = load_model(model, chosen, OwnInput(input_size, channels))
@@ -68,7 +68,7 @@ def _stopped(model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:
 
 
 def _show_problems(stopped: dict[str, Any]) -> None:
-    from subbyte.capture.operators import RULES
+    from subbyte.importers.torch_export.operators import RULES
 
     table = Table("operator", "times", "module", "why, and what to do", box=None)
     for entry in stopped["problems"]:
@@ -103,9 +103,9 @@ def _facts(model: str, graph: Graph) -> dict[str, Any]:
 
 def _recipes(graph: Graph) -> dict[str, str | None]:
     """Name to None, or to what speaks against the recipe."""
-    from subbyte.compress.grids import shared_bits
-    from subbyte.compress.prepare import split_for_integers
-    from subbyte.compress.treatment import treatments
+    from subbyte.quantize.grids import shared_bits
+    from subbyte.quantize.prepare import split_for_integers
+    from subbyte.quantize.assignment import treatments
     from subbyte.recipes import list_recipes, load_recipe
 
     result: dict[str, str | None] = {}

@@ -27,9 +27,9 @@ from subbyte.cli.options import (
 )
 from subbyte.cli.source import OwnInput, load_model
 from subbyte.errors import InputError
-from subbyte.evaluate.classes import read_classes
-from subbyte.evaluate.data import Sample, batches, picture_folder, subset, with_resize
-from subbyte.evaluate.units import size_text
+from subbyte.data.classes import read_classes
+from subbyte.data.samples import Sample, batches, picture_folder, subset, with_resize
+from subbyte.report.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.artifact import Artifact
@@ -106,9 +106,9 @@ def compress(
     image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
     agreement and KL are those of these images.
     """
-    from subbyte.compress.budget import Budget, parse_bytes, parse_milliseconds
-    from subbyte.compress.sensitivity_table import check_widths, read_sensitivity
-    from subbyte.evaluate.held_back import held_back
+    from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
+    from subbyte.analysis.table import check_widths, read_sensitivity
+    from subbyte.data.held_back import held_back
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
@@ -187,8 +187,8 @@ def compress(
     artifact = checked(request, plan, made_by(plan.recipe, request.pictures))
     save(output, artifact)
     if write_recipe is not None:
-        from subbyte.compress.allocate_recipe import to_toml
-        from subbyte.text_file import write_text
+        from subbyte.allocate.recipe import to_toml
+        from subbyte.system.text_file import write_text
 
         write_text(write_recipe, to_toml(plan.recipe))
     say(f"{output}: {model} as {plan.recipe.name}, {size_text(output.stat().st_size)}")

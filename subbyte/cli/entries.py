@@ -14,14 +14,14 @@ from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import progress
 from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
 from subbyte.errors import InputError
-from subbyte.evaluate.accuracy import Predictions, agreement, predict, score
-from subbyte.evaluate.bench_result import BenchResult, Spread, Timing
-from subbyte.evaluate.data import Sample, batches, picture_folder, subset
-from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.layer_error import layer_sqnr
-from subbyte.evaluate.layers import layers_of
-from subbyte.evaluate.plan import plan_rows
-from subbyte.evaluate.statistics import calibration_error, correct, paired
+from subbyte.metrics.accuracy import Predictions, agreement, predict, score
+from subbyte.benchmark.result import BenchResult, Spread, Timing
+from subbyte.data.samples import Sample, batches, picture_folder, subset
+from subbyte.report.entry import Entry
+from subbyte.metrics.layer_error import layer_sqnr
+from subbyte.report.layers import layers_of
+from subbyte.report.plan import plan_rows
+from subbyte.metrics.statistics import calibration_error, correct, paired
 
 #: What is known of a peer: its name, precision, size of its file, and answers if it was run.
 PeerAnswers = tuple[str, str, int, Predictions]
@@ -168,7 +168,7 @@ def check_peers(against: str, calibration: Path | None) -> None:
     if calibration is not None:
         picture_folder(calibration)
     if names_of(against):
-        from subbyte.evaluate.peers import peer_names
+        from subbyte.benchmark.peers import peer_names
 
         peer_names(names_of(against))
         if calibration is None:
@@ -179,7 +179,7 @@ def answers_of_peers(
     first: Subject, against: str, calibration: Path | None, samples: Sequence[Sample]
 ) -> list[PeerAnswers]:
     """Every peer on the pictures."""
-    from subbyte.evaluate.peers import load_peers
+    from subbyte.benchmark.peers import load_peers
     from subbyte.passes.dequantize import dequantize_graph
 
     if not names_of(against):

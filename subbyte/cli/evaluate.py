@@ -21,12 +21,12 @@ from subbyte.cli.measure import (
     subject,
 )
 from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, Threads
-from subbyte.evaluate.accuracy import Predictions, agreement, joined, score, wilson_interval
-from subbyte.evaluate.data import Sample
-from subbyte.evaluate.robustness import Robustness, check_corruptible
-from subbyte.evaluate.sets import ImageSet, parse_sets
-from subbyte.evaluate.statistics import Paired, calibration_error, correct, paired, random_effects
-from subbyte.evaluate.transfer import transfer
+from subbyte.metrics.accuracy import Predictions, agreement, joined, score, wilson_interval
+from subbyte.data.samples import Sample
+from subbyte.metrics.robustness import Robustness, check_corruptible
+from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.metrics.statistics import Paired, calibration_error, correct, paired, random_effects
+from subbyte.metrics.transfer import transfer
 
 FLOOR = 0.70  # the top-1 that --reference-accuracy says the distance to
 

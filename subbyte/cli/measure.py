@@ -13,14 +13,14 @@ import numpy as np
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import progress
 from subbyte.errors import InputError
-from subbyte.evaluate.accuracy import Predictions, Predictor, predict
-from subbyte.evaluate.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
-from subbyte.evaluate.data import Sample, with_resize
-from subbyte.evaluate.robustness import Robustness, measure_robustness, parse_severities
-from subbyte.evaluate.sets import ImageSet
+from subbyte.metrics.accuracy import Predictions, Predictor, predict
+from subbyte.metrics.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
+from subbyte.data.samples import Sample, with_resize
+from subbyte.metrics.robustness import Robustness, measure_robustness, parse_severities
+from subbyte.data.sets import ImageSet
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def robustness_of(
 
 def parse_corruptions(corruptions: str, severities: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Families and severities of comma-separated lists. InputError for an unknown one."""
-    from subbyte.evaluate.corruptions import families_of
+    from subbyte.data.corruptions import families_of
 
     families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
     return families, parse_severities(severities)

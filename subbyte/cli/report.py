@@ -26,14 +26,14 @@ from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Seve
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
 from subbyte.errors import InputError
-from subbyte.evaluate.data import subset
-from subbyte.evaluate.entry import Entry
-from subbyte.evaluate.robustness import check_corruptible
-from subbyte.evaluate.sets import ImageSet, parse_sets
-from subbyte.text_file import read_text, write_text
+from subbyte.data.samples import subset
+from subbyte.report.entry import Entry
+from subbyte.metrics.robustness import check_corruptible
+from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.system.text_file import read_text, write_text
 
 if TYPE_CHECKING:
-    from subbyte.evaluate.bench_result import BenchResult
+    from subbyte.benchmark.result import BenchResult
 
 MAX_BENCH = 1 << 26  # bytes of a benchmark result
 
@@ -79,7 +79,7 @@ def report(
     """
     import jinja2  # noqa: F401  better missed now than when everything is measured
 
-    from subbyte.evaluate.report import Report, markdown, render, table_rows
+    from subbyte.report.report import Report, markdown, render, table_rows
 
     inputs = (*artifacts, bench, sensitivity)
     check_output("--output", output, ".html", inputs)
@@ -133,7 +133,7 @@ def report(
 
 
 def _read_bench(path: Path) -> BenchResult:
-    from subbyte.evaluate.bench_result import BenchResult
+    from subbyte.benchmark.result import BenchResult
 
     return BenchResult.from_json(read_text("the benchmark result", path, MAX_BENCH))
 
@@ -142,7 +142,7 @@ def timed(
     subjects: Sequence[Subject], against: str, calibration: Path | None, seconds: float, isa: str | None
 ) -> BenchResult:
     """A fresh benchmark, as `subbyte bench` makes it."""
-    from subbyte.evaluate.bench import bench
+    from subbyte.benchmark.bench import bench
 
     pictures = calibration_arrays(subjects[0].artifact, calibration)
     return bench(
@@ -159,7 +159,7 @@ def timed(
 
 def _sensitivity(path: Path) -> list[dict[str, Any]]:
     """What `subbyte sensitivity` wrote, as the report takes it. InputError if it is something else."""
-    from subbyte.compress.sensitivity_table import read_sensitivity
+    from subbyte.analysis.table import read_sensitivity
 
     return read_sensitivity(path).maps()
 
@@ -184,7 +184,7 @@ def facts_of(
     measured: BenchResult | None, sets: Sequence[ImageSet], samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
     """Host, versions and images, for people."""
-    from subbyte.evaluate.host import commit, describe_host
+    from subbyte.system.host import commit, describe_host
 
     host = describe_host() if measured is None else measured.host
     facts: dict[str, Any] = {

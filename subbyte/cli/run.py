@@ -16,11 +16,11 @@ from subbyte.cli.console import complain, say, show, show_json
 from subbyte.cli.measure import class_count
 from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
 from subbyte.errors import InputError
-from subbyte.evaluate.accuracy import top_classes
-from subbyte.evaluate.classes import distinct
-from subbyte.evaluate.data import load_picture, picture_folder, with_resize
+from subbyte.metrics.accuracy import top_classes
+from subbyte.data.classes import distinct
+from subbyte.data.samples import load_picture, picture_folder, with_resize
 from subbyte.preprocess import Preprocessing
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 
 
 def run(

@@ -27,10 +27,10 @@ from subbyte.cli.options import (
     Weights,
 )
 from subbyte.cli.source import OwnInput, load_model
-from subbyte.evaluate.data import batches, picture_folder, subset, with_resize
+from subbyte.data.samples import batches, picture_folder, subset, with_resize
 
 if TYPE_CHECKING:
-    from subbyte.compress.sensitivity_table import Sensitivity, Summary
+    from subbyte.analysis.table import Sensitivity, Summary
 
 TITLES = {"weights": "Weights of fewer bits", "activations": "Activations of fewer bits"}
 
@@ -73,7 +73,7 @@ def sensitivity(
     The damage is the KL divergence of the class probabilities from those of float32, beyond that of
     8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
     """
-    from subbyte.compress.sensitivity_table import check_widths
+    from subbyte.analysis.table import check_widths
     from subbyte.recipes import load_recipe
 
     widths = check_widths("weights", weight_bits), check_widths("activations", activation_bits)
@@ -85,12 +85,12 @@ def sensitivity(
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
     loaded = load_model(model, weights, given)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
-    from subbyte.capture import capture
-    from subbyte.compress.sensitivity import sensitivity as analyse
-    from subbyte.compress.variants import Variants
-    from subbyte.evaluate.heatmap_page import render_heatmaps
+    from subbyte.importers.torch_export import capture
+    from subbyte.analysis.sensitivity import sensitivity as analyse
+    from subbyte.quantize.variants import Variants
+    from subbyte.report.heatmap_page import render_heatmaps
     from subbyte.passes import optimize
-    from subbyte.text_file import write_text
+    from subbyte.system.text_file import write_text
 
     graph = optimize(capture(loaded.module, loaded.preprocessing.shape))
     with stages(f"{model}, {len(samples)} pictures") as stage:

@@ -1,5 +1,5 @@
 """From a float32 graph to a quantized one (torch)."""
 
-from subbyte.compress.pipeline import compress
+from subbyte.compress.graph import compress
 
 __all__ = ["compress"]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from subbyte.errors import InputError
-from subbyte.whole_file import write_whole
+from subbyte.system.whole_file import write_whole
 
 
 def cache_folder() -> Path:

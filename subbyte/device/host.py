@@ -16,7 +16,7 @@ from subbyte.ir import Graph
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
-from subbyte.runtime import Session, best_isa
+from subbyte.execute.native import Session, best_isa
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
 #: another program disturbs is not taken for slowness.

@@ -1,7 +1,7 @@
 """The op table: name, arity, attributes, parameters and shape rule of every operation.
 
 An op works on float32 values or on quantized ones (uint8 codes on a grid); which, follows from
-its values. The arithmetic of each is in docs/spec/numerics.md and subbyte/reference.
+its values. The arithmetic of each is in docs/spec/numerics.md and subbyte/execute/reference.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from subbyte.errors import InputError, RecipeError
 from subbyte.recipes.recipe import Recipe, Step
-from subbyte.text_file import read_text
+from subbyte.system.text_file import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib

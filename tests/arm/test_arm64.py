@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from subbyte import models
-from subbyte.capture import capture
+from subbyte.importers.torch_export import capture
 from subbyte.compress import compress
-from subbyte.evaluate.data import load_picture, picture_folder
+from subbyte.data.samples import load_picture, picture_folder
 from subbyte.ir import Graph
 from subbyte.passes import optimize
 from subbyte.recipes import load_recipe

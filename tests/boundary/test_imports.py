@@ -64,8 +64,8 @@ def test_an_artifact_runs_without_torch(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
 from subbyte.artifact import load, save
-from subbyte.reference import run
-from subbyte.runtime import Session
+from subbyte.execute.reference import run
+from subbyte.execute.native import Session
 from tests.fuzz.graphs import seeds
 
 save({str(tmp_path / "a.subbyte")!r}, seeds()["mixed"])

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from subbyte import reference
+from subbyte.execute import reference
 from subbyte.ir import Graph
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 
 #: Under AddressSanitizer, whose build lets no two buffers of an arena share memory.
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")

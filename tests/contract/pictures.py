@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte import reference
+from subbyte.execute import reference
 from subbyte.artifact import load
-from subbyte.compress import torch_executor
-from subbyte.evaluate.data import batches, picture_folder, subset
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.data.samples import batches, picture_folder, subset
 from subbyte.ir import Graph
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 
 BATCH = 10
 THREADS = (1, 2)

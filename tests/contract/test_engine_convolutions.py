@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from subbyte import reference
+from subbyte.execute import reference
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor
 from tests.contract.agreement import assert_engine_equals, images

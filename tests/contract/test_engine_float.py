@@ -11,9 +11,9 @@ import pytest
 from subbyte.errors import GraphError
 from subbyte.ir import ACTIVATIONS, Graph
 from subbyte.passes import optimize
-from subbyte.reference import run
-from subbyte.reference.bounds import float_error_bound, run_with_bounds
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.reference import run
+from subbyte.execute.reference.bounds import float_error_bound, run_with_bounds
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import engine_outputs, images
 from tests.fuzz import graphs
 from tests.fuzz.builder import PARAMETRIC, Builder

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from subbyte.ir import Graph
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 from tests.boundary.tree import ROOT
 from tests.contract.agreement import images
 from tests.fuzz import graphs
@@ -111,7 +111,7 @@ def test_a_child_without_threads_to_have_says_so_each_time() -> None:
     program = (
         "import os, random, resource, threading, numpy as np\n"
         "from tests.fuzz import graphs\n"
-        "from subbyte.runtime import Session\n"
+        "from subbyte.execute.native import Session\n"
         "from subbyte.errors import InputError\n"
         "session, x = Session(graphs.narrow(random.Random(1)), threads=64), np.zeros((9, 7, 4), 'float32')\n"
         "if os.fork() == 0:\n"

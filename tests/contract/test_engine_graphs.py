@@ -11,7 +11,7 @@ import pytest
 
 from subbyte.ir import Graph, Value
 from subbyte.quant import QParams
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import SETTINGS, assert_engine_equals, engine_outputs, expected_outputs, images
 from tests.contract.agreement import same as same_outputs
 from tests.fuzz import graphs

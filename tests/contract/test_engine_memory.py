@@ -12,7 +12,7 @@ import pytest
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.ir.limits import peak_live_bytes
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import engine_outputs, expected_outputs, images, same
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder

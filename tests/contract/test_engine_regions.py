@@ -7,7 +7,7 @@ import random
 import pytest
 
 from subbyte.ir import Graph
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import (
     SANITIZED,
     SETTINGS,

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subbyte import reference
-from subbyte.compress import torch_executor
+from subbyte.execute import reference
+from subbyte.execute.torch import executor as torch_executor
 from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph, macs
-from subbyte.runtime import Session, available_isas, best_isa
+from subbyte.execute.native import Session, available_isas, best_isa
 from tests.contract.agreement import engine_outputs, expected_outputs, images, same
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
@@ -98,7 +98,7 @@ def test_more_threads_than_the_machine_gives_are_refused() -> None:
     program = (
         "import random, resource\n"
         "from tests.fuzz import graphs\n"
-        "from subbyte.runtime import Session\n"
+        "from subbyte.execute.native import Session\n"
         "from subbyte.errors import InputError\n"
         "graph = graphs.narrow(random.Random(1))\n"
         "Session(graph, threads=2)\n"

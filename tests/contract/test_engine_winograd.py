@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from subbyte.ir import Graph
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import assert_engine_equals, images
 from tests.fuzz.builder import Builder
 

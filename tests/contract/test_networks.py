@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte import models, reference
-from subbyte.capture import capture
-from subbyte.compress import compress, torch_executor
-from subbyte.evaluate.data import load_picture, picture_folder
+from subbyte import models
+from subbyte.execute import reference
+from subbyte.importers.torch_export import capture
+from subbyte.compress import compress
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.data.samples import load_picture, picture_folder
 from subbyte.ir import Graph
 from subbyte.passes import optimize
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
 from subbyte.recipes import load_recipe
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 SIDE = 96  # the networks take any size; the reference is slow

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte import reference
-from subbyte.compress import torch_executor, torch_ops
-from subbyte.compress.straight_through import real as function
+from subbyte.execute import reference
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.execute.torch import ops as torch_ops
+from subbyte.execute.torch.straight_through import real as function
 from subbyte.errors import InputError
 from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
-from subbyte.reference.bounds import float_error_bound
+from subbyte.execute.reference.bounds import float_error_bound
 from tests.fuzz.builder import PARAMETRIC
 
 ACTS = (*ACTIVATIONS, *PARAMETRIC)

@@ -249,7 +249,7 @@ def memory(name: str) -> int:
 
 
 def main() -> None:
-    import subbyte.runtime  # noqa: F401  so that no child counts it as its own
+    import subbyte.execute.native  # noqa: F401  so that no child counts it as its own
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bomb.subbyte"

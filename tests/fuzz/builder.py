@@ -10,7 +10,7 @@ import numpy as np
 
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels
-from subbyte.reference import activation_function
+from subbyte.execute.reference import activation_function
 
 #: Activations with other parameters than their defaults.
 PARAMETRIC = (

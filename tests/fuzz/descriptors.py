@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from subbyte import _native
-from subbyte.runtime import available_isas
+from subbyte.execute.native import available_isas
 from tests.fuzz.graphs import random_graph, seeds, strided
 from tests.fuzz.recorded import recorded
 from tests.fuzz.run import Command, Summary, report, watch

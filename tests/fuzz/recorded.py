@@ -10,7 +10,7 @@ import pytest
 
 from subbyte import _native
 from subbyte.ir import Graph
-from subbyte.runtime import lower as lowering
+from subbyte.execute.native import lower as lowering
 
 WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_bottom", "pad_left", "pad_right")
 

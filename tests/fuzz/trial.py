@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte import reference
+from subbyte.execute import reference
 from subbyte.artifact import Artifact, load
 from subbyte.artifact.file import serialize
 from subbyte.errors import ArtifactError, SubbyteError
@@ -83,7 +83,7 @@ def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def _engine(artifact: Artifact, x: np.ndarray, number: int) -> Outcome:
     """Runs on each instruction set in turn, some mutants on three threads, most of them band by band."""
-    from subbyte.runtime import Session, available_isas
+    from subbyte.execute.native import Session, available_isas
 
     isas = available_isas()
     try:
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=0, help="address space in MiB, 0: no limit")
     args = parser.parse_args()
     if args.engine:
-        import subbyte.runtime  # noqa: F401  before the limit, so that only mutants count
+        import subbyte.execute.native  # noqa: F401  before the limit, so that only mutants count
     if args.memory:
         resource.setrlimit(resource.RLIMIT_AS, (args.memory << 20, args.memory << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -12,10 +12,10 @@ import pytest
 
 from subbyte import models
 from subbyte.artifact import Artifact, load, save
-from subbyte.capture import capture
+from subbyte.importers.torch_export import capture
 from subbyte.errors import SubbyteError
 from subbyte.passes import optimize
-from subbyte.runtime import Session, available_isas
+from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import engine_outputs, images, same
 from tests.fuzz.graphs import seeds
 from tests.fuzz.trial import mutant

@@ -16,7 +16,7 @@ import numpy as np
 from subbyte.artifact import Artifact, save
 from subbyte.artifact.file import VERSION
 from subbyte.ir import Graph
-from subbyte.reference import run
+from subbyte.execute.reference import run
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import narrow, quantized, wrap
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from bench import accuracy
-from subbyte import reference
+from subbyte.execute import reference
 from subbyte.artifact import Artifact, save
 from subbyte.compress import compress
-from subbyte.evaluate.data import Sample, batches, with_resize
+from subbyte.data.samples import Sample, batches, with_resize
 from subbyte.preprocess import Preprocessing
 from subbyte.recipes import load_recipe
 from tests.unit.compress.networks import efficientnet_like, pictures

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import page
-from subbyte.evaluate.agreement_check import Check
-from subbyte.evaluate.bench_result import BenchResult, Spread, Timing
-from subbyte.evaluate.host import Host
+from subbyte.metrics.output_check import Check
+from subbyte.benchmark.result import BenchResult, Spread, Timing
+from subbyte.system.host import Host
 
 
 def timing(name: str, precision: str, ms: float, ratio: float | None, peak: float | None = None) -> Timing:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench import roofline
-from subbyte.evaluate.host import describe_host
+from subbyte.system.host import describe_host
 from subbyte.ir import Graph
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 from tests.fuzz.builder import Builder
 
 

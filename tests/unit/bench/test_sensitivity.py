@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import sensitivity as page
-from subbyte.compress.damage import Damage
-from subbyte.compress.sensitivity_table import Kind, Row, Sensitivity
+from subbyte.analysis.degradation import Damage
+from subbyte.analysis.table import Kind, Row, Sensitivity
 from subbyte.errors import InputError
 
 

@@ -33,7 +33,7 @@ def refused(fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Refu
         "subbyte.cli.sensitivity.load_model",
         "subbyte.cli.entries.predict",
         "subbyte.cli.measure.predict",
-        "subbyte.evaluate.bench.interleave",
+        "subbyte.benchmark.bench.interleave",
     ):
         monkeypatch.setattr(place, work)
     return fails
@@ -264,7 +264,7 @@ def test_bench_says_which_peer_was_skipped(
     invoke: Invoke, int8: Path, fp32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setitem(subbyte.evaluate.contestant.LEAST_CORRELATION, "fp32", 2.0)
+    monkeypatch.setitem(subbyte.benchmark.candidate.LEAST_CORRELATION, "fp32", 2.0)
     arguments = ("bench", fp32, "--against", "onnxruntime-fp32", "--seconds", 0.05)
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors import safe_open
 
 import subbyte
-from subbyte import reference
-from subbyte.evaluate import load_picture
+from subbyte.execute import reference
+from subbyte.data import load_picture
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]

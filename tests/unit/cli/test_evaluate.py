@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import subbyte
-from subbyte.evaluate import Sample, batches, labelled_folder, predict, with_resize
-from subbyte.evaluate.accuracy import wilson_interval
-from subbyte.evaluate.statistics import Paired, calibration_error, correct, paired, random_effects
+from subbyte.data import Sample, batches, labelled_folder, with_resize
+from subbyte.metrics import predict
+from subbyte.metrics.accuracy import wilson_interval
+from subbyte.metrics.statistics import Paired, calibration_error, correct, paired, random_effects
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
@@ -233,8 +234,8 @@ def test_report_refuses_two_sources_of_latency(
 def test_report_draws_a_sensitivity_analysis(
     invoke: Invoke, fails: Fails, int8: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    from subbyte.compress.damage import Damage
-    from subbyte.compress.sensitivity_table import Row, Sensitivity
+    from subbyte.analysis.degradation import Damage
+    from subbyte.analysis.table import Row, Sensitivity
 
     def damage(kl: float) -> Damage:
         return Damage(kl=kl, mse=0.0, agreement=1.0)

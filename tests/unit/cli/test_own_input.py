@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 import subbyte
-from subbyte import reference
-from subbyte.evaluate import load_picture
-from subbyte.evaluate.decode import read_picture
+from subbyte.execute import reference
+from subbyte.data import load_picture
+from subbyte.data.decode import read_picture
 from subbyte.preprocess import Preprocessing
 
 Invoke = Callable[..., Any]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import subbyte
-from subbyte.evaluate import labelled_folder, load_picture, predict, score
+from subbyte.data import labelled_folder, load_picture
+from subbyte.metrics import predict, score
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import wrap
 

@@ -16,9 +16,10 @@ from PIL import Image
 import subbyte
 from subbyte.artifact.digest import graph_digest
 from subbyte.cli import allocation
-from subbyte.compress.damage import Damage, Meter
-from subbyte.evaluate import load_picture, wilson_interval
-from subbyte.evaluate.quick_time import QuickTime
+from subbyte.analysis.degradation import Damage, Meter
+from subbyte.data import load_picture
+from subbyte.metrics import wilson_interval
+from subbyte.benchmark.quick_time import QuickTime
 from subbyte.ir import Graph
 from subbyte.recipes import load_recipe
 

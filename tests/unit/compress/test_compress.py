@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from subbyte import reference
-from subbyte.compress import compress, torch_executor
+from subbyte.execute import reference
+from subbyte.compress import compress
+from subbyte.execute.torch import executor as torch_executor
 from subbyte.errors import GraphError, InputError, RecipeError
 from subbyte.ir import Graph, verify
 from subbyte.quant import QParams, QTensor

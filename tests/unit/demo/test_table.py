@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo import table
-from subbyte.evaluate import labelled_folder, load_picture, picture_folder
+from subbyte.data import labelled_folder, load_picture, picture_folder
 from subbyte.preprocess import Preprocessing
 
 DEMO = Path(table.__file__).parent

@@ -12,7 +12,7 @@ from subbyte.device import Host, artifact_bytes, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
 from subbyte.device.size import weight_bytes
 from subbyte.errors import InputError
-from subbyte.runtime import Session
+from subbyte.execute.native import Session
 from tests.fuzz.graphs import seeds
 
 ARTIFACTS = seeds()

@@ -18,7 +18,7 @@ from subbyte.ir.activations import activation, parse_activation
 from subbyte.ir.graph import consumers, pre_activation, producers, rebuild
 from subbyte.ir.ops import ATTRS, window
 from subbyte.quant import QParams
-from subbyte.reference import activation_function
+from subbyte.execute.reference import activation_function
 from tests.fuzz.builder import PARAMETRIC
 from tests.unit.ir.breakage import coded, of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from subbyte.runtime import available_isas
+from subbyte.execute.native import available_isas
 from tests.library.program import ROOT, configure, run, tool
 
 BUILD = ROOT / "build" / "kernels"  # kept, so that a second run only rebuilds what changed

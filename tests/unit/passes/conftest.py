@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from subbyte.ir import OPS, Graph, Node, Value, verify
-from subbyte.reference.bounds import float_error_bound
-from subbyte.reference.executor import run_node
+from subbyte.execute.reference.bounds import float_error_bound
+from subbyte.execute.reference.executor import run_node
 
 ACTS = ("relu", "relu6", "silu", "hard_swish", "sigmoid", "gelu")
 

@@ -8,8 +8,8 @@ import pytest
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.quant import QParams, activation_table, quantize_bias, quantize_weight
-from subbyte.reference import activation_function, run
-from subbyte.reference.executor import run_node
+from subbyte.execute.reference import activation_function, run
+from subbyte.execute.reference.executor import run_node
 
 X, PRE, Y = QParams(0.0625, 128), QParams(0.125, 120), QParams(0.0625, 10)
 

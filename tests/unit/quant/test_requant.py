@@ -18,7 +18,7 @@ from subbyte.quant import (
     gate_multiplier_scale,
     quantize_bias,
 )
-from subbyte.reference import activation_function
+from subbyte.execute.reference import activation_function
 from tests.unit.exact import clamp, fl, rne
 
 scales = st.floats(width=32, min_value=2.0**-30, max_value=2.0**10)

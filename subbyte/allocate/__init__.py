@@ -1,0 +1,1 @@
+"""A bit-width for every layer, under budgets (scipy)."""

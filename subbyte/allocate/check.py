@@ -1,0 +1,145 @@
+"""How far damages are from adding up, and what to do about it.
+
+An allocation is built and measured. Then the layers that cost most by prediction are widened one at
+a time within it: what that wins, beside what the table says it should, corrects the table's numbers
+for these layers, and the program is solved again. What measures better is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from subbyte.allocate.allocator import Allocation, Allocator
+from subbyte.steps.bias_correction import correct_biases
+from subbyte.allocate.budget import Budget
+from subbyte.quantize.calibrate import Progress
+from subbyte.analysis.degradation import Damage, Meter
+from subbyte.errors import InputError
+
+#: Pictures that biases are corrected on for a measurement.
+CORRECTION_PICTURES = 16
+#: Layers that are widened in each round, and rounds at most.
+PROBES, ROUNDS = 8, 2
+#: A probe changes a layer's damages by at most this factor, either way.
+LARGEST_FACTOR = 8.0
+#: Halvings of the range of sizes, where only the loss of agreement is limited.
+BISECTIONS = 6
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An allocation and the damage that it really does, after rounding and correction of biases, on
+    the meter's pictures. evaluations: networks that were measured to find it."""
+
+    allocation: Allocation
+    damage: Damage
+    evaluations: int
+
+
+class Checker:
+    """Measures and improves allocations. pictures: some of them serve to correct biases."""
+
+    def __init__(
+        self, allocator: Allocator, meter: Meter, pictures: np.ndarray, progress: Progress | None = None
+    ) -> None:
+        self.allocator, self.meter = allocator, meter
+        chosen = np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)
+        self.few = pictures[chosen]
+        self.report = progress or (lambda stage, done: None)
+        self.evaluations = 0
+
+    def measure(self, allocation: Allocation) -> Damage:
+        """Of the network with these widths, biases corrected if its recipe has any step; training does
+        no less."""
+        graph = self.allocator.graph(allocation)
+        if allocation.recipe.steps:
+            quiet: Progress = lambda stage, done: None  # noqa: E731
+            original = self.allocator.variants.float_graph
+            graph = correct_biases(graph, original, self.few, quiet, shrink=True)
+        self.evaluations += 1
+        self.report("allocate", self.evaluations)
+        return self.meter.of(graph)
+
+    def best(self, budget: Budget, rounds: int = ROUNDS) -> Checked:
+        """The allocation of least measured KL that was found within the budget's costs.
+
+        Raises InputError if no widths fit, as Allocator.allocate does.
+        """
+        self.evaluations = 0
+        found = self.allocator.allocate(budget)
+        damage = self.measure(found)
+        for _ in range(rounds):
+            if not self._learn(found, damage):
+                break
+            other = self.allocator.allocate(budget)
+            if other.weights == found.weights and other.activations == found.activations:
+                break
+            measured = self.measure(other)
+            if measured.kl < damage.kl:
+                found, damage = other, measured
+        return Checked(found, damage, self.evaluations)
+
+    def smallest(self, budget: Budget) -> Checked:
+        """The smallest file whose loss of agreement is within budget.drop; it is searched by halving.
+
+        Raises InputError if even 8 bits lose more.
+        """
+        assert budget.drop is not None
+        widest = self.allocator.allocate(replace(budget, size=None))
+        damage = self.measure(widest)
+        if lost(damage) > budget.drop:
+            raise InputError(
+                f"a drop of {budget.drop:g} points cannot be kept: the widths that do the least damage lose "
+                f"{lost(damage):.2f}; allow that many"
+            )
+        best = Checked(widest, damage, self.evaluations)
+        low, high = self.allocator.smallest(budget), best.allocation.size
+        for _ in range(BISECTIONS):
+            if low >= high:  # the rules that name widths can take up more than these save
+                break
+            middle = (low + high) // 2
+            try:
+                found = self.best(replace(budget, size=middle), rounds=0)
+            except InputError:
+                low = middle + 1
+                continue
+            if lost(found.damage) <= budget.drop:
+                best, high = found, found.allocation.size
+            else:
+                low = middle + 1
+        return best
+
+    def _learn(self, found: Allocation, damage: Damage) -> bool:
+        """Corrects the damages of the layers that cost most; whether there were any."""
+        costs = self.allocator.costs
+        probes = sorted(self._wider(found).items(), key=lambda item: -item[1][1])[:PROBES]
+        ratios = {}
+        for name, (bits, expected) in probes:
+            widened = replace(found, weights={**found.weights, name: bits})
+            ratios[name] = max(damage.kl - self.measure(widened).kl, 0.0) / expected
+        if not ratios:
+            return False
+        usual = float(np.median(list(ratios.values()))) or 1.0
+        for name, ratio in ratios.items():
+            factor = float(np.clip(ratio / usual, 1.0 / LARGEST_FACTOR, LARGEST_FACTOR))
+            costs.factors[name] = costs.factors.get(name, 1.0) * factor
+        return True
+
+    def _wider(self, found: Allocation) -> Mapping[str, tuple[int, float]]:
+        """For each layer that could be wider: the next width, and the KL that it should win."""
+        costs, result = self.allocator.costs, {}
+        for name, bits in found.weights.items():
+            damages = costs.damages("weights", name)
+            wider = sorted(b for b in damages if b > bits and b not in costs.refused[name])
+            won = damages[bits] - damages[wider[0]] if wider else 0.0
+            if won > 0.0:
+                result[name] = wider[0], won * costs.factors.get(name, 1.0)
+        return result
+
+
+def lost(damage: Damage) -> float:
+    """Points of agreement with float32 that are lost."""
+    return 100.0 * (1.0 - damage.agreement)

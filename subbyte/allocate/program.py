@@ -1,0 +1,167 @@
+"""Mixed precision as an integer program: one width per layer and per activation, least damage.
+
+Damages are taken to add up: a second-order view in which every layer's rounding errors are small and
+independent of the others' ("HAWQ-V3", arXiv 2011.10680, poses the same program with Hessian traces;
+here damages are measured). allocate_check.py measures how far that is from the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from subbyte.system.silence import silent_stdout
+
+Goal = Literal["damage", "size", "latency"]
+
+
+@dataclass(frozen=True)
+class LayerOption:
+    """A layer with weights of one width: damage, bytes in the file, ms by the width of its input."""
+
+    damage: float
+    size: int
+    latency: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class LayerItem:
+    """options: by bits of the weights. input: index of the group it reads, None for the picture's."""
+
+    name: str
+    options: Mapping[int, LayerOption]
+    input: int | None
+
+
+@dataclass(frozen=True)
+class GroupItem:
+    """Activations of one width. damage: by bits; latency: ms of the weightless nodes that read them."""
+
+    nodes: tuple[str, ...]
+    damage: Mapping[int, float]
+    latency: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Program:
+    """size, latency: of what no choice changes."""
+
+    layers: Sequence[LayerItem]
+    groups: Sequence[GroupItem]
+    size: int
+    latency: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Bits by layer and by index of the group, and what they sum up to, `size` and `latency` in all."""
+
+    weights: dict[str, int]
+    activations: dict[int, int]
+    damage: float
+    size: int
+    latency: float
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """A 0/1 variable: a width of a layer at a width of its input, or a width of a group."""
+
+    item: int
+    bits: int
+    input_bits: int | None
+    damage: float
+    size: int
+    latency: float
+
+
+def solve(
+    program: Program, *, size: float | None = None, latency: float | None = None, goal: Goal = "damage"
+) -> Solution | None:
+    """The widths of least `goal` within the limits (bytes, ms, of the whole); None if there are none."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    layers, groups = _layer_picks(program), _group_picks(program)
+    picks = [*layers, *groups]
+    rows, low, high = _choices(program, layers, groups)
+    columns = {kind: np.array([getattr(pick, kind) for pick in picks], float) for kind in ("size", "latency")}
+    for kind, limit, fixed in (("size", size, program.size), ("latency", latency, program.latency)):
+        if limit is not None:
+            unit = columns[kind].max() or 1.0  # keeps the solver's tolerances meaningful
+            rows.append(columns[kind] / unit)
+            low.append(-np.inf)
+            high.append((limit - fixed) / unit)
+    costs = np.array([getattr(pick, goal) for pick in picks], float)
+    costs /= costs.max() or 1.0
+    with silent_stdout():  # HiGHS reports repairs of its solutions there
+        result = milp(
+            costs,
+            constraints=LinearConstraint(np.array(rows), low, high),
+            integrality=np.ones(len(picks)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
+        )
+    if result.x is None:
+        return None
+    chosen = [pick for pick, x in zip(picks, result.x, strict=True) if x > 0.5]
+    return _solution(program, chosen)
+
+
+def _layer_picks(program: Program) -> list[_Pick]:
+    picks = []
+    for i, layer in enumerate(program.layers):
+        for bits, option in layer.options.items():
+            for input_bits, latency in option.latency.items():
+                picks.append(_Pick(i, bits, input_bits, option.damage, option.size, latency))
+    return picks
+
+
+def _group_picks(program: Program) -> list[_Pick]:
+    return [
+        _Pick(i, bits, None, damage, 0, group.latency[bits])
+        for i, group in enumerate(program.groups)
+        for bits, damage in group.damage.items()
+    ]
+
+
+def _choices(
+    program: Program, layers: list[_Pick], groups: list[_Pick]
+) -> tuple[list[np.ndarray], list[float], list[float]]:
+    """One width each, and a layer's input width is that of the group which it reads."""
+    rows: list[np.ndarray] = []
+    bounds: list[float] = []
+    item = np.array([pick.item for pick in layers])
+    of_group = np.array([pick.item for pick in groups], int)
+    nothing = np.zeros(len(layers) + len(groups))
+    for i, layer in enumerate(program.layers):
+        row = nothing.copy()
+        row[: len(layers)] = item == i
+        rows.append(row)
+        bounds.append(1.0)
+        if layer.input is None:
+            continue
+        for bits in program.groups[layer.input].damage:
+            row = nothing.copy()
+            row[: len(layers)] = [pick.item == i and pick.input_bits == bits for pick in layers]
+            row[len(layers) :] = [-float(p.item == layer.input and p.bits == bits) for p in groups]
+            rows.append(row)
+            bounds.append(0.0)
+    for i in range(len(program.groups)):
+        row = nothing.copy()
+        row[len(layers) :] = of_group == i
+        rows.append(row)
+        bounds.append(1.0)
+    return rows, bounds, list(bounds)
+
+
+def _solution(program: Program, chosen: list[_Pick]) -> Solution:
+    return Solution(
+        {program.layers[p.item].name: p.bits for p in chosen if p.input_bits is not None},
+        {p.item: p.bits for p in chosen if p.input_bits is None},
+        float(sum(p.damage for p in chosen)),
+        program.size + sum(p.size for p in chosen),
+        program.latency + float(sum(p.latency for p in chosen)),
+    )

@@ -1,0 +1,125 @@
+"""Widths of every layer as the rules of a recipe: as few as describe them, for they go into the file."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from subbyte.quantize.assignment import WEIGHTED, Treatment, roles, treatments
+from subbyte.ir import Graph
+from subbyte.recipes import Layers, Override, Recipe
+
+#: Roles that rules are tried for, the widest first: later rules win.
+ROLES = ("pointwise", "spatial", "linear", "squeeze_excite", "depthwise")
+
+
+def with_widths(
+    recipe: Recipe,
+    graph: Graph,
+    weights: Mapping[str, int],
+    activations: Mapping[str, int],
+    name: str,
+    purpose: str = "",
+) -> Recipe:
+    """The recipe with these widths instead of its own; its ranges, steps and float layers stay.
+
+    weights: bits by layer, for all layers with integer weights. activations: bits of what nodes make;
+    8 where none is given. The picture has 8 bits. purpose: what the widths were chosen for; with their
+    shares of the weights it becomes the description.
+    """
+    common = _most_common(list(weights.values()))
+    floats = [
+        Override(match=rule.match, role=rule.role, precision=rule.precision)
+        for rule in recipe.override
+        if rule.precision is not None
+    ]
+    rules = _role_rules(graph, weights, common)
+    changed = recipe.model_copy(
+        update={
+            "name": name,
+            "description": _description(graph, weights, activations, purpose),
+            "weights": recipe.weights.model_copy(update={"bits": common}),
+            "activations": recipe.activations.model_copy(update={"bits": 8}),
+            "first": Layers(weights=common),
+            "last": Layers(weights=common),
+            "squeeze_excite": Layers(weights=common),
+            "override": (*rules, *floats),
+        }
+    )
+    so_far = treatments(graph, changed)
+    single = [_override(node, fields) for node, fields in _exceptions(graph, so_far, weights, activations)]
+    return Recipe.model_validate(
+        changed.model_copy(update={"override": (*rules, *single, *floats)}).model_dump()
+    )
+
+
+def _description(
+    graph: Graph, weights: Mapping[str, int], activations: Mapping[str, int], purpose: str
+) -> str:
+    """Such as "Weights: 74 % of 4 bits, 26 % of 8; activations of 8 bits. Chosen for ..."."""
+    counts: Counter[int] = Counter()
+    for name, bits in weights.items():
+        counts[bits] += math.prod(graph.node(name).params["weight"].shape)
+    total = sum(counts.values())
+    shares = ", ".join(f"{100 * count / total:.0f} % of {bits} bits" for bits, count in counts.most_common())
+    narrow = Counter(bits for bits in activations.values() if bits != 8)
+    fewer = "".join(f", of {bits} behind {count} node(s)" for bits, count in sorted(narrow.items()))
+    end = f" Chosen for {purpose}." if purpose else ""
+    return f"Weights: {shares or 'none quantized'}; activations of 8 bits{fewer}.{end}"
+
+
+def _most_common(values: list[int]) -> Any:
+    return Counter(values).most_common(1)[0][0] if values else 8
+
+
+def _role_rules(graph: Graph, weights: Mapping[str, int], common: int) -> list[Override]:
+    """A rule for each role most of whose layers have another width than `common`, if it saves any."""
+    role_of = roles(graph)
+    rules = []
+    for role in ROLES:
+        found = Counter(bits for name, bits in weights.items() if role in role_of[name])
+        if found and (bits := found.most_common(1)[0][0]) != common and found[bits] > found[common] + 1:
+            rules.append(Override.model_validate({"role": role, "weights": bits}))
+    return rules
+
+
+def _exceptions(
+    graph: Graph, so_far: Mapping[str, Treatment], weights: Mapping[str, int], activations: Mapping[str, int]
+) -> list[tuple[str, dict[str, int]]]:
+    result = []
+    for node in graph.nodes:
+        treatment, fields = so_far[node.name], {}
+        wanted = weights.get(node.name, treatment.weights)
+        if node.op in WEIGHTED and wanted != treatment.weights:
+            fields["weights"] = wanted
+        if activations.get(node.name, 8) != treatment.activations:
+            fields["activations"] = activations[node.name]
+        if fields:
+            result.append((node.name, fields))
+    return result
+
+
+def _override(node: str, fields: Mapping[str, int]) -> Override:
+    return Override.model_validate({"match": glob.escape(node), **fields})
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The text of a file that load_recipe reads as an equal recipe."""
+    plain = recipe.model_dump(mode="json", exclude_none=True)
+    tables = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    overrides = plain.pop("override")
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if key not in tables]
+    for key, table in tables.items():
+        lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+    for rule in overrides:
+        lines += ["", "[[override]]", *(f"{name} = {_toml(value)}" for name, value in rule.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """Text, numbers and lists of them, whose JSON is TOML."""
+    return json.dumps(value, ensure_ascii=False)

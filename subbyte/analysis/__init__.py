@@ -1,0 +1,1 @@
+"""What each layer's bit-width costs in accuracy (torch)."""

@@ -1,0 +1,59 @@
+"""How far a network's answers are from those of the float32 network."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.execute.native import Session
+
+
+class Damage(BaseModel):
+    """kl: mean over pictures of KL(softmax of float32 ‖ softmax), nats. mse: of the logits, over the
+    variance of the float32 ones. agreement: share of pictures with the same best class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kl: float
+    mse: float
+    agreement: float
+
+
+class Meter:
+    """Compares networks with `graph`, a float32 classifier, on pictures float32 [N, H, W, C].
+
+    Everything runs on the native engine. Raises InputError if the network is no classifier.
+    """
+
+    def __init__(self, graph: Graph, pictures: np.ndarray, threads: int = 1) -> None:
+        shapes = [graph.value(name).shape for name in graph.outputs]
+        if len(shapes) != 1 or len(shapes[0]) != 1:
+            raise InputError(f"damage is measured on class scores, but the network's outputs are {shapes}")
+        self.pictures, self.threads = pictures, threads
+        self.exact = self.logits(graph)
+        self._log_p = log_softmax(self.exact)
+
+    def logits(self, graph: Graph) -> np.ndarray:
+        """float64 [N, classes]."""
+        return Session(graph, threads=self.threads).run(self.pictures).astype(np.float64)
+
+    def of(self, graph: Graph) -> Damage:
+        return self.of_logits(self.logits(graph))
+
+    def of_logits(self, logits: np.ndarray) -> Damage:
+        """logits: [N, classes] of the same pictures."""
+        log_q = log_softmax(logits)
+        kl = (np.exp(self._log_p) * (self._log_p - log_q)).sum(axis=1)
+        return Damage(
+            kl=float(kl.mean()),
+            mse=float(((logits - self.exact) ** 2).mean() / self.exact.var()),
+            agreement=float((logits.argmax(axis=1) == self.exact.argmax(axis=1)).mean()),
+        )
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 [N, classes] of the same shape."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

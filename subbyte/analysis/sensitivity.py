@@ -1,0 +1,275 @@
+"""Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
+
+Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
+damage is read off the class scores (native engine, all pictures) and off the output of the block
+around the layer (torch executor, a few pictures).
+
+Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
+layer whose weights change: without that one would measure mostly shifts of the mean, which compression
+removes. Corrections come from a few pictures and are shrunk by what these leave uncertain, which
+stands for the many that compression has. They are not made anew for activations that change.
+
+Walks through the network once; what lies before the changed layer is computed once for all its
+widths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subbyte.artifact.digest import graph_digest
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.execute.torch import ops as torch_ops
+from subbyte.steps.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
+from subbyte.steps.blocks import Block, blocks
+from subbyte.quantize.calibrate import Progress
+from subbyte.analysis.components import components
+from subbyte.analysis.degradation import Meter
+from subbyte.quantize.prepare import exposed, pre_value
+from subbyte.analysis.table import Kind, Row, Sensitivity, key_of, read_sensitivity
+from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
+from subbyte.quantize.variants import Variants
+from subbyte.errors import GraphError, InputError
+from subbyte.ir import Graph, Node, verify
+from subbyte.quant import QTensor
+from subbyte.quant.qparams import ACTIVATION_BITS
+from subbyte.quant.qtensor import WEIGHT_BITS
+
+#: Pictures that biases are corrected on, and those of them that the output of a block is measured on.
+CORRECTION_PICTURES = 32
+BLOCK_PICTURES = 8
+
+
+def sensitivity(
+    variants: Variants,
+    pictures: np.ndarray,
+    *,
+    model: str = "",
+    weights: Sequence[int] = WEIGHT_BITS,
+    activations: Sequence[int] = ACTIVATION_BITS,
+    output: Path | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Sensitivity:
+    """The table of all layers and widths.
+
+    variants: of a classifier; calibrated on `pictures` here. pictures: float32 [N, H, W, C].
+    model: a name for people. weights, activations: the widths to try. output: a file that the table
+    is kept in as it grows; one that holds rows of the same analysis is continued. threads: of torch
+    and the engine.
+
+    A width that the graph's rules refuse for some activation has no row.
+    Raises InputError: the network is no classifier, or `output` belongs to another analysis.
+    """
+    report = progress or (lambda stage, done: None)
+    key = analysis_key(variants, pictures, threads)
+    table = _kept(output, key)
+    with fixed_threads(threads), kept_memory(), torch.no_grad(), torch_executor.exact_convolutions():
+        if not variants.seen:
+            variants.calibrate([pictures], report)
+        analysis = _Analysis(variants, pictures, tuple(weights), tuple(activations), threads)
+        if table is None:
+            base, network = analysis.meter.of(analysis.base), graph_digest(variants.graph)
+            table = Sensitivity(key=key, network=network, model=model, pictures=len(pictures), base=base)
+        for rows in analysis.run(table):
+            table.rows.extend(rows)
+            if output is not None:
+                table.save(output)
+            report("sensitivity", len(table.rows))
+    return table
+
+
+def analysis_key(variants: Variants, pictures: np.ndarray, threads: int) -> str:
+    """What `Sensitivity.key` is for this network and these pictures."""
+    settings: dict[str, object] = {
+        "correction": CORRECTION_PICTURES,
+        "block": BLOCK_PICTURES,
+        "corrected": "all",
+        **environment(threads),
+    }
+    return key_of(variants.graph, variants.recipe, pictures, settings)
+
+
+def _kept(output: Path | None, key: str) -> Sensitivity | None:
+    if output is None or not output.exists():
+        return None
+    table = read_sensitivity(output)
+    if table.key != key:
+        raise InputError(
+            f"{output} holds the analysis of another network, other pictures or another recipe, or of "
+            "another version of subbyte or torch; remove it or choose another file"
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One width of one thing. node: where the network begins to differ."""
+
+    kind: Kind
+    nodes: tuple[str, ...]
+    bits: int
+
+
+class _Analysis:
+    def __init__(
+        self,
+        variants: Variants,
+        pictures: np.ndarray,
+        weights: tuple[int, ...],
+        activations: tuple[int, ...],
+        threads: int,
+    ) -> None:
+        self.variants, self.split = variants, variants.float_graph
+        few = pictures[np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)]
+        self.plain = variants.quantized()
+        self.base = correct_biases(self.plain, self.split, few, lambda stage, done: None, shrink=True)
+        self.meter = Meter(variants.graph, pictures, threads)
+        self.components = components(variants.graph)
+        self.changes = self._by_first_node(weights, activations)
+        self.walk = Walk(self.base, few)
+        self.sums = Walk(exposed(self.split), few)
+        self.ahead = Walk(self.split, few[:BLOCK_PICTURES])
+
+    def _by_first_node(
+        self, weights: tuple[int, ...], activations: tuple[int, ...]
+    ) -> dict[str, list[_Change]]:
+        result: dict[str, list[_Change]] = {node.name: [] for node in self.base.nodes}
+        for name in self.variants.layers():
+            result[name] += [_Change("weights", (name,), bits) for bits in sorted(weights, reverse=True)]
+        for group in (shared.nodes for shared in self.variants.activations()):
+            result[group[0]] += [
+                _Change("activations", group, bits) for bits in sorted(activations, reverse=True)
+            ]
+        return result
+
+    def run(self, table: Sensitivity) -> Iterator[list[Row]]:
+        """New rows, a list per node; those that `table` has are left out."""
+        done = {(row.kind, row.nodes, row.bits) for row in table.rows}
+        for block in blocks(self.base):
+            exact: Tensor | None = None
+            for position, name in enumerate(block.nodes):
+                node = self.base.node(name)
+                wanted = None
+                if isinstance(node.params.get("weight"), QTensor):
+                    wanted = self.sums.until(pre_value(self.split.node(name)))
+                missing = [c for c in self.changes[name] if (c.kind, c.nodes, c.bits) not in done]
+                if missing:
+                    if exact is None:
+                        exact = self._float_output(block)
+                    rest = block.nodes[position:]
+                    base = _sqnr(exact, self._until_end(self.base, rest))
+                    made = [self._row(change, table, wanted, rest, exact, base) for change in missing]
+                    yield [row for row in made if row is not None]
+                self.walk.execute(node)
+
+    def _float_output(self, block: Block) -> Tensor:
+        """The block's output in the float network."""
+        made = {node.output for node in self.split.nodes}
+        name = block.output if block.output in made else block.output.rpartition(".")[0]
+        return self.ahead.until(name)
+
+    def _row(
+        self,
+        change: _Change,
+        table: Sensitivity,
+        wanted: Tensor | None,
+        rest: tuple[str, ...],
+        exact: Tensor,
+        base: float,
+    ) -> Row | None:
+        name = change.nodes[0]
+        if change.bits == 8:
+            damage, sqnr = table.base, base
+        else:
+            try:
+                graph = self._changed(change, wanted)
+            except GraphError:
+                return None
+            damage, sqnr = self.meter.of(graph), _sqnr(exact, self._until_end(graph, rest))
+        component = self.components[name]
+        return Row(
+            kind=change.kind,
+            nodes=change.nodes,
+            bits=change.bits,
+            component=component.kind,
+            stage=component.stage,
+            elements=self._elements(change),
+            damage=damage,
+            block_sqnr=sqnr,
+        )
+
+    def _elements(self, change: _Change) -> int:
+        nodes = [self.variants.graph.node(name) for name in change.nodes]
+        if change.kind == "weights":
+            return int(np.prod(nodes[0].params["weight"].shape))
+        return sum(math.prod(self.variants.graph.value(node.output).shape) for node in nodes)
+
+    def _changed(self, change: _Change, wanted: Tensor | None) -> Graph:
+        widths = dict.fromkeys(change.nodes, change.bits)
+        if change.kind == "activations":
+            return self._with_corrections(self.variants.quantized(activations=widths))
+        graph = self._with_corrections(self.variants.quantized(weights=widths))
+        node = graph.node(change.nodes[0])
+        assert wanted is not None
+        better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
+        return verify(replace(graph, nodes=tuple(better if n is node else n for n in graph.nodes)))
+
+    def _with_corrections(self, graph: Graph) -> Graph:
+        """The graph with the shifts of the base's biases, as real numbers the same."""
+        nodes = []
+        for node in graph.nodes:
+            if isinstance(node.params.get("weight"), QTensor):
+                plain, base = self.plain.node(node.name), self.base.node(node.name)
+                units = _unit(self.plain, plain) / _unit(graph, node)
+                shift = (
+                    np.asarray(base.params["bias"], np.float64) - np.asarray(plain.params["bias"])
+                ) * units
+                bias = np.asarray(node.params["bias"]) + np.rint(shift)
+                bounded = np.clip(bias, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+                node = node.with_(params={**node.params, "bias": bounded})
+            nodes.append(node)
+        return replace(graph, nodes=tuple(nodes))
+
+    def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
+        """Runs these nodes of `graph` from where the walk is; the last one's output as real numbers."""
+        nodes = [graph.node(name) for name in names]
+        state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
+        live = dict(self.walk.live)
+        for node in nodes:
+            step = torch_ops.Step(
+                node, [graph.value(v) for v in node.inputs], graph.value(node.output), state
+            )
+            arrays = [live[v][:BLOCK_PICTURES].float() for v in node.inputs]
+            live[node.output] = torch_ops.OPS[node.op](step, arrays)
+        output = graph.value(nodes[-1].output)
+        result = live[output.name]
+        return result if output.q is None else (result - output.q.zero_point) * output.q.scale
+
+
+def _step(graph: Graph, name: str) -> torch_ops.Step:
+    node = graph.node(name)
+    state = torch_executor.state_of(replace(graph, nodes=(node,)))
+    return torch_ops.Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+
+
+def _unit(graph: Graph, node: Node) -> np.ndarray:
+    """float64 [O]: what one unit of the layer's bias stands for."""
+    weight, x = node.params["weight"], graph.value(node.inputs[0]).q
+    assert isinstance(weight, QTensor)
+    assert x is not None
+    return np.float64(x.scale) * weight.scale.astype(np.float64)
+
+
+def _sqnr(exact: Tensor, actual: Tensor) -> float:
+    """Signal over noise, dB; 200 where there is no noise."""
+    noise = float((actual - exact).double().square().sum())
+    signal = float(exact.double().square().sum())
+    return 200.0 if noise == 0.0 else 10.0 * math.log10(max(signal, 1e-300) / noise)

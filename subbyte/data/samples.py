@@ -1,0 +1,259 @@
+"""Folders of pictures: which files, which labels, and how a picture becomes an input.
+
+A folder is one of
+- labelled by `labels.csv` with the columns `file,label` (others are ignored), label an integer;
+- labelled by its layout: one subfolder per class;
+- unlabelled: any pictures below it (calibration).
+Pictures are decoded when they are needed, one batch at a time (decode.py).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from subbyte.errors import InputError
+from subbyte.data.classes import IMAGENET_CLASSES, imagenet_synsets
+from subbyte.data.decode import read_picture
+from subbyte.preprocess import Preprocessing
+from subbyte.system.text_file import read_text
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
+SUFFIXES |= {".avif", ".heic", ".heif"}
+MAX_TABLE = 1 << 28  # bytes of a labels.csv: some million lines
+RESIZE_MODES = ("crop", "squash")
+# A picture is resized as a whole, as torchvision does, if that makes at most so many pixels, or so many
+# times the network's input.
+MAX_RESIZED = 2**23
+MAX_RESIZED_INPUTS = 8
+_SYNSET = re.compile(r"n\d{8}")
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture's file, the index of its class if it is known, and how this picture reaches the input
+    size (as `with_resize` takes it) if not as the network's preprocessing says."""
+
+    path: Path
+    label: int | None = None
+    resize: str | None = None
+
+
+# --------------------------------------------------------------------------- folders
+
+
+def labelled_folder(
+    root: Path | str, num_classes: int | None = None, classes: Sequence[str] | None = None
+) -> list[Sample]:
+    """The labelled pictures of `root`, in a fixed order.
+
+    num_classes: how many outputs the network has; labels are checked against it.
+    classes: the network's class names; subfolders named like them are matched by name.
+
+    Raises InputError: no such folder, no pictures, no labels, a label outside 0..num_classes-1.
+    """
+    root = _folder(root)
+    table = root / "labels.csv"
+    samples = _from_table(table) if table.is_file() else _from_layout(root, num_classes, classes)
+    if not samples:
+        raise InputError(f"{root} holds no labelled pictures")
+    for sample in samples:
+        assert sample.label is not None
+        if sample.label < 0 or (num_classes is not None and sample.label >= num_classes):
+            known = "" if num_classes is None else f": the network has {num_classes} classes"
+            raise InputError(f"{sample.path} has the label {sample.label}{known}")
+    return samples
+
+
+def picture_folder(root: Path | str) -> list[Sample]:
+    """Every picture below `root`, without labels, sorted by path. InputError if there is none."""
+    root = _folder(root)
+    samples = [Sample(path) for path in _pictures(root)]
+    if not samples:
+        raise InputError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return samples
+
+
+def subset(samples: Sequence[Sample], count: int | None, seed: int = 0) -> list[Sample]:
+    """`count` samples drawn without replacement with numpy's PCG64(seed), in the given order."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    if count < 1:
+        raise InputError(f"the number of pictures must be at least 1, got {count}")
+    chosen = np.random.default_rng(seed).choice(len(samples), count, replace=False)
+    return [samples[i] for i in sorted(chosen.tolist())]
+
+
+def _folder(root: Path | str) -> Path:
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder")
+    return root
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _from_table(table: Path) -> list[Sample]:
+    return [_row(table, line, row) for line, row in read_csv(table)]
+
+
+def read_csv(table: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """The rows of a CSV file by the names in its first line, each with its line number."""
+    reader = csv.DictReader(io.StringIO(read_text("labels from", table, MAX_TABLE), newline=""))
+    try:
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"cannot read labels from {table}: {error}") from None
+
+
+def _row(table: Path, number: int, row: dict[str, str | None]) -> Sample:
+    name, label = row.get("file"), row.get("label")
+    if not name or label is None:
+        raise InputError(f"{table} line {number}: needs the columns file and label")
+    if not re.fullmatch(r"\s*\d{1,9}\s*", label):
+        raise InputError(f"{table} line {number}: the label must be a class index 0, 1, ..., got {label!r}")
+    return Sample(listed_file(table, number, name), int(label))
+
+
+def listed_file(table: Path, line: int, name: str) -> Path:
+    """The file that a table names, in the table's folder or below it; links in there may lead anywhere.
+
+    Raises InputError naming the line: a path from elsewhere, so that a data set of unknown origin reads,
+    and shows in reports, no file outside its folder; or no such file.
+    """
+    if Path(name).anchor or ".." in Path(name).parts:
+        raise InputError(
+            f"{table} line {line}: the file must be inside the folder of the table, got {name!r}"
+        )
+    path = table.parent / name
+    if not path.is_file():
+        raise InputError(f"{table} line {line}: there is no file {path}")
+    return path
+
+
+def _from_layout(root: Path, num_classes: int | None, classes: Sequence[str] | None) -> list[Sample]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        if _pictures(root):
+            raise InputError(
+                f"{root} has no labels: it needs a labels.csv (file,label) or one subfolder a class"
+            )
+        return []
+    index = _class_indices(root, [path.name for path in folders], num_classes, classes)
+    return [Sample(path, index[folder.name]) for folder in folders for path in _pictures(folder)]
+
+
+def _class_indices(
+    root: Path, names: list[str], num_classes: int | None, classes: Sequence[str] | None
+) -> dict[str, int]:
+    if classes is not None and set(names) & set(classes):
+        return _indices_by_name(root, names, classes)
+    if num_classes in (None, IMAGENET_CLASSES) and all(_SYNSET.fullmatch(name) for name in names):
+        imagenet = {wnid: i for i, (wnid, _) in enumerate(imagenet_synsets())}
+        unknown = sorted(set(names) - set(imagenet))
+        if unknown:
+            raise InputError(f"{root / unknown[0]} is not one of the 1000 ImageNet classes")
+        return {name: imagenet[name] for name in names}
+    if num_classes is not None and len(names) != num_classes:
+        raise InputError(
+            f"{root} has {len(names)} class folders and the network {num_classes} classes: name the folders"
+            " like the network's classes or write a labels.csv (file,label)"
+        )
+    return {name: i for i, name in enumerate(names)}
+
+
+def _indices_by_name(root: Path, names: list[str], classes: Sequence[str]) -> dict[str, int]:
+    """Where one folder is named like a class, all must be: any other order would be a guess."""
+    count = Counter(classes)
+    for name in names:
+        if count[name] != 1:
+            known = (
+                f"{count[name]} of the network's classes are" if count[name] else "no class of the network is"
+            )
+            raise InputError(f"{root / name}: {known} called {name!r}; write a labels.csv (file,label)")
+    return {name: list(classes).index(name) for name in names}
+
+
+# --------------------------------------------------------------------------- pictures
+
+
+def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing:
+    """The preprocessing with another way to reach the input size.
+
+    "crop": shorter side to size / crop_fraction, central crop. "squash": height and width straight
+    to the input size, nothing cut. None: as it is. InputError for another word.
+    """
+    if mode is None:
+        return preprocessing
+    if mode == "crop":
+        return replace(preprocessing, crop_mode="center")
+    if mode == "squash":
+        return replace(preprocessing, crop_mode="squash", crop_fraction=1.0)
+    raise InputError(f"the resize mode must be one of {', '.join(RESIZE_MODES)}, got {mode!r}")
+
+
+def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resized and cropped to the network's input, of the same mode (subbyte/preprocess.py, 1 and 2).
+
+    A long strip, whose short side is magnified, would become gigabytes: of what exceeds the limits above,
+    only the window is made. It is not always the same to the bit, because PIL rounds a window's corners to
+    float32 and takes first the axis that leaves less to do.
+    """
+    p = preprocessing
+    height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
+    if p.crop_mode == "center":  # the smallest picture of the same aspect ratio that covers both
+        if picture.width * height >= picture.height * width:
+            width = picture.width * height // picture.height
+        else:
+            height = picture.height * width // picture.width
+    left, top = round((width - p.width) / 2), round((height - p.height) / 2)
+    right, bottom = left + p.width, top + p.height
+    if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
+        return picture.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
+    across, down = picture.width / width, picture.height / height
+    window = (left * across, top * down, right * across, bottom * down)
+    return picture.resize((p.width, p.height), _FILTERS[p.interpolation], window)
+
+
+def normalize(picture: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """(pixel / 255 - mean) / std: float32 [H, W, C]. An array is uint8 [H, W, C]."""
+    pixels = np.asarray(picture, np.float32) / np.float32(255)
+    if pixels.ndim == 2:  # PIL's grey
+        pixels = pixels[..., None]
+    return (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
+
+
+def load_picture(path: Path | str, preprocessing: Preprocessing) -> np.ndarray:
+    """A picture file as the network's input, float32 [H, W, C]. InputError if it is unreadable."""
+    return normalize(fit(read_picture(path, preprocessing.channels), preprocessing), preprocessing)
+
+
+def batches(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    size: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """float32 [n, H, W, C] with n <= size, in order; `progress` is told the pictures done so far."""
+    for start in range(0, len(samples), size):
+        chunk = samples[start : start + size]
+        ways = [with_resize(preprocessing, sample.resize) for sample in chunk]
+        yield np.stack([load_picture(s.path, way) for s, way in zip(chunk, ways, strict=True)])
+        if progress is not None:
+            progress(start + len(chunk))

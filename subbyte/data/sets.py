@@ -1,0 +1,62 @@
+"""Several sets of images, each with its own way to the input size: FOLDER, FOLDER:crop or FOLDER:squash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from subbyte.errors import InputError
+from subbyte.data.samples import RESIZE_MODES, Sample, labelled_folder, picture_folder, subset
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A folder of images. resize: as `with_resize` takes it, None for the network's own preprocessing."""
+
+    folder: Path
+    resize: str | None = None
+
+    def samples(
+        self, num_classes: int | None = None, classes: Sequence[str] | None = None, limit: int | None = None
+    ) -> list[Sample]:
+        """The labelled images, `limit` of them drawn with seed 0. InputError as `labelled_folder`."""
+        return self._resized(labelled_folder(self.folder, num_classes, classes), limit)
+
+    def unlabelled_samples(self, limit: int | None = None) -> list[Sample]:
+        """Every image below the folder, without labels. InputError as `picture_folder`."""
+        return self._resized(picture_folder(self.folder), limit)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the folder says labels: it has a labels.csv or a subfolder per class."""
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is not a folder")
+        inside = (path for path in self.folder.iterdir() if not path.name.startswith("."))
+        return any(path.name == "labels.csv" or path.is_dir() for path in inside)
+
+    def _resized(self, samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+        return [replace(sample, resize=self.resize) for sample in subset(samples, limit)]
+
+
+def parse_set(text: str) -> ImageSet:
+    """Of `text` only a last ":crop" or ":squash" is no part of the path ("a:crop/" is the folder "a:crop").
+
+    InputError: another word behind the folder.
+    """
+    folder, _, mode = text.rpartition(":")
+    if folder and mode in RESIZE_MODES:
+        return ImageSet(Path(folder), mode)
+    if folder and Path(folder).is_dir() and not Path(text).exists():
+        raise InputError(f"{text}: behind the folder stands :{' or :'.join(RESIZE_MODES)}, got {mode!r}")
+    return ImageSet(Path(text))
+
+
+def parse_sets(texts: Sequence[str]) -> list[ImageSet]:
+    """Each as `parse_set` reads it. InputError if a folder is given twice: its images would count twice."""
+    sets = [parse_set(text) for text in texts]
+    folders = [each.folder.resolve() for each in sets]
+    for each, folder in zip(sets, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise InputError(f"{each.folder} is given twice: each set of images counts once")
+    return sets

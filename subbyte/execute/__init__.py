@@ -1,0 +1,1 @@
+"""Executors: one graph, three implementations of docs/spec/numerics.md."""

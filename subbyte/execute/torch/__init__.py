@@ -1,0 +1,1 @@
+"""The torch executor: the reference's integers, fast and differentiable."""

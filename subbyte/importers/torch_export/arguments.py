@@ -1,0 +1,42 @@
+"""Reading an operator's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.torch_export.problems import Site
+
+#: By schema name. Tensors are Operands (they depend on the image) or torch tensors (they do not).
+Arguments = Mapping[str, Any]
+Shape = tuple[int, ...]
+#: Builder, arguments, shape of the result (torch's) -> result. Raises Rejected with the reason.
+Rule = Callable[[Builder, Arguments, Shape], Operand]
+
+
+def need(condition: bool, reason: str, origin: Site | None = None) -> None:
+    if not condition:
+        raise Rejected(reason, origin)
+
+
+def operand(x: Any) -> Operand:
+    need(isinstance(x, Operand), "its first tensor is a constant")
+    return x
+
+
+def array(x: Any, what: str) -> np.ndarray:
+    need(isinstance(x, torch.Tensor), f"its {what} is computed from the image")
+    return np.array(x.detach().cpu().to(torch.float32).numpy(), order="C")  # a copy, not the model's memory
+
+
+def vector(x: Any, what: str, size: int, default: float) -> np.ndarray:
+    return np.full(size, default, np.float32) if x is None else array(x, what)
+
+
+def pair(x: Any) -> list[int]:
+    values = [x] if isinstance(x, int) else list(x)
+    return values * 2 if len(values) == 1 else values

@@ -1,0 +1,218 @@
+"""capture: a torch module to a Graph, operator by operator."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from subbyte.importers.torch_export.arguments import Rule
+from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.torch_export.elementwise import identity
+from subbyte.importers.torch_export.export import export
+from subbyte.importers.torch_export.operators import RULES, VIEWS
+from subbyte.importers.torch_export.problems import Problem, Site, advice
+from subbyte.importers.torch_export.sites import Call, sites
+from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
+from subbyte.ir import Graph
+
+#: To an Operand; to a tensor that does not depend on the image; to None, of which nothing is known:
+#: behind a problem, where no stand-in has the shape.
+Environment = dict[fx.Node, Any]
+#: By the operator that was called, which may be repeated in the program; or by the number of an output.
+Problems = dict[Call | int, Problem]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The graph, or everything that stops the network from having one."""
+
+    graph: Graph | None
+    problems: tuple[Problem, ...]
+
+
+def capture(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
+    """The float32 graph of `module`, traced in evaluation mode on one image.
+
+    module: takes float32 [N, C, H, W]; gives one tensor or a tuple, list or dict of them.
+    shape: (H, W, C) of the image.
+
+    Nodes are named after the module that ran them (`blocks.3.0.conv_pw`; operators of a module
+    with children get their own name behind its path), values after their node. Maps are (H, W, C),
+    weights [O, kh, kw, I/groups]. Nothing is folded or fused: see subbyte.passes.optimize.
+
+    Raises InputError for a bad shape, UnsupportedOperatorError for an operator outside the table
+    (the first, and how many more there are: `survey` tells all), SubbyteError if torch.export cannot
+    trace the module.
+    """
+    result = survey(module, shape)
+    if result.graph is None:
+        first, *others = result.problems
+        more = f"; and {len(others)} more, which `subbyte check` lists" if others else ""
+        raise UnsupportedOperatorError(f"{first}{more}")
+    return result.graph
+
+
+def survey(module: nn.Module, shape: tuple[int, int, int]) -> Survey:
+    """Like `capture`, but an unsupported operator is noted, and the operators behind it looked at.
+
+    Of those that only read what an unsupported operator made, nothing is said unless they are
+    unsupported themselves. Raises InputError, GraphError and SubbyteError as `capture` does.
+    """
+    if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        raise InputError(f"shape must be three positive integers (H, W, C), not {shape!r}")
+    program, traced = export(module, shape)
+    containers = frozenset(
+        name for name, child in module.named_modules(remove_duplicate=False) if any(child.children())
+    )
+    builder = Builder(shape, containers)
+    where = sites(traced.graph, program.graph)
+    env: Environment = {}
+    problems: Problems = {}
+    outputs: Sequence[str] = []
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = _placeholder(program, node, builder)
+            elif node.op == "output":
+                outputs = _outputs(builder, _user_outputs(program, node), env, problems)
+            elif node.op == "call_function":
+                env[node] = _step(builder, node, env, *where[node], problems)
+            else:
+                env[node] = None  # a subgraph, refused where it is called
+    if problems:
+        return Survey(None, tuple(problems.values()))
+    return Survey(builder.finish(outputs), ())
+
+
+def _placeholder(program: torch.export.ExportedProgram, node: fx.Node, builder: Builder) -> Any:
+    signature = program.graph_signature
+    for targets in (signature.inputs_to_parameters, signature.inputs_to_buffers):
+        if node.name in targets:
+            target = targets[node.name]
+            return program.state_dict[target] if target in program.state_dict else program.constants[target]
+    if node.name in signature.inputs_to_lifted_tensor_constants:
+        return program.constants[signature.inputs_to_lifted_tensor_constants[node.name]]
+    return Operand(builder.input, tuple(node.meta["val"].shape))
+
+
+def _user_outputs(program: torch.export.ExportedProgram, node: fx.Node) -> list[fx.Node | None]:
+    names = program.graph_signature.user_outputs
+    by_name = {arg.name: arg for arg in node.args[0] if isinstance(arg, fx.Node)}  # type: ignore[union-attr]
+    return [by_name.get(name) if isinstance(name, str) else None for name in names]
+
+
+def _outputs(
+    builder: Builder, nodes: list[fx.Node | None], env: Environment, problems: Problems
+) -> list[str]:
+    builder.path = "output"
+    values = []
+    for i, node in enumerate(nodes):
+        x = None if node is None else env[node]
+        if node is not None and x is None:
+            continue  # behind a problem
+        try:
+            values.append(_output(builder, x))
+        except Rejected as reason:  # an output is named itself, not the view that it is
+            problems[i] = Problem(Site(f"output {i}", "", ""), str(reason))
+    return values
+
+
+def _output(builder: Builder, x: Any) -> str:
+    if not isinstance(x, Operand):
+        raise Rejected("it does not depend on the image; leave it out")
+    if x.value == builder.input:
+        raise Rejected("it is the image itself; leave it out")
+    return builder.map(x) if len(x.shape) == 4 else builder.vector(x)
+
+
+def _step(
+    builder: Builder, node: fx.Node, env: Environment, called: Call, site: Site, problems: Problems
+) -> Any:
+    """The node's result. A refusal becomes a problem of what was `called`, and the result a stand-in."""
+    builder.path = site.module
+    try:
+        if all(env[n] is not None for n in node.all_input_nodes):
+            return _translate(builder, node, env, site)
+        if _makes_tensors(node):
+            _rule(node)
+    except Rejected as reason:
+        text = str(reason) if reason.origin is None else f"{site} reads its result; {reason}"
+        problems.setdefault(called, Problem(reason.origin or site, text))
+    except GraphError as error:
+        problems.setdefault(called, Problem(site, _without_node(str(error))))
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        return tuple(_stand_in(builder, item) for item in value)
+    return _stand_in(builder, value)
+
+
+def _without_node(text: str) -> str:
+    """A GraphError's text without the node that it names: the site does."""
+    return re.sub(r"^node .*?\): ", "", text)
+
+
+def _makes_tensors(node: fx.Node) -> bool:
+    """Unlike arithmetic and assertions on sizes, which torch adds behind shapes that depend on values."""
+    return isinstance(node.meta.get("val"), (torch.Tensor, tuple, list))
+
+
+def _stand_in(builder: Builder, value: Any) -> Operand | None:
+    return builder.stand_in(tuple(value.shape)) if isinstance(value, torch.Tensor) else None
+
+
+def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) -> Any:
+    args: Any = fx.map_arg(node.args, env.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
+    if node.target is operator.getitem:
+        return _first(*args) if isinstance(args[0], Operand) else args[0][args[1]]
+    overload = isinstance(node.target, torch._ops.OpOverload)
+    if overload and not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
+        return _constant(node.target, args, kwargs)
+    rule = _rule(node)
+    result = rule(builder, _by_schema_name(node.target, args, kwargs), _shape(node))
+    return replace(result, origin=site) if rule in VIEWS else result
+
+
+def _rule(node: fx.Node) -> Rule:
+    """What translates the node, unless it is a getitem. Raises Rejected if nothing does."""
+    if node.target is operator.getitem:
+        return identity
+    if not isinstance(node.target, torch._ops.OpOverload):
+        raise Rejected("the graph has no branches and loops; decide what runs when the model is built")
+    name = node.target._schema.name.rpartition("::")[2]
+    if name not in RULES:
+        raise Rejected(advice(name))
+    return RULES[name]
+
+
+def _first(result: Operand, index: int) -> Operand:
+    if index != 0:
+        raise Rejected(f"only its first result is known, not number {index}")
+    return result
+
+
+def _constant(target: Any, args: Any, kwargs: Any) -> Any:
+    """Evaluates an operator that does not depend on the image (weight normalization, ...)."""
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        raise Rejected("it is random")
+    return target(*args, **kwargs)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """torch's shape of the (first) result; () for an operator without one, such as an assertion."""
+    value = node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) else value
+    return () if value is None else tuple(value.shape)
+
+
+def _by_schema_name(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    arguments = target._schema.arguments
+    named = {a.name: a.default_value for a in arguments}
+    named.update(zip((a.name for a in arguments), args, strict=False))
+    return named | kwargs

@@ -1,0 +1,12 @@
+"""What the outputs of a network are worth: accuracy and its statistics, robustness, error of layers (numpy)."""
+
+from subbyte.metrics.accuracy import (
+    Accuracy,
+    Predictions,
+    agreement,
+    predict,
+    score,
+    wilson_interval,
+)
+
+__all__ = ["Accuracy", "Predictions", "agreement", "predict", "score", "wilson_interval"]

@@ -1,0 +1,123 @@
+"""Accuracy of a classifier on labelled pictures, as counts, and agreement between two classifiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subbyte.errors import InputError
+from subbyte.data.samples import Sample, batches
+from subbyte.preprocess import Preprocessing
+
+#: float32 [N, H, W, C] to float32 logits [N, classes]
+Predictor = Callable[[np.ndarray], np.ndarray]
+Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier said about n pictures.
+
+    top: int64 [n, k], the k <= 5 best classes, best first; ties go to the lower class index.
+    probability: float32 [n, k], their softmax probabilities.
+    """
+
+    top: np.ndarray
+    probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Counts over n labelled pictures. `top5` counts the label among the five best classes."""
+
+    n: int
+    top1: int
+    top5: int
+
+    @property
+    def top1_rate(self) -> float:
+        """Share of pictures whose best class is the label, 0..1."""
+        return self.top1 / self.n
+
+    @property
+    def top5_rate(self) -> float:
+        """Share of pictures whose label is among the five best classes, 0..1."""
+        return self.top5 / self.n
+
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval of `top1_rate`."""
+        return wilson_interval(self.top1, self.n)
+
+
+def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Score interval of a binomial proportion (Wilson 1927, JASA 22:209). n >= 1."""
+    rate, z2 = successes / n, z * z
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return low, high
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of float32 logits [N, classes], float64.
+
+    Raises InputError if the logits are not [N, classes] or not finite.
+    """
+    if logits.ndim != 2 or logits.shape[1] < 1:
+        raise InputError(
+            f"the network's output is {list(logits.shape)}, not [N, classes]: it is no classifier"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError("the network's output holds NaN or infinity")
+    shifted = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def top_classes(logits: np.ndarray, k: int = 5) -> Predictions:
+    """The k best classes of float32 logits [N, classes]. Raises InputError as `probabilities` does."""
+    softmax = probabilities(logits)
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return Predictions(top, np.take_along_axis(softmax, top, axis=1).astype(np.float32))
+
+
+def predict(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    *,
+    batch: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Runs `predictor` over the pictures, `batch` at a time, never holding more than one batch.
+
+    Raises InputError: an unreadable picture, or logits as in `top_classes`.
+    """
+    parts = [top_classes(predictor(x)) for x in batches(samples, preprocessing, batch, progress)]
+    if not parts:
+        raise InputError("there are no pictures to evaluate")
+    return joined(parts)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The answers of one classifier on one part after the other."""
+    top = np.concatenate([part.top for part in parts])
+    return Predictions(top, np.concatenate([part.probability for part in parts]))
+
+
+def score(predictions: Predictions, samples: Sequence[Sample]) -> Accuracy:
+    """Top-1 and top-5 counts. Raises InputError if a sample has no label or the numbers differ."""
+    if len(samples) != len(predictions.top) or any(sample.label is None for sample in samples):
+        raise InputError("accuracy needs one labelled picture per prediction")
+    hits = predictions.top == np.array([sample.label for sample in samples])[:, None]
+    return Accuracy(len(samples), int(hits[:, 0].sum()), int(hits.any(axis=1).sum()))
+
+
+def agreement(a: Predictions, b: Predictions) -> int:
+    """On how many pictures two classifiers have the same best class."""
+    if len(a.top) != len(b.top):
+        raise InputError("agreement needs predictions on the same pictures")
+    return int((a.top[:, 0] == b.top[:, 0]).sum())

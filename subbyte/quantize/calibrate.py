@@ -1,0 +1,72 @@
+"""Runs the float graph on calibration pictures and records how its values are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.prepare import exposed
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+
+Progress = Callable[[str, int], None]
+
+#: Pictures that run together; more would leave the cache and gain nothing.
+BATCH = 16
+
+
+def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
+    """The pictures in order, float32 [size, H, W, C], the last batch as large as what is left.
+
+    Raises InputError for arrays that do not fit the graph's input or are not finite, and if there
+    is no picture at all.
+    """
+    waiting: list[np.ndarray] = []
+    seen = False
+    for array in calibration:
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"calibration must give numpy arrays, got {type(array).__name__}")
+        for image in torch_executor.checked(graph, array):
+            waiting.append(image)
+            if len(waiting) == size:
+                seen = True
+                yield np.stack(waiting)
+                waiting = []
+    if waiting:
+        yield np.stack(waiting)
+    elif not seen:
+        raise InputError("there are no calibration pictures; give at least one, better a few hundred")
+
+
+def calibrate(
+    graph: Graph, batches: Iterable[np.ndarray], seed: int, progress: Progress
+) -> dict[str, Histogram]:
+    """Histograms by value name of `exposed(graph)`, a float graph, in one pass over `batches`.
+
+    Raises InputError if a value becomes infinite or NaN.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    seen: dict[str, Histogram] = {}
+
+    def visit(name: str, tensor: Tensor) -> None:
+        if not torch.isfinite(tensor).all():
+            raise InputError(
+                f"the network makes NaN or infinity (in {name!r}) on a calibration picture; "
+                "check its weights and the preprocessing"
+            )
+        seen.setdefault(name, Histogram()).add(tensor, generator)
+
+    run, state, done = exposed(graph), torch_executor.state_of(exposed(graph)), 0
+    with torch.no_grad():
+        for images in batches:
+            batch = torch_executor.nchw(images)
+            visit(graph.input, batch)
+            torch_executor.forward(run, batch, state, visit=visit)
+            done += len(images)
+            progress("calibrate", done)
+    return seen

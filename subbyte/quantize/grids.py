@@ -1,0 +1,105 @@
+"""Chooses the grid of every activation from what calibration saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.prepare import pre_value
+from subbyte.quantize.ranges import choose_grid
+from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.errors import RecipeError
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
+from subbyte.ir.graph import producers
+from subbyte.quant import QParams, qparams_from_range
+from subbyte.recipes import ActivationRange, Recipe
+from subbyte.execute.reference import activation_function
+
+#: Activations whose results fill a known range: their grid covers it whatever calibration saw.
+KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
+
+
+def needs_table(node: Node) -> bool:
+    """Whether the node's activation is a table behind an 8-bit pre-activation grid."""
+    return node.op in WEIGHTED and node.attrs["act"] not in CLAMP_ACTIVATIONS
+
+
+def value_grids(
+    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe, seen: Mapping[str, Histogram]
+) -> dict[str, QParams]:
+    """A grid for every value of the float graph, should it be quantized.
+
+    Values joined by ops that keep their grid share one. The picture's grid covers all of its range:
+    it is dense up to both ends, so that clipping it never pays.
+    Raises RecipeError if values that share a grid were asked to have different widths.
+    """
+    result: dict[str, QParams] = {}
+    for members, sources, bits in shared_bits(graph, treatments, recipe):
+        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+    return result
+
+
+def shared_bits(
+    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe
+) -> list[tuple[list[str], list[str], int]]:
+    """The values that share a grid, those of them that make it, and its bits; RecipeError as above."""
+    made, result = producers(graph), []
+    for members in sharing(graph):
+        sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
+        result.append((members, sources, _common_bits(graph, members, sources, treatments, recipe)))
+    return result
+
+
+def _grid(
+    graph: Graph, sources: list[str], bits: int, recipe: Recipe, seen: Mapping[str, Histogram]
+) -> QParams:
+    if len(sources) == 1:
+        node = producers(graph).get(sources[0])
+        act = None if node is None else node.attrs.get("act")
+        if act in KNOWN_RANGES and len(node.inputs) == 1:  # type: ignore[union-attr]
+            return qparams_from_range(*KNOWN_RANGES[act], bits)
+    spec = ActivationRange(range="minmax") if graph.input in sources else recipe.activations
+    histogram = seen[sources[0]]
+    for name in sources[1:]:
+        histogram = histogram.merged(seen[name])
+    return choose_grid(histogram, spec, bits)
+
+
+def pre_activation_grid(node: Node, recipe: Recipe, seen: Mapping[str, Histogram]) -> QParams:
+    """The 8-bit grid between accumulator and table; least squares are those behind the function."""
+    function = activation_function(node.attrs["act"])
+    return choose_grid(seen[pre_value(node)], recipe.activations, 8, function)
+
+
+def sharing(graph: Graph) -> list[list[str]]:
+    """The values in groups that must have one grid."""
+    group = {name: [name] for name in graph.values}
+    for node in graph.nodes:
+        if not OPS[node.op].keeps_grid:
+            continue
+        for name in node.inputs:
+            if group[name] is not group[node.output]:
+                joined = group[name] + group[node.output]
+                group.update(dict.fromkeys(joined, joined))
+    return list({id(members): members for members in group.values()}.values())
+
+
+def _common_bits(
+    graph: Graph,
+    members: list[str],
+    sources: list[str],
+    treatments: Mapping[str, Treatment],
+    recipe: Recipe,
+) -> int:
+    made = producers(graph)
+    wanted = {v: treatments[made[v].name].activations for v in sources if v in made}
+    wanted |= {v: recipe.first.activations for v in sources if v not in made}
+    wanted |= {
+        v: treatments[made[v].name].activations
+        for v in members
+        if v in made and treatments[made[v].name].asked
+    }
+    if len(set(wanted.values())) > 1:
+        listed = ", ".join(f"{name!r} {bits}" for name, bits in sorted(wanted.items()))
+        raise RecipeError(f"these values share one grid but are to have different bits: {listed}")
+    return next(iter(wanted.values()))

@@ -1,0 +1,121 @@
+"""Quantized forms of one network that share a calibration and differ in widths only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from subbyte.quantize.attach import attach, to_nearest
+from subbyte.quantize.calibrate import Progress, batches, calibrate
+from subbyte.quantize.grids import sharing
+from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.prepare import split_for_integers
+from subbyte.quantize.assignment import WEIGHTED, Treatment, treatments
+from subbyte.ir import OPS, Graph, Node
+from subbyte.ir.graph import producers
+from subbyte.quant import QParams, QTensor
+from subbyte.recipes import Layers, Override, Recipe
+
+Widths = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Nodes of a network whose outputs have one width, and the values of `float_graph` that have it."""
+
+    nodes: tuple[str, ...]
+    values: frozenset[str]
+
+
+def eight_bits(recipe: Recipe) -> Recipe:
+    """The recipe with 8 bits everywhere; layers that it runs in floating point stay there."""
+    kept = tuple(
+        Override(match=rule.match, role=rule.role, precision=rule.precision)
+        for rule in recipe.override
+        if rule.precision is not None
+    )
+    return recipe.model_copy(
+        update={
+            "weights": recipe.weights.model_copy(update={"bits": 8}),
+            "activations": recipe.activations.model_copy(update={"bits": 8}),
+            "first": Layers(),
+            "last": Layers(),
+            "squeeze_excite": Layers(),
+            "override": kept,
+        }
+    )
+
+
+class Variants:
+    """`quantized(...)` is the network at 8 bits, but for the widths it is given; rounded to nearest.
+
+    float_graph: the float network that all variants come from, split for integers (prepare.py).
+    Weights that were rounded once are kept, so that a variant costs what is new in it.
+    """
+
+    def __init__(self, graph: Graph, recipe: Recipe, seen: Mapping[str, Histogram] | None = None) -> None:
+        self.graph, self.recipe = graph, eight_bits(recipe)
+        self.float_graph, self.asked = split_for_integers(graph, treatments(graph, self.recipe))
+        self.seen: Mapping[str, Histogram] = seen or {}
+        self._rounded: dict[tuple[str, int, float], QTensor] = {}
+        self._nearest = to_nearest(self.recipe)
+        self._owner = _owners(self.float_graph, graph)
+
+    def calibrate(self, pictures: Iterable[np.ndarray], progress: Progress) -> None:
+        """Records the values of the float network on `pictures`, arrays float32 [N, H, W, C]."""
+        stream = batches(self.float_graph, pictures)
+        self.seen = calibrate(self.float_graph, stream, self.recipe.seed, progress)
+
+    def layers(self) -> list[str]:
+        """Names of the layers whose weights are quantized, in order."""
+        nodes = self.float_graph.nodes
+        return [n.name for n in nodes if n.op in WEIGHTED and self.asked[n.name].precision == "int"]
+
+    def activations(self) -> list[Shared]:
+        """What 8 bits quantize of what the network makes, in groups of one width; without the picture."""
+        base, made = self.quantized(), producers(self.float_graph)
+        quantized = {name.removesuffix(".codes") for name, value in base.values.items() if value.q}
+        groups: list[tuple[set[str], set[str]]] = []
+        for members in sharing(self.float_graph):
+            if self.float_graph.input in members or not quantized.intersection(members):
+                continue
+            nodes = {self._owner[made[v].name] for v in members if not OPS[made[v].op].keeps_grid}
+            values = set(members)
+            for group in [group for group in groups if group[0] & nodes]:
+                groups.remove(group)
+                nodes, values = nodes | group[0], values | group[1]
+            groups.append((nodes, values))
+        order = {node.name: i for i, node in enumerate(self.graph.nodes)}
+        found = [Shared(tuple(sorted(nodes, key=order.__getitem__)), frozenset(vs)) for nodes, vs in groups]
+        return sorted(found, key=lambda group: order[group.nodes[0]])
+
+    def quantized(self, weights: Widths | None = None, activations: Widths | None = None) -> Graph:
+        """The quantized graph; widths by node name of the network, 8 where none is given."""
+        weights, activations = weights or {}, activations or {}
+        asked: dict[str, Treatment] = {}
+        for name, treatment in self.asked.items():
+            owner = self._owner[name]
+            if treatment.precision == "int":
+                treatment = replace(
+                    treatment,
+                    weights=weights.get(owner, treatment.weights),
+                    activations=activations.get(owner, treatment.activations),
+                )
+            asked[name] = treatment
+        return attach(self.float_graph, asked, self.recipe, self.seen, self._rounding)
+
+    def _rounding(self, node: Node, x: QParams, bits: int) -> QTensor:
+        key = node.name, bits, x.scale
+        if key not in self._rounded:
+            self._rounded[key] = self._nearest(node, x, bits)
+        return self._rounded[key]
+
+
+def _owners(split: Graph, graph: Graph) -> dict[str, str]:
+    """Node of the split graph to the node of `graph` that it is a part of."""
+    known = {node.name for node in graph.nodes}
+    return {
+        node.name: node.name if node.name in known else node.name.rpartition(".")[0] for node in split.nodes
+    }

@@ -1,0 +1,161 @@
+"""What each candidate gains and costs beside the baseline: one table, for the page, Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from subbyte.report.entry import Entry
+from subbyte.report.headline import drop_interval, signed
+from subbyte.report.markdown_text import plain, row
+from subbyte.report.units import size_text
+
+HEADINGS = (
+    "network",
+    "file",
+    "memory",
+    "latency",
+    "speedup",
+    "top-1",
+    "accuracy drop",
+    "agreement",
+    "calibration error",
+    "corrupted images",
+    "robustness drop",
+    "shape bias",
+)
+
+
+class Cell(NamedTuple):
+    """What stands in large and in small letters."""
+
+    text: str
+    note: str = ""
+
+
+def technique_table(
+    entries: Sequence[Entry],
+    reference: str,
+    fastest_float: str | None = None,
+    without: Collection[str] = (),
+) -> tuple[list[str], list[list[Cell]]]:
+    """Headings and rows, without some columns and those in which nothing was measured. reference: the
+    name of the entry that sizes and answers are compared with; fastest_float: that speeds are."""
+    base = next(entry for entry in entries if entry.name == reference)
+    rows = [_row(entry, base) for entry in entries]
+    measured = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
+    shown = [i for i in measured if HEADINGS[i] not in without]
+    headings = [
+        f"{HEADINGS[i]} vs {fastest_float}" if HEADINGS[i] == "speedup" and fastest_float else HEADINGS[i]
+        for i in shown
+    ]
+    return headings, [[row[i] for i in shown] for row in rows]
+
+
+def markdown_table(entries: Sequence[Entry], reference: str, fastest_float: str | None = None) -> str:
+    """The same as a Markdown table, in which no name is markup."""
+    headings, rows = technique_table(entries, reference, fastest_float)
+    lines = [row([plain(heading) for heading in headings]), row(["---", *["---:"] * (len(headings) - 1)])]
+    for cells in rows:
+        lines.append(row([plain(f"{c.text} ({c.note})" if c.note else c.text) for c in cells]))
+    return "\n".join(lines) + "\n"
+
+
+def technique_values(entry: Entry) -> dict[str, Any]:
+    """The same as JSON values; None where nothing was measured."""
+    compared, robust = entry.compared, entry.robustness
+    return {
+        "lost": compared.lost if compared else None,
+        "gained": compared.gained if compared else None,
+        "difference": compared.difference if compared else None,
+        "difference_interval_95": list(compared.interval()) if compared else None,
+        "mcnemar_p": compared.p_value() if compared else None,
+        "calibration_error": entry.calibration,
+        "memory_bytes": entry.memory_bytes,
+        "load_ms": entry.load_ms,
+        "reference_speedup": entry.reference_speedup,
+        "float_speedup": entry.float_speedup,
+        "robustness": robust.to_json() if robust else None,
+        "shape_bias": entry.shape_bias.to_json() if entry.shape_bias else None,
+        "failed": entry.failed,
+    }
+
+
+def _row(entry: Entry, base: Entry) -> list[Cell]:
+    return [
+        Cell(entry.name, "failed" if entry.failed else ""),
+        _bytes(entry.file_bytes, base.file_bytes),
+        _bytes(entry.memory_bytes, base.memory_bytes),
+        _number(entry.latency_ms, "{:.2f} ms"),
+        _speedup(entry),
+        _accuracy(entry),
+        _drop(entry),
+        _agreement(entry),
+        Cell("–" if entry.calibration is None else _percent(entry.calibration)),
+        _corrupted(entry),
+        _robustness_drop(entry, base),
+        _shape_bias(entry),
+    ]
+
+
+def _number(value: float | None, form: str) -> Cell:
+    return Cell("–" if value is None else form.format(value))
+
+
+def _speedup(entry: Entry) -> Cell:
+    if entry.float_speedup is None:
+        return Cell("–")
+    ends = entry.float_speedup_range
+    return Cell(f"{entry.float_speedup:.2f}×", f"{ends[0]:.2f} – {ends[1]:.2f}" if ends else "")
+
+
+def _bytes(count: int | None, base: int | None) -> Cell:
+    if count is None:
+        return Cell("–")
+    smaller = f"{base / count:.1f}× smaller" if base and base > count else ""
+    return Cell(size_text(count), smaller)
+
+
+def _accuracy(entry: Entry) -> Cell:
+    if entry.accuracy is None:
+        return Cell("–")
+    low, high = entry.accuracy.interval()
+    return Cell(_percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
+
+
+def _drop(entry: Entry) -> Cell:
+    if entry.compared is None:
+        return Cell("–")
+    low, high = drop_interval(entry.compared)
+    note = f"{signed(low, 2)} to {signed(high, 2)}, p = {entry.compared.p_value():.2g}"
+    return Cell(signed(-100 * entry.compared.difference, 2), note)
+
+
+def _agreement(entry: Entry) -> Cell:
+    if entry.accuracy is None or entry.agreement is None:
+        return Cell("–")
+    return Cell(_percent(entry.agreement / entry.accuracy.n))
+
+
+def _corrupted(entry: Entry) -> Cell:
+    if entry.robustness is None:
+        return Cell("–")
+    low, high = entry.robustness.interval()
+    return Cell(_percent(entry.robustness.mean), f"{100 * low:.1f} – {100 * high:.1f}")
+
+
+def _robustness_drop(entry: Entry, base: Entry) -> Cell:
+    if entry is base or entry.robustness is None or base.robustness is None:
+        return Cell("–")
+    change, (low, high) = entry.robustness.change(base.robustness)
+    return Cell(signed(-100 * change, 2), f"{signed(-100 * high, 2)} to {signed(-100 * low, 2)}")
+
+
+def _shape_bias(entry: Entry) -> Cell:
+    if entry.shape_bias is None or entry.shape_bias.bias is None:
+        return Cell("–")
+    return Cell(_percent(entry.shape_bias.bias), f"{_percent(entry.shape_bias.accuracy)} by shape")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -1,5 +1,0 @@
-"""Running artifacts on the native engine (no torch)."""
-
-from subbyte.runtime.session import Session, available_isas, best_isa
-
-__all__ = ["Session", "available_isas", "best_isa"]

@@ -1,0 +1,1 @@
+"""What is done after rounding to nearest: biases corrected, blocks or the whole network trained (torch)."""

@@ -1,0 +1,65 @@
+"""Trains the quantized network as a whole to answer what the float network answers.
+
+Knowledge distillation (arXiv 1503.02531) from the float network into its own quantized form, on
+unlabelled pictures. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
+2106.05237) advises, teacher and student see the same random crop of every picture, so that a
+thousand pictures do not become few.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.steps.augment import augmented
+from subbyte.quantize.calibrate import Progress
+from subbyte.steps.learned import Learned
+from subbyte.steps.train import minimize, steps_of
+from subbyte.ir import Graph
+from subbyte.recipes import Training
+
+
+def distill(
+    graph: Graph,
+    original: Graph,
+    images: np.ndarray,
+    training: Training,
+    seed: int,
+    progress: Progress,
+    work: Path | None = None,
+) -> Graph:
+    """The quantized `graph` after training all its layers against `original`, the float graph.
+
+    images: float32 [N, H, W, C]. The loss is the Kullback-Leibler divergence of the softmax of the
+    first output if that is a vector, and the mean squared error over the variance otherwise.
+    work: a folder that keeps the state of training; it goes on from there.
+    """
+    pictures = torch_executor.nchw(images)
+    learned = Learned(graph, {node.name: node for node in original.nodes})
+    teacher = torch_executor.state_of(original)
+
+    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
+        x = augmented(pictures[chosen], generator)
+        with torch.no_grad():
+            wanted = torch_executor.forward(original, x, teacher)
+        made = torch_executor.forward(graph, x, learned.state(), exact=False)
+        return divergence(made[graph.outputs[0]], wanted[original.outputs[0]])
+
+    generator = torch.Generator().manual_seed(seed)
+    saved = None if work is None else work / "distill.pt"
+    report = partial(progress, f"distill, {steps_of(training, len(pictures))} steps")
+    minimize(learned.parameters, loss, len(pictures), training, generator, report, saved)
+    return learned.result()
+
+
+def divergence(made: Tensor, wanted: Tensor) -> Tensor:
+    """KL(softmax(wanted) || softmax(made)), mean over pictures, for [N, C]; else relative squares."""
+    if made.ndim == 2:
+        return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    return (made - wanted).square().mean() / (wanted.var() + 1e-12)

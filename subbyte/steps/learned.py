@@ -1,0 +1,225 @@
+"""A quantized graph whose weights, scales and biases are trained through the torch executor.
+
+Weights are latent real numbers that are rounded in every forward pass, straight through (arXiv
+1308.3432); scales of weights and of narrow activations follow their gradient, learned step sizes
+(LSQ, arXiv 1902.08153). Latent weights are held relative to their layer's root mean square and
+scales as logarithms, so that one learning rate fits all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.quantize.grids import sharing
+from subbyte.execute.torch.straight_through import real, round_even
+from subbyte.steps.train import read_state, write_state
+from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.ir import Graph, Node, Value
+from subbyte.ir.graph import producers
+from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.execute.reference import activation_function
+
+#: A bias moves by this share of its layer's whole output range per unit of its parameter.
+BIAS_UNIT = 1.0 / 16.0
+#: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
+#: this share of a step: an earlier step may have chosen another code than the nearest.
+MARGIN = 0.05
+#: Real biases stay below this many accumulator units.
+LARGEST_BIAS = float(1 << 29)
+
+
+class Learned:
+    """The trainable form of `graph`; `original` holds the same layers before rounding.
+
+    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
+    of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
+    factor on an activation scale, for activations below 8 bits that a layer in `graph` makes).
+    """
+
+    def __init__(self, graph: Graph, original: Mapping[str, Node]) -> None:
+        self.graph = graph
+        self.fixed = torch_executor.state_of(graph)
+        self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
+        self.group_of: dict[str, str] = {}
+        self.unit: dict[str, float] = {}
+        for node in self._quantized():
+            weight = node.params["weight"]
+            assert isinstance(weight, QTensor)
+            real = torch_executor.weight_tensor(np.asarray(original[node.name].params["weight"]))
+            steps = real / _rows(torch.from_numpy(weight.scale), real)
+            unit = self.unit[node.name] = float(steps.square().mean().sqrt()) + 1e-12
+            low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
+            self.parameters["weight"][node.name] = (torch.clamp(steps, low, high) / unit).contiguous()
+            for kind in ("scale", "bias"):
+                self.parameters[kind][node.name] = torch.zeros(len(weight.scale))
+        self._find_grids()
+        for named in self.parameters.values():
+            for parameter in named.values():
+                parameter.requires_grad_()
+
+    def _quantized(self) -> Iterator[Node]:
+        return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
+
+    def _find_grids(self) -> None:
+        made = producers(self.graph)
+        for members in sharing(self.graph):
+            q = self.graph.value(members[0]).q
+            free = q is not None and q.bits < 8 and all(name in made for name in members)
+            if free:
+                self.parameters["grid"][members[0]] = torch.zeros(())
+                self.group_of.update(dict.fromkeys(members, members[0]))
+
+    def state(self) -> dict[str, Tensor]:
+        """What torch_executor.forward computes with: differentiable functions of the parameters."""
+        state = dict(self.fixed)
+        for value, group in self.group_of.items():
+            state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
+        for node in self.graph.nodes:
+            if isinstance(node.params.get("weight"), QTensor):
+                self._layer(node, state)
+            if "table" in node.params and self._moves(node):
+                state[f"{node.name}:table"] = _table(node, self.graph, state)
+        return state
+
+    def _moves(self, node: Node) -> bool:
+        return node.output in self.group_of or node.inputs[0] in self.group_of
+
+    def _layer(self, node: Node, state: dict[str, Tensor]) -> None:
+        weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
+        assert isinstance(weight, QTensor)
+        latent = self.parameters["weight"][node.name]
+        state[f"{node.name}:weight"] = nearest(
+            latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels
+        )
+        scale = self.fixed[f"{node.name}:weight_scale"] * factor
+        state[f"{node.name}:weight_scale"] = scale
+        unit = state[f"{node.inputs[0]}:scale"] * scale
+        state[f"{node.name}:bias"] = round_even(self._real_bias(node) / unit)
+
+    def _real_bias(self, node: Node) -> Tensor:
+        """Real bias, float32 [O]: where it began, plus what was learned."""
+        x, output = f"{node.inputs[0]}:scale", f"{node.output}:scale"
+        start = self.fixed[f"{node.name}:bias"].float() * (
+            self.fixed[x] * self.fixed[f"{node.name}:weight_scale"]
+        )
+        target = self.fixed.get(f"{node.name}:pre_scale", self.fixed.get(output))
+        q = self.graph.value(node.output).q
+        codes = 256 if q is None or "pre_scale" in node.attrs else q.qmax + 1
+        span = float(target) * codes if target is not None else 1.0
+        return start + self.parameters["bias"][node.name] * (span * BIAS_UNIT)
+
+    def save(self, path: Path | None) -> None:
+        """Writes the parameters, if there is a path."""
+        if path is not None:
+            write_state(path, {kind: dict(named) for kind, named in self.parameters.items()})
+
+    def load(self, path: Path | None) -> bool:
+        """Reads what `save` wrote; False, and nothing changes, if there is no such file."""
+        if path is None or not path.exists():
+            return False
+        with torch.no_grad():
+            for kind, named in read_state(path).items():
+                for name, tensor in named.items():
+                    self.parameters[kind][name].copy_(tensor)
+        return True
+
+    def result(self) -> Graph:
+        """The graph with what was learned, rounded to its grids. Not verified."""
+        with torch.no_grad():
+            state = self.state()
+        values = dict(self.graph.values)
+        for name in self.group_of:
+            q = values[name].q
+            assert q is not None
+            values[name] = replace(values[name], q=replace(q, scale=float(state[f"{name}:scale"])))
+        nodes = tuple(self._node(node, values, state) for node in self.graph.nodes)
+        return replace(self.graph, nodes=nodes, values=values)
+
+    def _node(self, node: Node, values: Mapping[str, Value], state: Mapping[str, Tensor]) -> Node:
+        params: dict[str, Any] = dict(node.params)
+        weight = params.get("weight")
+        if isinstance(weight, QTensor):
+            codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
+            scale = state[f"{node.name}:weight_scale"].numpy().astype(np.float32)
+            params["weight"] = QTensor(codes, scale, weight.bits, weight.levels)
+            bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+            params["bias"] = bias.numpy().astype(np.int32)
+        if "table" in params and self._moves(node):
+            source, target = _source(node, values), values[node.output].q
+            assert target is not None
+            params["table"] = activation_table(activation_function(node.attrs["act"]), source, target)
+        return node.with_(params=params)
+
+
+def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The ends of what rounds to each of `values`, which are levels, less a margin."""
+    grid = torch.from_numpy(np.unique(levels).astype(np.float32))
+    low, high = _reach(levels)
+    middles = (grid[1:] + grid[:-1]) / 2
+    ends = torch.cat([grid.new_tensor([low]), middles, grid.new_tensor([high])])
+    index = torch.searchsorted(grid, values.contiguous())
+    margin = (ends[1:] - ends[:-1]) * MARGIN
+    return (ends[:-1] + margin)[index], (ends[1:] - margin)[index]
+
+
+class _Nearest(torch.autograd.Function):
+    """The nearest level; gradient 1 where one is less than half a step away."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, levels: np.ndarray) -> Tensor:
+        low, high = _reach(levels)
+        ctx.save_for_backward((v >= low).logical_and_(v <= high))
+        return nearest_level(v, levels)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.saved_tensors[0], None
+
+
+def nearest(v: Tensor, levels: np.ndarray) -> Tensor:
+    """Each number of v replaced by the nearest of `levels` (int8, any order); straight through."""
+    return _Nearest.apply(v, usable(levels))
+
+
+def _reach(levels: np.ndarray) -> tuple[float, float]:
+    """What lies at most half a step outside the levels."""
+    grid = np.unique(levels).astype(np.float64)
+    return grid[0] - (grid[1] - grid[0]) / 2, grid[-1] + (grid[-1] - grid[-2]) / 2
+
+
+def _channels_last(weight: Tensor) -> np.ndarray:
+    order = weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight
+    return np.ascontiguousarray(order.numpy())
+
+
+def _rows(v: Tensor, like: Tensor) -> Tensor:
+    return v.view(-1, *([1] * (like.ndim - 1)))
+
+
+def _source(node: Node, values: Mapping[str, Value]) -> QParams:
+    """The grid that a table reads."""
+    if "pre_scale" in node.attrs:
+        return QParams(float(node.attrs["pre_scale"]), int(node.attrs["pre_zero"]), 8)
+    q = values[node.inputs[0]].q
+    assert q is not None
+    return q
+
+
+def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
+    """activation_table on the present scales, float32 [256]."""
+    y, source = graph.value(node.output).q, _source(node, graph.values)
+    assert y is not None
+    s_y = state[f"{node.output}:scale"].detach().double()
+    moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
+    s = source.scale if moved is None else float(moved)
+    codes = torch.arange(256, dtype=torch.float64).clamp(max=source.qmax)
+    exact = real(node.attrs["act"])((codes - source.zero_point) * s)
+    return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

@@ -1,0 +1,141 @@
+"""Trains the quantized graph block by block to make what the float network's blocks make.
+
+Block-wise reconstruction (BRECQ, arXiv 2102.05426): in order, each block reads what the quantized
+blocks before it produce, and its weights' rounding, its scales, biases and activation grids are
+trained for the least squared error against the float block's output on the same pictures. Rounding
+is learned straight through latent weights rather than by the sigmoids of AdaRound (arXiv
+2004.10568), so that the same code also trains end to end. As in QDrop (arXiv 2203.05740), part of
+the activations of each picture stay unrounded during training, at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.steps.blocks import Block, blocks
+from subbyte.quantize.calibrate import BATCH, Progress
+from subbyte.steps.learned import Learned
+from subbyte.steps.train import minimize
+from subbyte.ir import Graph
+from subbyte.ir.graph import rebuild
+from subbyte.quant import QTensor
+from subbyte.recipes import Training
+
+
+def reconstruct(
+    graph: Graph,
+    original: Graph,
+    images: np.ndarray,
+    training: Training,
+    seed: int,
+    progress: Progress,
+    work: Path | None = None,
+) -> Graph:
+    """The quantized `graph` after training every block with less than 8 bits in it.
+
+    original: the float graph it came from.
+    images: float32 [N, H, W, C]. work: a folder that keeps finished blocks; those it has are not
+    trained again.
+    """
+    if training.mirror:
+        images = np.concatenate([images, images[:, :, ::-1]])
+    codes = wanted = torch_executor.nchw(images)
+    found = blocks(graph)
+    stage = f"reconstruct, {len(found)} blocks"
+    for number, block in enumerate(found):
+        part, whole = _part(graph, block), _part(original, _in_float(original, block))
+        wanted_next = _through(whole, wanted)
+        if _narrow(part):
+            saved = None if work is None else work / f"block-{number:03}.pt"
+            learned = Learned(part, {node.name: node for node in whole.nodes})
+            if not learned.load(saved):
+                generator = torch.Generator().manual_seed(_seed(seed, number))
+                minimize(
+                    learned.parameters,
+                    _Loss(learned, codes, wanted_next),
+                    len(codes),
+                    training,
+                    generator,
+                    lambda step, done=number: progress(stage, done),  # type: ignore[misc]
+                )
+                learned.save(saved)
+            part = learned.result()
+            graph = _with(graph, part)
+        codes, wanted = _through(part, codes), wanted_next
+        progress(stage, number + 1)
+    return graph
+
+
+def _narrow(part: Graph) -> bool:
+    """Whether anything in it has fewer than 8 bits; at 8 there is nothing to win."""
+    weights = [node.params["weight"] for node in part.nodes if "weight" in node.params]
+    made = [part.value(node.output).q for node in part.nodes]
+    return any(isinstance(w, QTensor) and w.bits < 8 for w in weights) or any(q and q.bits < 8 for q in made)
+
+
+def _seed(seed: int, number: int) -> int:
+    """Of block `number`: independent streams, so that a run can go on at any block."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Loss:
+    """Mean squared error of the block's real output, in units of its variance, on some pictures."""
+
+    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
+        self.learned, self.codes, self.wanted = learned, codes, wanted
+        self.variance = wanted[: 4 * BATCH].var() + 1e-12
+
+    def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        graph, state = self.learned.graph, self.learned.state()
+        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False)
+        (name,) = graph.outputs
+        output, q = made[name], graph.value(name).q
+        if q is not None:
+            output = (output - q.zero_point) * state[f"{name}:scale"]
+        return (output - self.wanted[chosen]).square().mean() / self.variance
+
+
+def _in_float(original: Graph, block: Block) -> Block:
+    """The same block of the float graph: its nodes without the changes of grid."""
+    known = {node.name for node in original.nodes}
+    nodes = tuple(name for name in block.nodes if name in known)
+    return Block(nodes, _real_name(original, block.input), _real_name(original, block.output))
+
+
+def _real_name(original: Graph, value: str) -> str:
+    return value if value in original.values else value.rsplit(".", 1)[0]
+
+
+def _part(graph: Graph, block: Block) -> Graph:
+    inside = set(block.nodes)
+    nodes = tuple(node for node in graph.nodes if node.name in inside)
+    return rebuild(replace(graph, input=block.input, outputs=(block.output,)), nodes)
+
+
+def _with(graph: Graph, part: Graph) -> Graph:
+    """The graph with the nodes and values of `part` in place of its own."""
+    changed = {node.name: node for node in part.nodes}
+    nodes = tuple(changed.get(node.name, node) for node in graph.nodes)
+    return replace(graph, nodes=nodes, values={**graph.values, **part.values})
+
+
+def _through(part: Graph, x: Tensor) -> Tensor:
+    """The only output of `part` for all pictures: bytes where quantized, else float32."""
+    state, (name,) = torch_executor.state_of(part), part.outputs
+    kept = torch.float32 if part.value(name).q is None else torch.uint8
+    result: Tensor | None = None
+    with torch.no_grad():
+        for start in range(0, len(x), BATCH):
+            made = torch_executor.forward(part, x[start : start + BATCH].float(), state, exact=False)[name]
+            if result is None:
+                layout = torch.channels_last if made.ndim == 4 else torch.contiguous_format
+                result = torch.empty((len(x), *made.shape[1:]), dtype=kept, memory_format=layout)
+            result[start : start + BATCH] = made
+    assert result is not None
+    return result

@@ -1,0 +1,1 @@
+"""The machine and its files: text, whole files, processes, optional packages (standard library)."""

@@ -1,0 +1,201 @@
+"""Sensitivity: one change at a time, measured as compression would make it; kept and continued."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from subbyte.compress import compress
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.steps.bias_correction import correct_biases
+from subbyte.analysis.degradation import Damage, Meter, log_softmax
+from subbyte.analysis.sensitivity import sensitivity
+from subbyte.analysis.table import Sensitivity, read_sensitivity
+from subbyte.quantize.variants import Variants, eight_bits
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.quant import QTensor
+from subbyte.recipes import Recipe, load_recipe
+from tests.unit.compress.networks import FloatNetwork, efficientnet_like, pictures
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return efficientnet_like()
+
+
+@pytest.fixture(scope="module")
+def table(graph: Graph) -> Sensitivity:
+    return sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24))
+
+
+def variants(graph: Graph, recipe: str = "w8a8") -> Variants:
+    result = Variants(graph, load_recipe(recipe))
+    result.calibrate([pictures(graph, 24)], lambda stage, done: None)
+    return result
+
+
+def test_a_variant_is_what_compress_makes_of_those_widths(graph: Graph) -> None:
+    recipe = load_recipe("w8a8").model_dump()
+    recipe["override"] = [
+        {"match": "expand", "weights": 2, "activations": 4},
+        {"match": "head", "weights": 3},
+    ]
+    expected = compress(graph, Recipe.model_validate(recipe), [pictures(graph, 24)])
+    actual = variants(graph).quantized({"expand": 2, "head": 3}, {"expand": 4})
+    assert actual.values == expected.values
+    for ours, theirs in zip(actual.nodes, expected.nodes, strict=True):
+        assert (ours.name, ours.inputs, ours.output, ours.attrs) == (
+            theirs.name,
+            theirs.inputs,
+            theirs.output,
+            theirs.attrs,
+        )
+        for role, param in ours.params.items():
+            other = theirs.params[role]
+            if isinstance(param, QTensor):
+                assert isinstance(other, QTensor)
+                assert param.bits == other.bits
+                np.testing.assert_array_equal(param.codes, other.codes)
+                np.testing.assert_array_equal(param.scale, other.scale)
+            else:
+                np.testing.assert_array_equal(param, other)
+
+
+def test_only_widths_of_a_recipe_are_dropped() -> None:
+    recipe = Recipe.model_validate(
+        {
+            **load_recipe("w2a8").model_dump(),
+            "override": [{"role": "depthwise", "weights": 4}, {"match": "stem", "precision": "fp16"}],
+        }
+    )
+    plain = eight_bits(recipe)
+    assert plain.weights.bits == plain.first.weights == plain.squeeze_excite.weights == 8
+    assert [rule.precision for rule in plain.override] == ["fp16"]
+    assert (plain.weights.range, plain.activations, plain.steps) == (
+        recipe.weights.range,
+        recipe.activations,
+        recipe.steps,
+    )
+
+
+def test_every_layer_and_activation_has_its_rows(graph: Graph, table: Sensitivity) -> None:
+    weights = {(row.nodes, row.bits) for row in table.rows if row.kind == "weights"}
+    layers = ("stem", "expand", "depthwise", "squeeze", "excite", "project", "head", "classifier")
+    assert weights == {((name,), bits) for name in layers for bits in (8, 4, 3, 2)}
+    activations = {row.nodes for row in table.rows if row.kind == "activations"}
+    assert activations == {(n.name,) for n in graph.nodes if n.name not in ("classifier", "flatten10")}
+    assert table.row("weights", "project", 4).elements == 128  # type: ignore[union-attr]
+    assert table.row("activations", "expand", 4).elements == 8 * 8 * 16  # type: ignore[union-attr]
+
+
+def test_eight_bits_change_nothing_and_two_bits_much(table: Sensitivity) -> None:
+    for row in table.rows:
+        if row.bits == 8:
+            assert row.damage == table.base
+            assert table.added_kl(row) == 0.0
+    for name in ("stem", "classifier", "head"):
+        kl = [table.row("weights", name, bits).damage.kl for bits in (8, 4, 2)]  # type: ignore[union-attr]
+        assert kl == sorted(kl)
+        sqnr = [table.row("weights", name, bits).block_sqnr for bits in (8, 4, 3, 2)]  # type: ignore[union-attr]
+        assert sqnr == sorted(sqnr, reverse=True)
+
+
+def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) -> None:
+    """Weights of 8 bits before the changed layer and after it have the biases that compress gives them."""
+    images = pictures(graph, 24)
+    made = variants(graph)
+    plain = made.quantized()
+    base = correct_biases(plain, made.float_graph, images, lambda stage, done: None, shrink=True)
+    assert table.base == Meter(graph, images).of(base)
+    last = correct_biases(
+        made.quantized({"classifier": 3}), made.float_graph, images, lambda stage, done: None, shrink=True
+    )
+    row = table.row("weights", "classifier", 3)
+    assert row is not None
+    assert row.damage == Meter(graph, images).of(last)
+
+
+def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Sensitivity) -> None:
+    images = pictures(graph, 24)
+    made = variants(graph)
+    base = correct_biases(made.quantized(), made.float_graph, images, lambda stage, done: None, shrink=True)
+    changed = made.quantized(activations={"project": 4})  # before it, all is as in the base
+    nodes = [node if node.name in ("head", "classifier") else base.node(node.name) for node in changed.nodes]
+    q = changed.value(graph.node("project").output).q
+    project = changed.node("project").with_(params=base.node("project").params)
+    nodes = [project if node.name == "project" else node for node in nodes]
+    mixed = replace(changed, nodes=tuple(nodes))
+    assert q is not None
+    output = graph.node("project").output
+    exact = torch_executor.run(graph, images[:8], keep=True)[output].astype(np.float64)
+    real = q.dequantize(torch_executor.run(mixed, images[:8], keep=True)[output])
+    expected = 10 * np.log10((exact**2).sum() / ((real - exact) ** 2).sum())
+    row = table.row("activations", "project", 4)
+    assert row is not None
+    assert row.block_sqnr == pytest.approx(expected, rel=1e-5)  # sums of float32 and float64 numbers
+
+
+def test_a_killed_analysis_continues(graph: Graph, table: Sensitivity, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    calls: list[int] = []
+
+    def stop(stage: str, done: int) -> None:
+        if stage == "sensitivity":
+            calls.append(done)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path, progress=stop)
+    kept = read_sensitivity(path)
+    assert 0 < len(kept.rows) < len(table.rows)
+    again = sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path)
+    assert again.rows == table.rows
+    assert read_sensitivity(path) == again
+    unchanged = path.read_bytes()
+    sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path)
+    assert path.read_bytes() == unchanged
+
+
+def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    widths: dict[str, tuple[int, ...]] = {"weights": (8,), "activations": ()}
+    sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 4), output=path, **widths)
+    for other, images in ((graph, pictures(graph, 4, seed=9)), (efficientnet_like(1), pictures(graph, 4))):
+        with pytest.raises(InputError, match="another network, other pictures or another recipe"):
+            sensitivity(Variants(other, load_recipe("w8a8")), images, output=path, **widths)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
+        read_sensitivity(path)
+
+
+def test_damage_by_hand() -> None:
+    net = FloatNetwork((2,))
+    meter = Meter(net.graph(net.linear("a", "image", 3)), np.ones((2, 2), np.float32))
+    meter.exact = np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])
+    meter._log_p = log_softmax(meter.exact)
+    found = meter.of_logits(np.array([[0.0, np.log(2.0), 0.0], [np.log(2.0), 0.0, 0.0]]))
+    # the second: p = (1/4, 1/4, 1/2), q = (1/2, 1/4, 1/4): 1/4 log(1/2) + 1/2 log 2 = 1/4 log 2
+    assert found.kl == pytest.approx(np.log(2.0) / 8.0)
+    assert found.agreement == 0.5
+    error = 2 * np.log(2.0) ** 2 / 6
+    variance = 2 * np.log(2.0) ** 2 / 6 - (2 * np.log(2.0) / 6) ** 2
+    assert found.mse == pytest.approx(error / variance)
+    assert meter.of_logits(meter.exact) == Damage(kl=0.0, mse=0.0, agreement=1.0)
+
+
+def test_only_classifiers() -> None:
+    net = FloatNetwork((4, 4, 3))
+    graph = net.graph(net.conv("a", "image", 4))
+    with pytest.raises(InputError, match="class scores"):
+        Meter(graph, pictures(graph, 2))

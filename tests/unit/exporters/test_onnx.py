@@ -1,0 +1,237 @@
+"""The exported network computes what the reference computes, node by node, from equal inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from subbyte.errors import InputError
+from subbyte.exporters.onnx import to_nchw, to_nhwc, to_onnx
+from subbyte.ir import ACTIVATIONS, OPS, Graph, Node, Value, verify
+from subbyte.ir.activations import parse_activation
+from subbyte.quant import QParams
+from subbyte.execute.reference.executor import run_node
+from tests.fuzz.builder import PARAMETRIC
+
+pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+UNIT = 2.0**-24
+LIPSCHITZ = {"hard_swish": 1.5}  # every other activation: 1.13 (docs/spec/numerics.md)
+
+
+class Builder:
+    """Grows a random float graph."""
+
+    def __init__(self, seed: int, shape: tuple[int, int, int] = (9, 7, 4)) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.values = {"input": Value("input", shape)}
+        self.nodes: list[Node] = []
+        self.last = "input"
+
+    def add(self, op: str, inputs: tuple[str, ...] | None = None, attrs=None, params=None) -> str:
+        name = f"n{len(self.nodes)}"
+        node = Node(name, op, inputs or (self.last,), f"{name}.out", attrs or {}, params or {})
+        shape = OPS[op].shape(node, [self.values[i].shape for i in node.inputs])
+        self.values[node.output] = Value(node.output, shape)
+        self.nodes.append(node)
+        self.last = node.output
+        return node.output
+
+    def normal(self, *shape: int) -> np.ndarray:
+        return self.rng.normal(size=shape).astype(np.float32)
+
+    def conv(
+        self, x: str, out: int, kernel=(3, 3), stride=(1, 1), pad=None, groups=1, act="none", residual=None
+    ):
+        kh, kw = kernel
+        pad = (kh // 2, kh // 2, kw // 2, kw // 2) if pad is None else pad
+        channels = self.values[x].shape[-1]
+        attrs = {"stride": stride, "pad": pad, "groups": groups, "act": act}
+        weight = self.normal(out, kh, kw, channels // groups) / np.float32(
+            np.sqrt(kh * kw * channels / groups)
+        )
+        inputs = (x,) if residual is None else (x, residual)
+        return self.add("conv2d", inputs, attrs, {"weight": weight, "bias": self.normal(out)})
+
+    def linear(self, out: int, act: str = "none") -> str:
+        (size,) = self.values[self.last].shape
+        params = {"weight": self.normal(out, size), "bias": self.normal(out)}
+        return self.add("linear", None, {"act": act}, params)
+
+    def graph(self) -> Graph:
+        return verify(Graph("input", (self.last,), self.values, tuple(self.nodes)))
+
+
+def random_graph(seed: int) -> Graph:
+    """Convolutions of every kind, squeeze-and-excitation, pools, residuals, a classifier."""
+    b = Builder(seed)
+    pick = lambda *options: options[b.rng.integers(len(options))]  # noqa: E731
+    for _ in range(4):
+        act, channels = pick(*ACTIVATIONS), b.values[b.last].shape[-1]
+        kind = b.rng.integers(7)
+        if kind == 0:
+            kernel = pick((1, 1), (3, 3), (5, 3))
+            pad = tuple(int(b.rng.integers(k)) for k in np.repeat(kernel, 2))
+            b.conv(b.last, pick(4, 6), kernel, pick((1, 1), (2, 1), (2, 2)), pad, act=act)
+        elif kind == 1:
+            b.conv(b.last, channels, groups=channels, act=act)
+        elif kind == 2:
+            b.conv(b.last, channels, (1, 1), act=act, residual=b.last)
+        elif kind == 3:
+            x = b.last
+            b.add("global_avg_pool")
+            b.conv(b.last, 2, (1, 1), act="silu")
+            b.add("mul", (x, b.conv(b.last, channels, (1, 1), act="sigmoid")))
+        elif kind == 4:
+            bn = {"weight": b.normal(channels), "bias": b.normal(channels), "mean": b.normal(channels)}
+            b.add("batch_norm", None, {"eps": 1e-3}, {**bn, "var": b.normal(channels) ** 2})
+            b.add("activation", None, {"act": act})
+        elif kind == 5:
+            window = {"kernel": (3, 2), "stride": (1, 1), "pad": (1, 1, 0, 1)}
+            b.add("concat", (b.last, b.add("max_pool2d", None, window)))
+        else:
+            b.add("add", (b.last, b.conv(b.last, channels, groups=2, act=act)))
+    if b.rng.integers(2):
+        b.add("global_avg_pool")
+    b.add("flatten")
+    b.linear(5, pick(*ACTIVATIONS))
+    return b.graph()
+
+
+def run_onnx(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Every value of the graph, NHWC, as ONNX Runtime computes it."""
+    everything = replace(graph, outputs=tuple(node.output for node in graph.nodes))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    model = to_onnx(everything, batch=None).SerializeToString()
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    arrays = session.run(None, {graph.input: to_nchw(x)})
+    values = {n: to_nhwc(y) for n, y in zip(everything.outputs, arrays, strict=True)}
+    return {graph.input: x, **values}
+
+
+def magnitude(graph: Graph, node: Node, arrays: list[np.ndarray]) -> np.ndarray:
+    """Σ|x·w| + |bias| of a conv2d or linear."""
+    attrs, params = {**node.attrs, "act": "none"}, {r: np.abs(p) for r, p in node.params.items()}
+    return run_node(
+        graph, node.with_(attrs=attrs, params=params, inputs=node.inputs[:1]), [np.abs(arrays[0])]
+    )
+
+
+def gamma(count: int) -> float:
+    return count * UNIT / (1 - count * UNIT)
+
+
+def evaluation_error(act: str, before: np.ndarray | float, after: np.ndarray) -> np.ndarray:
+    """What evaluating an activation may add: 4 ulp of the result plus 2**-23 |x|.
+
+    ONNX Runtime computes elu's e^x - 1 as it is written, so that the rounding of e^x, an ulp of 1, stays.
+    """
+    row, parameters = parse_activation(act)
+    cancelled = abs(parameters[0] * parameters[1]) * 2.0**-23 if row.name == "elu" else 0.0
+    return 4 * np.spacing(np.abs(after)) + 2.0**-23 * np.abs(before) + cancelled
+
+
+def tolerance(graph: Graph, node: Node, arrays: list[np.ndarray], expected: np.ndarray) -> np.ndarray | float:
+    """The bound of docs/spec/numerics.md ("float32 and float16 layers") for one node."""
+    half_ulp = np.spacing(np.abs(expected)) / 2
+    if node.op in ("conv2d", "linear"):
+        terms = magnitude(graph, node, arrays)
+        products = int(np.prod(node.params["weight"].shape[1:]))
+        act, residual = node.attrs["act"], arrays[1] if len(arrays) == 2 else np.zeros_like(expected)
+        bound = LIPSCHITZ.get(act, 1.13) * gamma(products + 2) * terms
+        if act != "none":
+            bound += evaluation_error(act, terms, np.abs(expected) + np.abs(residual))
+        if len(arrays) == 2:
+            bound += UNIT * (np.abs(expected) + bound)  # the rounding of the sum
+        return bound + half_ulp
+    if node.op == "global_avg_pool":
+        positions = arrays[0].shape[1] * arrays[0].shape[2]
+        return gamma(positions + 1) * np.abs(arrays[0]).mean(axis=(1, 2), keepdims=True) + half_ulp
+    if node.op == "batch_norm":
+        # scale = w / sqrt(var + eps): 3 roundings; then x·scale + (bias - mean·scale): 1 + 3 more
+        p = {role: np.abs(param.astype(np.float64)) for role, param in node.params.items()}
+        scale = p["weight"] / np.sqrt(p["var"] + node.attrs["eps"])
+        return gamma(7) * ((np.abs(arrays[0]) + p["mean"]) * scale + p["bias"]) + half_ulp
+    if node.op == "activation":
+        return evaluation_error(node.attrs["act"], arrays[0], expected)
+    return 0.0  # mul, add, max_pool2d, concat, flatten: one correct rounding, or none
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_node_agrees_with_the_reference(seed: int) -> None:
+    graph = random_graph(seed)
+    x = np.random.default_rng(seed).normal(size=(2, 9, 7, 4)).astype(np.float32)
+    values = run_onnx(graph, x)
+    for node in graph.nodes:
+        arrays = [values[name] for name in node.inputs]
+        expected = run_node(graph, node, arrays)
+        actual = values[node.output]
+        assert actual.shape == expected.shape, node
+        excess = np.abs(actual - expected) - tolerance(graph, node, arrays, expected)
+        assert excess.max() <= 0, f"seed {seed}, {node.op} {dict(node.attrs)}: {excess.max()} too far"
+
+
+@pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
+def test_activations(act: str) -> None:
+    b = Builder(0, (1, 1, 401))
+    b.add("activation", None, {"act": act})
+    x = np.linspace(-20, 20, 401, dtype=np.float32).reshape(1, 1, 1, 401)
+    graph = b.graph()
+    expected = run_node(graph, graph.nodes[0], [x])
+    assert (
+        np.abs(run_onnx(graph, x)[graph.outputs[0]] - expected) <= evaluation_error(act, x, expected)
+    ).all()
+
+
+def test_flatten_of_a_map_is_channels_last() -> None:
+    b = Builder(0, (2, 3, 4))
+    b.add("flatten")
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    assert np.array_equal(run_onnx(b.graph(), x)[b.last], x.reshape(1, 24))
+
+
+def test_float16_weights_are_widened() -> None:
+    b = Builder(1)
+    b.conv("input", 3)
+    node = b.nodes[0]
+    half = {"weight": node.params["weight"].astype(np.float16), "bias": node.params["bias"]}
+    b.nodes[0] = node.with_(params=half)
+    model = to_onnx(b.graph())
+    assert {t.data_type for t in model.graph.initializer} == {1}  # FLOAT
+
+
+def test_batch_is_fixed_or_open() -> None:
+    b = Builder(2)
+    b.conv("input", 3)
+    fixed = to_onnx(b.graph(), batch=5).graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in fixed] == [5, 4, 9, 7]
+    assert to_onnx(b.graph(), batch=None).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+def test_names_made_for_onnx_do_not_collide_with_the_graphs() -> None:
+    b = Builder(3)
+    b.conv("input", 4, act="silu", residual="input")
+    conv = b.nodes[0]
+    clashing = "n0.weight", "n0.bias", "n0.out/0", "n0.out/gate"
+    previous = conv.output
+    for name in clashing:
+        b.values[name] = Value(name, (9, 7, 4))
+        b.nodes.append(Node(f"act {name}", "activation", (previous,), name, {"act": "relu"}))
+        previous = name
+    b.last = previous
+    x = b.normal(1, 9, 7, 4)
+    values = run_onnx(b.graph(), x)
+    assert np.array_equal(values[previous], np.maximum(values[conv.output], 0))
+
+
+def test_a_quantized_graph_is_refused() -> None:
+    b = Builder(4)
+    b.add("quantize")
+    b.values[b.last] = replace(b.values[b.last], q=QParams(0.5, 3))
+    with pytest.raises(InputError, match="dequantize_graph"):
+        to_onnx(b.graph())

@@ -1,0 +1,149 @@
+"""TensorFlow Lite models compute what the graph says: equal codes but for roundings that are bounded here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from subbyte.execute import reference
+from subbyte.errors import InputError
+from subbyte.exporters.tflite import to_tflite
+from subbyte.ir import Graph
+from tests.contract.agreement import images
+from tests.fuzz.builder import Builder
+
+pytest.importorskip("ai_edge_litert")
+from subbyte.benchmark.litert_peer import _interpreter, _runner
+
+Build = Callable[[Builder, str], str]
+
+
+def execute(model: bytes, x: np.ndarray) -> list[np.ndarray]:
+    return list(_runner(_interpreter(1, model_content=model))(x))
+
+
+def residual(b: Builder, x: str) -> str:
+    return b.qconv(x, 6, (3, 3), residual=x)
+
+
+def max_pool(b: Builder, x: str) -> str:
+    attrs = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1, 0, 0)}
+    return b.add("max_pool2d", [x], b.values[x].q, attrs)
+
+
+def gate(b: Builder, x: str) -> str:
+    return b.add("mul", [x, b.add("global_avg_pool", [x], b.grid(8, -1, 1))], b.grid(8, -1.5, 1.5))
+
+
+#: What is built on codes of a [9, 8, 6] map, and how many codes apart the results may be.
+#: One: the sum is rounded through a fixed-point multiplier there and a float32 one here. More where the
+#: format needs a grid in between, which rounds once more; see `bound`.
+CASES: dict[str, Build] = {
+    "1x1": lambda b, x: b.qconv(x, 7),
+    "1x1 relu": lambda b, x: b.qconv(x, 7, act="relu"),
+    "3x3 same": lambda b, x: b.qconv(x, 5, (3, 3), act="relu6"),
+    "3x3 stride": lambda b, x: b.qconv(x, 5, (3, 3), 2, pad=(1, 1, 1, 1)),
+    "tensorflow's same": lambda b, x: b.qconv(x, 5, (3, 3), 2, pad=(1, 1, 0, 1)),
+    "odd padding": lambda b, x: b.qconv(x, 5, (5, 3), pad=(3, 0, 0, 2)),
+    "valid": lambda b, x: b.qconv(x, 5, (3, 3), pad=(0, 0, 0, 0)),
+    "grouped": lambda b, x: b.qconv(x, 4, (3, 3), groups=2),
+    "depthwise": lambda b, x: b.qconv(x, 6, (3, 3), groups=6, act="relu"),
+    "depthwise stride": lambda b, x: b.qconv(x, 6, (5, 5), 2, groups=6, pad=(2, 2, 1, 2)),
+    "silu": lambda b, x: b.qconv(x, 7, act="silu"),
+    "hard_swish": lambda b, x: b.qconv(x, 7, act="hard_swish"),
+    "leaky_relu": lambda b, x: b.qconv(x, 7, act="leaky_relu:0.25"),
+    "elu": lambda b, x: b.qconv(x, 7, act="elu"),
+    "gelu": lambda b, x: b.qconv(x, 7, act="gelu"),
+    "gelu_tanh": lambda b, x: b.qactivation(x, "gelu_tanh"),
+    "relu alone": lambda b, x: b.qactivation(x, "relu"),
+    "relu6 alone": lambda b, x: b.qactivation(x, "relu6"),
+    "sigmoid": lambda b, x: b.qactivation(b.qconv(x, 7, act="sigmoid"), "none"),
+    "residual": residual,
+    "add": lambda b, x: b.add("add", [x, b.qconv(x, 6)], b.grid()),
+    "gate": gate,
+    "pool": lambda b, x: b.add("global_avg_pool", [x], b.grid(8, -0.5, 0.5)),
+    "activation": lambda b, x: b.qactivation(x, "silu"),
+    "max pool": max_pool,
+    "concat": lambda b, x: b.concat(x, x),
+    "flatten, linear": lambda b, x: b.qlinear(b.flatten(x), 5, real=False),
+}
+
+
+def bound(graph: Graph) -> float:
+    """Codes of the last node's grid: 1, and half a step of each grid that the format puts in between."""
+    node = graph.nodes[-2]
+    y = graph.value(node.output).q
+    assert y is not None
+    if len(node.inputs) == 2 and node.op == "conv2d":
+        r = graph.value(node.inputs[1]).q
+        assert r is not None
+        return 1 + ((y.high - y.low) + (r.high - r.low)) / 255 / 2 / y.scale
+    act = node.attrs.get("act", "none")
+    if act == "silu":  # the gate is right to half of 1/256, times the largest operand
+        return 1 + 4.0 * 1.2 / 512 / y.scale
+    if act == "none" and node.op == "activation":  # of sigmoid: half of 1/256 there, half of the grid's here
+        return 1 + 1 / 512 / y.scale + 1
+    return 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_codes_are_near(name: str) -> None:
+    for seed in (1, 2):
+        b = Builder(random.Random(seed), (9, 8, 6))
+        y = CASES[name](b, b.quantize("image"))
+        graph = b.finish(b.add("dequantize", [y]))
+        x = images(graph, 2, seed)
+        (real,) = execute(to_tflite(graph, batch=2), x)
+        (expected,) = reference.run(graph, x).values()
+        q = graph.value(y).q
+        assert q is not None
+        codes, wanted = (np.round(array / q.scale) for array in (real, expected))
+        assert len(np.unique(wanted)) > 5  # an error would show
+        assert np.abs(codes - wanted).max() <= bound(graph), name
+        assert np.abs(codes - wanted).mean() < 0.3 * bound(graph)
+
+
+def test_float_outputs_of_a_quantized_layer_take_their_range() -> None:
+    b = Builder(random.Random(3), (4, 4, 5))
+    graph = b.finish(b.qlinear(b.flatten(b.quantize("image")), 9))
+    x = images(graph, 1, 3)
+    (expected,) = reference.run(graph, x).values()
+    low, high = float(expected.min()), float(expected.max())
+    (actual,) = execute(to_tflite(graph, ranges={graph.outputs[0]: (low, high)}), x)
+    step = (max(high, 0) - min(low, 0)) / 255
+    assert np.abs(actual - expected).max() <= step
+
+
+def test_float_graphs() -> None:
+    """Noise over signal as in the tests of the other peers: 5 layers of sums of at most 108 terms."""
+    b = Builder(random.Random(4), (10, 9, 3))
+    x = b.fconv("image", 12, 3, act="silu")
+    y = b.fconv(x, 12, 3, groups=12, act="hard_swish", stride=2)
+    z = b.fconv(b.fconv(y, 12, 2, act="relu"), 12, act="sigmoid", residual=y)
+    z = b.add("mul", [z, b.add("global_avg_pool", [b.concat(z)])])
+    graph = b.finish(b.flinear(b.flatten(z), 5), x)
+    pictures = images(graph, 3, 4)
+    expected = list(reference.run(graph, pictures).values())
+    for actual, wanted in zip(execute(to_tflite(graph, batch=3), pictures), expected, strict=True):
+        noise = np.square(actual - wanted).sum() / np.square(wanted).sum()
+        assert noise <= (5 * 108 * 2.0**-24) ** 2
+
+
+def test_what_it_does_not_know_is_an_error() -> None:
+    def refused(message: str, build: Build) -> None:
+        b = Builder(random.Random(5), (6, 6, 4))
+        graph = b.finish(build(b, b.quantize("image")))
+        with pytest.raises(InputError, match=message):
+            to_tflite(graph)
+
+    refused("takes 8-bit activations", lambda b, x: b.qconv(x, 4, out_bits=4))
+    refused("has no mish", lambda b, x: b.qactivation(x, "mish"))
+    refused("has no elu:0.5:1.0:1.0", lambda b, x: b.qconv(x, 4, act="elu:0.5:1.0:1.0"))
+    refused(
+        "has no clip", lambda b, x: b.add("activation", [b.add("dequantize", [x])], None, {"act": "clip"})
+    )
+    refused("max pooling", lambda b, x: b.max_pool(x))
+    refused("has no batch_norm", lambda b, x: b.batch_norm(b.add("dequantize", [x])))

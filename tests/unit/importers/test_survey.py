@@ -1,0 +1,162 @@
+"""All that stops a network is found in one go, each under the name of the module that it is in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from subbyte.importers.torch_export import capture, survey
+from subbyte.importers.torch_export.operators import RULES
+from subbyte.importers.torch_export.problems import advice
+from subbyte.errors import SubbyteError, UnsupportedOperatorError
+
+SHAPE = (6, 6, 4)
+
+
+def found(module: nn.Module) -> list[tuple[str, str]]:
+    """(operator without namespace and overload, module path) of every problem."""
+    result = survey(module, SHAPE)
+    assert (result.graph is None) == bool(result.problems)
+    return [(p.site.operator.removeprefix("aten.").partition(".")[0], p.site.module) for p in result.problems]
+
+
+class Block(nn.Module):
+    """A dilated convolution, a normalization that there is not, and a split, in one forward."""
+
+    def __init__(self, channels: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=2, dilation=2)
+        self.norm = norm or nn.GroupNorm(2, channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.act(self.norm(self.conv(x))).chunk(2, 1)
+        return torch.cat([b, a], 1)
+
+
+def test_every_problem_is_found_behind_the_others() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 1), Block(8), nn.Sequential(Block(8)), nn.Softmax(1))
+    assert found(model) == [
+        ("conv2d", "1.conv"),
+        ("group_norm", "1.norm"),
+        ("split", "1"),
+        ("conv2d", "2.0.conv"),
+        ("group_norm", "2.0.norm"),
+        ("split", "2.0"),
+        ("softmax", "3"),
+    ]
+
+
+def test_capture_names_the_first_and_counts_the_others() -> None:
+    with pytest.raises(UnsupportedOperatorError) as error:
+        capture(Block(4), SHAPE)
+    assert str(error.value) == (
+        "operator aten.conv2d.default in module 'conv' (Conv2d) is not supported: "
+        "dilation must be 1, not 2 x 2; and 2 more, which `subbyte check` lists"
+    )
+
+
+def test_a_shared_module_is_named_as_it_was_called() -> None:
+    norm = nn.GroupNorm(2, 4)
+    model = nn.Sequential(Block(4, norm), Block(4, norm))
+    assert [path for name, path in found(model) if name == "group_norm"] == ["0.norm", "1.norm"]
+
+
+def test_views_that_making_the_program_functional_repeats_are_named_once_and_by_who_called_them() -> None:
+    class Halves(nn.Module):
+        """What in-place functions change is read through the views again."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.act = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.ReLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            u, v = self.act(x).split(2, 1)
+            u = self.act(self.a(self.act(u)))
+            return torch.cat([u, self.b(v + u)], 1)
+
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Halves())
+    assert found(model) == [("split", "1"), ("slice_scatter", "1.act")]
+
+
+def test_a_view_is_blamed_for_what_its_reader_cannot_read() -> None:
+    model = nn.Sequential(nn.ZeroPad2d(1), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    (problem,) = survey(model, SHAPE).problems
+    assert str(problem) == (
+        "operator aten.pad.default in module '0' (ZeroPad2d) is not supported: "
+        "operator aten.relu.default in module '1' (ReLU) reads its result; "
+        "only convolution and max pooling take padding over"
+    )
+
+
+@pytest.mark.parametrize(
+    ("forward", "expected"),
+    [
+        # five dimensions have no stand-in: what is known is not looked at behind them, what is unknown is
+        (
+            lambda x: x.view(1, 2, 2, 6, 6).transpose(1, 2).reshape(1, 4, 6, 6).cumsum(1),
+            ["transpose", "cumsum"],
+        ),
+        (lambda x: torch.relu(x.flatten(2).transpose(1, 2)).softmax(-1).mean(1), ["transpose", "softmax"]),
+        # shapes that depend on values, and torch's arithmetic on them
+        (lambda x: x[x > 0].sum(), ["gt", "index", "sum"]),
+        (lambda x: x + torch.rand_like(x), ["rand_like"]),
+        (lambda x: [y.relu() for y in x.split(2, 1)], ["split"]),
+        (lambda x: F.max_pool2d(x.sort(1)[0], 9, padding=4), ["sort"]),
+        (lambda x: (x.sort(1)[0].clone(), x.relu(), x), ["sort", "output 2"]),
+        (
+            lambda x: (x.erf() * x.mean((2, 3), True), x.erf().mean((2, 3)).view(1, 4, 1, 1).relu()),
+            ["erf", "erf"],
+        ),
+        (lambda x: torch.cond(x.sum() > 0, torch.relu, torch.tanh, (x,)).erf(), ["sum", "gt", "cond", "erf"]),
+    ],
+)
+def test_what_follows_a_problem_is_not_one(forward, expected) -> None:
+    class Forward(nn.Module):
+        def forward(self, x):
+            return forward(x)
+
+    assert [name for name, _ in found(Forward())] == expected
+
+
+def test_where_a_model_cannot_be_traced(capfd: pytest.CaptureFixture[str]) -> None:
+    class Dynamic(nn.Module):
+        def forward(self, x):
+            if x.sum() > 0:
+                return x
+            return -x
+
+    with pytest.raises(SubbyteError) as error:
+        survey(nn.Sequential(nn.Conv2d(4, 4, 1), Dynamic()), SHAPE)
+    message = str(error.value)
+    assert f"at {__file__}:" in message
+    assert "(if x.sum() > 0:) in module '1'; give it" in message
+    assert "\n" not in message
+    assert capfd.readouterr() == ("", "")  # none of torch's own dumps
+
+
+def test_a_second_input_is_asked_for() -> None:
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    with pytest.raises(SubbyteError, match=r"'y'; give it a forward that takes one image batch"):
+        survey(Two(), SHAPE)
+
+
+def test_lines_are_the_users() -> None:
+    class Own(nn.Module):
+        def forward(self, x):
+            return x.erf()
+
+    (problem,) = survey(nn.Sequential(Own()), SHAPE).problems
+    file, _, line = problem.site.line.rpartition(":")
+    assert file == __file__
+    assert int(line) == Own.forward.__code__.co_firstlineno + 1
+
+
+def test_no_reason_offers_what_it_refuses() -> None:
+    for name in RULES:
+        assert name not in advice(name)

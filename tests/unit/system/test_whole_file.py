@@ -1,0 +1,64 @@
+"""Whole or not at all, by every writer of files that people wait for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from subbyte import save
+from subbyte.analysis.degradation import Damage
+from subbyte.analysis.table import Sensitivity
+from subbyte.steps.train import write_state
+from subbyte.device.cache import write_json
+from subbyte.errors import SubbyteError
+from subbyte.system.text_file import write_text
+from subbyte.system.whole_file import write_whole
+from tests.fuzz.graphs import seeds
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "state": lambda path: write_state(path, {"step": 1}),
+    "artifact": lambda path: save(path, seeds()["mixed"]),
+    "report": lambda path: write_text(path, "text"),
+    "sensitivity": lambda path: Sensitivity(
+        key="k", model="m", pictures=1, base=Damage(kl=0.0, mse=0.0, agreement=1.0)
+    ).save(path),
+}
+
+
+def fail(*args: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_leaves_the_old_file_alone(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    WRITERS[writer](path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SubbyteError, match=f"cannot write {path}: No space left on device; choose a folder"):
+        WRITERS[writer](path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_latency_table_that_cannot_be_kept_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", fail)
+    write_json(tmp_path / "file", {"layer": {"8": 1.0}})
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    def pieces():  # type: ignore[no-untyped-def]
+        yield b"half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", pieces())
+    assert os.listdir(tmp_path) == []
