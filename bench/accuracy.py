@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.benchmark.interleave import interleave
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
+from subbyte.data.samples import Sample
+from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import SubbyteError
 from subbyte.metrics.accuracy import Predictions, wilson_interval
-from subbyte.data.samples import Sample
-from subbyte.system.host import describe_host
-from subbyte.benchmark.interleave import interleave
-from subbyte.data.sets import ImageSet, parse_sets
 from subbyte.metrics.statistics import Paired, correct, paired, random_effects
-from subbyte.data.synthetic import synthetic_pictures
 from subbyte.quant import QTensor
+from subbyte.system.host import describe_host
 
 RESULTS = Path("bench/analyses")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -82,13 +82,13 @@ def measure(
     answers = [_answers(one, sets) for one in subjects]
     rows = [_row(one, a, answers[0]) for one, a in zip(subjects, answers, strict=True)]
     shape = subjects[0].artifact.graph.value(subjects[0].artifact.graph.input).shape
-    picture = synthetic_pictures(shape, 1, seed=1)
-    timings = interleave([lambda run=one.session.run: run(picture) for one in subjects], seconds)  # type: ignore[misc]
+    image = synthetic_images(shape, 1, seed=1)
+    timings = interleave([lambda run=one.session.run: run(image) for one in subjects], seconds)  # type: ignore[misc]
     for row, timing in zip(rows, timings, strict=True):
         row["latency_ms"], row["least_ms"] = 1e3 * float(np.median(timing.all)), 1e3 * float(timing.all.min())
     result = {
         "sets": [each.folder.name for each in sets],
-        "pictures": [len(r) for r in answers[0].right],
+        "images": [len(r) for r in answers[0].right],
         "host": describe_host().model_dump(mode="json"),
         "rows": rows,
     }
@@ -101,7 +101,7 @@ def _agreement(subjects: Sequence[Subject], data: str, rows: Sequence[dict[str, 
     answers = [_answers(one, [images]) for one in subjects]
     for row, each in zip(rows, answers, strict=True):
         row["agreement"] = each.compared(answers[0])
-    return {"agreement_set": images.folder.name, "agreement_pictures": len(answers[0].best[0])}
+    return {"agreement_set": images.folder.name, "agreement_images": len(answers[0].best[0])}
 
 
 def _answers(one: Subject, sets: Sequence[ImageSet]) -> Answers:
@@ -143,12 +143,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any], base: dict[str, Any], result: dict[str, Any]) -> str:
     widths = ", ".join(f"{100 * share:.0f} % {bits} bit" for bits, share in row["weights"].items())
-    right = " + ".join(map(str, row["right"])) + f" = **{sum(row['right'])}** of {sum(result['pictures'])}"
+    right = " + ".join(map(str, row["right"])) + f" = **{sum(row['right'])}** of {sum(result['images'])}"
     cells = [row["name"], widths, right, "–", "–", "–"]
     if row is not base:
         cells[3] = f"{row['lost']} / {row['gained']}, {row['p']:.2g}"
         if "agreement" in row:
-            found, n = row["agreement"], result["agreement_pictures"]
+            found, n = row["agreement"], result["agreement_images"]
             low, high = wilson_interval(found["same"], n)
             cells[4] = f"{100 * found['same'] / n:.1f} % ({100 * low:.1f} – {100 * high:.1f})"
             cells[5] = f"{found['lost']} / {found['gained']}"
@@ -162,7 +162,7 @@ def pooled_table(result: dict[str, Any], others: dict[str, Any]) -> str:
     others: the counts of bench/analyses/kept-back-b0.json. The last interval contains what varies between
     the sets (DerSimonian and Laird's random effects); with two sets it says so only roughly.
     """
-    n, m = sum(result["pictures"]), others["pictures"]
+    n, m = sum(result["images"]), others["images"]
     lines = [
         "| artifact | drop here | drop on the others | together | 95 % interval over sets |",
         "|---|---|---|---|---|",

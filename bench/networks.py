@@ -6,7 +6,7 @@
 
 One JSON file per network goes to --results. Float graphs, artifacts and the peers' INT8 files are
 kept in --work, under names that change with the sources of this package that made them.
-Speed does not depend on the weights' values, so random ones (seed 0) and synthetic pictures do.
+Speed does not depend on the weights' values, so random ones (seed 0) and synthetic images do.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import subbyte
 from subbyte.artifact import Artifact, load, save
-from subbyte.errors import SubbyteError
 from subbyte.benchmark.bench import bench
 from subbyte.benchmark.result import BenchResult
-from subbyte.data.synthetic import synthetic_pictures
+from subbyte.data.synthetic import synthetic_images
+from subbyte.errors import SubbyteError
 from subbyte.recipes import load_recipe
 
-CALIBRATION_PICTURES = 8
+CALIBRATION_IMAGES = 8
 #: What an artifact depends on.
 MAKERS = ("capture", "compress", "ir", "models", "passes", "quant", "recipes", "artifact")
 
@@ -84,7 +84,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", default="onnxruntime,openvino,litert", help="empty for none")
     parser.add_argument("--weights", default="random:0", help="see subbyte.models.load")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1, help="pictures per call")
+    parser.add_argument("--batch", type=int, default=1, help="images per call")
     parser.add_argument(
         "--streams", type=int, default=0, help="callers at a time for the throughput; 0: none"
     )
@@ -129,8 +129,8 @@ def build(network: Network, recipe: str, weights: str, folder: Path) -> Path:
         from subbyte.compress import compress
 
         artifact = load(build(network, "fp32", weights, folder))
-        pictures = synthetic_pictures((network.size, network.size, 3), CALIBRATION_PICTURES, seed=1)
-        artifact = replace(artifact, graph=compress(artifact.graph, chosen, [p[None] for p in pictures]))
+        images = synthetic_images((network.size, network.size, 3), CALIBRATION_IMAGES, seed=1)
+        artifact = replace(artifact, graph=compress(artifact.graph, chosen, [p[None] for p in images]))
     save(path, replace(artifact, recipe=chosen.model_dump(mode="json")))
     return path
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import svg
-from subbyte.errors import InputError, SubbyteError
 from subbyte.benchmark.result import BenchResult, Timing
+from subbyte.errors import InputError, SubbyteError
 
 RECIPES = ("w8a8", "w4a8", "w2a8")
 #: Processes beyond the benchmark's own threads (mean of the minute before) from which a row is marked.
@@ -29,10 +29,10 @@ SPEEDS = (
     *("fastest peer, ms", "ratio", "CPU ratio", "other peers, ms", "peak, %"),
 )
 MEMORY = ("network", "threads", "memory, MB", "peers", "load, ms", "peers", "file, MB", "peers")
-THROUGHPUT = ("network", "streams", "batch", "pictures/s", "peers")
+THROUGHPUT = ("network", "streams", "batch", "images/s", "peers")
 CONDITIONS = (
     *("network", "threads", "date", "commit", "host", "peak, GMAC/s"),
-    *("load", "preemptions", "pictures", "versions"),
+    *("load", "preemptions", "images", "versions"),
 )
 
 
@@ -151,7 +151,7 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
     if served:
         parts += [
             "## Throughput",
-            "Pictures per second of as many callers at a time as streams, each on one thread and one CPU, "
+            "Images per second of as many callers at a time as streams, each on one thread and one CPU, "
             "median over rounds. OpenVINO in throughput mode with as many streams; ONNX Runtime with one "
             "session that runs in its callers' threads, LiteRT with an interpreter each. Ours: "
             f"{' / '.join(RECIPES)}.",
@@ -225,7 +225,7 @@ def _conditions(row: Row) -> tuple[str, ...]:
         isas or "–",
         f"{host.load_before:.1f}{after}",
         str(result.preemptions),
-        result.pictures,
+        result.images,
         "; ".join(versions),
     )
 

@@ -24,12 +24,12 @@ from bench import networks, svg
 from bench.page import TOLERATED_LOAD
 from subbyte import _native
 from subbyte.artifact import load
+from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError, SubbyteError
-from subbyte.system.host import Host, choose_cpus, commit, describe_host, pinned
-from subbyte.data.synthetic import synthetic_pictures
+from subbyte.execute.native import Session
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
-from subbyte.execute.native import Session
+from subbyte.system.host import Host, choose_cpus, commit, describe_host, pinned
 
 KINDS = ("k × k", "1 × 1", "depthwise", "squeeze-excite", "classifier", "other")
 WARM_UP_RUNS = 5
@@ -113,10 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     options.output.mkdir(parents=True, exist_ok=True)
-    picture = options.output / f"roofline-{options.name}.svg"
-    picture.write_text(plot(result))
-    (options.output / "performance.md").write_text(render(result, picture.name))
-    print(f"{title}: {result.run_seconds * 1e3:.2f} ms -> {options.output / 'performance.md'}, {picture}")
+    image = options.output / f"roofline-{options.name}.svg"
+    image.write_text(plot(result))
+    (options.output / "performance.md").write_text(render(result, image.name))
+    print(f"{title}: {result.run_seconds * 1e3:.2f} ms -> {options.output / 'performance.md'}, {image}")
     return 0
 
 
@@ -131,7 +131,7 @@ def _find(network: str, recipe: str, work: Path) -> tuple[str, Path]:
 
 
 def measure(source: Path | Graph, title: str, runs: int) -> Profile:
-    """Profiles a network with 8-bit activations on one pinned thread; pictures are synthetic.
+    """Profiles a network with 8-bit activations on one pinned thread; images are synthetic.
 
     Each step's time is the least of `runs`, which other programs disturb least. Raises InputError for
     runs < 1, ArtifactError for a damaged file.
@@ -141,7 +141,7 @@ def measure(source: Path | Graph, title: str, runs: int) -> Profile:
     with pinned(choose_cpus(1)):
         graph = load(source).graph if isinstance(source, Path) else source
         session = Session(graph)
-        x = synthetic_pictures(session.graph.value(session.graph.input).shape, 1)
+        x = synthetic_images(session.graph.value(session.graph.input).shape, 1)
         session.profile(x, WARM_UP_RUNS)
         host, peak = describe_host(), _peak(session.isa)
         times = np.array([session.profile(x, 1) for _ in range(runs)])
@@ -214,7 +214,7 @@ def groups_of(layers: Sequence[Layer], peak: float) -> list[Group]:
     return list(found.values())
 
 
-def render(profile: Profile, picture: str) -> str:
+def render(profile: Profile, image: str) -> str:
     """The page."""
     groups = groups_of(profile.layers, profile.peak)
     kinds = [Group("all", kind, profile.peak) for kind in KINDS]
@@ -233,13 +233,13 @@ def render(profile: Profile, picture: str) -> str:
         f"{profile.run_seconds * 1e3:.2f} ms), the floor is {whole.floor * 1e3:.2f} ms: "
         f"{100 * whole.floor / whole.seconds:.0f} % of the peak.",
         "Most time above the floor: " + _losses(groups) + ".",
-        f"![roofline]({picture})",
+        f"![roofline]({image})",
         "A dot is a layer, its area the layer's time, the line the peak. *MAC/byte* counts the weights, as "
         "they lie in memory, the inputs and the output once each, wherever they come from. *Share* is of the "
         "time. The last rows add up kinds and everything.",
         "\n".join([*TABLE_HEAD, *lines]),
         f"Host: {host.cpu}, {host.cpus} CPUs, {host.system}, Python {host.python}; load average "
-        f"{host.load_before:.1f} at the start; commit {profile.commit or 'unknown'}. The picture is "
+        f"{host.load_before:.1f} at the start; commit {profile.commit or 'unknown'}. The image is "
         "synthetic; speed does not depend on it.",
     ]
     if host.load_before > 1 + TOLERATED_LOAD:

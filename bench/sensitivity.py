@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/sensitivity.md, from result files of `subbyte sensitivity`.
+"""The tables and the image of docs/sensitivity.md, from result files of `subbyte sensitivity`.
 
     python -m bench.sensitivity
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     options.page.write_text(text, "utf-8")
-    options.plot.write_text(picture(weights, activations), "utf-8")
+    options.plot.write_text(image(weights, activations), "utf-8")
     return 0
 
 
@@ -124,7 +124,7 @@ def _number(kl: float) -> str:
     return "< 0.0001" if kl < 1e-4 else f"{kl:.4f}"
 
 
-def picture(weights: Sensitivity, activations: Sensitivity) -> str:
+def image(weights: Sensitivity, activations: Sensitivity) -> str:
     """SVG: components by blocks, a panel for each width."""
     panels = [
         *((f"weights of {bits} bits", _cells(weights, "weights", bits)) for bits in (4, 3, 2)),

@@ -2,8 +2,8 @@
 
     python -m demo [--output demo-out] [--threads 1] [--seconds 10]
 
-Everything it writes goes to the output folder; open report.html there. The pictures that are evaluated
-(demo/pictures) are others than those that calibrate (demo/calibration): see demo/PICTURES.md.
+Everything it writes goes to the output folder; open report.html there. The images that are evaluated
+(demo/images) are others than those that calibrate (demo/calibration): see demo/IMAGES.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MODEL = "tf_efficientnet_lite0"
 RECIPES = ("fp32", "w8a8", "w4a8")
 PEERS = "onnxruntime"
 HERE = Path(os.path.relpath(Path(__file__).parent))
-PICTURES, CALIBRATION = HERE / "pictures", HERE / "calibration"
+IMAGES, CALIBRATION = HERE / "images", HERE / "calibration"
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def compress_all(output: Path) -> list[str]:
 
 def evaluate_and_time(files: list[str], bench: Path, threads: int, seconds: float) -> None:
     for file in files[1:]:
-        subbyte("evaluate", file, "--data", str(PICTURES), "--reference", files[0])
+        subbyte("evaluate", file, "--data", str(IMAGES), "--reference", files[0])
     subbyte(
         *("bench", *files, "--against", PEERS, "--calibration", str(CALIBRATION)),
         *("--threads", str(threads), "--seconds", str(seconds), "--json"),
@@ -66,7 +66,7 @@ def evaluate_and_time(files: list[str], bench: Path, threads: int, seconds: floa
 
 def report(files: list[str], bench: Path, results: Path, threads: int) -> None:
     subbyte(
-        *("report", *files, "--data", str(PICTURES), "--bench", str(bench)),
+        *("report", *files, "--data", str(IMAGES), "--bench", str(bench)),
         *("--against", PEERS, "--calibration", str(CALIBRATION), "--threads", str(threads)),
         *("--corruptions", "all", "--severities", "3", "--corrupted", "25"),
         *("--title", "EfficientNet-Lite0 with subbyte", "--json"),

@@ -30,7 +30,7 @@ def markdown_of(results: str) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    n = row["pictures"]
+    n = row["images"]
     engine = plain(row["name"]) if row["peer"] else f"**subbyte {plain(row['precision'])}**"
     top1 = "–" if row["top1"] is None else f"{row['top1']} of {n}"
     same = "–" if row["agreement"] is None else f"{row['agreement']} of {n}"

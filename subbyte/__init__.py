@@ -11,12 +11,12 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as type checkers know it, without the time to import typing
 if TYPE_CHECKING:
     from subbyte.artifact import Artifact, load, save
-    from subbyte.errors import SubbyteError
-    from subbyte.ir import Graph
     from subbyte.compress.model import compress_model
+    from subbyte.errors import SubbyteError
+    from subbyte.execute.native import Session, available_isas
+    from subbyte.ir import Graph
     from subbyte.preprocess import Preprocessing
     from subbyte.recipes import Recipe, list_recipes, load_recipe
-    from subbyte.execute.native import Session, available_isas
 
 _HOME = {
     "Artifact": "subbyte.artifact",

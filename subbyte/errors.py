@@ -18,7 +18,7 @@ class ArtifactError(SubbyteError):
 
 
 class InputError(SubbyteError):
-    """An input array, picture, folder or option is unusable."""
+    """An input array, image, folder or option is unusable."""
 
 
 class RecipeError(SubbyteError):

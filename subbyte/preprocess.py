@@ -1,6 +1,6 @@
-"""How a picture becomes a network's input: the few numbers every consumer has to agree on.
+"""How an image becomes a network's input: the few numbers every consumer has to agree on.
 
-The definition, for a picture of 8-bit values, grey, RGB or RGBA (subbyte/data/decode.py):
+The definition, for an image of 8-bit values, grey, RGB or RGBA (subbyte/data/decode.py):
 
 1. Resize with `interpolation` so that the network's input is the central `crop_fraction` of
    the result. "center" keeps the aspect ratio: the shorter side becomes
@@ -29,10 +29,10 @@ PerChannel = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input geometry and normalization of a network that takes pictures.
+    """Input geometry and normalization of a network that takes images.
 
     height, width: the network's input in pixels, 1..8192.
-    mean, std: per channel, in units of pixel / 255; one number each for a network of grey pictures, three
+    mean, std: per channel, in units of pixel / 255; one number each for a network of grey images, three
         for RGB, four for RGBA. A network trained on pixels from 0 to 255 has mean 0 and std 1 / 255.
     crop_fraction: share of the resized side that the central crop keeps, from 0.01 to 1.
     Raises InputError when a field is out of its range.

@@ -116,7 +116,7 @@ void global_avg_pool(const Operands& o, const Context& c, Range) {
   o.codes->average(sums, count, positions * o.in[0].zero_point, o.node.factor_a, o.out.zero_point, high_of(o.out), out);
 }
 
-// Calls visit(y, x, input y, input x) for every tap inside the picture.
+// Calls visit(y, x, input y, input x) for every tap inside the image.
 template <typename Visit>
 void for_taps(const Operands& o, Range rows, const Visit& visit) {
   const NodeDesc& n = o.node;

@@ -1,4 +1,4 @@
-// float32 convolutions: tiles of pixels over panels of channels, taps outside the picture read zeros.
+// float32 convolutions: tiles of pixels over panels of channels, taps outside the image read zeros.
 #include <algorithm>
 
 #include "exec/step.h"

@@ -54,7 +54,7 @@ class Region final : public Step {
   }
 
  private:
-  // Rows outside the picture are padding; the rest is computed.
+  // Rows outside the image are padding; the rest is computed.
   static void make_rows(const Context& c, const RegionStep& s, Range rows) {
     if (rows.begin >= rows.end) return;
     if (c.thread == 0 && s.y.ring > 0) {

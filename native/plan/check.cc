@@ -116,7 +116,7 @@ void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
     case Op::kGlobalAvgPool:
       need(y.height == 1 && y.width == 1 && y.channels == x.channels && x.quantized == y.quantized, n,
            "output does not fit");
-      need(static_cast<std::int64_t>(x.height) * x.width * 255 < (std::int64_t{1} << 31), n, "picture too large to pool");
+      need(static_cast<std::int64_t>(x.height) * x.width * 255 < (std::int64_t{1} << 31), n, "image too large to pool");
       return;
     case Op::kMaxPool2d:
       check_window(n, x, y);

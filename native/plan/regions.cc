@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kMaxSteps = 32;
 constexpr int kRampBands = 256;  // enough for any receptive field of kMaxSteps steps; empty ones cost nothing
 constexpr int kUnmade = 1 << 30, kOutside = 1 << 30;
-// Rows further above the picture reach nothing (windows are at most 256 rows high), and a stride of up to 65536
+// Rows further above the image reach nothing (windows are at most 256 rows high), and a stride of up to 65536
 // times this many still is a number.
 constexpr int kFarthest = 4096;
 constexpr Range kNothing{1 << 30, -(1 << 30)};
@@ -112,13 +112,13 @@ struct Finder {
     work += cost;
     made.clear(), oldest_read.clear();
     done.assign(steps, kUnmade);
-    // Bands of rows above the picture come first: they make the earlier steps' first rows little by little.
+    // Bands of rows above the image come first: they make the earlier steps' first rows little by little.
     for (int y = -kRampBands * height; y < 0; y += height) run_band({y, y + height});
     for (int band = 0; band < bands; ++band) run_band(share(last.height, band, bands));
     return true;
   }
 
-  // Rows beyond the picture and its padding are nobody's work.
+  // Rows beyond the image and its padding are nobody's work.
   void run_band(Range last) {
     needed.assign(steps, kNothing);
     needed.back() = last;

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from subbyte.artifact import Artifact
+from subbyte.allocate.budget import Budget
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import Goal, Program, Solution, solve
 from subbyte.allocate.recipe import with_widths
-from subbyte.allocate.budget import Budget
-from subbyte.quantize.variants import Variants
+from subbyte.artifact import Artifact
 from subbyte.device import artifact_bytes
 from subbyte.errors import InputError
-from subbyte.ir import Graph
-from subbyte.recipes import Recipe
 from subbyte.execute.native import Session
+from subbyte.ir import Graph
+from subbyte.quantize.variants import Variants
+from subbyte.recipes import Recipe
 
 #: A network and the recipe that made it, as the artifact to be written.
 Wrap = Callable[[Graph, Recipe], Artifact]

@@ -16,9 +16,9 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-zµ]*)", re.IGNORECASE)
 class Budget:
     """The most that is allowed; None: anything.
 
-    size: bytes of the file. latency: milliseconds for one picture on the target. memory: bytes of
+    size: bytes of the file. latency: milliseconds for one image on the target. memory: bytes of
     activations. drop: points (per cent) of agreement of the best class with the float32 network
-    that may be lost on the calibration pictures.
+    that may be lost on the calibration images.
     """
 
     size: int | None = None
@@ -34,7 +34,7 @@ class Budget:
         """What is given, in words."""
         parts = {
             "a file of at most {:d} bytes": self.size,
-            "at most {:g} ms a picture": self.latency,
+            "at most {:g} ms an image": self.latency,
             "at most {:d} bytes of activations": self.memory,
             "a loss of at most {:g} points of agreement": self.drop,
         }

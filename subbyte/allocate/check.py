@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from subbyte.allocate.allocator import Allocation, Allocator
-from subbyte.steps.bias_correction import correct_biases
 from subbyte.allocate.budget import Budget
-from subbyte.quantize.calibrate import Progress
 from subbyte.analysis.degradation import Damage, Meter
 from subbyte.errors import InputError
+from subbyte.quantize.calibrate import Progress
+from subbyte.steps.bias_correction import correct_biases
 
-#: Pictures that biases are corrected on for a measurement.
-CORRECTION_PICTURES = 16
+#: Images that biases are corrected on for a measurement.
+CORRECTION_IMAGES = 16
 #: Layers that are widened in each round, and rounds at most.
 PROBES, ROUNDS = 8, 2
 #: A probe changes a layer's damages by at most this factor, either way.
@@ -32,7 +32,7 @@ BISECTIONS = 6
 @dataclass(frozen=True)
 class Checked:
     """An allocation and the damage that it really does, after rounding and correction of biases, on
-    the meter's pictures. evaluations: networks that were measured to find it."""
+    the meter's images. evaluations: networks that were measured to find it."""
 
     allocation: Allocation
     damage: Damage
@@ -40,14 +40,14 @@ class Checked:
 
 
 class Checker:
-    """Measures and improves allocations. pictures: some of them serve to correct biases."""
+    """Measures and improves allocations. images: some of them serve to correct biases."""
 
     def __init__(
-        self, allocator: Allocator, meter: Meter, pictures: np.ndarray, progress: Progress | None = None
+        self, allocator: Allocator, meter: Meter, images: np.ndarray, progress: Progress | None = None
     ) -> None:
         self.allocator, self.meter = allocator, meter
-        chosen = np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)
-        self.few = pictures[chosen]
+        chosen = np.linspace(0, len(images) - 1, min(CORRECTION_IMAGES, len(images))).astype(int)
+        self.few = images[chosen]
         self.report = progress or (lambda stage, done: None)
         self.evaluations = 0
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption
 from subbyte.allocate.refuse import Rules, WidthFacts, kept_because, refusal
 from subbyte.analysis.table import Kind, Sensitivity
-from subbyte.quantize.variants import Variants
 from subbyte.device import Target, layers
 from subbyte.device.size import scale_bytes, weight_bytes
 from subbyte.errors import InputError
 from subbyte.quant import QTensor
+from subbyte.quantize.variants import Variants
 
 #: Nats that count for every bit below 8 where measurements, which are no finer, say less: what wins
 #: nothing is not narrowed.
@@ -95,7 +95,7 @@ class Costs:
         return GroupItem(nodes, {bits: damages[bits] for bits in widths}, times)
 
     def rest_latency(self) -> float:
-        """Of nodes whose time no choice changes: they read the picture, or have float weights."""
+        """Of nodes whose time no choice changes: they read the image, or have float weights."""
         total = 0.0
         for name, layer in self.layers.items():
             if name not in self.names and (self._reads[name] is None or self._has_weights(name)):
@@ -136,7 +136,7 @@ class Costs:
                 self.bytes_of(name, 8) - self.bytes_of(name, row.bits),
                 scale_bytes(self.shape(name)),
                 100.0 * (self.table.base.agreement - row.damage.agreement),
-                self.table.pictures,
+                self.table.images,
                 1.0 - self.target.latency(layer, row.bits, 8) / at_8 if at_8 > 0.0 else 0.0,
             )
             if (reason := refusal(facts, row.bits, self.rules)) is not None:

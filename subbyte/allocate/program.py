@@ -29,7 +29,7 @@ class LayerOption:
 
 @dataclass(frozen=True)
 class LayerItem:
-    """options: by bits of the weights. input: index of the group it reads, None for the picture's."""
+    """options: by bits of the weights. input: index of the group it reads, None for the image's."""
 
     name: str
     options: Mapping[int, LayerOption]

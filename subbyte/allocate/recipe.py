@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from subbyte.quantize.assignment import WEIGHTED, Treatment, roles, treatments
 from subbyte.ir import Graph
+from subbyte.quantize.assignment import WEIGHTED, Treatment, roles, treatments
 from subbyte.recipes import Layers, Override, Recipe
 
 #: Roles that rules are tried for, the widest first: later rules win.
@@ -28,7 +28,7 @@ def with_widths(
     """The recipe with these widths instead of its own; its ranges, steps and float layers stay.
 
     weights: bits by layer, for all layers with integer weights. activations: bits of what nodes make;
-    8 where none is given. The picture has 8 bits. purpose: what the widths were chosen for; with their
+    8 where none is given. The image has 8 bits. purpose: what the widths were chosen for; with their
     shares of the weights it becomes the description.
     """
     common = _most_common(list(weights.values()))

@@ -22,19 +22,19 @@ class Rules:
 @dataclass(frozen=True)
 class WidthFacts:
     """A layer at one width, beside itself at 8 bits. saved: bytes of codes. scales: bytes of its scales.
-    lost: points of agreement, alone, on so many `pictures`. speedup: share of its time that it gains."""
+    lost: points of agreement, alone, on so many `images`. speedup: share of its time that it gains."""
 
     saved: int
     scales: int
     lost: float
-    pictures: int
+    images: int
     speedup: float
 
     @property
     def surely_lost(self) -> float:
-        """`lost` less its standard error, were pictures lost independently of each other."""
-        count = max(self.lost, 0.0) * self.pictures / 100.0
-        return 100.0 * (count - math.sqrt(count)) / self.pictures
+        """`lost` less its standard error, were images lost independently of each other."""
+        count = max(self.lost, 0.0) * self.images / 100.0
+        return 100.0 * (count - math.sqrt(count)) / self.images
 
 
 def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subbyte.quantize.assignment import WEIGHTED, roles
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import consumers, producers
 from subbyte.passes import squeeze_excite
+from subbyte.quantize.assignment import WEIGHTED, roles
 
 #: Kinds of layers, in the order in which tables list them.
 KINDS = {

@@ -6,13 +6,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from subbyte.errors import InputError
-from subbyte.ir import Graph
 from subbyte.execute.native import Session
+from subbyte.ir import Graph
 
 
 class Damage(BaseModel):
-    """kl: mean over pictures of KL(softmax of float32 ‖ softmax), nats. mse: of the logits, over the
-    variance of the float32 ones. agreement: share of pictures with the same best class."""
+    """kl: mean over images of KL(softmax of float32 ‖ softmax), nats. mse: of the logits, over the
+    variance of the float32 ones. agreement: share of images with the same best class."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,28 +22,28 @@ class Damage(BaseModel):
 
 
 class Meter:
-    """Compares networks with `graph`, a float32 classifier, on pictures float32 [N, H, W, C].
+    """Compares networks with `graph`, a float32 classifier, on images float32 [N, H, W, C].
 
     Everything runs on the native engine. Raises InputError if the network is no classifier.
     """
 
-    def __init__(self, graph: Graph, pictures: np.ndarray, threads: int = 1) -> None:
+    def __init__(self, graph: Graph, images: np.ndarray, threads: int = 1) -> None:
         shapes = [graph.value(name).shape for name in graph.outputs]
         if len(shapes) != 1 or len(shapes[0]) != 1:
             raise InputError(f"damage is measured on class scores, but the network's outputs are {shapes}")
-        self.pictures, self.threads = pictures, threads
+        self.images, self.threads = images, threads
         self.exact = self.logits(graph)
         self._log_p = log_softmax(self.exact)
 
     def logits(self, graph: Graph) -> np.ndarray:
         """float64 [N, classes]."""
-        return Session(graph, threads=self.threads).run(self.pictures).astype(np.float64)
+        return Session(graph, threads=self.threads).run(self.images).astype(np.float64)
 
     def of(self, graph: Graph) -> Damage:
         return self.of_logits(self.logits(graph))
 
     def of_logits(self, logits: np.ndarray) -> Damage:
-        """logits: [N, classes] of the same pictures."""
+        """logits: [N, classes] of the same images."""
         log_q = log_softmax(logits)
         kl = (np.exp(self._log_p) * (self._log_p - log_q)).sum(axis=1)
         return Damage(

@@ -1,12 +1,12 @@
 """Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
-damage is read off the class scores (native engine, all pictures) and off the output of the block
-around the layer (torch executor, a few pictures).
+damage is read off the class scores (native engine, all images) and off the output of the block
+around the layer (torch executor, a few images).
 
 Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
 layer whose weights change: without that one would measure mostly shifts of the mean, which compression
-removes. Corrections come from a few pictures and are shrunk by what these leave uncertain, which
+removes. Corrections come from a few images and are shrunk by what these leave uncertain, which
 stands for the many that compression has. They are not made anew for activations that change.
 
 Walks through the network once; what lies before the changed layer is computed once for all its
@@ -24,32 +24,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.artifact.digest import graph_digest
-from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch import ops as torch_ops
-from subbyte.steps.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
-from subbyte.steps.blocks import Block, blocks
-from subbyte.quantize.calibrate import Progress
 from subbyte.analysis.components import components
 from subbyte.analysis.degradation import Meter
-from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.analysis.table import Kind, Row, Sensitivity, key_of, read_sensitivity
-from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
-from subbyte.quantize.variants import Variants
+from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.execute.torch import ops as torch_ops
+from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, Node, verify
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quantize.calibrate import Progress
+from subbyte.quantize.prepare import exposed, pre_value
+from subbyte.quantize.variants import Variants
+from subbyte.steps.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
+from subbyte.steps.blocks import Block, blocks
 
-#: Pictures that biases are corrected on, and those of them that the output of a block is measured on.
-CORRECTION_PICTURES = 32
-BLOCK_PICTURES = 8
+#: Images that biases are corrected on, and those of them that the output of a block is measured on.
+CORRECTION_IMAGES = 32
+BLOCK_IMAGES = 8
 
 
 def sensitivity(
     variants: Variants,
-    pictures: np.ndarray,
+    images: np.ndarray,
     *,
     model: str = "",
     weights: Sequence[int] = WEIGHT_BITS,
@@ -60,7 +60,7 @@ def sensitivity(
 ) -> Sensitivity:
     """The table of all layers and widths.
 
-    variants: of a classifier; calibrated on `pictures` here. pictures: float32 [N, H, W, C].
+    variants: of a classifier; calibrated on `images` here. images: float32 [N, H, W, C].
     model: a name for people. weights, activations: the widths to try. output: a file that the table
     is kept in as it grows; one that holds rows of the same analysis is continued. threads: of torch
     and the engine.
@@ -69,15 +69,15 @@ def sensitivity(
     Raises InputError: the network is no classifier, or `output` belongs to another analysis.
     """
     report = progress or (lambda stage, done: None)
-    key = analysis_key(variants, pictures, threads)
+    key = analysis_key(variants, images, threads)
     table = _kept(output, key)
     with fixed_threads(threads), kept_memory(), torch.no_grad(), torch_executor.exact_convolutions():
         if not variants.seen:
-            variants.calibrate([pictures], report)
-        analysis = _Analysis(variants, pictures, tuple(weights), tuple(activations), threads)
+            variants.calibrate([images], report)
+        analysis = _Analysis(variants, images, tuple(weights), tuple(activations), threads)
         if table is None:
             base, network = analysis.meter.of(analysis.base), graph_digest(variants.graph)
-            table = Sensitivity(key=key, network=network, model=model, pictures=len(pictures), base=base)
+            table = Sensitivity(key=key, network=network, model=model, images=len(images), base=base)
         for rows in analysis.run(table):
             table.rows.extend(rows)
             if output is not None:
@@ -86,15 +86,15 @@ def sensitivity(
     return table
 
 
-def analysis_key(variants: Variants, pictures: np.ndarray, threads: int) -> str:
-    """What `Sensitivity.key` is for this network and these pictures."""
+def analysis_key(variants: Variants, images: np.ndarray, threads: int) -> str:
+    """What `Sensitivity.key` is for this network and these images."""
     settings: dict[str, object] = {
-        "correction": CORRECTION_PICTURES,
-        "block": BLOCK_PICTURES,
+        "correction": CORRECTION_IMAGES,
+        "block": BLOCK_IMAGES,
         "corrected": "all",
         **environment(threads),
     }
-    return key_of(variants.graph, variants.recipe, pictures, settings)
+    return key_of(variants.graph, variants.recipe, images, settings)
 
 
 def _kept(output: Path | None, key: str) -> Sensitivity | None:
@@ -103,7 +103,7 @@ def _kept(output: Path | None, key: str) -> Sensitivity | None:
     table = read_sensitivity(output)
     if table.key != key:
         raise InputError(
-            f"{output} holds the analysis of another network, other pictures or another recipe, or of "
+            f"{output} holds the analysis of another network, other images or another recipe, or of "
             "another version of subbyte or torch; remove it or choose another file"
         )
     return table
@@ -122,21 +122,21 @@ class _Analysis:
     def __init__(
         self,
         variants: Variants,
-        pictures: np.ndarray,
+        images: np.ndarray,
         weights: tuple[int, ...],
         activations: tuple[int, ...],
         threads: int,
     ) -> None:
         self.variants, self.split = variants, variants.float_graph
-        few = pictures[np.linspace(0, len(pictures) - 1, min(CORRECTION_PICTURES, len(pictures))).astype(int)]
+        few = images[np.linspace(0, len(images) - 1, min(CORRECTION_IMAGES, len(images))).astype(int)]
         self.plain = variants.quantized()
         self.base = correct_biases(self.plain, self.split, few, lambda stage, done: None, shrink=True)
-        self.meter = Meter(variants.graph, pictures, threads)
+        self.meter = Meter(variants.graph, images, threads)
         self.components = components(variants.graph)
         self.changes = self._by_first_node(weights, activations)
         self.walk = Walk(self.base, few)
         self.sums = Walk(exposed(self.split), few)
-        self.ahead = Walk(self.split, few[:BLOCK_PICTURES])
+        self.ahead = Walk(self.split, few[:BLOCK_IMAGES])
 
     def _by_first_node(
         self, weights: tuple[int, ...], activations: tuple[int, ...]
@@ -247,7 +247,7 @@ class _Analysis:
             step = torch_ops.Step(
                 node, [graph.value(v) for v in node.inputs], graph.value(node.output), state
             )
-            arrays = [live[v][:BLOCK_PICTURES].float() for v in node.inputs]
+            arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
             live[node.output] = torch_ops.OPS[node.op](step, arrays)
         output = graph.value(nodes[-1].output)
         result = live[output.name]

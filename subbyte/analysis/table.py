@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from subbyte.artifact.digest import graph_digest
-from subbyte.artifact.strict_json import dump_json
 from subbyte.analysis.components import KINDS
 from subbyte.analysis.degradation import Damage
+from subbyte.artifact.digest import graph_digest
+from subbyte.artifact.strict_json import dump_json
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.quant.qparams import ACTIVATION_BITS
@@ -32,7 +32,7 @@ class Row(BaseModel):
 
     kind: what has `bits` bits now: the weights of a layer, or what some nodes make. nodes: the layer,
     or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.
-    elements: weights, or numbers per picture. damage: of the network, against float32.
+    elements: weights, or numbers per image. damage: of the network, against float32.
     block_sqnr: of the output of the block that holds the layer, dB, against float32.
     """
 
@@ -61,14 +61,14 @@ class Summary(BaseModel):
 
 
 class Sensitivity(BaseModel):
-    """key: of graph, pictures and settings. network: digest of the float graph, empty in older files.
+    """key: of graph, images and settings. network: digest of the float graph, empty in older files.
     base: damage of 8 bits everywhere."""
 
     version: int = VERSION
     key: str
     network: str = ""
     model: str
-    pictures: int
+    images: int
     base: Damage
     rows: list[Row] = []
 
@@ -149,7 +149,7 @@ def check_widths(kind: Kind, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def key_of(graph: Graph, recipe: Recipe, pictures: np.ndarray, settings: dict[str, object]) -> str:
+def key_of(graph: Graph, recipe: Recipe, images: np.ndarray, settings: dict[str, object]) -> str:
     """SHA-256 of everything that the rows depend on."""
     digest = hashlib.sha256()
     relevant = {"precision", "weights", "activations", "override", "seed"}
@@ -157,9 +157,9 @@ def key_of(graph: Graph, recipe: Recipe, pictures: np.ndarray, settings: dict[st
         graph_digest(graph),
         recipe.model_dump(mode="json", include=relevant, exclude_defaults=True),
         settings,
-        list(pictures.shape),
+        list(images.shape),
         VERSION,
     ]
     digest.update(dump_json(described).encode())
-    digest.update(np.ascontiguousarray(pictures).data)
+    digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()

@@ -18,7 +18,7 @@ class Artifact:
 
     graph: the network, obeying subbyte.ir.verify.
     recipe: the compression recipe as plain JSON (empty if none).
-    preprocessing: how a picture becomes the graph's input; its height, width and channels are the input's.
+    preprocessing: how an image becomes the graph's input; its height, width and channels are the input's.
     classes: names of the elements of the first output, or None.
     provenance: plain JSON about the origin (source model, licence, data, versions).
     """
@@ -36,10 +36,10 @@ def check_artifact(artifact: Artifact) -> Artifact:
     shape, pre = graph.value(graph.input).shape, artifact.preprocessing
     if not isinstance(pre, Preprocessing):
         raise ArtifactError(f"preprocessing must be a Preprocessing, got {type(pre).__name__}")
-    # three numbers are also in files whose networks take arrays of other depths, not pictures
+    # three numbers are also in files whose networks take arrays of other depths, not images
     if shape[:2] != (pre.height, pre.width) or pre.channels not in (3, shape[-1]):
         raise ArtifactError(
-            f"the preprocessing makes {pre.height} x {pre.width} pictures of {pre.channels} channel(s), "
+            f"the preprocessing makes {pre.height} x {pre.width} images of {pre.channels} channel(s), "
             f"but the graph's input is {shape}"
         )
     _check_classes(artifact.classes, graph.value(graph.outputs[0]).shape[-1])

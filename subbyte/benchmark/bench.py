@@ -2,12 +2,12 @@
 
     result = bench("model.subbyte", ["onnxruntime", "openvino"])
 
-1. Every contestant runs the same pictures and is compared with what it should compute. An artifact that
+1. Every contestant runs the same images and is compared with what it should compute. An artifact that
    computes something else is an error, a peer that does is skipped: it is no row.
 2. All run in turns (see `interleave`); ratios are taken round by round, so that a disturbance of the
    machine cancels.
 3. Where asked for: load time and resident memory of each in processes of their own (see `footprint`),
-   and pictures per second of several streams (see `throughput`).
+   and images per second of several streams (see `throughput`).
 4. The result holds the host, the CPU flags, versions, hashes and the engine's measured peak.
 """
 
@@ -22,8 +22,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from subbyte.artifact import Artifact, load
-from subbyte.errors import InputError
-from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
 from subbyte.benchmark.candidate import (
     Contestant,
     Verified,
@@ -32,6 +30,15 @@ from subbyte.benchmark.candidate import (
     verify_contestants,
 )
 from subbyte.benchmark.footprint import Footprint, footprint
+from subbyte.benchmark.interleave import Samples, interleave
+from subbyte.benchmark.peers import load_peers
+from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
+from subbyte.benchmark.throughput import throughput_of_files
+from subbyte.data.synthetic import synthetic_images
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.ir.cost import macs
+from subbyte.passes.dequantize import dequantize_graph
 from subbyte.system.host import (
     choose_cpus,
     commit,
@@ -40,16 +47,9 @@ from subbyte.system.host import (
     pinned,
     preemptions,
 )
-from subbyte.benchmark.interleave import Samples, interleave
-from subbyte.benchmark.peers import load_peers
-from subbyte.data.synthetic import synthetic_pictures
-from subbyte.benchmark.throughput import throughput_of_files
-from subbyte.ir import Graph
-from subbyte.ir.cost import macs
-from subbyte.passes.dequantize import dequantize_graph
 
-CALIBRATION_PICTURES = 24
-CHECK_PICTURES = 2
+CALIBRATION_IMAGES = 24
+CHECK_IMAGES = 2
 PEAK_SECONDS = 0.2
 
 Source = str | Path | Artifact
@@ -66,7 +66,7 @@ def bench(
     streams: int = 0,
     isa: str | None = None,
     float_graph: Graph | None = None,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     calibration: Sequence[np.ndarray] = (),
     cache: Path | None = None,
     notify: Callable[[str], None] = lambda text: None,
@@ -75,23 +75,23 @@ def bench(
 
     artifacts: paths or Artifacts, with equal inputs and outputs. against: peers by name (see
     `load_peers`). They get `float_graph`, or else the first artifact with its weights dequantized.
-    seconds: of timing, in all. batch: pictures per call. footprints: whether to measure load times and
+    seconds: of timing, in all. batch: images per call. footprints: whether to measure load times and
     memory. streams: how many callers at a time, on as many CPUs, to measure the throughput of (for
     `seconds` more); 0: none. isa: the engine's instruction set (its best
-    one if None). pictures: float32 [N, H, W, C], preprocessed, N >= batch, to verify and time with;
-    calibration: arrays like it, for the peers' INT8; synthetic pictures where none are given.
+    one if None). images: float32 [N, H, W, C], preprocessed, N >= batch, to verify and time with;
+    calibration: arrays like it, for the peers' INT8; synthetic images where none are given.
     cache: a folder that keeps the peers' INT8 files. notify: receives a line per stage.
 
     Raises InputError if an artifact computes something else than its network, for an unknown peer,
-    a missing package, too few CPUs or unusable pictures; ArtifactError for a damaged file.
+    a missing package, too few CPUs or unusable images; ArtifactError for a damaged file.
     """
     sources = [artifacts] if isinstance(artifacts, (str, Path, Artifact)) else list(artifacts)
     if not sources:
         raise InputError("nothing to time; give at least one artifact")
     real = dequantize_graph(_artifact(sources[0]).graph) if float_graph is None else float_graph
     shape = real.value(real.input).shape
-    x = _pictures(pictures, shape, batch)
-    data = calibration or [synthetic_pictures(shape, CALIBRATION_PICTURES * batch, seed=1)]
+    x = _images(images, shape, batch)
+    data = calibration or [synthetic_images(shape, CALIBRATION_IMAGES * batch, seed=1)]
     cpus = choose_cpus(threads)
     with pinned(cpus):
         notify("loading the network in every engine")
@@ -132,7 +132,7 @@ def bench(
         cpus=cpus,
         batch=batch,
         input_shape=shape,
-        pictures="synthetic" if pictures is None else "given",
+        images="synthetic" if images is None else "given",
         float_network="dequantized from the first artifact" if float_graph is None else "given",
         macs=sum(macs(real).values()),
         peak_gmacs=peaks,
@@ -157,14 +157,14 @@ def _artifact(source: Source) -> Artifact:
     return source if isinstance(source, Artifact) else load(source)
 
 
-def _pictures(given: np.ndarray | None, shape: tuple[int, ...], batch: int) -> np.ndarray:
-    """At least CHECK_PICTURES pictures if there are as many, a multiple of batch."""
-    wanted = batch * -(-CHECK_PICTURES // batch)
+def _images(given: np.ndarray | None, shape: tuple[int, ...], batch: int) -> np.ndarray:
+    """At least CHECK_IMAGES images if there are as many, a multiple of batch."""
+    wanted = batch * -(-CHECK_IMAGES // batch)
     if given is None:
-        return synthetic_pictures(shape, wanted)
+        return synthetic_images(shape, wanted)
     if given.dtype != np.float32 or given.shape[1:] != shape or len(given) < batch:
         raise InputError(
-            f"pictures must be float32 [N, {', '.join(map(str, shape))}] with N >= {batch}, "
+            f"images must be float32 [N, {', '.join(map(str, shape))}] with N >= {batch}, "
             f"got {given.dtype} {list(given.shape)}"
         )
     return given[: min(wanted, len(given) // batch * batch)]

@@ -11,13 +11,13 @@ import numpy as np
 
 import subbyte
 from subbyte.artifact import Artifact, load, save
-from subbyte.errors import InputError
-from subbyte.metrics.output_check import Check, check
 from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.peer import Peer
-from subbyte.ir import Graph
-from subbyte.quant import QTensor
+from subbyte.errors import InputError
 from subbyte.execute.reference import run as reference_run
+from subbyte.ir import Graph
+from subbyte.metrics.output_check import Check, check
+from subbyte.quant import QTensor
 
 Outputs = tuple[np.ndarray, ...]
 
@@ -162,13 +162,13 @@ def _fault(contestant: Contestant, own: Check) -> str | None:
         return None
     return (
         f"computes something else than its network (correlation {own.correlation:.4f}, at least {least} "
-        f"expected; the same best class on {own.top1} of {own.pictures} pictures)"
+        f"expected; the same best class on {own.top1} of {own.images} images)"
     )
 
 
 def is_exact(graph: Graph) -> bool:
     """Whether docs/spec/numerics.md leaves an executor no freedom: nothing reads float32 values
-    but the quantization of the picture."""
+    but the quantization of the image."""
     return all(
         graph.value(name).q is not None
         for node in graph.nodes
@@ -178,7 +178,7 @@ def is_exact(graph: Graph) -> bool:
 
 
 def _reference(graph: Graph, x: np.ndarray) -> Outputs:
-    """One picture at a time, which bounds the memory that the reference's windows take."""
+    """One image at a time, which bounds the memory that the reference's windows take."""
     return _in_batches(lambda part: tuple(reference_run(graph, part)[n] for n in graph.outputs), x, 1)
 
 

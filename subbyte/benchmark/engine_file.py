@@ -35,9 +35,7 @@ def opener(engine: str) -> Callable[..., list[Run]]:
             return [session.run] * streams
 
         return open_artifact
-    from subbyte.benchmark import litert_peer
-    from subbyte.benchmark import onnxruntime_peer
-    from subbyte.benchmark import openvino_peer
+    from subbyte.benchmark import litert_peer, onnxruntime_peer, openvino_peer
     from subbyte.system.imports import peer_module
 
     module, open_file = {

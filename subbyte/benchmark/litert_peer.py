@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 import subbyte
-from subbyte.errors import InputError
 from subbyte.benchmark.engine_file import EngineFile, Run
-from subbyte.system.imports import peer_module
 from subbyte.benchmark.peer import Outputs, Peer
 from subbyte.benchmark.quantized_cache import cache_key, cached_file
+from subbyte.errors import InputError
 from subbyte.exporters.tflite import to_tflite
 from subbyte.ir import Graph
+from subbyte.system.imports import peer_module
 
 PRECISIONS = ("fp32", "int8")
-RANGE_PICTURES = 8  # from which the grids of float32 outputs are taken
+RANGE_IMAGES = 8  # from which the grids of float32 outputs are taken
 
 
 def litert_peer(
@@ -50,7 +50,7 @@ def litert_peer(
     if precision == "fp32":
         return _peer(model, precision, threads)
     if not calibration:
-        raise InputError("INT8 needs calibration pictures; give at least one")
+        raise InputError("INT8 needs calibration images; give at least one")
     versions = [_version(), subbyte.__version__]
     settings = {"tool": "subbyte", "versions": versions, "recipe": "w8a8"}
     name = f"litert-{cache_key(model, calibration, settings)}.tflite"
@@ -116,6 +116,6 @@ def _quantize(graph: Graph, batch: int, calibration: Sequence[np.ndarray], path:
     from subbyte.recipes import load_recipe
 
     quantized = compress(graph, load_recipe("w8a8"), calibration)
-    outputs = torch_executor.run(quantized, np.concatenate(list(calibration))[:RANGE_PICTURES])
+    outputs = torch_executor.run(quantized, np.concatenate(list(calibration))[:RANGE_IMAGES])
     ranges = {name: (float(y.min()), float(y.max())) for name, y in outputs.items()}
     path.write_bytes(to_tflite(quantized, batch=batch, ranges=ranges))

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.errors import InputError
 from subbyte.benchmark.engine_file import EngineFile, Run
-from subbyte.system.imports import peer_module
 from subbyte.benchmark.peer import Outputs, Peer
 from subbyte.benchmark.quantized_cache import cache_key, cached_file
+from subbyte.errors import InputError
+from subbyte.system.imports import peer_module
 from subbyte.system.quiet import quiet
 
 PRECISIONS = ("fp32", "int8")
@@ -46,7 +46,7 @@ def onnxruntime_peer(
     if method not in CALIBRATION_METHODS:
         raise InputError(f"calibration method {method!r} is not one of {', '.join(CALIBRATION_METHODS)}")
     if not calibration:
-        raise InputError("INT8 needs calibration pictures; give at least one")
+        raise InputError("INT8 needs calibration images; give at least one")
     settings = {"tool": "onnxruntime", "version": ort.__version__, "method": method}
     name = f"onnxruntime-{cache_key(model, calibration, settings)}.onnx"
     with cached_file(cache, name, lambda path: _quantize(model, calibration, method, path)) as path:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.errors import InputError
 from subbyte.benchmark.engine_file import EngineFile, Run
-from subbyte.system.imports import peer_module
 from subbyte.benchmark.peer import Outputs, Peer
 from subbyte.benchmark.quantized_cache import cache_key, cached_file
+from subbyte.errors import InputError
+from subbyte.system.imports import peer_module
 from subbyte.system.quiet import quiet
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -54,7 +54,7 @@ def openvino_peer(
     if preset not in PRESETS:
         raise InputError(f"NNCF preset {preset!r} is not one of {', '.join(PRESETS)}")
     if not calibration:
-        raise InputError("INT8 needs calibration pictures; give at least one")
+        raise InputError("INT8 needs calibration images; give at least one")
     versions = [ov.__version__, peer_module("nncf").__version__]
     settings = {"tool": "nncf", "versions": versions, "preset": preset}
     name = f"openvino-{cache_key(model, calibration, settings)}.xml"

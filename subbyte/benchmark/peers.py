@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.errors import InputError, SubbyteError
 from subbyte.benchmark import litert_peer
 from subbyte.benchmark import onnxruntime_peer as ort_peer
 from subbyte.benchmark import openvino_peer as ov_peer
-from subbyte.exporters.onnx import to_nchw, to_onnx
 from subbyte.benchmark.peer import Peer
+from subbyte.errors import InputError, SubbyteError
+from subbyte.exporters.onnx import to_nchw, to_onnx
 from subbyte.ir import Graph
 
 #: Engine to the precisions that a comparison with it covers by default.
@@ -63,17 +63,17 @@ def load_peers(
     wanted = [pair for pair in peer_names(against) if _is_possible(pair, against)]
     if not wanted:
         return []
-    pictures = _batches(calibration, batch)
+    images = _batches(calibration, batch)
     common: dict[str, Any] = {"threads": threads, "cache": cache}
     loaders: dict[str, Callable[[str], Peer]] = {}
     if any(engine != "litert" for engine, _ in wanted):
         model = to_onnx(graph, batch=batch).SerializeToString()
-        common["calibration"] = [to_nchw(group) for group in pictures]
+        common["calibration"] = [to_nchw(group) for group in images]
         loaders["onnxruntime"] = partial(
             ort_peer.onnxruntime_peer, model, **common, method=onnxruntime_method
         )
         loaders["openvino"] = partial(ov_peer.openvino_peer, model, **common, preset=openvino_preset)
-    common["calibration"] = pictures
+    common["calibration"] = images
     loaders["litert"] = partial(litert_peer.litert_peer, graph, batch=batch, **common)
     return [_load(loaders[engine], engine, precision) for engine, precision in wanted]
 
@@ -96,11 +96,11 @@ def _load(loader: Callable[[str], Peer], engine: str, precision: str) -> Peer:
 
 
 def _batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
-    """All pictures as arrays of exactly `batch`; a remainder is left out."""
+    """All images as arrays of exactly `batch`; a remainder is left out."""
     if not len(calibration):
         return []
-    pictures = np.concatenate([np.asarray(x, np.float32) for x in calibration])
-    groups = [pictures[i : i + batch] for i in range(0, len(pictures) - batch + 1, batch)]
+    images = np.concatenate([np.asarray(x, np.float32) for x in calibration])
+    groups = [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
     if not groups:
-        raise InputError(f"{len(pictures)} calibration pictures do not fill one batch of {batch}")
+        raise InputError(f"{len(images)} calibration images do not fill one batch of {batch}")
     return groups

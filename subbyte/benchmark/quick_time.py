@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subbyte.system.host import load_average, preemptions
 from subbyte.benchmark.interleave import interleave
 from subbyte.execute.native import Session
+from subbyte.system.host import load_average, preemptions
 
 SECONDS = 0.5
 #: Share of the runs that may be interrupted on a machine that has nothing else to do.
@@ -21,7 +21,7 @@ INTERRUPTED = 0.05
 
 @dataclass(frozen=True)
 class QuickTime:
-    """Milliseconds of one picture: median and fastest of `runs`. busy: other programs took the CPUs."""
+    """Milliseconds of one image: median and fastest of `runs`. busy: other programs took the CPUs."""
 
     median: float
     fastest: float

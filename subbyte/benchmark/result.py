@@ -84,7 +84,7 @@ class Skipped(BaseModel):
 
 
 class BenchResult(BaseModel):
-    """Everything that a number needs beside it. `macs`: per picture. Peaks in GMAC/s per core. `streams`:
+    """Everything that a number needs beside it. `macs`: per image. Peaks in GMAC/s per core. `streams`:
     of the throughput, one thread each; None if it was not measured."""
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class BenchResult(BaseModel):
     cpus: tuple[int, ...]
     batch: int
     input_shape: tuple[int, ...]
-    pictures: str
+    images: str
     float_network: str
     macs: int
     peak_gmacs: dict[str, float]
@@ -160,5 +160,5 @@ def _row(t: Timing) -> dict[str, Any]:
         "images_per_second": t.images_per_second.median if t.images_per_second else None,
         "correlation": t.check.correlation,
         "equal": t.check.equal,
-        "top1": f"{(t.fidelity or t.check).top1}/{t.check.pictures}",
+        "top1": f"{(t.fidelity or t.check).top1}/{t.check.images}",
     }

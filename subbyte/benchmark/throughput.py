@@ -1,10 +1,10 @@
-"""Pictures per second of several streams: as many callers at a time as CPUs, each on one thread.
+"""Images per second of several streams: as many callers at a time as CPUs, each on one thread.
 
 Latency is the time of one call on an otherwise idle machine; throughput is what a server gets that always
-has pictures waiting. It is measured in a process of its own: OpenVINO's threads stay on the CPUs that the
+has images waiting. It is measured in a process of its own: OpenVINO's threads stay on the CPUs that the
 process had when it first ran a network.
 
-    python -m subbyte.benchmark.throughput '{"files": [{...}], "shapes": [[...]], "streams": 2, "seconds": 20}'
+    python -m subbyte.benchmark.throughput '{"files": [{...}], "shapes": [[...]], "streams": 2, "seconds": 9}'
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def throughput_of_files(
 def throughput(
     contestants: Sequence[Sequence[Run]], inputs: Sequence[np.ndarray], seconds: float
 ) -> np.ndarray:
-    """Pictures per second, float64 [contestants, ROUNDS]: they run in turns, A B C, B C A, ...
+    """Images per second, float64 [contestants, ROUNDS]: they run in turns, A B C, B C A, ...
 
     contestants: each one's streams, functions that are called at the same time, each in a thread of its
     own. inputs: each one's [batch, ...], in its own layout. seconds: in all.
@@ -60,7 +60,7 @@ def throughput(
 
 
 def _turn(streams: Sequence[Run], x: np.ndarray, seconds: float) -> float:
-    """Pictures per second of one turn, after one untimed call of each stream."""
+    """Images per second of one turn, after one untimed call of each stream."""
 
     def calls(run: Run) -> int:
         own, count, end = x.copy(), 0, time.perf_counter() + seconds
@@ -72,8 +72,8 @@ def _turn(streams: Sequence[Run], x: np.ndarray, seconds: float) -> float:
     with ThreadPoolExecutor(len(streams)) as pool:
         list(pool.map(lambda run: run(x.copy()), streams))
         begin = time.perf_counter()
-        pictures = len(x) * sum(pool.map(calls, streams))
-        return pictures / (time.perf_counter() - begin)
+        images = len(x) * sum(pool.map(calls, streams))
+        return images / (time.perf_counter() - begin)
 
 
 def main() -> None:

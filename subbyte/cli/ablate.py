@@ -38,27 +38,27 @@ from subbyte.cli.options import (
 )
 from subbyte.cli.report import facts_of, timed
 from subbyte.cli.source import OwnInput, load_model
+from subbyte.data.samples import Sample, batches, image_folder, subset
+from subbyte.data.sets import parse_sets
 from subbyte.errors import InputError
 from subbyte.recipes.ablation import ablations
-from subbyte.data.samples import Sample, batches, picture_folder, subset
 from subbyte.report.entry import Entry
-from subbyte.data.sets import parse_sets
 from subbyte.system.text_file import write_text
 
 if TYPE_CHECKING:
-    from subbyte.report.report import Report
     from subbyte.models import LoadedModel
     from subbyte.recipes import Recipe
+    from subbyte.report.report import Report
 
 
 def ablate(
     model: Model,
     recipe: Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")],
     data: Data,
-    calibration: Annotated[Path, typer.Option(help="Folder of pictures to calibrate and to train on.")],
+    calibration: Annotated[Path, typer.Option(help="Folder of images to calibrate and to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for the artifacts and the results.")],
     weights: Weights = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of --calibration.")] = 256,
+    images: Annotated[int, typer.Option(min=1, help="Use at most this many of --calibration.")] = 256,
     resize: Resize = None,
     seed: Seed = None,
     input_size: InputSize = None,
@@ -86,8 +86,8 @@ def ablate(
     """
     import jinja2  # noqa: F401  better missed now than when everything is made
 
-    from subbyte.report.report import markdown, render, table_rows
     from subbyte.recipes import load_recipe
+    from subbyte.report.report import markdown, render, table_rows
 
     sets = parse_sets(data)
     whole = load_recipe(recipe)
@@ -99,8 +99,8 @@ def ablate(
     title = f"The steps of {whole.name} on {model}"
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
     loaded = load_model(model, weights, given)
-    chosen = subset(picture_folder(calibration), pictures, seed or 0)
-    source = f"{len(chosen)} pictures of {printable(calibration.name)}"
+    chosen = subset(image_folder(calibration), images, seed or 0)
+    source = f"{len(chosen)} images of {printable(calibration.name)}"
     provenance = {"model": printable(model), "weights": loaded.provenance, "calibration": source}
     job = _Job(loaded, chosen, seed, provenance, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class _Job:
     """Everything that the artifacts of an ablation have in common."""
 
     loaded: LoadedModel
-    pictures: Sequence[Sample]
+    images: Sequence[Sample]
     seed: int | None
     provenance: Mapping[str, Any]
     folder: Path
@@ -173,7 +173,7 @@ class _Job:
             artifact = compress_model(
                 self.loaded.module,
                 recipe,
-                batches(self.pictures, p),
+                batches(self.images, p),
                 preprocessing=p,
                 provenance=self.provenance,
                 seed=self.seed,

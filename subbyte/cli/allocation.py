@@ -11,42 +11,42 @@ import numpy as np
 from rich.table import Table
 
 from subbyte.artifact import Artifact
+from subbyte.benchmark.quick_time import quick_time
 from subbyte.cli.console import percent, printable, say, show, stages
+from subbyte.data.held_back import LEAST, held_back
 from subbyte.device.host import STALE
 from subbyte.errors import InputError
-from subbyte.metrics.accuracy import wilson_interval
-from subbyte.data.held_back import LEAST, held_back
-from subbyte.benchmark.quick_time import quick_time
-from subbyte.report.units import size_text
 from subbyte.execute.native import Session
+from subbyte.metrics.accuracy import wilson_interval
+from subbyte.report.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.allocate.allocator import Allocation, Allocator
-    from subbyte.allocate.check import Checked
     from subbyte.allocate.budget import Budget
+    from subbyte.allocate.check import Checked
     from subbyte.analysis.degradation import Damage
     from subbyte.analysis.table import Sensitivity
-    from subbyte.quantize.variants import Variants
     from subbyte.ir import Graph
     from subbyte.models import LoadedModel
+    from subbyte.quantize.variants import Variants
     from subbyte.recipes import Recipe
 
-#: Calibration pictures that widths are tried on, at most.
-ANALYSIS_PICTURES = 128
+#: Calibration images that widths are tried on, at most.
+ANALYSIS_IMAGES = 128
 #: Where the provenance says what was measured on images held back.
 HELD_BACK = "held_back"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line. pictures: float32 [n, H, W, C] each, to compress with; held:
+    """What was asked for on the command line. images: float32 [n, H, W, C] each, to compress with; held:
     such, to measure the result on; empty if there are too few."""
 
     model: str
     loaded: LoadedModel
     recipe: Recipe
     budget: Budget
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
     held: list[np.ndarray]
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
@@ -71,21 +71,21 @@ def allocated(request: Request) -> Plan:
 
     Raises InputError if no widths do.
     """
-    from subbyte.importers.torch_export import capture
     from subbyte.allocate.check import Checker
     from subbyte.analysis.components import KINDS, components
     from subbyte.analysis.degradation import Meter
-    from subbyte.execute.torch.steady import fixed_threads
-    from subbyte.quantize.variants import Variants
     from subbyte.data.classes import class_names
+    from subbyte.execute.torch.steady import fixed_threads
+    from subbyte.importers.torch_export import capture
     from subbyte.passes import optimize
+    from subbyte.quantize.variants import Variants
 
     graph = optimize(capture(request.loaded.module, request.loaded.preprocessing.shape))
     class_names(request.classes, graph)  # refuses wrong ones before the work
-    every = np.concatenate(request.pictures)
+    every = np.concatenate(request.images)
     searching = request.budget.drop is not None and request.budget.size is None
     used, unseen = held_back(range(len(every))) if searching else (range(len(every)), [])
-    some = every[used][np.linspace(0, len(used) - 1, min(len(used), ANALYSIS_PICTURES)).astype(int)]
+    some = every[used][np.linspace(0, len(used) - 1, min(len(used), ANALYSIS_IMAGES)).astype(int)]
     recipe = request.recipe
     if request.seed is not None:
         recipe = recipe.model_copy(update={"seed": request.seed})
@@ -112,17 +112,17 @@ def _check_time(budget: Budget, chosen: Allocation, allocator: Allocator) -> Non
     timed = quick_time(Session(allocator.graph(chosen)))
     if timed.fastest > budget.latency:
         raise InputError(
-            f"a picture takes {timed.fastest:.3g} ms, the fastest of {timed.runs} runs, not the "
+            f"an image takes {timed.fastest:.3g} ms, the fastest of {timed.runs} runs, not the "
             f"{budget.latency:g} ms asked for, of which the layers' own times promised {chosen.latency:.3g}; "
             "allow that many, or ask for fewer, so that narrower widths are chosen"
         )
 
 
-def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: Any) -> Sensitivity:
+def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
-    from subbyte.artifact.digest import graph_digest
     from subbyte.analysis.sensitivity import analysis_key, sensitivity
     from subbyte.analysis.table import check_widths
+    from subbyte.artifact.digest import graph_digest
     from subbyte.device.cache import cache_folder
 
     if request.sensitivity is not None:
@@ -132,7 +132,7 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
             )
         return request.sensitivity
     widths = check_widths("activations", request.activation_bits)
-    path = cache_folder() / f"sensitivity-{analysis_key(variants, pictures, request.threads)[:16]}.json"
+    path = cache_folder() / f"sensitivity-{analysis_key(variants, images, request.threads)[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,7 +142,7 @@ def _table(request: Request, variants: Variants, pictures: np.ndarray, stage: An
     narrow = tuple(bits for bits in widths if bits != 8)
     return sensitivity(
         variants,
-        pictures,
+        images,
         model=printable(request.model),
         activations=narrow,
         output=path,
@@ -165,8 +165,8 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     recipe = request.recipe.model_copy(update={"name": f"{request.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-        from subbyte.data.classes import class_names
         from subbyte.compress.model import made_with
+        from subbyte.data.classes import class_names
 
         made = made_with(recipe.seed if request.seed is None else request.seed, request.threads)
         return Artifact(
@@ -192,7 +192,7 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     from subbyte.analysis.degradation import Meter
     from subbyte.device import artifact_bytes
 
-    budget, images = request.budget, np.concatenate(request.held or request.pictures)
+    budget, images = request.budget, np.concatenate(request.held or request.images)
     damage = Meter(plan.graph, images).of(artifact.graph)
     found = _measured(damage, len(images))
     kept = found if request.held else _room(request)
@@ -237,7 +237,7 @@ def _time(artifact: Artifact, promised: float) -> list[str]:
     """The network's time on this machine, and what puts it in doubt. promised: by its layers' times, ms."""
     timed = quick_time(Session(artifact))
     lines = [
-        f"{timed.median:.3g} ms a picture on one thread (median of {timed.runs} runs; fastest "
+        f"{timed.median:.3g} ms an image on one thread (median of {timed.runs} runs; fastest "
         f"{timed.fastest:.3g})"
     ]
     if timed.busy:

@@ -30,14 +30,14 @@ COMMANDS = {
         "Whether a network can be compressed: what it costs, or every operator that stops it.",
     ),
     "compress": ("compress", "Compress a model by a recipe and write one artifact."),
-    "run": ("run", "Classify pictures: the five best classes of each."),
+    "run": ("run", "Classify images: the five best classes of each."),
     "evaluate": (
         "evaluate",
-        "Accuracy with intervals; beside another artifact's; on corrupted pictures; by shape and texture.",
+        "Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture.",
     ),
     "bench": (
         "bench",
-        "Time artifacts of one network, in turns with other engines on the same pictures and cores.",
+        "Time artifacts of one network, in turns with other engines on the same images and cores.",
     ),
     "inspect": (
         "inspect",

@@ -12,13 +12,13 @@ from rich.table import Table
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import note, show, show_json
 from subbyte.cli.options import Against, Artifacts, Isa, Json, Threads
-from subbyte.data.samples import batches, picture_folder, subset
+from subbyte.data.samples import batches, image_folder, subset
 from subbyte.report.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.benchmark.result import BenchResult
 
-CALIBRATION_PICTURES = 64
+CALIBRATION_IMAGES = 64
 
 
 def bench(
@@ -26,33 +26,31 @@ def bench(
     against: Against = "",
     calibration: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of pictures for the peers' INT8 and for checking; default: synthetic ones."
-        ),
+        typer.Option(help="Folder of images for the peers' INT8 and for checking; default: synthetic ones."),
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.01, help="Seconds of timing, all contestants together.")
     ] = 10.0,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per call.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
     memory: Annotated[
         bool, typer.Option("--memory", help="Also measure load time and memory, in processes of their own.")
     ] = False,
     streams: Annotated[
         int,
-        typer.Option(min=0, help="Also measure pictures per second of this many callers at a time; 0: not."),
+        typer.Option(min=0, help="Also measure images per second of this many callers at a time; 0: not."),
     ] = 0,
     threads: Threads = 1,
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Time artifacts of one network, in turns with other engines on the same pictures and cores.
+    """Time artifacts of one network, in turns with other engines on the same images and cores.
 
     Peers run the first artifact's network, in float32 and quantized by their own tools: give the
     float32 artifact first, so that they start from the original weights.
     """
     from subbyte.benchmark.bench import bench as run_bench
 
-    pictures = calibration_arrays(load(artifacts[0]), calibration)
+    images = calibration_arrays(load(artifacts[0]), calibration)
     result = run_bench(
         artifacts,
         names_of(against),
@@ -62,8 +60,8 @@ def bench(
         footprints=memory,
         streams=streams,
         isa=isa,
-        pictures=None if not pictures or len(pictures[0]) < batch else pictures[0],
-        calibration=pictures,
+        images=None if not images or len(images[0]) < batch else images[0],
+        calibration=images,
         notify=note,
     )
     if json:
@@ -78,10 +76,10 @@ def names_of(against: str) -> list[str]:
 
 
 def calibration_arrays(artifact: Artifact, folder: Path | None) -> list[np.ndarray]:
-    """Preprocessed pictures of a folder, at most 64, for the tools of the peers."""
+    """Preprocessed images of a folder, at most 64, for the tools of the peers."""
     if folder is None:
         return []
-    samples = subset(picture_folder(folder), CALIBRATION_PICTURES)
+    samples = subset(image_folder(folder), CALIBRATION_IMAGES)
     return list(batches(samples, artifact.preprocessing))
 
 
@@ -92,14 +90,14 @@ def skipped_peers(result: BenchResult) -> list[str]:
 
 def _facts(result: BenchResult) -> str:
     where = f"{result.host.cpu}, {result.threads} thread(s), batch {result.batch}"
-    return f"{where}, load {result.host.load_before:.1f}, {result.macs / 1e9:.3f} GMAC a picture"
+    return f"{where}, load {result.host.load_before:.1f}, {result.macs / 1e9:.3f} GMAC an image"
 
 
 def _table(result: BenchResult) -> Table:
     table = Table("", "precision", box=None)
     timed = ("median ms", "10 % – 90 %", "times as fast", "GMAC/s", "of peak", "file")
     held = any(t.load_ms is not None for t in result.timings)
-    more = (*(("load ms", "memory") if held else ()), *(("pictures/s",) if result.streams else ()))
+    more = (*(("load ms", "memory") if held else ()), *(("images/s",) if result.streams else ()))
     for heading in (*timed, *more, "correlation"):
         table.add_column(heading, justify="right")
     for row in result.rows():
@@ -126,7 +124,7 @@ def _table(result: BenchResult) -> Table:
         )
     best = "" if result.best_peer is None else f"Times as fast: beside {result.best_peer}, the fastest peer. "
     if result.streams:
-        best += f"Pictures/s: of {result.streams} callers at a time. "
+        best += f"Images/s: of {result.streams} callers at a time. "
     table.caption = best + "Correlation: with what it should compute."
     table.caption_justify = "left"
     return table

@@ -103,9 +103,9 @@ def _facts(model: str, graph: Graph) -> dict[str, Any]:
 
 def _recipes(graph: Graph) -> dict[str, str | None]:
     """Name to None, or to what speaks against the recipe."""
+    from subbyte.quantize.assignment import treatments
     from subbyte.quantize.grids import shared_bits
     from subbyte.quantize.prepare import split_for_integers
-    from subbyte.quantize.assignment import treatments
     from subbyte.recipes import list_recipes, load_recipe
 
     result: dict[str, str | None] = {}

@@ -26,9 +26,9 @@ from subbyte.cli.options import (
     Weights,
 )
 from subbyte.cli.source import OwnInput, load_model
-from subbyte.errors import InputError
 from subbyte.data.classes import read_classes
-from subbyte.data.samples import Sample, batches, picture_folder, subset, with_resize
+from subbyte.data.samples import Sample, batches, image_folder, subset, with_resize
+from subbyte.errors import InputError
 from subbyte.report.units import size_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compress(
     output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
     weights: Weights = None,
     calibration: Calibration = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 256,
+    images: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 256,
     classes: Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")] = None,
     resize: Fit = None,
     seed: Seed = None,
@@ -65,7 +65,7 @@ def compress(
         str | None, typer.Option(help=BUDGET + "the file has at most so many bytes, like 3.5MB.")
     ] = None,
     latency: Annotated[
-        str | None, typer.Option(help=BUDGET + "a picture takes at most so long on this machine, like 3ms.")
+        str | None, typer.Option(help=BUDGET + "an image takes at most so long on this machine, like 3ms.")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help=BUDGET + "activations take at most so many bytes, like 1MB.")
@@ -81,7 +81,7 @@ def compress(
     sensitivity: Annotated[
         Path | None,
         typer.Option(
-            help="What `subbyte sensitivity` wrote for this network, best on other pictures; default: "
+            help="What `subbyte sensitivity` wrote for this network, best on other images; default: "
             "analysed and cached."
         ),
     ] = None,
@@ -120,7 +120,7 @@ def compress(
         drop,
     )
     if budget.given and calibration is None:
-        raise InputError("a budget needs --calibration, pictures to measure the damage of widths on")
+        raise InputError("a budget needs --calibration, images to measure the damage of widths on")
     for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
         if value is not None and not budget.given:
             raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
@@ -132,7 +132,7 @@ def compress(
         check_output("--write-recipe", write_recipe, ".toml", inputs)
     if work is not None:
         check_output_folder("--work", work)
-    samples = [] if calibration is None else subset(picture_folder(calibration), pictures, seed or 0)
+    samples = [] if calibration is None else subset(image_folder(calibration), images, seed or 0)
     held: list[Sample] = []
     if budget.given:
         samples, held = held_back(samples)
@@ -147,12 +147,12 @@ def compress(
     }
     from subbyte import compress_model, save
 
-    def made_by(recipe: Any, pictures: Any) -> Artifact:
+    def made_by(recipe: Any, images: Any) -> Artifact:
         with stages(f"compressing {model} to {recipe.name}") as stage:
             return compress_model(
                 loaded.module,
                 recipe,
-                pictures,
+                images,
                 preprocessing=loaded.preprocessing,
                 classes=names,
                 provenance=provenance,
@@ -184,7 +184,7 @@ def compress(
         activation_bits,
     )
     plan = allocated(request)
-    artifact = checked(request, plan, made_by(plan.recipe, request.pictures))
+    artifact = checked(request, plan, made_by(plan.recipe, request.images))
     save(output, artifact)
     if write_recipe is not None:
         from subbyte.allocate.recipe import to_toml
@@ -195,4 +195,4 @@ def compress(
 
 
 def _source(folder: Path | None, samples: list[Sample]) -> str:
-    return "none" if folder is None else f"{len(samples)} pictures of {printable(folder.name)}"
+    return "none" if folder is None else f"{len(samples)} images of {printable(folder.name)}"

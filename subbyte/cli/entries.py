@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.benchmark.result import BenchResult, Spread, Timing
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import progress
 from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
+from subbyte.data.samples import Sample, batches, image_folder, subset
 from subbyte.errors import InputError
 from subbyte.metrics.accuracy import Predictions, agreement, predict, score
-from subbyte.benchmark.result import BenchResult, Spread, Timing
-from subbyte.data.samples import Sample, batches, picture_folder, subset
-from subbyte.report.entry import Entry
 from subbyte.metrics.layer_error import layer_sqnr
+from subbyte.metrics.statistics import calibration_error, correct, paired
+from subbyte.report.entry import Entry
 from subbyte.report.layers import layers_of
 from subbyte.report.plan import plan_rows
-from subbyte.metrics.statistics import calibration_error, correct, paired
 
 #: What is known of a peer: its name, precision, size of its file, and answers if it was run.
 PeerAnswers = tuple[str, str, int, Predictions]
@@ -30,11 +30,11 @@ PeerAnswers = tuple[str, str, int, Predictions]
 @dataclass(frozen=True)
 class Extras:
     """What else is measured of every artifact. corruptions, severities: as on the command line;
-    pictures: how many are corrupted. cue_conflict: a folder."""
+    images: how many are corrupted. cue_conflict: a folder."""
 
     corruptions: str | None = None
     severities: str = "1,3,5"
-    pictures: int | None = None
+    images: int | None = None
     cue_conflict: Path | None = None
     resize: str | None = None
 
@@ -54,7 +54,7 @@ def with_extras(
             replace(e, **_latency(measured, t, timings[0])) for e, t in zip(entries, timings, strict=True)
         ]
     if extras.corruptions is not None:
-        some = subset(samples, extras.pictures)
+        some = subset(samples, extras.images)
         robust = robustness_of(subjects, some, extras.corruptions, extras.severities)
         entries = [replace(e, robustness=r) for e, r in zip(entries, robust, strict=True)]
     if extras.cue_conflict is not None:
@@ -64,7 +64,7 @@ def with_extras(
 
 
 def entry_of(one: Subject, name: str, samples: Sequence[Sample], reference: Entry | None) -> Entry:
-    """What the artifact says about the pictures, beside what the reference said."""
+    """What the artifact says about the images, beside what the reference said."""
     entry = Entry(
         name,
         str(one.artifact.recipe.get("name", "")),
@@ -164,21 +164,21 @@ def with_layer_errors(
 
 
 def check_peers(against: str, calibration: Path | None) -> None:
-    """InputError unless the peers are known and there are pictures for their INT8."""
+    """InputError unless the peers are known and there are images for their INT8."""
     if calibration is not None:
-        picture_folder(calibration)
+        image_folder(calibration)
     if names_of(against):
         from subbyte.benchmark.peers import peer_names
 
         peer_names(names_of(against))
         if calibration is None:
-            raise InputError("--against needs --calibration, pictures for the peers' INT8")
+            raise InputError("--against needs --calibration, images for the peers' INT8")
 
 
 def answers_of_peers(
     first: Subject, against: str, calibration: Path | None, samples: Sequence[Sample]
 ) -> list[PeerAnswers]:
-    """Every peer on the pictures."""
+    """Every peer on the images."""
     from subbyte.benchmark.peers import load_peers
     from subbyte.passes.dequantize import dequantize_graph
 
@@ -202,7 +202,7 @@ def answers_of_peers(
 def peer_entries(
     answers: Sequence[PeerAnswers], reference: Entry, samples: Sequence[Sample], measured: BenchResult | None
 ) -> list[Entry]:
-    """Peers that were run on the pictures, peers that were timed, or both in one row."""
+    """Peers that were run on the images, peers that were timed, or both in one row."""
     timings = {(t.name, t.precision): t for t in measured.timings if t.peer} if measured else {}
     entries = []
     for name, precision, size, predictions in answers:

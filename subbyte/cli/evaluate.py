@@ -21,10 +21,10 @@ from subbyte.cli.measure import (
     subject,
 )
 from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, Threads
-from subbyte.metrics.accuracy import Predictions, agreement, joined, score, wilson_interval
 from subbyte.data.samples import Sample
-from subbyte.metrics.robustness import Robustness, check_corruptible
 from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.metrics.accuracy import Predictions, agreement, joined, score, wilson_interval
+from subbyte.metrics.robustness import Robustness, check_corruptible
 from subbyte.metrics.statistics import Paired, calibration_error, correct, paired, random_effects
 from subbyte.metrics.transfer import transfer
 
@@ -32,17 +32,15 @@ FLOOR = 0.70  # the top-1 that --reference-accuracy says the distance to
 
 Corruptions = Annotated[
     str | None,
-    typer.Option(help="Corrupt the pictures as well: all, or groups and families (noise,blur,fog)."),
+    typer.Option(help="Corrupt the images as well: all, or groups and families (noise,blur,fog)."),
 ]
 Corrupted = Annotated[
-    int, typer.Option(min=2, help="How many pictures --corruptions takes, drawn at random with seed 0.")
+    int, typer.Option(min=2, help="How many images --corruptions takes, drawn at random with seed 0.")
 ]
 Severities = Annotated[str, typer.Option(help="Severities of --corruptions, 1 to 5.")]
 CueConflictFolder = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of shape/texture pictures: labels.csv (file,shape,texture), JSON of categories."
-    ),
+    typer.Option(help="Folder of shape/texture images: labels.csv (file,shape,texture), JSON of categories."),
 ]
 
 
@@ -70,13 +68,11 @@ def evaluate(
     artifact: Artifact_,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar=SET, help=f"{SETS} With --against pictures without labels will do."),
+        typer.Option(metavar=SET, help=f"{SETS} With --against images without labels will do."),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            "--against", "--reference", help="Another artifact, to compare with picture by picture."
-        ),
+        typer.Option("--against", "--reference", help="Another artifact, to compare with image by image."),
     ] = None,
     reference_accuracy: Annotated[
         float | None,
@@ -91,7 +87,7 @@ def evaluate(
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Accuracy with intervals; beside another artifact's; on corrupted pictures; by shape and texture."""
+    """Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture."""
     if not data and cue_conflict is None:
         raise typer.BadParameter("give --data or --cue-conflict")
     if reference_accuracy is not None and reference is None:
@@ -171,7 +167,7 @@ def _together(answers: Sequence[_Answers]) -> _Answers:
 
 def _row(answers: _Answers) -> dict[str, Any]:
     """Accuracy if there are labels, and the comparison if there is another artifact, as JSON values."""
-    result: dict[str, Any] = {"pictures": len(answers.samples)}
+    result: dict[str, Any] = {"images": len(answers.samples)}
     if answers.labelled:
         result |= counts(answers.own, answers.samples)
     if answers.reference is not None:

@@ -13,7 +13,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
     """result: what the command prints as JSON."""
     table = Table(show_header=False, box=None)
     several = len(result.get("sets", ())) > 1
-    if "pictures" in result:
+    if "images" in result:
         _accuracy(table, result)
     if "agreement" in result:
         _comparison(table, result)
@@ -32,7 +32,7 @@ def _sets(result: dict[str, Any]) -> Table:
     """A row for each set and one for all images together."""
     table = Table("set", box=None)
     compared = "reference" in result
-    for heading in ("pictures", "top-1", "95 % interval"):
+    for heading in ("images", "top-1", "95 % interval"):
         table.add_column(heading, justify="right")
     if compared:
         for heading in ("same best class", "95 % interval", "lost", "gained", "top-1 beside it"):
@@ -41,7 +41,7 @@ def _sets(result: dict[str, Any]) -> Table:
     for row in [*result["sets"], {"data": "together"} | result]:
         mode = row.get("resize")
         name = row["data"] if mode is None else f"{row['data']}:{mode}"
-        cells = [str(row["pictures"]), *_share(row, "top1")]
+        cells = [str(row["images"]), *_share(row, "top1")]
         table.add_row(name, *cells, *(_changes(row) if compared else ()))
     return table
 
@@ -59,7 +59,7 @@ def _share(row: dict[str, Any], key: str) -> list[str]:
     if key not in row:
         return ["–", "–"]
     low, high = row[f"{key}_interval_95"]
-    return [f"{row[key]}  {percent(row[key] / row['pictures'])}", f"{percent(low)} – {percent(high)}"]
+    return [f"{row[key]}  {percent(row[key] / row['images'])}", f"{percent(low)} – {percent(high)}"]
 
 
 def _signed_interval(row: dict[str, Any]) -> str:
@@ -78,8 +78,8 @@ def _between(table: Table, between: dict[str, Any]) -> None:
 
 
 def _accuracy(table: Table, result: dict[str, Any]) -> None:
-    n = result["pictures"]
-    table.add_row("pictures", str(n))
+    n = result["images"]
+    table.add_row("images", str(n))
     if "top1" not in result:
         return
     low, high = result["top1_interval_95"]
@@ -90,7 +90,7 @@ def _accuracy(table: Table, result: dict[str, Any]) -> None:
 
 
 def _comparison(table: Table, result: dict[str, Any]) -> None:
-    n = result["pictures"]
+    n = result["images"]
     low, high = result["agreement_interval_95"]
     share = percent(result["agreement"] / n)
     table.add_row("same best class", f"{result['agreement']} of {n}  {share}  as {result['reference']}")
@@ -111,19 +111,19 @@ def _transfer(table: Table, bound: dict[str, Any]) -> None:
         "  estimate", f"{percent(bound['estimate'])}  95 % interval {percent(low)} – {percent(high)}"
     )
     table.add_row("  worst case, 95 %", percent(bound["worst_case_95"]))
-    factor = f"if losses were {bound['factor']:.1f} times as frequent as on these pictures"
+    factor = f"if losses were {bound['factor']:.1f} times as frequent as on these images"
     table.add_row(f"  {percent(bound['floor'])} only", factor)
 
 
 def _cues(table: Table, cues: dict[str, Any]) -> None:
     bias = "–" if cues["shape_bias"] is None else percent(cues["shape_bias"])
     table.add_row("shape bias", f"{bias}  {cues['shape']} by shape, {cues['texture']} by texture")
-    table.add_row("by shape", f"{cues['shape']} of {cues['pictures']}  {percent(cues['accuracy'])}")
+    table.add_row("by shape", f"{cues['shape']} of {cues['images']}  {percent(cues['accuracy'])}")
 
 
 def _grid(robust: dict[str, Any]) -> Table:
-    n = robust["pictures"]
-    table = Table("top-1 of corrupted pictures", box=None)
+    n = robust["images"]
+    table = Table("top-1 of corrupted images", box=None)
     for severity in robust["severities"]:
         table.add_column(f"severity {severity}", justify="right")
     table.add_column("mean", justify="right")
@@ -133,7 +133,7 @@ def _grid(robust: dict[str, Any]) -> Table:
     low, high = robust["mean_accuracy_interval_95"]
     relative = robust["relative_to_clean"]
     caption = f"mean {percent(robust['mean_accuracy'])} ({percent(low)} – {percent(high)})"
-    caption += "" if relative is None else f", {percent(relative)} of that on the {n} clean pictures"
+    caption += "" if relative is None else f", {percent(relative)} of that on the {n} clean images"
     if "difference" in robust:
         low, high = robust["difference_interval_95"]
         caption += (

@@ -12,15 +12,15 @@ import numpy as np
 
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import progress
+from subbyte.data.samples import Sample, with_resize
+from subbyte.data.sets import ImageSet
 from subbyte.errors import InputError
+from subbyte.execute.native import Session
+from subbyte.ir import Graph
 from subbyte.metrics.accuracy import Predictions, Predictor, predict
 from subbyte.metrics.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
-from subbyte.data.samples import Sample, with_resize
 from subbyte.metrics.robustness import Robustness, measure_robustness, parse_severities
-from subbyte.data.sets import ImageSet
-from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
-from subbyte.execute.native import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def labelled(one: Subject, sets: Sequence[ImageSet], limit: int | None) -> list[
 
 
 def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:
-    """What the artifact says about the pictures."""
+    """What the artifact says about the images."""
     with progress(f"evaluating {one.path.name}", len(samples)) as done:
         return predict(one.run, samples, one.preprocessing, progress=done)
 
@@ -83,10 +83,10 @@ def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:
 def robustness_of(
     subjects: Sequence[Subject], samples: Sequence[Sample], corruptions: str, severities: str
 ) -> list[Robustness]:
-    """All on the same corrupted pictures. corruptions, severities: comma-separated."""
+    """All on the same corrupted images. corruptions, severities: comma-separated."""
     families, levels = parse_corruptions(corruptions, severities)
     contenders = [(one.run, one.preprocessing) for one in subjects]
-    with progress("corrupted pictures", len(samples)) as done:
+    with progress("corrupted images", len(samples)) as done:
         return measure_robustness(contenders, samples, families, levels, progress=done)
 
 
@@ -110,7 +110,7 @@ def check_extras(
 
 
 def shape_bias_of(one: Subject, folder: Path, resize: str | None) -> ShapeBias:
-    """On the folder's pictures, squashed to the input, as they are 224 x 224 for a network of that size,
+    """On the folder's images, squashed to the input, as they are 224 x 224 for a network of that size,
     unless `resize` says something else."""
     data = read_cue_conflict(folder, one.classes)
     preprocessing = with_resize(one.artifact.preprocessing, resize or "squash")

@@ -16,12 +16,12 @@ Weights = Annotated[
     str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")
 ]
 Calibration = Annotated[
-    Path | None, typer.Option(help="Folder of pictures to calibrate on; labels are not used.")
+    Path | None, typer.Option(help="Folder of images to calibrate on; labels are not used.")
 ]
 Fit = Annotated[
     str | None,
     typer.Option(
-        metavar="crop|squash", help="How calibration pictures reach the input size; default: as in tests."
+        metavar="crop|squash", help="How calibration images reach the input size; default: as in tests."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default: the recipe's.")]
@@ -70,7 +70,7 @@ Against = Annotated[
 ]
 SET = "FOLDER[:crop|squash]"
 SETS = (
-    "Folder of labelled pictures: labels.csv (file,label), or one subfolder a class; "
+    "Folder of labelled images: labels.csv (file,label), or one subfolder a class; "
     "how they reach the input size, if not as --resize says. Repeat it for several sets."
 )
 Data = Annotated[list[str], typer.Option(metavar=SET, help=SETS)]
@@ -90,5 +90,5 @@ Traceback = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Use this many pictures of each set, drawn at random with seed 0.")
+    int | None, typer.Option(min=1, help="Use this many images of each set, drawn at random with seed 0.")
 ]

@@ -25,11 +25,11 @@ from subbyte.cli.entries import (
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
-from subbyte.errors import InputError
 from subbyte.data.samples import subset
-from subbyte.report.entry import Entry
-from subbyte.metrics.robustness import check_corruptible
 from subbyte.data.sets import ImageSet, parse_sets
+from subbyte.errors import InputError
+from subbyte.metrics.robustness import check_corruptible
+from subbyte.report.entry import Entry
 from subbyte.system.text_file import read_text, write_text
 
 if TYPE_CHECKING:
@@ -144,15 +144,15 @@ def timed(
     """A fresh benchmark, as `subbyte bench` makes it."""
     from subbyte.benchmark.bench import bench
 
-    pictures = calibration_arrays(subjects[0].artifact, calibration)
+    images = calibration_arrays(subjects[0].artifact, calibration)
     return bench(
         [one.path for one in subjects],
         names_of(against),
         threads=subjects[0].session.threads,
         seconds=seconds,
         isa=isa,
-        pictures=pictures[0] if pictures else None,
-        calibration=pictures,
+        images=images[0] if images else None,
+        calibration=images,
         notify=note,
     )
 

@@ -1,4 +1,4 @@
-"""`subbyte run`: what is in these pictures."""
+"""`subbyte run`: what is in these images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from subbyte.artifact import load
 from subbyte.cli.console import complain, say, show, show_json
 from subbyte.cli.measure import class_count
 from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
-from subbyte.errors import InputError
-from subbyte.metrics.accuracy import top_classes
 from subbyte.data.classes import distinct
-from subbyte.data.samples import load_picture, picture_folder, with_resize
-from subbyte.preprocess import Preprocessing
+from subbyte.data.samples import image_folder, load_image, with_resize
+from subbyte.errors import InputError
 from subbyte.execute.native import Session
+from subbyte.metrics.accuracy import top_classes
+from subbyte.preprocess import Preprocessing
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Pictures, folders of them, or .npy files with the network's float32 input.",
+            help="Images, folders of them, or .npy files with the network's float32 input.",
         ),
     ],
     resize: Resize = None,
@@ -37,9 +37,9 @@ def run(
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Classify pictures: the five best classes of each.
+    """Classify images: the five best classes of each.
 
-    A picture that cannot be read is reported, and the others are classified; the exit status is 1 then.
+    An image that cannot be read is reported, and the others are classified; the exit status is 1 then.
     """
     loaded = load(artifact)
     class_count(loaded.graph)
@@ -66,16 +66,16 @@ def run(
 def _results(
     images: Sequence[Path], session: Session, names: Sequence[str] | None, preprocessing: Preprocessing
 ) -> Iterator[dict[str, Any]]:
-    """Per picture its file and either its best classes or an error."""
+    """Per image its file and either its best classes or an error."""
     for given in images:
         try:
-            files = [sample.path for sample in picture_folder(given)] if given.is_dir() else [given]
+            files = [sample.path for sample in image_folder(given)] if given.is_dir() else [given]
         except InputError as error:
             yield {"file": str(given), "error": str(error)}
             continue
         for path in files:
             try:
-                x = read_array(path) if path.suffix == ".npy" else load_picture(path, preprocessing)
+                x = read_array(path) if path.suffix == ".npy" else load_image(path, preprocessing)
                 top = top_classes(np.asarray(session.run(x)))
             except InputError as error:
                 yield {"file": str(path), "error": str(error)}

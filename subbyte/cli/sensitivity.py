@@ -27,7 +27,7 @@ from subbyte.cli.options import (
     Weights,
 )
 from subbyte.cli.source import OwnInput, load_model
-from subbyte.data.samples import batches, picture_folder, subset, with_resize
+from subbyte.data.samples import batches, image_folder, subset, with_resize
 
 if TYPE_CHECKING:
     from subbyte.analysis.table import Sensitivity, Summary
@@ -38,16 +38,16 @@ TITLES = {"weights": "Weights of fewer bits", "activations": "Activations of few
 def sensitivity(
     model: Model,
     calibration: Annotated[
-        Path, typer.Option(help="Folder of pictures to calibrate and to measure on; labels are not used.")
+        Path, typer.Option(help="Folder of images to calibrate and to measure on; labels are not used.")
     ],
     output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
     weights: Weights = None,
     recipe: Annotated[
         str, typer.Option(help="Ranges and code books are those of this recipe; its widths do not count.")
     ] = "w4a8",
-    pictures: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 128,
+    images: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 128,
     resize: Fit = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     weight_bits: Annotated[
         str, typer.Option(help="Widths to try, comma-separated; empty: none.")
     ] = "8,4,3,2",
@@ -81,19 +81,19 @@ def sensitivity(
     inputs = (model.rpartition(":")[0] or None, recipe, weights)
     check_output("--output", output, ".json", inputs)
     check_output("--html", page, ".html", inputs)
-    samples = subset(picture_folder(calibration), pictures, seed)
+    samples = subset(image_folder(calibration), images, seed)
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
     loaded = load_model(model, weights, given)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
-    from subbyte.importers.torch_export import capture
     from subbyte.analysis.sensitivity import sensitivity as analyse
+    from subbyte.importers.torch_export import capture
+    from subbyte.passes import optimize
     from subbyte.quantize.variants import Variants
     from subbyte.report.heatmap_page import render_heatmaps
-    from subbyte.passes import optimize
     from subbyte.system.text_file import write_text
 
     graph = optimize(capture(loaded.module, loaded.preprocessing.shape))
-    with stages(f"{model}, {len(samples)} pictures") as stage:
+    with stages(f"{model}, {len(samples)} images") as stage:
         table = analyse(
             Variants(graph, chosen),
             np.concatenate(arrays),
@@ -119,7 +119,7 @@ def sensitivity(
 def _head(table: Sensitivity) -> str:
     base = table.base
     return (
-        f"{table.model}, {table.pictures} pictures. 8 bits everywhere: KL {base.kl:.4f} nats, "
+        f"{table.model}, {table.images} images. 8 bits everywhere: KL {base.kl:.4f} nats, "
         f"agreement {percent(base.agreement)}, logits' error {base.mse:.4f} of their variance"
     )
 

@@ -1,4 +1,4 @@
-"""compress: a float graph, a recipe and pictures in; a quantized graph out."""
+"""compress: a float graph, a recipe and images in; a quantized graph out."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.artifact.digest import graph_digest
-from subbyte.quantize.attach import attach
-from subbyte.steps.bias_correction import correct_biases
-from subbyte.quantize.calibrate import Progress, batches, calibrate
-from subbyte.steps.distill import distill
-from subbyte.quantize.prepare import split_for_integers
-from subbyte.steps.reconstruct import reconstruct
-from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
-from subbyte.quantize.assignment import treatments
 from subbyte.errors import GraphError, InputError
+from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
 from subbyte.ir.limits import peak_live_bytes
+from subbyte.quantize.assignment import treatments
+from subbyte.quantize.attach import attach
+from subbyte.quantize.calibrate import Progress, batches, calibrate
+from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import Recipe
+from subbyte.steps.bias_correction import correct_biases
+from subbyte.steps.distill import distill
+from subbyte.steps.reconstruct import reconstruct
 
-#: Memory for the values of all pictures at once, while biases are corrected layer by layer.
+#: Memory for the values of all images at once, while biases are corrected layer by layer.
 LAYERWISE_BYTES = 1 << 30
-#: Memory for the calibration pictures that the steps work on, float32.
-PICTURE_BYTES = 1 << 30
+#: Memory for the calibration images that the steps work on, float32.
+IMAGE_BYTES = 1 << 30
 
 
 def compress(
@@ -42,17 +42,17 @@ def compress(
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
-    graph: float32, batch norms folded (passes.optimize). calibration: preprocessed pictures in
+    graph: float32, batch norms folded (passes.optimize). calibration: preprocessed images in
     arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
-    then at most PICTURE_BYTES. seed: instead of the recipe's.
+    then at most IMAGE_BYTES. seed: instead of the recipe's.
     progress: called with the name of what is being done and how far it is.
     work: a folder for the state of long steps; an interrupted run that is started again with equal
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
     same result.
-    threads: of torch, whatever the caller has set. Same graph, recipe, seed, pictures and threads: same
+    threads: of torch, whatever the caller has set. Same graph, recipe, seed, images and threads: same
     result.
 
-    Raises InputError for unusable calibration pictures, RecipeError if the recipe does not fit
+    Raises InputError for unusable calibration images, RecipeError if the recipe does not fit
     the graph, GraphError if the graph is not such a graph.
     """
     verify(graph)
@@ -122,7 +122,7 @@ def _folder(
 
 
 def _fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
-    """An even selection of the pictures whose values, all at once, fit LAYERWISE_BYTES."""
+    """An even selection of the images whose values, all at once, fit LAYERWISE_BYTES."""
     # the values of this graph and, a byte each, those of the quantized one
     most = max(8, LAYERWISE_BYTES * 4 // (5 * peak_live_bytes(graph)))
     stride = 1
@@ -141,23 +141,23 @@ def _check_float(graph: Graph) -> None:
 
 
 class _Kept:
-    """An even selection of a stream of pictures for the steps after calibration, in bounded memory."""
+    """An even selection of a stream of images for the steps after calibration, in bounded memory."""
 
     def __init__(self, graph: Graph) -> None:
-        self.most = max(8, PICTURE_BYTES // (4 * math.prod(graph.value(graph.input).shape)))
+        self.most = max(8, IMAGE_BYTES // (4 * math.prod(graph.value(graph.input).shape)))
         self.stride, self.position = 1, 0
-        self.pictures: list[np.ndarray] = []
+        self.kept: list[np.ndarray] = []
 
     def all_of(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes the stream on, remembering every stride-th picture; the stride doubles when full."""
+        """Passes the stream on, remembering every stride-th image; the stride doubles when full."""
         for images in stream:
             for image in images:
                 if self.position % self.stride == 0:
-                    self.pictures.append(image)
+                    self.kept.append(image)
                 self.position += 1
-            if len(self.pictures) > self.most:
-                self.pictures, self.stride = self.pictures[::2], self.stride * 2
+            if len(self.kept) > self.most:
+                self.kept, self.stride = self.kept[::2], self.stride * 2
             yield images
 
     def images(self) -> np.ndarray:
-        return np.stack(self.pictures)
+        return np.stack(self.kept)

@@ -46,10 +46,10 @@ def compress_model(
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
     InputError for unusable calibration data or class names.
     """
-    from subbyte.importers.torch_export import capture
     from subbyte.compress import compress
-    from subbyte.execute.torch.steady import fixed_threads
     from subbyte.data.classes import class_names
+    from subbyte.execute.torch.steady import fixed_threads
+    from subbyte.importers.torch_export import capture
     from subbyte.passes import optimize
     from subbyte.recipes import load_recipe
 

@@ -3,9 +3,9 @@
 from subbyte.data.samples import (
     Sample,
     batches,
+    image_folder,
     labelled_folder,
-    load_picture,
-    picture_folder,
+    load_image,
     subset,
     with_resize,
 )
@@ -13,9 +13,9 @@ from subbyte.data.samples import (
 __all__ = [
     "Sample",
     "batches",
+    "image_folder",
     "labelled_folder",
-    "load_picture",
-    "picture_folder",
+    "load_image",
     "subset",
     "with_resize",
 ]

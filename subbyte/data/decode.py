@@ -1,4 +1,4 @@
-"""A picture's file to pixels of 8 bits: what PIL decodes, upright, in memory that the file's size bounds.
+"""An image's file to pixels of 8 bits: what PIL decodes, upright, in memory that the file's size bounds.
 
 The rules, where a file leaves a choice:
 - EXIF orientation is applied; of several frames or pages, the first is taken; colour profiles are ignored.
@@ -38,7 +38,7 @@ _PLUGINS = (
     ("HEIF", "pillow_heif", "pillow-heif", {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}),
 )
 _ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4 A
-# What turns a picture upright, by its orientation.
+# What turns an image upright, by its orientation.
 _UPRIGHT: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,23 +50,23 @@ _UPRIGHT: dict[Any, Image.Transpose] = {
 }
 
 
-def read_picture(path: Path | str, channels: int = 3) -> Image.Image:
-    """The picture, 8 bits a channel: grey (1), RGB (3) or RGBA (4).
+def read_image(path: Path | str, channels: int = 3) -> Image.Image:
+    """The image, 8 bits a channel: grey (1), RGB (3) or RGBA (4).
 
     InputError, naming the file: there is none, it cannot be decoded, it would unpack to far more than
     it holds, or its format needs a plugin for PIL that is not installed.
     """
     try:
-        with _guarded(), _open(path) as picture:
-            _check_size(picture.size, Path(path).stat().st_size)
-            upright = _orientation(picture)
-            pixels = _eight_bits(picture).convert(MODES[channels])
+        with _guarded(), _open(path) as image:
+            _check_size(image.size, Path(path).stat().st_size)
+            upright = _orientation(image)
+            pixels = _eight_bits(image).convert(MODES[channels])
             return pixels if upright is None else pixels.transpose(upright)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"cannot read {path} as a picture: {reason}") from None
+        raise InputError(f"cannot read {path} as an image: {reason}") from None
 
 
 @contextmanager
@@ -125,21 +125,21 @@ def _check_size(size: tuple[int, int], file_bytes: int) -> None:
         )
 
 
-def _orientation(picture: Image.Image) -> Image.Transpose | None:
+def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION))
     except Exception:  # damaged metadata; if the pixels are damaged too, decoding them will say so
         return None
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """Without more than 8 bits a channel, which `convert` would clip at 255. ValueError where the range is
     not known."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
-        values = np.asarray(picture).astype(np.uint32)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = np.asarray(image).astype(np.uint32)
         values += 128
         values //= 257
         return Image.fromarray(values.astype(np.uint8))
-    if picture.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise ValueError("it holds 32-bit values, whose range is not known; save it with 8 or 16 bits")
-    return picture
+    return image

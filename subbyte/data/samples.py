@@ -1,10 +1,10 @@
-"""Folders of pictures: which files, which labels, and how a picture becomes an input.
+"""Folders of images: which files, which labels, and how an image becomes an input.
 
 A folder is one of
 - labelled by `labels.csv` with the columns `file,label` (others are ignored), label an integer;
 - labelled by its layout: one subfolder per class;
-- unlabelled: any pictures below it (calibration).
-Pictures are decoded when they are needed, one batch at a time (decode.py).
+- unlabelled: any images below it (calibration).
+Images are decoded when they are needed, one batch at a time (decode.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from subbyte.errors import InputError
 from subbyte.data.classes import IMAGENET_CLASSES, imagenet_synsets
-from subbyte.data.decode import read_picture
+from subbyte.data.decode import read_image
+from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 from subbyte.system.text_file import read_text
 
@@ -30,7 +30,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".
 SUFFIXES |= {".avif", ".heic", ".heif"}
 MAX_TABLE = 1 << 28  # bytes of a labels.csv: some million lines
 RESIZE_MODES = ("crop", "squash")
-# A picture is resized as a whole, as torchvision does, if that makes at most so many pixels, or so many
+# An image is resized as a whole, as torchvision does, if that makes at most so many pixels, or so many
 # times the network's input.
 MAX_RESIZED = 2**23
 MAX_RESIZED_INPUTS = 8
@@ -44,7 +44,7 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture's file, the index of its class if it is known, and how this picture reaches the input
+    """An image's file, the index of its class if it is known, and how this image reaches the input
     size (as `with_resize` takes it) if not as the network's preprocessing says."""
 
     path: Path
@@ -58,18 +58,18 @@ class Sample:
 def labelled_folder(
     root: Path | str, num_classes: int | None = None, classes: Sequence[str] | None = None
 ) -> list[Sample]:
-    """The labelled pictures of `root`, in a fixed order.
+    """The labelled images of `root`, in a fixed order.
 
     num_classes: how many outputs the network has; labels are checked against it.
     classes: the network's class names; subfolders named like them are matched by name.
 
-    Raises InputError: no such folder, no pictures, no labels, a label outside 0..num_classes-1.
+    Raises InputError: no such folder, no images, no labels, a label outside 0..num_classes-1.
     """
     root = _folder(root)
     table = root / "labels.csv"
     samples = _from_table(table) if table.is_file() else _from_layout(root, num_classes, classes)
     if not samples:
-        raise InputError(f"{root} holds no labelled pictures")
+        raise InputError(f"{root} holds no labelled images")
     for sample in samples:
         assert sample.label is not None
         if sample.label < 0 or (num_classes is not None and sample.label >= num_classes):
@@ -78,12 +78,12 @@ def labelled_folder(
     return samples
 
 
-def picture_folder(root: Path | str) -> list[Sample]:
-    """Every picture below `root`, without labels, sorted by path. InputError if there is none."""
+def image_folder(root: Path | str) -> list[Sample]:
+    """Every image below `root`, without labels, sorted by path. InputError if there is none."""
     root = _folder(root)
-    samples = [Sample(path) for path in _pictures(root)]
+    samples = [Sample(path) for path in _images(root)]
     if not samples:
-        raise InputError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
     return samples
 
 
@@ -92,7 +92,7 @@ def subset(samples: Sequence[Sample], count: int | None, seed: int = 0) -> list[
     if count is None or count >= len(samples):
         return list(samples)
     if count < 1:
-        raise InputError(f"the number of pictures must be at least 1, got {count}")
+        raise InputError(f"the number of images must be at least 1, got {count}")
     chosen = np.random.default_rng(seed).choice(len(samples), count, replace=False)
     return [samples[i] for i in sorted(chosen.tolist())]
 
@@ -104,7 +104,7 @@ def _folder(root: Path | str) -> Path:
     return root
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(path for path in found if not path.name.startswith("."))
 
@@ -150,13 +150,13 @@ def listed_file(table: Path, line: int, name: str) -> Path:
 def _from_layout(root: Path, num_classes: int | None, classes: Sequence[str] | None) -> list[Sample]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
-        if _pictures(root):
+        if _images(root):
             raise InputError(
                 f"{root} has no labels: it needs a labels.csv (file,label) or one subfolder a class"
             )
         return []
     index = _class_indices(root, [path.name for path in folders], num_classes, classes)
-    return [Sample(path, index[folder.name]) for folder in folders for path in _pictures(folder)]
+    return [Sample(path, index[folder.name]) for folder in folders for path in _images(folder)]
 
 
 def _class_indices(
@@ -190,7 +190,7 @@ def _indices_by_name(root: Path, names: list[str], classes: Sequence[str]) -> di
     return {name: list(classes).index(name) for name in names}
 
 
-# --------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------- images
 
 
 def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing:
@@ -208,7 +208,7 @@ def with_resize(preprocessing: Preprocessing, mode: str | None) -> Preprocessing
     raise InputError(f"the resize mode must be one of {', '.join(RESIZE_MODES)}, got {mode!r}")
 
 
-def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resized and cropped to the network's input, of the same mode (subbyte/preprocess.py, 1 and 2).
 
     A long strip, whose short side is magnified, would become gigabytes: of what exceeds the limits above,
@@ -217,31 +217,31 @@ def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """
     p = preprocessing
     height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
-    if p.crop_mode == "center":  # the smallest picture of the same aspect ratio that covers both
-        if picture.width * height >= picture.height * width:
-            width = picture.width * height // picture.height
+    if p.crop_mode == "center":  # the smallest image of the same aspect ratio that covers both
+        if image.width * height >= image.height * width:
+            width = image.width * height // image.height
         else:
-            height = picture.height * width // picture.width
+            height = image.height * width // image.width
     left, top = round((width - p.width) / 2), round((height - p.height) / 2)
     right, bottom = left + p.width, top + p.height
     if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
-        return picture.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
-    across, down = picture.width / width, picture.height / height
+        return image.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
+    across, down = image.width / width, image.height / height
     window = (left * across, top * down, right * across, bottom * down)
-    return picture.resize((p.width, p.height), _FILTERS[p.interpolation], window)
+    return image.resize((p.width, p.height), _FILTERS[p.interpolation], window)
 
 
-def normalize(picture: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def normalize(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """(pixel / 255 - mean) / std: float32 [H, W, C]. An array is uint8 [H, W, C]."""
-    pixels = np.asarray(picture, np.float32) / np.float32(255)
+    pixels = np.asarray(image, np.float32) / np.float32(255)
     if pixels.ndim == 2:  # PIL's grey
         pixels = pixels[..., None]
     return (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
 
 
-def load_picture(path: Path | str, preprocessing: Preprocessing) -> np.ndarray:
-    """A picture file as the network's input, float32 [H, W, C]. InputError if it is unreadable."""
-    return normalize(fit(read_picture(path, preprocessing.channels), preprocessing), preprocessing)
+def load_image(path: Path | str, preprocessing: Preprocessing) -> np.ndarray:
+    """An image file as the network's input, float32 [H, W, C]. InputError if it is unreadable."""
+    return normalize(fit(read_image(path, preprocessing.channels), preprocessing), preprocessing)
 
 
 def batches(
@@ -250,10 +250,10 @@ def batches(
     size: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[np.ndarray]:
-    """float32 [n, H, W, C] with n <= size, in order; `progress` is told the pictures done so far."""
+    """float32 [n, H, W, C] with n <= size, in order; `progress` is told the images done so far."""
     for start in range(0, len(samples), size):
         chunk = samples[start : start + size]
         ways = [with_resize(preprocessing, sample.resize) for sample in chunk]
-        yield np.stack([load_picture(s.path, way) for s, way in zip(chunk, ways, strict=True)])
+        yield np.stack([load_image(s.path, way) for s, way in zip(chunk, ways, strict=True)])
         if progress is not None:
             progress(start + len(chunk))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from subbyte.data.samples import RESIZE_MODES, Sample, image_folder, labelled_folder, subset
 from subbyte.errors import InputError
-from subbyte.data.samples import RESIZE_MODES, Sample, labelled_folder, picture_folder, subset
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ImageSet:
         return self._resized(labelled_folder(self.folder, num_classes, classes), limit)
 
     def unlabelled_samples(self, limit: int | None = None) -> list[Sample]:
-        """Every image below the folder, without labels. InputError as `picture_folder`."""
-        return self._resized(picture_folder(self.folder), limit)
+        """Every image below the folder, without labels. InputError as `image_folder`."""
+        return self._resized(image_folder(self.folder), limit)
 
     @property
     def is_labelled(self) -> bool:

@@ -1,4 +1,4 @@
-"""Random pictures with the broad spectrum of photographs, for speed runs without any."""
+"""Random images with the broad spectrum of photographs, for speed runs without any."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 _CELLS = (2, 4, 8, 16, 32, 64)  # grids of noise that are summed, coarse to fine
 
 
-def synthetic_pictures(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
+def synthetic_images(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
     """float32 [count, H, W, C], mean about 0 and standard deviation 1 like normalized photographs.
 
-    Each picture is a sum of bilinearly enlarged white noise on grids of 2 to 64 cells, which gives
-    equal energy per octave, roughly the 1/f amplitude spectrum of natural pictures.
+    Each image is a sum of bilinearly enlarged white noise on grids of 2 to 64 cells, which gives
+    equal energy per octave, roughly the 1/f amplitude spectrum of natural images.
     """
     height, width, channels = shape
     rng = np.random.default_rng(seed)

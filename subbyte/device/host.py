@@ -12,11 +12,11 @@ import numpy as np
 from subbyte.device.cache import cache_folder, cpu_name, engine_version, read_json, write_json
 from subbyte.device.target import Layer, layers
 from subbyte.errors import InputError
+from subbyte.execute.native import Session, best_isa
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
-from subbyte.execute.native import Session, best_isa
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
 #: another program disturbs is not taken for slowness.
@@ -100,7 +100,7 @@ class Host:
         return sum(self.latency(layer, _weight_bits(graph, name), 8) for name, layer in layers(graph).items())
 
     def _now(self, graph: Graph) -> float:
-        """Milliseconds that a picture takes, measured."""
+        """Milliseconds that an image takes, measured."""
         session = Session(graph, isa=self.isa, threads=self.threads)
         noise = _noise(graph)
         session.run(noise)
@@ -129,10 +129,10 @@ def _noise(graph: Graph) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((1, *graph.value(graph.input).shape), np.float32)
 
 
-def _median_run(session: Session, picture: np.ndarray) -> float:
+def _median_run(session: Session, image: np.ndarray) -> float:
     seconds = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
-        session.run(picture)
+        session.run(image)
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds))

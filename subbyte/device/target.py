@@ -14,7 +14,7 @@ class Layer:
     """A node as a device sees it: everything its time depends on, but the widths.
 
     kernel, stride: (1, 1) where there is no window. input, output: shapes (H, W, C) or (C,), per
-    picture. epilogue: "none", "clamp" or "table". gated: reads a tensor that a squeeze-excite gate
+    image. epilogue: "none", "clamp" or "table". gated: reads a tensor that a squeeze-excite gate
     scales on the way.
     """
 
@@ -51,7 +51,7 @@ class Target(Protocol):
         ...
 
     def latency(self, layer: Layer, weights: int, activations: int) -> float:
-        """Milliseconds for one picture. InputError if the device does not know the layer."""
+        """Milliseconds for one image. InputError if the device does not know the layer."""
         ...
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subbyte.errors import InputError
-from subbyte.system.imports import peer_module
 from subbyte.ir import Graph, Node
 from subbyte.ir.activations import parse_activation
 from subbyte.quant import QTensor
+from subbyte.system.imports import peer_module
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from subbyte.errors import InputError
-from subbyte.system.imports import peer_module
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QParams, QTensor
+from subbyte.system.imports import peer_module
 
 SCHEMA_VERSION = 3
 SIGMOID = QParams(1 / 256, 0)

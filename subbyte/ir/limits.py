@@ -1,7 +1,7 @@
 """What a graph may demand: generous bounds that keep a small hostile file from costing much.
 
 For scale: EfficientNetV2-L at 480 x 480 needs 2**35.7 multiplications, 2**26.8 parameters and 2**25
-bytes of live activations; a 3840 x 2160 picture through one 32-channel float32 convolution 2**27.98
+bytes of live activations; a 3840 x 2160 image through one 32-channel float32 convolution 2**27.98
 elements and 2**30.6 live bytes.
 """
 

@@ -50,7 +50,7 @@ def verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> N
     if node.op in ("add", "global_avg_pool") and output.q is not None:
         _verify_ratio(node, inputs, output.q)
     if node.op == "global_avg_pool" and inputs[0].shape[0] * inputs[0].shape[1] * 255 >= 1 << 31:
-        _fail(node, "its sum can leave 31 bits; the picture is too large")
+        _fail(node, "its sum can leave 31 bits; the image is too large")
     if "act" in node.attrs:
         _verify_table(node, quantized[0], len(inputs), output.q)
 

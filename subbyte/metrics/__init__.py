@@ -1,4 +1,4 @@
-"""What the outputs of a network are worth: accuracy and its statistics, robustness, error of layers (numpy)."""
+"""What outputs are worth: accuracy and its statistics, robustness, error of layers (numpy)."""
 
 from subbyte.metrics.accuracy import (
     Accuracy,

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier on labelled pictures, as counts, and agreement between two classifiers."""
+"""Accuracy of a classifier on labelled images, as counts, and agreement between two classifiers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subbyte.errors import InputError
 from subbyte.data.samples import Sample, batches
+from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 
 #: float32 [N, H, W, C] to float32 logits [N, classes]
@@ -19,7 +19,7 @@ Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier said about n pictures.
+    """What a classifier said about n images.
 
     top: int64 [n, k], the k <= 5 best classes, best first; ties go to the lower class index.
     probability: float32 [n, k], their softmax probabilities.
@@ -31,7 +31,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Counts over n labelled pictures. `top5` counts the label among the five best classes."""
+    """Counts over n labelled images. `top5` counts the label among the five best classes."""
 
     n: int
     top1: int
@@ -39,12 +39,12 @@ class Accuracy:
 
     @property
     def top1_rate(self) -> float:
-        """Share of pictures whose best class is the label, 0..1."""
+        """Share of images whose best class is the label, 0..1."""
         return self.top1 / self.n
 
     @property
     def top5_rate(self) -> float:
-        """Share of pictures whose label is among the five best classes, 0..1."""
+        """Share of images whose label is among the five best classes, 0..1."""
         return self.top5 / self.n
 
     def interval(self) -> tuple[float, float]:
@@ -92,13 +92,13 @@ def predict(
     batch: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Runs `predictor` over the pictures, `batch` at a time, never holding more than one batch.
+    """Runs `predictor` over the images, `batch` at a time, never holding more than one batch.
 
-    Raises InputError: an unreadable picture, or logits as in `top_classes`.
+    Raises InputError: an unreadable image, or logits as in `top_classes`.
     """
     parts = [top_classes(predictor(x)) for x in batches(samples, preprocessing, batch, progress)]
     if not parts:
-        raise InputError("there are no pictures to evaluate")
+        raise InputError("there are no images to evaluate")
     return joined(parts)
 
 
@@ -111,13 +111,13 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 def score(predictions: Predictions, samples: Sequence[Sample]) -> Accuracy:
     """Top-1 and top-5 counts. Raises InputError if a sample has no label or the numbers differ."""
     if len(samples) != len(predictions.top) or any(sample.label is None for sample in samples):
-        raise InputError("accuracy needs one labelled picture per prediction")
+        raise InputError("accuracy needs one labelled image per prediction")
     hits = predictions.top == np.array([sample.label for sample in samples])[:, None]
     return Accuracy(len(samples), int(hits[:, 0].sum()), int(hits.any(axis=1).sum()))
 
 
 def agreement(a: Predictions, b: Predictions) -> int:
-    """On how many pictures two classifiers have the same best class."""
+    """On how many images two classifiers have the same best class."""
     if len(a.top) != len(b.top):
-        raise InputError("agreement needs predictions on the same pictures")
+        raise InputError("agreement needs predictions on the same images")
     return int((a.top[:, 0] == b.top[:, 0]).sum())

@@ -1,7 +1,7 @@
-"""Shape or texture: pictures with the shape of one thing and the texture of another.
+"""Shape or texture: images with the shape of one thing and the texture of another.
 
 Geirhos et al., "ImageNet-trained CNNs are biased towards texture; increasing shape bias improves accuracy
-and robustness", ICLR 2019 (arXiv:1811.12231). A folder holds the pictures, a `labels.csv` with the columns
+and robustness", ICLR 2019 (arXiv:1811.12231). A folder holds the images, a `labels.csv` with the columns
 `file,shape,texture` (names of categories), and one JSON file that maps every category to the indices of
 its ImageNet classes.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.data.samples import Sample, batches, listed_file, read_csv
 from subbyte.errors import InputError
 from subbyte.metrics.accuracy import Predictor, probabilities
-from subbyte.data.samples import Sample, batches, listed_file, read_csv
 from subbyte.preprocess import Preprocessing
 from subbyte.system.text_file import read_json
 
@@ -26,7 +26,7 @@ MAX_BYTES = 1 << 24  # of the categories
 
 @dataclass(frozen=True)
 class CueConflict:
-    """Pictures whose shape and texture differ, and the classes of each category."""
+    """Images whose shape and texture differ, and the classes of each category."""
 
     samples: Sequence[Sample]
     shape: Sequence[str]
@@ -36,7 +36,7 @@ class CueConflict:
 
 @dataclass(frozen=True)
 class ShapeBias:
-    """Counts over n pictures: decisions for the shape, for the texture; the rest is neither."""
+    """Counts over n images: decisions for the shape, for the texture; the rest is neither."""
 
     n: int
     shape: int
@@ -50,12 +50,12 @@ class ShapeBias:
 
     @property
     def accuracy(self) -> float:
-        """Share of pictures that are named by their shape, 0..1."""
+        """Share of images that are named by their shape, 0..1."""
         return self.shape / self.n
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "pictures": self.n,
+            "images": self.n,
             "shape": self.shape,
             "texture": self.texture,
             "shape_bias": self.bias,
@@ -64,7 +64,7 @@ class ShapeBias:
 
 
 def read_cue_conflict(folder: Path | str, num_classes: int | None = None) -> CueConflict:
-    """The folder's pictures with different cues; those whose cues agree are left out, as in the paper.
+    """The folder's images with different cues; those whose cues agree are left out, as in the paper.
 
     Raises InputError: a missing or unreadable file, one outside the folder, an unknown category, a class
     >= num_classes (None: any).
@@ -81,7 +81,7 @@ def read_cue_conflict(folder: Path | str, num_classes: int | None = None) -> Cue
         raise InputError(f"{mappings[0]} does not have the category {unknown[0]!r} of labels.csv")
     rows = [row for row in rows if row[1] != row[2]]
     if not rows:
-        raise InputError(f"{folder} has no picture whose shape and texture differ")
+        raise InputError(f"{folder} has no image whose shape and texture differ")
     files, shapes, textures = zip(*rows, strict=True)
     return CueConflict([Sample(file) for file in files], shapes, textures, categories)
 
@@ -114,7 +114,7 @@ def shape_bias(
     batch: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> ShapeBias:
-    """Runs `predictor` over the pictures. A picture's category is the one with the highest mean
+    """Runs `predictor` over the images. An image's category is the one with the highest mean
     probability of its classes."""
     names, decisions = list(data.categories), []
     for x in batches(data.samples, preprocessing, batch, progress):

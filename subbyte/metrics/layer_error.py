@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from subbyte.ir import Graph
 from subbyte.execute.reference.executor import run_node
+from subbyte.ir import Graph
 
 
 def layer_sqnr(graph: Graph, baseline: Graph, images: np.ndarray) -> dict[str, float]:

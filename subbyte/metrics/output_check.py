@@ -12,19 +12,19 @@ CENTRED_FROM = 8
 
 
 class Check(BaseModel):
-    """A contestant's outputs beside the expected ones, on the same pictures.
+    """A contestant's outputs beside the expected ones, on the same images.
 
-    correlation: Pearson's over all output numbers of a picture, each output scaled by its expected
-    root mean square; the least of all pictures. 1 is agreement. With fewer than CENTRED_FROM numbers
+    correlation: Pearson's over all output numbers of an image, each output scaled by its expected
+    root mean square; the least of all images. 1 is agreement. With fewer than CENTRED_FROM numbers
     (a regression to a score or two) it is the cosine, which does not remove the mean.
-    top1: pictures with the same best element of the first output. equal: whether every number is.
+    top1: images with the same best element of the first output. equal: whether every number is.
     """
 
     model_config = ConfigDict(frozen=True)
 
     correlation: float
     top1: int
-    pictures: int
+    images: int
     equal: bool
 
 
@@ -35,7 +35,7 @@ def check(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> Check
     return Check(
         correlation=_correlation(actual, expected),
         top1=int((best[0] == best[1]).sum()),
-        pictures=len(expected[0]),
+        images=len(expected[0]),
         equal=all(np.array_equal(a, e) for a, e in zip(actual, expected, strict=True)),
     )
 

@@ -1,4 +1,4 @@
-"""Accuracy on corrupted pictures: classifiers on the very same ones, made on the fly."""
+"""Accuracy on corrupted images: classifiers on the very same ones, made on the fly."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.data.decode import read_image
+from subbyte.data.samples import Sample, fit, normalize, with_resize
 from subbyte.errors import InputError
 from subbyte.metrics.accuracy import Predictor, top_classes
-from subbyte.data.samples import Sample, fit, normalize, with_resize
-from subbyte.data.decode import read_picture
 from subbyte.metrics.statistics import mean_interval
 from subbyte.preprocess import Preprocessing
 
 BATCH = 16
-#: A classifier and how it wants its pictures.
+#: A classifier and how it wants its images.
 Contender = tuple[Predictor, Preprocessing]
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """One classifier on n pictures.
+    """One classifier on n images.
 
-    clean: bool [n], where it is right on the picture as it is. right: bool [n, families, severities].
+    clean: bool [n], where it is right on the image as it is. right: bool [n, families, severities].
     """
 
     families: tuple[str, ...]
@@ -44,23 +44,23 @@ class Robustness:
 
     @property
     def relative(self) -> float | None:
-        """`mean` as a share of the accuracy on the clean pictures; None if that is 0."""
+        """`mean` as a share of the accuracy on the clean images; None if that is 0."""
         clean = float(self.clean.mean())
         return self.mean / clean if clean else None
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of `mean` over draws of pictures, of which each counts once."""
+        """95 % interval of `mean` over draws of images, of which each counts once."""
         return mean_interval(self.right.mean(axis=(1, 2)), 0, 1)
 
     def change(self, reference: Robustness) -> tuple[float, tuple[float, float]]:
-        """`mean` minus the reference's on the same pictures, and its 95 % interval."""
+        """`mean` minus the reference's on the same images, and its 95 % interval."""
         difference = (self.right.astype(float) - reference.right).mean(axis=(1, 2))
         return float(difference.mean()), mean_interval(difference, -1, 1)
 
     def to_json(self) -> dict[str, Any]:
         counts = self.right.sum(axis=0)
         return {
-            "pictures": len(self.clean),
+            "images": len(self.clean),
             "severities": list(self.severities),
             "clean_top1": int(self.clean.sum()),
             "top1": {family: counts[i].tolist() for i, family in enumerate(self.families)},
@@ -79,15 +79,15 @@ def measure_robustness(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[Robustness]:
-    """Every contender on every picture, clean and corrupted in every way.
+    """Every contender on every image, clean and corrupted in every way.
 
-    Pictures are corrupted at the network's input size, before normalization; contenders that fit
-    pictures alike see the same ones. progress: told the pictures done, of len(samples).
-    Raises InputError: no or unlabelled pictures, contenders that do not take RGB, an unreadable picture, an
+    Images are corrupted at the network's input size, before normalization; contenders that fit
+    images alike see the same ones. progress: told the images done, of len(samples).
+    Raises InputError: no or unlabelled images, contenders that do not take RGB, an unreadable image, an
     unknown family or severity.
     """
     if not samples or any(sample.label is None for sample in samples):
-        raise InputError("robustness needs labelled pictures")
+        raise InputError("robustness needs labelled images")
     check_corruptible(preprocessing for _, preprocessing in contenders)
     shape = (len(samples), 1 + len(families) * len(severities))
     answers = [np.zeros(shape, bool) for _ in contenders]
@@ -110,11 +110,11 @@ def measure_robustness(
 
 
 def check_corruptible(ways: Iterable[Preprocessing]) -> None:
-    """InputError unless all are of RGB pictures: snow, fog and the others are defined for colours."""
+    """InputError unless all are of RGB images: snow, fog and the others are defined for colours."""
     for way in ways:
         if way.channels != 3:
             raise InputError(
-                f"corruptions are defined for RGB pictures, the network takes {way.channels} channel(s); "
+                f"corruptions are defined for RGB images, the network takes {way.channels} channel(s); "
                 "leave --corruptions out"
             )
 
@@ -130,20 +130,20 @@ def parse_severities(text: str) -> tuple[int, ...]:
 def _versions(
     sample: Sample, way: Preprocessing, families: Sequence[str], severities: Sequence[int], seed: int
 ) -> Iterator[np.ndarray]:
-    """The picture, uint8 [H, W, 3], then all its corruptions, family by family."""
+    """The image, uint8 [H, W, 3], then all its corruptions, family by family."""
     from subbyte.data.corruptions import corrupt
 
-    picture = np.asarray(fit(read_picture(sample.path, way.channels), way))
-    yield picture
+    image = np.asarray(fit(read_image(sample.path, way.channels), way))
+    yield image
     for family in families:
         for severity in severities:
-            yield corrupt(picture, family, severity, seed)
+            yield corrupt(image, family, severity, seed)
 
 
-def _best(predictor: Predictor, pictures: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:
-    """int [n]: the best class of each picture, uint8 [H, W, 3]."""
+def _best(predictor: Predictor, images: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:
+    """int [n]: the best class of each image, uint8 [H, W, 3]."""
     parts = []
-    for start in range(0, len(pictures), BATCH):
-        x = np.stack([normalize(p, preprocessing) for p in pictures[start : start + BATCH]])
+    for start in range(0, len(images), BATCH):
+        x = np.stack([normalize(p, preprocessing) for p in images[start : start + BATCH]])
         parts.append(top_classes(predictor(x)).top[:, 0])
     return np.concatenate(parts)

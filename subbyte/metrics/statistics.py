@@ -1,4 +1,4 @@
-"""What counts on a few hundred pictures are worth: intervals, a paired test, calibration error."""
+"""What counts on a few hundred images are worth: intervals, a paired test, calibration error."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from subbyte.data.samples import Sample
 from subbyte.errors import InputError
 from subbyte.metrics.accuracy import Z95, Predictions
-from subbyte.data.samples import Sample
 
 BINS = 15
 
@@ -26,7 +26,7 @@ def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
 
 
 def mean_interval(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """95 % normal interval of the mean of float [n] values, one per picture, each from `low` to `high`;
+    """95 % normal interval of the mean of float [n] values, one per image, each from `low` to `high`;
     all of that if n is 1."""
     if len(values) < 2:
         return low, high
@@ -35,9 +35,9 @@ def mean_interval(values: np.ndarray, low: float, high: float) -> tuple[float, f
 
 
 def correct(predictions: Predictions, samples: Sequence[Sample]) -> np.ndarray:
-    """bool [n]: where the best class is the label. InputError if the numbers of pictures differ."""
+    """bool [n]: where the best class is the label. InputError if the numbers of images differ."""
     if len(samples) != len(predictions.top):
-        raise InputError("predictions and labels must be of the same pictures")
+        raise InputError("predictions and labels must be of the same images")
     return predictions.top[:, 0] == np.array([sample.label for sample in samples])
 
 
@@ -45,7 +45,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3), 0..1.
 
     confidence: float [n], the probability given to the best class. right: bool [n]. The mean over
-    `bins` bins of equal width, weighted by their pictures, of |share that is right - mean confidence|.
+    `bins` bins of equal width, weighted by their images, of |share that is right - mean confidence|.
     """
     confidence = np.asarray(confidence, np.float64)
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins ((m-1)/M, m/M]
@@ -55,7 +55,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 
 @dataclass(frozen=True)
 class Paired:
-    """Two classifiers on the same n pictures: of `lost` only the reference is right, of `gained` only the
+    """Two classifiers on the same n images: of `lost` only the reference is right, of `gained` only the
     other."""
 
     n: int
@@ -69,7 +69,7 @@ class Paired:
 
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: how probable counts at least as unequal would be, if both
-        were right equally often. 1 if there is no picture that only one has right."""
+        were right equally often. 1 if there is no image that only one has right."""
         n = self.lost + self.gained
         count, tail = 1, 0  # of the 2**n outcomes, those with k ones
         for k in range(min(self.lost, self.gained) + 1):
@@ -78,7 +78,7 @@ class Paired:
         return min(1.0, 2 * tail / 2**n)  # Python divides whole numbers of any size correctly
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of `difference`: Wald's with one picture added to `lost` and to `gained`
+        """95 % interval of `difference`: Wald's with one image added to `lost` and to `gained`
         (Bonett and Price 2012, J. Educational and Behavioral Statistics 37:479)."""
         centre = (self.gained - self.lost) / (self.n + 2)
         half = Z95 * math.sqrt(self.variance)
@@ -93,9 +93,9 @@ class Paired:
 
 
 def paired(right: np.ndarray, reference: np.ndarray) -> Paired:
-    """Counts of bool [n] against bool [n], both on the same pictures. InputError if the lengths differ."""
+    """Counts of bool [n] against bool [n], both on the same images. InputError if the lengths differ."""
     if len(right) != len(reference):
-        raise InputError("a paired comparison needs the same pictures")
+        raise InputError("a paired comparison needs the same images")
     return Paired(len(right), int((reference & ~right).sum()), int((right & ~reference).sum()))
 
 

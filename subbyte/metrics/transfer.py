@@ -1,7 +1,7 @@
-"""From easier pictures to a harder set: what an artifact keeps there of its reference's known accuracy.
+"""From easier images to a harder set: what an artifact keeps there of its reference's known accuracy.
 
 Right on the harder set is what the reference is right on there, a known share A, minus what the artifact
-loses of it, plus what it gains. Both happen where the reference is unsure, so pictures are grouped by
+loses of it, plus what it gains. Both happen where the reference is unsure, so images are grouped by
 the reference's margin (probability of its best class minus that of the second), and each group counts with
 the share it may have on the harder set. docs/accuracy-bound.md says what that assumes.
 """
@@ -25,7 +25,7 @@ TILTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 @dataclass(frozen=True)
 class Stratum:
-    """Pictures whose margin is at least `low`: n, `right` by the reference, of these `lost` by the artifact,
+    """Images whose margin is at least `low`: n, `right` by the reference, of these `lost` by the artifact,
     and `gained` by it beside them."""
 
     low: float
@@ -39,7 +39,7 @@ class Stratum:
 class Transfer:
     """Top-1 of the artifact on a set where the reference has `accuracy`, shares 0..1.
 
-    estimate: with the pictures reweighted to that set; interval: 95 %, for these weights.
+    estimate: with the images reweighted to that set; interval: 95 %, for these weights.
     worst_case: below it only with a probability of at most 5 %, however the margins are distributed there.
     strata: the counts that this comes from. counts: over all of them.
     """
@@ -75,10 +75,10 @@ def transfer(
     accuracy: float,
     strata: int = STRATA,
 ) -> Transfer:
-    """predictions, reference: on the same n pictures with labels int [n]. accuracy: the reference's on the
+    """predictions, reference: on the same n images with labels int [n]. accuracy: the reference's on the
     harder set, 0..1.
 
-    Raises InputError: one class only, or an accuracy that no reweighting of these pictures gives.
+    Raises InputError: one class only, or an accuracy that no reweighting of these images gives.
     """
     if reference.top.shape[1] < 2:
         raise InputError("a margin needs a network with two classes or more")
@@ -131,12 +131,12 @@ def tilted(margin: np.ndarray, was: np.ndarray, accuracy: float) -> np.ndarray:
         return float(weights(t) @ was) - accuracy
 
     start = excess(0.0)
-    for size in TILTS:  # the least tilt that goes far enough; a far larger one rests on single pictures
+    for size in TILTS:  # the least tilt that goes far enough; a far larger one rests on single images
         end = size if start > 0 else -size
         if start * excess(end) <= 0:
             return weights(float(brentq(excess, 0.0, end)))
     raise InputError(
-        f"these pictures cannot be reweighted to a reference accuracy of {accuracy:.4f}: "
+        f"these images cannot be reweighted to a reference accuracy of {accuracy:.4f}: "
         f"it is {was.mean():.4f} here"
     )
 
@@ -163,5 +163,5 @@ def worst_case(strata: Sequence[Stratum], accuracy: float, confidence: float = C
         bounds=(0, 1),
     )
     if program.status != 0:
-        raise InputError(f"no mixture of these pictures gives a reference accuracy of {accuracy:.4f}")
+        raise InputError(f"no mixture of these images gives a reference accuracy of {accuracy:.4f}")
     return accuracy + float(program.fun)

@@ -33,8 +33,8 @@ def randomize(module: nn.Module, seed: int, height: int, width: int) -> None:
     for name, parameter in module.named_parameters():
         with torch.no_grad():
             parameter.copy_(_draw(rng, name, parameter))
-    picture = rng.standard_normal((1, 3, height, width), dtype=np.float32)
-    _normalize(module, torch.from_numpy(picture))
+    image = rng.standard_normal((1, 3, height, width), dtype=np.float32)
+    _normalize(module, torch.from_numpy(image))
 
 
 def _draw(rng: np.random.Generator, name: str, parameter: Tensor) -> Tensor:
@@ -51,11 +51,11 @@ def _draw(rng: np.random.Generator, name: str, parameter: Tensor) -> Tensor:
     return torch.from_numpy(values)
 
 
-def _normalize(module: nn.Module, picture: Tensor) -> None:
+def _normalize(module: nn.Module, image: Tensor) -> None:
     """Run once; every batch norm divides by the root mean square of what reaches it.
 
     One number per batch norm, about zero, not a mean and a variance per channel: in a random
-    network these would be tiny differences between pictures, which further layers blow up.
+    network these would be tiny differences between images, which further layers blow up.
     """
 
     def normalize(norm: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -66,6 +66,6 @@ def _normalize(module: nn.Module, picture: Tensor) -> None:
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(normalize) for norm in norms]
     with torch.no_grad():
-        module(picture)
+        module(image)
     for hook in hooks:
         hook.remove()

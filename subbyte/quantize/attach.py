@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
-from subbyte.quantize.histogram import Histogram
-from subbyte.quantize.assignment import WEIGHTED, Treatment
-from subbyte.quantize.weights import quantized_weight
 from subbyte.errors import RecipeError
+from subbyte.execute.reference import activation_function
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.ir.graph import consumers
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias
+from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
+from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.weights import quantized_weight
 from subbyte.recipes import Recipe
-from subbyte.execute.reference import activation_function
 
 #: A float layer, the grid of its input, and bits: the layer's weights on a grid of their own.
 Rounding = Callable[[Node, QParams, int], QTensor]

@@ -1,4 +1,4 @@
-"""Runs the float graph on calibration pictures and records how its values are distributed."""
+"""Runs the float graph on calibration images and records how its values are distributed."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
+from subbyte.ir import Graph
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import exposed
-from subbyte.errors import InputError
-from subbyte.ir import Graph
 
 Progress = Callable[[str, int], None]
 
-#: Pictures that run together; more would leave the cache and gain nothing.
+#: Images that run together; more would leave the cache and gain nothing.
 BATCH = 16
 
 
 def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
-    """The pictures in order, float32 [size, H, W, C], the last batch as large as what is left.
+    """The images in order, float32 [size, H, W, C], the last batch as large as what is left.
 
     Raises InputError for arrays that do not fit the graph's input or are not finite, and if there
-    is no picture at all.
+    is no image at all.
     """
     waiting: list[np.ndarray] = []
     seen = False
@@ -40,7 +40,7 @@ def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) 
     if waiting:
         yield np.stack(waiting)
     elif not seen:
-        raise InputError("there are no calibration pictures; give at least one, better a few hundred")
+        raise InputError("there are no calibration images; give at least one, better a few hundred")
 
 
 def calibrate(
@@ -56,7 +56,7 @@ def calibrate(
     def visit(name: str, tensor: Tensor) -> None:
         if not torch.isfinite(tensor).all():
             raise InputError(
-                f"the network makes NaN or infinity (in {name!r}) on a calibration picture; "
+                f"the network makes NaN or infinity (in {name!r}) on a calibration image; "
                 "check its weights and the preprocessing"
             )
         seen.setdefault(name, Histogram()).add(tensor, generator)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from subbyte.quantize.histogram import Histogram
-from subbyte.quantize.prepare import pre_value
-from subbyte.quantize.ranges import choose_grid
-from subbyte.quantize.assignment import WEIGHTED, Treatment
 from subbyte.errors import RecipeError
+from subbyte.execute.reference import activation_function
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, qparams_from_range
+from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.prepare import pre_value
+from subbyte.quantize.ranges import choose_grid
 from subbyte.recipes import ActivationRange, Recipe
-from subbyte.execute.reference import activation_function
 
 #: Activations whose results fill a known range: their grid covers it whatever calibration saw.
 KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
@@ -29,7 +29,7 @@ def value_grids(
 ) -> dict[str, QParams]:
     """A grid for every value of the float graph, should it be quantized.
 
-    Values joined by ops that keep their grid share one. The picture's grid covers all of its range:
+    Values joined by ops that keep their grid share one. The image's grid covers all of its range:
     it is dense up to both ends, so that clipping it never pays.
     Raises RecipeError if values that share a grid were asked to have different widths.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from subbyte.quantize.assignment import WEIGHTED, Treatment
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import consumers
+from subbyte.quantize.assignment import WEIGHTED, Treatment
 
 
 def split_for_integers(graph: Graph, treatments: dict[str, Treatment]) -> tuple[Graph, dict[str, Treatment]]:

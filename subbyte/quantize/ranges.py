@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from subbyte.quantize.histogram import Histogram
 from subbyte.quant import QParams, qparams_from_range
+from subbyte.quantize.histogram import Histogram
 from subbyte.recipes import ActivationRange
 
 Function = Callable[[np.ndarray], np.ndarray]

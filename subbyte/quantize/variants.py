@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from subbyte.ir import OPS, Graph, Node
+from subbyte.ir.graph import producers
+from subbyte.quant import QParams, QTensor
+from subbyte.quantize.assignment import WEIGHTED, Treatment, treatments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.calibrate import Progress, batches, calibrate
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import split_for_integers
-from subbyte.quantize.assignment import WEIGHTED, Treatment, treatments
-from subbyte.ir import OPS, Graph, Node
-from subbyte.ir.graph import producers
-from subbyte.quant import QParams, QTensor
 from subbyte.recipes import Layers, Override, Recipe
 
 Widths = Mapping[str, int]
@@ -63,9 +63,9 @@ class Variants:
         self._nearest = to_nearest(self.recipe)
         self._owner = _owners(self.float_graph, graph)
 
-    def calibrate(self, pictures: Iterable[np.ndarray], progress: Progress) -> None:
-        """Records the values of the float network on `pictures`, arrays float32 [N, H, W, C]."""
-        stream = batches(self.float_graph, pictures)
+    def calibrate(self, images: Iterable[np.ndarray], progress: Progress) -> None:
+        """Records the values of the float network on `images`, arrays float32 [N, H, W, C]."""
+        stream = batches(self.float_graph, images)
         self.seen = calibrate(self.float_graph, stream, self.recipe.seed, progress)
 
     def layers(self) -> list[str]:
@@ -74,7 +74,7 @@ class Variants:
         return [n.name for n in nodes if n.op in WEIGHTED and self.asked[n.name].precision == "int"]
 
     def activations(self) -> list[Shared]:
-        """What 8 bits quantize of what the network makes, in groups of one width; without the picture."""
+        """What 8 bits quantize of what the network makes, in groups of one width; without the image."""
         base, made = self.quantized(), producers(self.float_graph)
         quantized = {name.removesuffix(".codes") for name, value in base.values.items() if value.q}
         groups: list[tuple[set[str], set[str]]] = []

@@ -78,12 +78,12 @@ class Override(_Table):
 class Training(_Table):
     """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
 
-    epochs: how often it sees every picture; batch: pictures per step. Rates per step, at the
+    epochs: how often it sees every image; batch: images per step. Rates per step, at the
     start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
     of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
     pull: a step takes latent weights back towards where they started by this times the rate of
     weights, so that they leave the float network's only where that pays (decoupled decay as in
-    arXiv 1711.05101, but not towards zero). mirror: mirror images count as further pictures; for
+    arXiv 1711.05101, but not towards zero). mirror: mirror images count as further images; for
     "reconstruct" only, "distill" mirrors half of its crops anyway.
     """
 
@@ -101,7 +101,7 @@ class Recipe(_Table):
     """Everything that decides how a float32 graph becomes a compressed one.
 
     precision: of all layers that no override treats ("fp32" leaves the graph as it is).
-    first: the layers that no other layer feeds; its `activations` are the bits of the picture.
+    first: the layers that no other layer feeds; its `activations` are the bits of the image.
     last: the layers that feed no other; its `activations` are the bits of what they read.
     squeeze_excite: pooled vectors, gates and their two layers.
     steps: what is done after rounding to nearest, in this order: "bias_correction"; "reconstruct"

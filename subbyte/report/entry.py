@@ -8,9 +8,9 @@ from typing import Any
 
 from subbyte.metrics.accuracy import Accuracy, Predictions
 from subbyte.metrics.cue_conflict import ShapeBias
-from subbyte.report.layers import Layer
 from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.statistics import Paired
+from subbyte.report.layers import Layer
 
 FAILED = 0.5  # agreement with the reference, below which a network no longer does its work
 
@@ -19,10 +19,10 @@ FAILED = 0.5  # agreement with the reference, below which a network no longer do
 class Entry:
     """What was not measured is None and shows as a dash.
 
-    file_bytes: size of the file. latency_ms: median milliseconds for one picture; latency_range_ms: its
+    file_bytes: size of the file. latency_ms: median milliseconds for one image; latency_range_ms: its
     10th and 90th percentile. float_speedup: over the fastest float32 runtime timed, round by round,
     float_speedup_range: its 10th and 90th percentile; speedup: over the fastest peer, reference_speedup:
-    over the reference. agreement: on how many pictures the best class is the reference's. compared: right
+    over the reference. agreement: on how many images the best class is the reference's. compared: right
     and wrong beside the reference. calibration: expected calibration error, 0..1. memory_bytes: weights and
     activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
     layers: of the graph. sqnr: of the layers' outputs, dB, as `layer_error.layer_sqnr` has it.
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def failed(self) -> bool:
-        """Whether it agrees with the reference on less than half of the pictures."""
+        """Whether it agrees with the reference on less than half of the images."""
         if self.accuracy is None or self.agreement is None:
             return False
         return self.agreement < FAILED * self.accuracy.n

@@ -12,8 +12,8 @@ from PIL import Image
 
 from subbyte.data.classes import distinct
 from subbyte.data.corruptions import corrupt
+from subbyte.data.decode import read_image
 from subbyte.data.samples import Sample, fit
-from subbyte.data.decode import read_picture
 
 if TYPE_CHECKING:
     from subbyte.report.report import Report
@@ -76,7 +76,7 @@ def corrupted_rows(report: Report, count: int) -> list[dict[str, Any]]:
     rows = []
     for index in _spread(range(len(report.corrupted)), count):
         sample = report.corrupted[index]
-        original = np.asarray(fit(read_picture(sample.path), report.preprocessing))
+        original = np.asarray(fit(read_image(sample.path), report.preprocessing))
         cells = [_cell("original", original, [name for name, r in measured if r.clean[index]], len(measured))]
         for f, family in enumerate(robust.families):
             image = corrupt(original, family, robust.severities[level])
@@ -100,7 +100,7 @@ def _class_name(report: Report, label: int) -> str:
 
 def thumbnail(sample: Sample) -> str:
     """The image as a small JPEG data URI."""
-    image = read_picture(sample.path)
+    image = read_image(sample.path)
     image.thumbnail((4 * THUMBNAIL, THUMBNAIL))
     return _data_uri(image, 80)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subbyte.report.entry import Entry
 from subbyte.metrics.statistics import Paired
+from subbyte.report.entry import Entry
 from subbyte.report.units import size_text
 
 #: The share of the baseline's top-1 that a candidate has to keep to be eligible (as in MLPerf Inference),

@@ -1,4 +1,4 @@
-"""All that is known of an entry's layers, for the report's table and its picture of the network."""
+"""All that is known of an entry's layers, for the report's table and its image of the network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A picture of the network: blocks from left to right, their layers from top to bottom, as SVG.
+"""An image of the network: blocks from left to right, their layers from top to bottom, as SVG.
 
 Colours are classes, so that the page can show bits, time or error: b4 (weight bits), t0 to t6 (share of
-time), e0 to e6 (error), each with n for "not known". Equal networks give equal pictures.
+time), e0 to e6 (error), each with n for "not known". Equal networks give equal images.
 """
 
 from __future__ import annotations

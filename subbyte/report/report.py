@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subbyte.report import network_graph
 from subbyte.data.samples import Sample
+from subbyte.preprocess import Preprocessing
+from subbyte.report import network_graph
 from subbyte.report.entry import Entry
 from subbyte.report.figures import accuracy_by_severity, figures_of
 from subbyte.report.gallery import card, corrupted_rows, pick
@@ -26,7 +27,6 @@ from subbyte.report.markdown_text import plain
 from subbyte.report.svg import Markup
 from subbyte.report.techniques import markdown_table, technique_table, technique_values
 from subbyte.report.units import size_text
-from subbyte.preprocess import Preprocessing
 
 WORST_LAYERS = 5
 CORRUPTED_SHOWN = 2  # images
@@ -152,7 +152,7 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
             "name": entry.name,
             "precision": entry.precision,
             "peer": entry.peer,
-            "pictures": entry.accuracy.n if entry.accuracy else None,
+            "images": entry.accuracy.n if entry.accuracy else None,
             "top1": entry.accuracy.top1 if entry.accuracy else None,
             "top5": entry.accuracy.top5 if entry.accuracy else None,
             "agreement": entry.agreement,

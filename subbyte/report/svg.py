@@ -65,6 +65,6 @@ def polyline(points: Iterable[tuple[float, float]], **attributes: object) -> Mar
 
 
 def drawing(width: float, height: float, label: str, content: Iterable[str], **attributes: object) -> Markup:
-    """A whole picture; label: what it shows, for those who do not see it."""
+    """A whole image; label: what it shows, for those who do not see it."""
     size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return element("svg", content, **size, role="img", aria_label=label, **attributes)

@@ -1,4 +1,4 @@
-"""Random views of pictures, so that training on a thousand of them does not learn them by heart."""
+"""Random views of images, so that training on a thousand of them does not learn them by heart."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Smallest side of a random crop, as a share of the picture's.
+#: Smallest side of a random crop, as a share of the image's.
 SMALLEST_CROP = 0.7
 
 
 def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops of pictures [N, C, H, W], resized to their size, half of them mirrored."""
+    """Random crops of images [N, C, H, W], resized to their size, half of them mirrored."""
     count, _, height, width = x.shape
     u = torch.rand(4, count, generator=generator)
     side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch import ops as torch_ops
-from subbyte.quantize.calibrate import BATCH, Progress
-from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.quant import QTensor
+from subbyte.quantize.calibrate import BATCH, Progress
+from subbyte.quantize.prepare import exposed, pre_value
 
 #: A corrected bias stays below this many accumulator units.
 LARGEST_BIAS = float(1 << 29)
@@ -39,7 +39,7 @@ def correct_biases(
     """The quantized `graph` with corrected biases; `original` is the float graph it came from.
 
     images: float32 [N, H, W, C]. Node names of both graphs agree. Both networks run side by side,
-    one layer at a time on all pictures. shrink: see `corrected`.
+    one layer at a time on all images. shrink: see `corrected`.
     """
     exact = Walk(exposed(original), images)
     walk = Walk(graph, images)
@@ -59,7 +59,7 @@ def correct_biases(
 
 
 class Walk:
-    """Executes a graph node by node on all pictures; codes are kept as bytes."""
+    """Executes a graph node by node on all images; codes are kept as bytes."""
 
     def __init__(self, graph: Graph, images: np.ndarray) -> None:
         self.graph = graph
@@ -99,9 +99,9 @@ class Walk:
 def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) -> Node:
     """The node with the bias that brings its sums, read from codes x, closest to `wanted`.
 
-    shrink: take less of a shift that these pictures know badly: m²/(m² + e²) of a mean m with the
-    standard error e between pictures. Layers behind a pool have one position per picture, so that a
-    few pictures say little about their mean.
+    shrink: take less of a shift that these images know badly: m²/(m² + e²) of a mean m with the
+    standard error e between images. Layers behind a pool have one position per image, so that a
+    few images say little about their mean.
     """
     weight, bias, q = step.node.params["weight"], step.node.params["bias"], step.inputs[0].q
     assert isinstance(weight, QTensor)

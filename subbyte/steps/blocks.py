@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subbyte.quantize.assignment import WEIGHTED
 from subbyte.ir import OPS, Graph, Node
+from subbyte.quantize.assignment import WEIGHTED
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Trains the quantized network as a whole to answer what the float network answers.
 
 Knowledge distillation (arXiv 1503.02531) from the float network into its own quantized form, on
-unlabelled pictures. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
-2106.05237) advises, teacher and student see the same random crop of every picture, so that a
-thousand pictures do not become few.
+unlabelled images. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
+2106.05237) advises, teacher and student see the same random crop of every image, so that a
+thousand images do not become few.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.steps.augment import augmented
+from subbyte.ir import Graph
 from subbyte.quantize.calibrate import Progress
+from subbyte.recipes import Training
+from subbyte.steps.augment import augmented
 from subbyte.steps.learned import Learned
 from subbyte.steps.train import minimize, steps_of
-from subbyte.ir import Graph
-from subbyte.recipes import Training
 
 
 def distill(
@@ -40,12 +40,12 @@ def distill(
     first output if that is a vector, and the mean squared error over the variance otherwise.
     work: a folder that keeps the state of training; it goes on from there.
     """
-    pictures = torch_executor.nchw(images)
+    inputs = torch_executor.nchw(images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
     teacher = torch_executor.state_of(original)
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
-        x = augmented(pictures[chosen], generator)
+        x = augmented(inputs[chosen], generator)
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
         made = torch_executor.forward(graph, x, learned.state(), exact=False)
@@ -53,13 +53,13 @@ def distill(
 
     generator = torch.Generator().manual_seed(seed)
     saved = None if work is None else work / "distill.pt"
-    report = partial(progress, f"distill, {steps_of(training, len(pictures))} steps")
-    minimize(learned.parameters, loss, len(pictures), training, generator, report, saved)
+    report = partial(progress, f"distill, {steps_of(training, len(inputs))} steps")
+    minimize(learned.parameters, loss, len(inputs), training, generator, report, saved)
     return learned.result()
 
 
 def divergence(made: Tensor, wanted: Tensor) -> Tensor:
-    """KL(softmax(wanted) || softmax(made)), mean over pictures, for [N, C]; else relative squares."""
+    """KL(softmax(wanted) || softmax(made)), mean over images, for [N, C]; else relative squares."""
     if made.ndim == 2:
         return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
     return (made - wanted).square().mean() / (wanted.var() + 1e-12)

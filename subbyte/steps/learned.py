@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.execute.reference import activation_function
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.quantize.grids import sharing
 from subbyte.execute.torch.straight_through import real, round_even
-from subbyte.steps.train import read_state, write_state
-from subbyte.quantize.weights import codes_of, nearest_level, usable
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, QTensor, activation_table
-from subbyte.execute.reference import activation_function
+from subbyte.quantize.grids import sharing
+from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.steps.train import read_state, write_state
 
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0

@@ -2,10 +2,10 @@
 
 Block-wise reconstruction (BRECQ, arXiv 2102.05426): in order, each block reads what the quantized
 blocks before it produce, and its weights' rounding, its scales, biases and activation grids are
-trained for the least squared error against the float block's output on the same pictures. Rounding
+trained for the least squared error against the float block's output on the same images. Rounding
 is learned straight through latent weights rather than by the sigmoids of AdaRound (arXiv
 2004.10568), so that the same code also trains end to end. As in QDrop (arXiv 2203.05740), part of
-the activations of each picture stay unrounded during training, at random.
+the activations of each image stay unrounded during training, at random.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.steps.blocks import Block, blocks
-from subbyte.quantize.calibrate import BATCH, Progress
-from subbyte.steps.learned import Learned
-from subbyte.steps.train import minimize
 from subbyte.ir import Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
+from subbyte.quantize.calibrate import BATCH, Progress
 from subbyte.recipes import Training
+from subbyte.steps.blocks import Block, blocks
+from subbyte.steps.learned import Learned
+from subbyte.steps.train import minimize
 
 
 def reconstruct(
@@ -85,7 +85,7 @@ def _seed(seed: int, number: int) -> int:
 
 
 class _Loss:
-    """Mean squared error of the block's real output, in units of its variance, on some pictures."""
+    """Mean squared error of the block's real output, in units of its variance, on some images."""
 
     def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
         self.learned, self.codes, self.wanted = learned, codes, wanted
@@ -126,7 +126,7 @@ def _with(graph: Graph, part: Graph) -> Graph:
 
 
 def _through(part: Graph, x: Tensor) -> Tensor:
-    """The only output of `part` for all pictures: bytes where quantized, else float32."""
+    """The only output of `part` for all images: bytes where quantized, else float32."""
     state, (name,) = torch_executor.state_of(part), part.outputs
     kept = torch.float32 if part.value(name).q is None else torch.uint8
     result: Tensor | None = None

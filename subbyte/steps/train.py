@@ -32,9 +32,9 @@ def minimize(
     report: Callable[[int], None] = lambda step: None,
     saved: Path | None = None,
 ) -> None:
-    """Trains `parameters`, leaves by kind (see Learned) and name, on `count` pictures.
+    """Trains `parameters`, leaves by kind (see Learned) and name, on `count` images.
 
-    loss: of the pictures with these indices. Pictures come in random order, each as often as any
+    loss: of the images with these indices. Images come in random order, each as often as any
     other to within one. saved: a file that keeps the state; where it exists, training goes on from
     it, to the same result.
     """
@@ -60,7 +60,7 @@ def minimize(
 
 
 def steps_of(training: Training, count: int) -> int:
-    """How many steps training on `count` pictures takes."""
+    """How many steps training on `count` images takes."""
     return max(1, round(training.epochs * count / training.batch))
 
 
@@ -118,7 +118,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def _restore(
     path: Path | None, parameters: Parameters, optimizer: torch.optim.Adam, generator: torch.Generator
 ) -> tuple[Tensor, int]:
-    """The order of pictures and the step to go on from; sets everything else."""
+    """The order of images and the step to go on from; sets everything else."""
     if path is None or not path.exists():
         return torch.empty(0, dtype=torch.long), 0
     state = read_state(path)

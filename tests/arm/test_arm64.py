@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from subbyte import models
-from subbyte.importers.torch_export import capture
 from subbyte.compress import compress
-from subbyte.data.samples import load_picture, picture_folder
+from subbyte.data.samples import image_folder, load_image
+from subbyte.importers.torch_export import capture
 from subbyte.ir import Graph
 from subbyte.passes import optimize
 from subbyte.recipes import load_recipe
-from tests.contract.agreement import expected_outputs, images, same
+from tests.contract.agreement import expected_outputs, random_images, same
 from tests.fuzz import graphs
 from tests.library.program import ROOT, configure, example, outputs, run, saved, tool
 
@@ -94,26 +94,26 @@ def test_no_instruction_set_exports_vague_linkage(build: Path) -> None:
 
 @functools.cache
 def network() -> tuple[Graph, np.ndarray, np.ndarray]:
-    """EfficientNetV2-B0 with seeded random weights, calibration pictures, test picture."""
+    """EfficientNetV2-B0 with seeded random weights, calibration images, test image."""
     loaded = models.load("tf_efficientnetv2_b0", "random:0")
     preprocessing = replace(loaded.preprocessing, height=SIDE, width=SIDE)
     graph = optimize(capture(loaded.module, (SIDE, SIDE, 3)))
-    folders = [(ROOT / "demo" / "calibration", 4), (ROOT / "demo" / "pictures", 1)]
-    pictures = [
-        np.stack([load_picture(sample.path, preprocessing) for sample in picture_folder(folder)[:count]])
+    folders = [(ROOT / "demo" / "calibration", 4), (ROOT / "demo" / "images", 1)]
+    images = [
+        np.stack([load_image(sample.path, preprocessing) for sample in image_folder(folder)[:count]])
         for folder, count in folders
     ]
-    return graph, pictures[0], pictures[1]
+    return graph, images[0], images[1]
 
 
 @pytest.mark.parametrize("recipe", ["w8a8", "w4a8", "w2a8"])
 def test_network_equals_the_reference(build: Path, isas: list[str], tmp_path: Path, recipe: str) -> None:
-    float_graph, calibration, pictures = network()
+    float_graph, calibration, images = network()
     graph = compress(float_graph, load_recipe(recipe), [calibration])
-    (expected,) = expected_outputs(graph, pictures)
+    (expected,) = expected_outputs(graph, images)
     assert len(np.unique(expected)) > 300  # the network did not collapse
     for isa, threads in zip(isas[1:], (1, 2), strict=True):
-        assert same(outputs(program(build), tmp_path, graph, pictures, isa, threads), [expected]), (
+        assert same(outputs(program(build), tmp_path, graph, images, isa, threads), [expected]), (
             f"{isa}, {threads} threads"
         )
 
@@ -131,7 +131,7 @@ GRAPHS = {
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graph_equals_the_reference(build: Path, isas: list[str], tmp_path: Path, name: str) -> None:
     graph = GRAPHS[name]()
-    x = images(graph, 2, 6)
+    x = random_images(graph, 2, 6)
     expected = expected_outputs(graph, x)
     for isa in isas:
         for threads in (1, 3):
@@ -147,7 +147,7 @@ def test_an_installed_package_builds_the_example(build: Path, isas: list[str], t
         tmp_path / "prefix", tmp_path / "build", *TOOLCHAIN, "-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH"
     )
     graph = GRAPHS["small network"]()
-    (expected,) = expected_outputs(graph, x := images(graph, 1, 6))
+    (expected,) = expected_outputs(graph, x := random_images(graph, 1, 6))
     x.tofile(tmp_path / "image.f32")
     lines = run(*EMULATOR, classify, saved(tmp_path, graph), tmp_path / "image.f32").splitlines()
     best = np.argsort(-expected.reshape(-1), kind="stable")[: len(lines)]

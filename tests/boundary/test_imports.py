@@ -95,7 +95,7 @@ def test_torch_is_not_even_mentioned(package: str) -> None:
         assert not imported(path) & {"torch", "torchvision", "timm"}, path
 
 
-#: What each package may import of the others; the picture in ARCHITECTURE.md.
+#: What each package may import of the others; the image in ARCHITECTURE.md.
 BELOW = {
     "quant": set(),
     "ir": {"quant"},

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from subbyte.execute import reference
-from subbyte.ir import Graph
 from subbyte.execute.native import Session, available_isas
+from subbyte.ir import Graph
 
 #: Under AddressSanitizer, whose build lets no two buffers of an arena share memory.
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
@@ -20,7 +20,7 @@ SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 SETTINGS = tuple(itertools.product((1, 2, 3), (None, 0)))
 
 
-def images(graph: Graph, count: int, seed: int, spread: float = 1.0) -> np.ndarray:
+def random_images(graph: Graph, count: int, seed: int, spread: float = 1.0) -> np.ndarray:
     """Normal noise float32 [count, H, W, C] for the graph's input."""
     rng = np.random.default_rng(seed)
     return (rng.normal(size=(count, *graph.value(graph.input).shape)) * spread).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from subbyte.execute import reference
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor
-from tests.contract.agreement import assert_engine_equals, images
+from tests.contract.agreement import assert_engine_equals, random_images
 from tests.fuzz import graphs
 from tests.fuzz.builder import PARAMETRIC, Builder
 
@@ -99,9 +99,9 @@ def test_dense(case: int, bits: int) -> None:
         z = b.qconv(x, channels, kernel, stride, bits=bits, codebook=book, pad=pad)
         real = b.qconv(x, channels, kernel, stride, bits=bits, out_bits=None, codebook=book, pad=pad)
         graph = b.finish(z, y, real)
-        pictures = images(graph, 2, seed)
-        assert_spread(graph, pictures)
-        assert_engine_equals(graph, pictures)
+        images = random_images(graph, 2, seed)
+        assert_spread(graph, images)
+        assert_engine_equals(graph, images)
 
 
 @pytest.mark.parametrize("case", range(len(GROUPED)))
@@ -122,9 +122,9 @@ def test_grouped(case: int) -> None:
         y = b.qconv(b.quantize("image"), channels, kernel, stride, groups, act, bits, 8, book, pad=pad)
         z = b.qconv(y, channels, (1, 1), 1, groups if channels % groups == 0 else 1, bits=bits, residual=y)
         graph = b.finish(z, y)
-        pictures = images(graph, 2, seed)
-        assert_spread(graph, pictures)
-        assert_engine_equals(graph, pictures)
+        images = random_images(graph, 2, seed)
+        assert_spread(graph, images)
+        assert_engine_equals(graph, images)
 
 
 @pytest.mark.parametrize("case", range(len(DEPTHWISE)))
@@ -141,9 +141,9 @@ def test_depthwise(case: int) -> None:
         active = b.qconv(x, channels, kernel, stride, channels, act, bits, (4, 8)[number % 2], book, pad=pad)
         real = b.qconv(x, channels, kernel, stride, channels, "none", bits, None, book, pad=pad)
         graph = b.finish(clamped, active, real)
-        pictures = images(graph, 2, seed)
-        assert_spread(graph, pictures)
-        assert_engine_equals(graph, pictures)
+        images = random_images(graph, 2, seed)
+        assert_spread(graph, images)
+        assert_engine_equals(graph, images)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_sums_of_thousands(bits: int, channels: int) -> None:
     gated = b.add("mul", [x, b.add("global_avg_pool", [x], b.grid(8, -0.3, 0.3))], b.grid(8, -0.5, 0.5))
     small = b.qconv(x, 70, bits=bits, act="silu", codebook=code_book("zero", bits, channels))
     graph = b.finish(b.qconv(gated, 70, bits=bits, residual=small), b.qconv(x, 33, bits=bits, out_bits=None))
-    pictures = images(graph, 1, channels)
-    assert_spread(graph, pictures)
-    assert_engine_equals(graph, pictures)
+    images = random_images(graph, 1, channels)
+    assert_spread(graph, images)
+    assert_engine_equals(graph, images)
 
 
 @pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
@@ -169,7 +169,7 @@ def test_every_activation(act: str, channels: int) -> None:
     y = b.qconv(x, channels, (3, 3), groups=channels, act=act)
     z = b.qactivation(y, act, 4)
     graph = b.finish(x, y, z)
-    assert_engine_equals(graph, images(graph, 2, channels, 2.0))
+    assert_engine_equals(graph, random_images(graph, 2, channels, 2.0))
 
 
 @pytest.mark.parametrize("act", ["none", "relu", "relu6"])
@@ -185,7 +185,7 @@ def test_clamps_on_every_activation_width(act: str, width: int) -> None:
     z = b.qconv(x, channels, (3, 3), groups=channels, act=act, out_bits=width)
     b.values[z] = Value(z, b.shape(z), wide)
     graph = b.finish(y, z)
-    assert_engine_equals(graph, images(graph, 2, width, 8.0))
+    assert_engine_equals(graph, random_images(graph, 2, width, 8.0))
 
 
 @pytest.mark.parametrize("features", [1, 3, 17, 64, 130])
@@ -196,7 +196,7 @@ def test_linear(features: int, bits: int) -> None:
         flat = b.flatten(b.quantize("image", 8 if bits > 2 else 4))
         hidden = b.qlinear(flat, features, bits, "silu", real=False)
         graph = b.finish(b.qlinear(hidden, features, bits), hidden, b.qlinear(flat, 7, bits, real=False))
-        assert_engine_equals(graph, images(graph, 3, inputs))
+        assert_engine_equals(graph, random_images(graph, 3, inputs))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16, 33, 65])
@@ -209,7 +209,7 @@ def test_residual(channels: int) -> None:
         y = b.qconv(x, channels, bits=bits, residual=r, out_bits=out_bits)
         z = b.qconv(y, channels, (3, 3), bits=bits, residual=y)
         graph = b.finish(z, y)
-        assert_engine_equals(graph, images(graph, 2, channels, 3.0))
+        assert_engine_equals(graph, random_images(graph, 2, channels, 3.0))
 
 
 @pytest.mark.parametrize("zero_point", [0, 1, 128, 255])
@@ -220,7 +220,7 @@ def test_extremes(zero_point: int, sign: int) -> None:
     x = QParams(0.5, zero_point, 8)
     shapes = {"dense": (70, 3, 3, channels), "depthwise": (channels, 3, 3, 1)}
     rng = np.random.default_rng(zero_point)
-    pictures = x.dequantize(rng.choice(np.array([0, 255, 254], np.uint8), (2, *positions)))
+    images = x.dequantize(rng.choice(np.array([0, 255, 254], np.uint8), (2, *positions)))
     values = {"image": Value("image", positions), "x": Value("x", positions, x)}
     nodes = [Node("quantize", "quantize", ("image",), "x")]
     for name, shape in shapes.items():
@@ -238,20 +238,20 @@ def test_extremes(zero_point: int, sign: int) -> None:
             nodes.append(Node(value, "conv2d", ("x",), value, attrs, params))
             values[value] = Value(value, (3, 3, outputs), QParams(1.0, 128, 8) if target == "codes" else None)
     graph = verify(Graph("image", tuple(n.output for n in nodes[1:]), values, tuple(nodes)))
-    assert_engine_equals(graph, pictures)
+    assert_engine_equals(graph, images)
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_strides_up_to_the_width(seed: int) -> None:
     """Every family with 1 to 70 channels, odd and even widths, the last window at the very end."""
     graph = graphs.strided(random.Random(seed))
-    assert_engine_equals(graph, images(graph, 2, seed))
+    assert_engine_equals(graph, random_images(graph, 2, seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_strides_across_the_widest_map(seed: int) -> None:
     graph = graphs.strided(random.Random(seed), 1 << 16)
-    assert_engine_equals(graph, images(graph, 1, seed))
+    assert_engine_equals(graph, random_images(graph, 1, seed))
 
 
 def test_the_largest_stride() -> None:
@@ -260,4 +260,4 @@ def test_the_largest_stride() -> None:
     kernel, stride, pad = (1, 16), (1, 1 << 16), (0, 0, 15, 15)
     graph = b.finish(b.qconv(x, 2, kernel, stride, 2, pad=pad), b.qconv(x, 3, kernel, stride, pad=pad))
     assert graph.value(graph.outputs[0]).shape == (1, 2, 2)
-    assert_engine_equals(graph, images(graph, 1, 1))
+    assert_engine_equals(graph, random_images(graph, 1, 1))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from subbyte.errors import GraphError
-from subbyte.ir import ACTIVATIONS, Graph
-from subbyte.passes import optimize
+from subbyte.execute.native import Session, available_isas
 from subbyte.execute.reference import run
 from subbyte.execute.reference.bounds import float_error_bound, run_with_bounds
-from subbyte.execute.native import Session, available_isas
-from tests.contract.agreement import engine_outputs, images
+from subbyte.ir import ACTIVATIONS, Graph
+from subbyte.passes import optimize
+from tests.contract.agreement import engine_outputs, random_images
 from tests.fuzz import graphs
 from tests.fuzz.builder import PARAMETRIC, Builder
 
@@ -54,7 +54,7 @@ def test_convolutions(case: int, half: bool) -> None:
     b = Builder(random.Random(case), shape)
     x = b.fconv("image", channels, kernel, groups, half, stride, act)
     graph = b.finish(b.fconv(x, channels, kernel, channels, half, 1, act, residual=x))
-    assert_within_bounds(graph, images(graph, 2, case))
+    assert_within_bounds(graph, random_images(graph, 2, case))
 
 
 @pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])
@@ -65,7 +65,7 @@ def test_activations(act: str, spread: float) -> None:
     x = b.add("activation", ["image"], None, {"act": act})
     outputs = [x, b.fconv("image", 35, 1, act=act), b.fconv("image", 37, 3, 37, act=act)]
     graph = b.finish(*outputs)
-    assert_within_bounds(graph, images(graph, 2, 1, spread))
+    assert_within_bounds(graph, random_images(graph, 2, 1, spread))
 
 
 def test_linear_add_mul_pool_concat_flatten() -> None:
@@ -75,7 +75,7 @@ def test_linear_add_mul_pool_concat_flatten() -> None:
     gated = b.add("mul", [x, b.fconv(pooled, 19, act="sigmoid")])
     joined = b.concat(b.add("add", [gated, x]), "image", b.max_pool(x, 3, 1))
     graph = b.finish(b.flinear(b.flatten(b.max_pool(joined, 2, 2)), 33))
-    assert_within_bounds(graph, images(graph, 2, 2))
+    assert_within_bounds(graph, random_images(graph, 2, 2))
 
 
 def test_batch_norms_must_be_folded_first() -> None:
@@ -86,7 +86,7 @@ def test_batch_norms_must_be_folded_first() -> None:
 
 def test_every_float_operation_at_once() -> None:
     graph = optimize(graphs.real(random.Random(4)))
-    assert_within_bounds(graph, images(graph, 3, 4))
+    assert_within_bounds(graph, random_images(graph, 3, 4))
 
 
 def test_float_layers_between_quantized_ones() -> None:
@@ -98,7 +98,7 @@ def test_float_layers_between_quantized_ones() -> None:
     node = b.nodes[-1]
     graph = b.finish(codes, real, convolved, b.qconv(b.quantize(convolved), 8, (3, 3)))
     tail = b.nodes[-2:]
-    x = images(graph, 2, 5)
+    x = random_images(graph, 2, 5)
     expected = run(graph, x, keep=True)
     bound = float_error_bound(graph, node, [expected[real]])
     for isa in available_isas():

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subbyte.ir import Graph
 from subbyte.execute.native import Session
+from subbyte.ir import Graph
 from tests.boundary.tree import ROOT
-from tests.contract.agreement import images
+from tests.contract.agreement import random_images
 from tests.fuzz import graphs
 
 pytestmark = [
@@ -48,7 +48,7 @@ def in_child(act: Callable[[], bool]) -> int:
 
 @pytest.mark.parametrize(("threads", "streams"), SHAPES)
 def test_a_forked_child_gets_the_same_result(graph: Graph, threads: int, streams: int) -> None:
-    x = images(graph, 2, 1)
+    x = random_images(graph, 2, 1)
     session = Session(graph, threads=threads, streams=streams)
     expected = session.run(x)
     for _ in range(2):
@@ -69,7 +69,7 @@ _SHARED: list[Any] = []
 
 
 def test_a_pool_of_forked_workers(graph: Graph) -> None:
-    x = images(graph, 6, 3)
+    x = random_images(graph, 6, 3)
     session = Session(graph, threads=2, streams=2)
     expected = session.run(x)
     _SHARED[:] = [session, x]
@@ -82,7 +82,7 @@ def test_a_pool_of_forked_workers(graph: Graph) -> None:
 @pytest.mark.parametrize(("threads", "streams"), SHAPES)
 def test_a_fork_while_other_threads_run(graph: Graph, threads: int, streams: int) -> None:
     """In the child nobody runs any more: every stream can be taken, whoever held it in the parent."""
-    x = images(graph, 1, 4)
+    x = random_images(graph, 1, 4)
     many = np.repeat(x, 50, axis=0)
     session = Session(graph, threads=threads, streams=streams)
     expected = session.run(x)

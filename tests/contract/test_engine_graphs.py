@@ -9,10 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from subbyte.execute.native import Session, available_isas
 from subbyte.ir import Graph, Value
 from subbyte.quant import QParams
-from subbyte.execute.native import Session, available_isas
-from tests.contract.agreement import SETTINGS, assert_engine_equals, engine_outputs, expected_outputs, images
+from tests.contract.agreement import (
+    SETTINGS,
+    assert_engine_equals,
+    engine_outputs,
+    expected_outputs,
+    random_images,
+)
 from tests.contract.agreement import same as same_outputs
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
@@ -41,7 +47,7 @@ def test_gate_is_fused_into_the_projection(channels: int) -> None:
         gated = b.add("mul", [x, gate_of(b, x, bits)], b.grid(out_bits, -1.5, 1.5))
         graph = b.finish(b.qconv(gated, 2 * channels + 1, bits=bits, residual=None))
         assert "mul" not in operations(graph)
-        assert_engine_equals(graph, images(graph, 2, channels))
+        assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
 def gated_twice(b: Builder, x: str, gated: str) -> list[str]:
@@ -95,7 +101,7 @@ def test_gate_that_cannot_be_fused(use: Callable[[Builder, str, str], list[str]]
         x = b.qconv(b.quantize("image"), channels, (3, 3), act="silu")
         graph = b.finish(*use(b, x, b.add("mul", [x, gate_of(b, x)], b.grid())))
         assert "mul" in operations(graph)
-        assert_engine_equals(graph, images(graph, 2, channels))
+        assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
 @pytest.mark.parametrize("channels", [3, 40])
@@ -111,7 +117,7 @@ def test_fused_gate_with_residual_and_late_operands(channels: int) -> None:
     y = b.qconv(gated, channels, bits=4, residual=other)
     graph = b.finish(y, b.qconv(between, 3))
     assert operations(graph).count("mul") == 0
-    assert_engine_equals(graph, images(graph, 2, channels))
+    assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
 def test_gate_factors_reach_the_ends_of_16_bits() -> None:
@@ -126,7 +132,7 @@ def test_gate_factors_reach_the_ends_of_16_bits() -> None:
         finest = QParams(float(np.float32(source.scale * gate.scale * 256 * largest / 32760)), 90, 8)
         y = b.add("mul", [x, g], finest)
         graph = b.finish(y, b.qconv(b.add("mul", [x, g], finest), 8))
-        assert_engine_equals(graph, images(graph, 2, zero, 4.0))
+        assert_engine_equals(graph, random_images(graph, 2, zero, 4.0))
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
@@ -136,7 +142,7 @@ def test_add(channels: int) -> None:
         x = b.quantize("image")
         y = b.qactivation(x, "tanh", bits)
         graph = b.finish(b.add("add", [x, y], b.grid(bits)), b.add("add", [y, y], b.grid(3)))
-        assert_engine_equals(graph, images(graph, 2, channels, 2.0))
+        assert_engine_equals(graph, random_images(graph, 2, channels, 2.0))
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
@@ -146,7 +152,7 @@ def test_global_avg_pool(channels: int, height: int, width: int) -> None:
     x = b.quantize("image")
     wide, fine = b.add("global_avg_pool", [x], b.grid(4)), b.add("global_avg_pool", [x], b.grid(8, -0.3, 0.2))
     graph = b.finish(wide, fine)
-    assert_engine_equals(graph, images(graph, 2, channels))
+    assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +173,7 @@ def test_max_pool(kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[i
         pooled = b.add("max_pool2d", [x], b.values[x].q, attrs)
         real = b.add("max_pool2d", ["image"], None, attrs)
         graph = b.finish(pooled, b.qconv(pooled, 3, (3, 3)), real)
-        assert_engine_equals(graph, images(graph, 2, channels))
+        assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
 def test_concat_and_flatten() -> None:
@@ -179,11 +185,11 @@ def test_concat_and_flatten() -> None:
     flat = b.flatten(joined)
     real = b.concat("image", b.add("dequantize", [x]), "image")
     graph = b.finish(joined, wide, b.qlinear(flat, 9), flat, real, b.flatten(real), b.flatten("image"))
-    assert_engine_equals(graph, images(graph, 2, 1))
+    assert_engine_equals(graph, random_images(graph, 2, 1))
 
 
 def test_quantize_rounds_like_the_reference() -> None:
-    """Pictures whose numbers lie half way between codes, or one rounding away from there; and the largest."""
+    """Images whose numbers lie half way between codes, or one rounding away from there; and the largest."""
     rng = np.random.default_rng(11)
     for channels in (1, 3, 19):
         b = builder(channels, (9, 40, channels))
@@ -206,7 +212,7 @@ def test_conversions_in_the_middle() -> None:
     again = b.add("quantize", [b.add("add", [real, real])], b.grid(4, -3.0, 5.0))
     y = b.qconv(again, 10, (3, 3), bits=4)
     graph = b.finish(real, y, b.add("quantize", ["image"], QParams(0.125, 255, 8)))
-    assert_engine_equals(graph, images(graph, 2, 2))
+    assert_engine_equals(graph, random_images(graph, 2, 2))
 
 
 def test_values_with_several_readers_share_one_halo() -> None:
@@ -228,7 +234,7 @@ def test_values_with_several_readers_share_one_halo() -> None:
         x,
     ]
     graph = b.finish(*outputs)
-    assert_engine_equals(graph, images(graph, 3, 3))
+    assert_engine_equals(graph, random_images(graph, 3, 3))
 
 
 def test_the_input_is_read_twice_and_by_every_kind_of_step() -> None:
@@ -236,13 +242,13 @@ def test_the_input_is_read_twice_and_by_every_kind_of_step() -> None:
     a, c = b.quantize("image", 8), b.quantize("image", 4)
     real = b.max_pool("image", 2, 1)
     graph = b.finish(b.qconv(a, 4, (3, 3)), b.qconv(c, 4, (5, 5)), b.add("add", [a, c], b.grid()), real)
-    assert_engine_equals(graph, images(graph, 2, 4))
+    assert_engine_equals(graph, random_images(graph, 2, 4))
 
 
 def test_a_vector_as_input() -> None:
     b = Builder(random.Random(5), (37,))
     graph = b.finish(b.qlinear(b.quantize("image"), 10, 4))
-    assert_engine_equals(graph, images(graph, 3, 5))
+    assert_engine_equals(graph, random_images(graph, 3, 5))
 
 
 def test_dead_and_long_lived_values_do_not_disturb_the_arena() -> None:
@@ -252,19 +258,19 @@ def test_dead_and_long_lived_values_do_not_disturb_the_arena() -> None:
         b.qconv(x, 7, (3, 3))  # read by nobody
         x = b.qconv(x, 24, (3, 3), act="relu", bits=(8, 4, 2)[step % 3])
     graph = b.finish(b.add("add", [x, kept], b.grid()))
-    assert_engine_equals(graph, images(graph, 2, 6))
+    assert_engine_equals(graph, random_images(graph, 2, 6))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_every_quantized_operation_at_once(bits: int) -> None:
     graph = graphs.quantized(random.Random(bits), bits)
-    assert_engine_equals(graph, images(graph, 3, bits))
+    assert_engine_equals(graph, random_images(graph, 3, bits))
 
 
 @pytest.mark.parametrize("make", [graphs.narrow, graphs.middle])
 def test_narrow_activations_and_a_small_efficientnet(make: Callable[[random.Random], Graph]) -> None:
     graph = make(random.Random(1))
-    assert_engine_equals(graph, images(graph, 2, 1))
+    assert_engine_equals(graph, random_images(graph, 2, 1))
 
 
 @pytest.mark.parametrize("block", range(8))
@@ -279,7 +285,7 @@ def test_random_graphs(block: int) -> None:
         if rng.random() < 0.5:
             graph = replace(graph, outputs=tuple(node.output for node in graph.nodes))
         isa, (threads, above) = rng.choice(available_isas()), rng.choice(SETTINGS)
-        x = images(graph, 2, seed)
+        x = random_images(graph, 2, seed)
         session = Session(graph, isa=isa, threads=threads, depth_first_above=above)
         equal = same_outputs(engine_outputs(session, x), expected_outputs(graph, x))
         assert equal, f"seed {seed}, {isa}, {threads} threads, depth first above {above}"
@@ -287,13 +293,13 @@ def test_random_graphs(block: int) -> None:
     assert tried > 50
 
 
-def test_batches_equal_their_pictures() -> None:
+def test_batches_equal_their_images() -> None:
     graph = graphs.middle(random.Random(9))
-    x = images(graph, 5, 9)
+    x = random_images(graph, 5, 9)
     for isa in available_isas():
         session = Session(graph, isa=isa, threads=2)
         whole = session.run(x)
-        assert np.array_equal(whole, np.concatenate([session.run(picture) for picture in x]))
+        assert np.array_equal(whole, np.concatenate([session.run(image) for image in x]))
         assert np.array_equal(whole, expected_outputs(graph, x)[0])
 
 
@@ -307,4 +313,4 @@ def test_grids_may_differ_wildly() -> None:
     y = b.qconv(x, 20, residual=x)
     b.values[y] = Value(y, b.shape(y), QParams(2.0**-30, 77, 8))
     graph = b.finish(coarse, fine, pooled, y)
-    assert_engine_equals(graph, images(graph, 2, 10))
+    assert_engine_equals(graph, random_images(graph, 2, 10))

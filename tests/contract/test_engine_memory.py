@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from subbyte.errors import InputError
+from subbyte.execute.native import Session, available_isas
 from subbyte.ir import Graph
 from subbyte.ir.limits import peak_live_bytes
-from subbyte.execute.native import Session, available_isas
-from tests.contract.agreement import engine_outputs, expected_outputs, images, same
+from tests.contract.agreement import engine_outputs, expected_outputs, random_images, same
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
 
@@ -52,7 +52,7 @@ def test_a_limit_of_the_caller_replaces_the_rule() -> None:
         Session(graph)
     session = Session(graph, memory_limit=128 * MIB)
     assert 64 * MIB + 2 * peak_live_bytes(graph) < session.arena_bytes < 128 * MIB
-    x = images(graph, 1, 1)
+    x = random_images(graph, 1, 1)
     assert same(engine_outputs(session, x), expected_outputs(graph, x))
 
 
@@ -134,4 +134,4 @@ def test_many_threads_have_room_to_work() -> None:
     graph = b.finish(b.qconv(b.squeeze_excite(x, 8), 8))
     session = Session(graph, threads=256)
     assert session.scratch_bytes > 64 * MIB
-    assert np.isfinite(session.run(images(graph, 1, 1))).all()
+    assert np.isfinite(session.run(random_images(graph, 1, 1))).all()

@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from subbyte.ir import Graph
 from subbyte.execute.native import Session, available_isas
+from subbyte.ir import Graph
 from tests.contract.agreement import (
     SANITIZED,
     SETTINGS,
     assert_engine_equals,
     engine_outputs,
     expected_outputs,
-    images,
+    random_images,
     same,
 )
 from tests.fuzz.builder import Builder
@@ -36,7 +36,7 @@ def convolution(b: Builder, x: str) -> str:
 
 
 def chain(seed: int) -> Graph:
-    """Convolutions, residuals, sums and activations over one picture: values may be read much later."""
+    """Convolutions, residuals, sums and activations over one image: values may be read much later."""
     rng = random.Random(seed)
     shape = (rng.randint(1, 70), rng.choice([1, 2, 5, 19, 75]), rng.choice([1, 3, 4]))
     b = Builder(rng, shape)
@@ -63,7 +63,7 @@ def test_random_chains(block: int) -> None:
     banded = 0
     for seed in range(40 * block, 40 * block + 40):
         graph, rng = chain(seed), random.Random(seed)
-        x = images(graph, 1, seed)
+        x = random_images(graph, 1, seed)
         expected = expected_outputs(graph, x)
         for threads, above in rng.sample(SETTINGS, 2):
             isa = rng.choice(available_isas())
@@ -83,7 +83,7 @@ def test_bottlenecks(width: int) -> None:
     z = b.qconv(b.qconv(y, 24, act="silu"), 24, (5, 5), (2, 1), 24, "silu", pad=(1, 2, 2, 2))
     z = b.qconv(z, 12, bits=2)
     graph = b.finish(b.qconv(z, 12, (3, 3), groups=12, residual=z), b.add("global_avg_pool", [z], b.grid()))
-    assert_engine_equals(graph, images(graph, 2, width))
+    assert_engine_equals(graph, random_images(graph, 2, width))
 
 
 def test_memory_is_saved_where_bands_run() -> None:
@@ -93,7 +93,7 @@ def test_memory_is_saved_where_bands_run() -> None:
     whole, banded = (Session(graph, depth_first_above=above) for above in (None, 0))
     assert SANITIZED or banded.arena_bytes < whole.arena_bytes / 2
     assert all(row["region"] < 0 for row in whole.plan())
-    assert_engine_equals(graph, images(graph, 1, 1))
+    assert_engine_equals(graph, random_images(graph, 1, 1))
 
 
 def test_long_regions_are_cut() -> None:
@@ -108,15 +108,15 @@ def test_long_regions_are_cut() -> None:
     assert len({row["region"] for row in session.plan() if row["region"] >= 0}) > 1
     narrow = 202 * 11 * 8  # with its halo
     assert SANITIZED or session.arena_bytes < 3 * narrow
-    assert_engine_equals(graph, images(graph, 1, 3))
+    assert_engine_equals(graph, random_images(graph, 1, 3))
 
 
 def test_strides_that_multiply_beyond_any_number() -> None:
-    """28 layers of stride 60000 on what is left of a picture: the rows of a band overflow 32 bits."""
+    """28 layers of stride 60000 on what is left of an image: the rows of a band overflow 32 bits."""
     b = Builder(random.Random(2), (300, 300, 4))
     first = b.quantize("image")
     x = b.qconv(first, 4, stride=60000)
     for _ in range(28):
         x = b.qconv(x, 4, stride=60000)
     graph = b.finish(b.qconv(first, 4, stride=300, residual=x))
-    assert_engine_equals(graph, images(graph, 1, 2))
+    assert_engine_equals(graph, random_images(graph, 1, 2))

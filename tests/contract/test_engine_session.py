@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subbyte.execute import reference
-from subbyte.execute.torch import executor as torch_executor
 from subbyte.errors import GraphError, InputError
-from subbyte.ir import Graph, macs
+from subbyte.execute import reference
 from subbyte.execute.native import Session, available_isas, best_isa
-from tests.contract.agreement import engine_outputs, expected_outputs, images, same
+from subbyte.execute.torch import executor as torch_executor
+from subbyte.ir import Graph, macs
+from tests.contract.agreement import engine_outputs, expected_outputs, random_images, same
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
 
@@ -68,12 +68,12 @@ def test_unusable_thread_counts_are_refused(graph: Graph, option: str, bad: Any)
 def test_concurrent_callers_get_their_own_results(streams: int, threads: int) -> None:
     """Six Python threads on one session, more than it has streams: every result is the reference's."""
     graph = graphs.middle(random.Random(2))
-    pictures = images(graph, 12, 2)
-    expected = expected_outputs(graph, pictures)[0]
+    images = random_images(graph, 12, 2)
+    expected = expected_outputs(graph, images)[0]
     session = Session(graph, threads=threads, streams=streams)
 
     def call(number: int) -> np.ndarray:
-        return np.concatenate([session.run(pictures[number : number + 2]) for _ in range(5)])
+        return np.concatenate([session.run(images[number : number + 2]) for _ in range(5)])
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(call, range(0, 12, 2)))
@@ -82,7 +82,7 @@ def test_concurrent_callers_get_their_own_results(streams: int, threads: int) ->
 
 
 def test_sessions_side_by_side_and_one_after_another(graph: Graph) -> None:
-    x = images(graph, 1, 3)
+    x = random_images(graph, 1, 3)
     expected = expected_outputs(graph, x)
     sessions = [Session(graph, threads=1 + i % 3) for i in range(6)]
     for _ in range(3):
@@ -133,15 +133,15 @@ def test_more_threads_than_the_machine_gives_are_refused() -> None:
         (lambda x: np.where(x == x.max(), -np.float32("inf"), x), "infinity"),
     ],
 )
-def test_unusable_pictures_are_refused(graph: Graph, change: Any, words: str) -> None:
-    session, x = Session(graph), images(graph, 2, 4)
+def test_unusable_images_are_refused(graph: Graph, change: Any, words: str) -> None:
+    session, x = Session(graph), random_images(graph, 2, 4)
     with pytest.raises(InputError, match=words):
         session.run(change(x))
     assert same(engine_outputs(session, x), expected_outputs(graph, x))
 
 
-def test_one_picture_without_a_batch_and_any_memory_order(graph: Graph) -> None:
-    session, x = Session(graph), images(graph, 2, 5)
+def test_one_image_without_a_batch_and_any_memory_order(graph: Graph) -> None:
+    session, x = Session(graph), random_images(graph, 2, 5)
     expected = expected_outputs(graph, x)
     assert same(engine_outputs(session, x[1]), [e[1:] for e in expected])
     assert same(engine_outputs(session, np.asfortranarray(x)), expected)
@@ -151,7 +151,7 @@ def test_one_picture_without_a_batch_and_any_memory_order(graph: Graph) -> None:
 
 
 def test_results_stay_when_the_session_runs_again_or_ends(graph: Graph) -> None:
-    session, x = Session(graph), images(graph, 2, 6)
+    session, x = Session(graph), random_images(graph, 2, 6)
     first = engine_outputs(session, x)
     kept = [array.copy() for array in first]
     session.run(-x)
@@ -181,7 +181,7 @@ def test_the_plan_describes_every_step() -> None:
         else:
             assert (row["requested_weight_bits"], row["resident_weight_bits"], row["macs"]) == (0, 0, 0)
     assert sum(row["weight_bytes"] for row in rows) == session.weight_bytes
-    seconds = session.profile(images(graph, 1, 7), repeats=3)
+    seconds = session.profile(random_images(graph, 1, 7), repeats=3)
     assert len(seconds) == len(rows)
     assert all(t >= 0 for t in seconds)
 
@@ -263,7 +263,7 @@ def test_the_engine_itself_refuses_a_residual_behind_an_activation(act: str) -> 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_every_executor_refuses_what_is_no_number(graph: Graph, number: str) -> None:
-    x = images(graph, 2, 5)
+    x = random_images(graph, 2, 5)
     x[1, 0, 0, 1] = float(number)
     for run in (Session(graph).run, partial(reference.run, graph), partial(torch_executor.run, graph)):
         with pytest.raises(InputError, match=r"^input holds NaN or infinity$"):

@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from subbyte.ir import Graph
 from subbyte.execute.native import Session, available_isas
-from tests.contract.agreement import assert_engine_equals, images
+from subbyte.ir import Graph
+from tests.contract.agreement import assert_engine_equals, random_images
 from tests.fuzz.builder import Builder
 
 Pads = tuple[int, int, int, int]
@@ -44,7 +44,7 @@ def test_winograd_equals_the_reference(
 ) -> None:
     act = kind if kind in ("silu", "relu6") else "none"
     graph = graph_of(shape, channels, pad, act, kind == "residual", kind == "real")
-    assert_engine_equals(graph, images(graph, 2, 7))
+    assert_engine_equals(graph, random_images(graph, 2, 7))
     if "avx2" in available_isas():
         kernels = [row["kernel"] for row in Session(graph, isa="avx2").plan()]
         assert sum("winograd" in kernel for kernel in kernels) == (2 if kind == "residual" else 1), kernels

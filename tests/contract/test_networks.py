@@ -11,36 +11,36 @@ import pytest
 import torch
 
 from subbyte import models
-from subbyte.execute import reference
-from subbyte.importers.torch_export import capture
 from subbyte.compress import compress
+from subbyte.data.samples import image_folder, load_image
+from subbyte.execute import reference
+from subbyte.execute.native import Session, available_isas
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.data.samples import load_picture, picture_folder
+from subbyte.importers.torch_export import capture
 from subbyte.ir import Graph
 from subbyte.passes import optimize
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
 from subbyte.recipes import load_recipe
-from subbyte.execute.native import Session, available_isas
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 SIDE = 96  # the networks take any size; the reference is slow
 NETWORKS = ("tf_efficientnetv2_b0", "tf_efficientnet_lite0")
 
 
-def pictures(folder: str, preprocessing: Preprocessing, count: int) -> np.ndarray:
-    samples = picture_folder(DEMO / folder)[:count]
-    return np.stack([load_picture(sample.path, preprocessing) for sample in samples])
+def images(folder: str, preprocessing: Preprocessing, count: int) -> np.ndarray:
+    samples = image_folder(DEMO / folder)[:count]
+    return np.stack([load_image(sample.path, preprocessing) for sample in samples])
 
 
 @functools.cache
 def network(name: str) -> tuple[Graph, np.ndarray, np.ndarray]:
-    """Float graph with seeded random weights, calibration pictures, test pictures."""
+    """Float graph with seeded random weights, calibration images, test images."""
     torch.set_num_threads(1)
     loaded = models.load(name, "random:0")
     preprocessing = replace(loaded.preprocessing, height=SIDE, width=SIDE)
     graph = optimize(capture(loaded.module, (SIDE, SIDE, 3)))
-    return graph, pictures("calibration", preprocessing, 6), pictures("pictures", preprocessing, 2)
+    return graph, images("calibration", preprocessing, 6), images("images", preprocessing, 2)
 
 
 @pytest.mark.parametrize("recipe", ["w8a8", "w4a8", "w2a8"])

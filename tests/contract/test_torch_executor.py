@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from subbyte.errors import InputError
 from subbyte.execute import reference
+from subbyte.execute.reference.bounds import float_error_bound
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch.straight_through import real as function
-from subbyte.errors import InputError
 from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
-from subbyte.execute.reference.bounds import float_error_bound
 from tests.fuzz.builder import PARAMETRIC
 
 ACTS = (*ACTIVATIONS, *PARAMETRIC)
@@ -223,7 +223,7 @@ def test_sums_beyond_float32_stay_exact() -> None:
     assert_equal(graph, images)
 
 
-def test_a_batch_equals_its_pictures_and_may_be_empty() -> None:
+def test_a_batch_equals_its_images_and_may_be_empty() -> None:
     b = Builder(300, (5, 5, 3))
     x = b.conv(b.last, 6, (3, 3), pad=(1, 1, 1, 1), act="silu")
     graph, images = b.graph(x), b.images(torch_executor.CHUNK + 3)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.execute.reference import activation_function
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels
-from subbyte.execute.reference import activation_function
 
 #: Activations with other parameters than their defaults.
 PARAMETRIC = (

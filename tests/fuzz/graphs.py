@@ -13,7 +13,7 @@ from tests.fuzz.builder import Builder
 
 
 def quantized(rng: random.Random, bits: int) -> Graph:
-    """Every quantized op once, on 8 x 8 pictures, with weights of `bits` bits."""
+    """Every quantized op once, on 8 x 8 images, with weights of `bits` bits."""
     b = Builder(rng, (8, 8, 3))
     x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="silu")
     expanded = b.qconv(x, 32, act="hard_swish", bits=bits, codebook=bits < 8)
@@ -67,7 +67,7 @@ def mixed(rng: random.Random) -> Graph:
 
 
 def middle(rng: random.Random) -> Graph:
-    """A small EfficientNet: twelve inverted bottlenecks on 32 x 32 pictures, every width."""
+    """A small EfficientNet: twelve inverted bottlenecks on 32 x 32 images, every width."""
     b = Builder(rng, (32, 32, 3))
     x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="silu")
     for block in range(12):
@@ -84,7 +84,7 @@ def middle(rng: random.Random) -> Graph:
 
 
 def random_graph(rng: random.Random) -> Graph:
-    """A random chain of one to eight steps, quantized or float, on a random small picture."""
+    """A random chain of one to eight steps, quantized or float, on a random small image."""
     b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))
     coded = rng.random() < 0.7
     x = b.quantize("image") if coded else "image"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from subbyte import _native
-from subbyte.ir import Graph
 from subbyte.execute.native import lower as lowering
+from subbyte.ir import Graph
 
 WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_bottom", "pad_left", "pad_right")
 

@@ -29,7 +29,7 @@ def _earlier(graph: Graph, index: int) -> list[str]:
     return [graph.input, *(node.output for node in graph.nodes[:index])]
 
 
-def resize_picture(rng: random.Random, graph: Graph) -> Graph:
+def resize_image(rng: random.Random, graph: Graph) -> Graph:
     shape = graph.value(graph.input).shape
     height, width = rng.randint(1, 40), rng.choice([1, 2, 7, 33, 100])
     if rng.random() < 0.1:
@@ -150,7 +150,7 @@ def change_weights(rng: random.Random, graph: Graph) -> Graph:
 
 
 REWRITES: tuple[Rewrite, ...] = (
-    resize_picture,
+    resize_image,
     change_window,
     change_activation,
     change_grid,

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte.execute import reference
 from subbyte.artifact import Artifact, load
 from subbyte.artifact.file import serialize
 from subbyte.errors import ArtifactError, SubbyteError
+from subbyte.execute import reference
 from subbyte.ir import Graph
 from subbyte.ir.limits import node_work, peak_live_bytes
 from tests.fuzz.graphs import seeds

@@ -12,11 +12,11 @@ import pytest
 
 from subbyte import models
 from subbyte.artifact import Artifact, load, save
-from subbyte.importers.torch_export import capture
 from subbyte.errors import SubbyteError
-from subbyte.passes import optimize
 from subbyte.execute.native import Session, available_isas
-from tests.contract.agreement import engine_outputs, images, same
+from subbyte.importers.torch_export import capture
+from subbyte.passes import optimize
+from tests.contract.agreement import engine_outputs, random_images, same
 from tests.fuzz.graphs import seeds
 from tests.fuzz.trial import mutant
 from tests.library.program import ROOT, configure, example, outputs, run, saved, tool
@@ -41,7 +41,7 @@ RUNNABLE = [name for name, a in seeds().items() if all(n.op != "batch_norm" for 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_the_same_numbers_as_from_python(build: Path, tmp_path: Path, name: str) -> None:
     graph = seeds()[name].graph
-    x = images(graph, 2, SEED)
+    x = random_images(graph, 2, SEED)
     for isa in available_isas():
         for threads in (1, 3):
             expected = engine_outputs(Session(graph, isa=isa, threads=threads), x)
@@ -120,7 +120,7 @@ def test_an_installed_package_builds_the_example(build: Path, tmp_path: Path) ->
     graph = optimize(capture(loaded.module, (side, side, 3)))
     classes = tuple(f"class number {i}" for i in range(1000))
     save(tmp_path / "network.subbyte", Artifact(graph, {}, loaded.preprocessing, classes))
-    image = images(graph, 1, SEED)
+    image = random_images(graph, 1, SEED)
     image.tofile(tmp_path / "image.f32")
     lines = run(program, tmp_path / "network.subbyte", tmp_path / "image.f32").splitlines()
     scores = Session(graph).run(image)[0]

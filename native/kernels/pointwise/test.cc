@@ -154,7 +154,7 @@ void test_pointwise(Report& report, unsigned seed) {
       dequantize(c, n), look_up(c, n), add(c, n), maximum(c, n);
       const int pixels = random.between(1, 20), channels = n <= 130 ? n : random.between(1, 8);
       quantize(c, pixels, channels), gate(c, pixels, channels), sum(c, pixels, channels);
-      quantize(c, n, 3);  // pictures
+      quantize(c, n, 3);  // images
       if (n % 16 == 1) sum(c, 256 + 2 * n, n);
     }
   }

@@ -23,7 +23,7 @@ inline __m128i codes_of(__m512 v, __m512 scale, __m512 low, __m512 high, __m512i
 
 }  // namespace
 
-// Three channels (pictures): 12 floats become 4 pixels of 4 bytes by a permutation that leaves a gap; others
+// Three channels (images): 12 floats become 4 pixels of 4 bytes by a permutation that leaves a gap; others
 // go 16 at a time.
 void pointwise_avx512vnni_quantize(const float* in, int pixels, int channels, float inverse_scale, float low,
                                    float high, std::int32_t zero, std::uint8_t* out, std::ptrdiff_t out_pixel) {

@@ -14,7 +14,7 @@ inline constexpr int kPanel = 32;  // output channels per panel
 inline constexpr int kRows = 4;    // output pixels per tile
 
 struct Tile {
-  const float* const* in;   // in[tap * in_stride + row]: first input channel; outside the picture: zeros
+  const float* const* in;   // in[tap * in_stride + row]: first input channel; outside the image: zeros
   std::ptrdiff_t in_stride;
   int taps, in_channels;
   const float* weights;     // [tap][in channel][kPanel]
@@ -27,7 +27,7 @@ struct Tile {
 };
 
 struct Depthwise {
-  const float* const* in;   // in[tap]: channel 0 of one pixel; outside the picture: zeros
+  const float* const* in;   // in[tap]: channel 0 of one pixel; outside the image: zeros
   int taps, channels;
   const float* weights;     // [tap][channels]
   const float* bias;

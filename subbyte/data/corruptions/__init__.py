@@ -6,7 +6,7 @@ Perturbations", ICLR 2019 (arXiv:1903.12261) defines the families; the levels be
 ones do not grow in severity. The code is this package's own: frost is a generated texture, not photographs,
 glass blur moves all pixels at once, and nothing is compressed to JPEG afterwards. Results are therefore
 comparable with each other, not with published ImageNet-C numbers. Distances are in pixels, whatever the
-size of the picture.
+size of the image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.errors import InputError
 from subbyte.data.corruptions.blur import defocus_blur, glass_blur, motion_blur, to_bytes, zoom_blur
 from subbyte.data.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate
 from subbyte.data.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
 from subbyte.data.corruptions.weather import brightness, fog, frost, snow
+from subbyte.errors import InputError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -78,23 +78,23 @@ CORRUPTIONS: dict[str, Corruption] = {
 GROUPS = tuple(dict.fromkeys(corruption.group for corruption in CORRUPTIONS.values()))
 
 
-def corrupt(picture: np.ndarray, family: str, severity: int, seed: int = 0) -> np.ndarray:
-    """The picture, uint8 [H, W, 3], corrupted: the same shape and dtype.
+def corrupt(image: np.ndarray, family: str, severity: int, seed: int = 0) -> np.ndarray:
+    """The image, uint8 [H, W, 3], corrupted: the same shape and dtype.
 
-    Equal pictures, families, severities (1..5) and seeds give equal results, whatever came before. The
-    severities of a picture share their random draws: the same wind, the same fog, more of it.
+    Equal images, families, severities (1..5) and seeds give equal results, whatever came before. The
+    severities of an image share their random draws: the same wind, the same fog, more of it.
     Raises InputError for another array, family or severity.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"a picture must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if family not in CORRUPTIONS:
         raise InputError(f"unknown corruption {family!r}; known: {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:
         raise InputError(f"a severity is a whole number from 1 to 5, got {severity!r}")
-    key = f"{seed} {family} {picture.shape}".encode() + picture.tobytes()
+    key = f"{seed} {family} {image.shape}".encode() + image.tobytes()
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "little"))
     corruption = CORRUPTIONS[family]
-    x = picture.astype(np.float32) / np.float32(255)
+    x = image.astype(np.float32) / np.float32(255)
     return to_bytes(corruption.apply(x, corruption.levels[severity - 1], rng))
 
 

@@ -46,14 +46,14 @@ def motion_blur(x: np.ndarray, level: tuple[int, float], rng: Random) -> np.ndar
 
 
 def zoom_blur(x: np.ndarray, factors: np.ndarray, rng: Random) -> np.ndarray:
-    """The mean of the picture and its enlargements around the centre by `factors`."""
+    """The mean of the image and its enlargements around the centre by `factors`."""
     height, width = x.shape[:2]
-    picture = Image.fromarray(to_bytes(x))
+    image = Image.fromarray(to_bytes(x))
     total = x.copy()
     for factor in factors:
         top, left = (height - height / factor) / 2, (width - width / factor) / 2
         box = (left, top, width - left, height - top)
-        enlarged = picture.resize((width, height), Image.Resampling.BILINEAR, box)
+        enlarged = image.resize((width, height), Image.Resampling.BILINEAR, box)
         total += np.asarray(enlarged, np.float32) / 255
     return total / np.float32(len(factors) + 1)
 

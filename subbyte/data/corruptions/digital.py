@@ -44,5 +44,5 @@ def jpeg_compression(x: np.ndarray, quality: int, rng: Random) -> np.ndarray:
     """Written as JPEG of that quality, and read again."""
     stream = io.BytesIO()
     Image.fromarray(to_bytes(x)).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as picture:
-        return np.asarray(picture, np.float32) / 255
+    with Image.open(stream) as image:
+        return np.asarray(image, np.float32) / 255

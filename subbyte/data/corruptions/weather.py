@@ -18,7 +18,7 @@ def snow(
     x: np.ndarray, level: tuple[float, float, float, float, int, float, float], rng: Random
 ) -> np.ndarray:
     """Flakes: normal noise of `mean` and `std`, enlarged by `zoom`, what is above `threshold`, blown into
-    streaks of `radius` and `sigma`; the picture below keeps the share `kept`, the rest whitens."""
+    streaks of `radius` and `sigma`; the image below keeps the share `kept`, the rest whitens."""
     mean, std, zoom, threshold, radius, sigma, kept = level
     height, width = x.shape[:2]
     noise = rng.normal(mean, std, (math.ceil(height / zoom), math.ceil(width / zoom))).astype(np.float32)
@@ -31,7 +31,7 @@ def snow(
 
 
 def frost(x: np.ndarray, level: tuple[float, float], rng: Random) -> np.ndarray:
-    """The picture by `kept` plus a frozen pane by `ice`."""
+    """The image by `kept` plus a frozen pane by `ice`."""
     kept, ice = level
     return kept * x + ice * frozen_pane(x.shape[0], x.shape[1], rng)
 

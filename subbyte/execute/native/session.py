@@ -13,8 +13,8 @@ import numpy as np
 from subbyte import _native
 from subbyte.artifact import Artifact, load
 from subbyte.errors import InputError
-from subbyte.ir import Graph, verify
 from subbyte.execute.native.lower import lower
+from subbyte.ir import Graph, verify
 
 MAX_MEMORY = 1 << 48  # bytes, of what a CPU can address
 

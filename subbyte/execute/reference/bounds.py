@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from subbyte.errors import GraphError
+from subbyte.execute.reference.executor import run_node
 from subbyte.ir import Graph, Node
 from subbyte.ir.activations import parse_activation
-from subbyte.execute.reference.executor import run_node
 
 UNIT = 2.0**-24  # half an ulp of 1
 

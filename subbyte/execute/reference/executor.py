@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from subbyte.errors import InputError
+from subbyte.execute.reference.windows import patches
 from subbyte.ir import Graph, Node, Value, activation_function
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import (
@@ -16,7 +17,6 @@ from subbyte.quant import (
     conv_multiplier,
     gate_multiplier_scale,
 )
-from subbyte.execute.reference.windows import patches
 
 f32 = np.float32
 

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.errors import InputError
 from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch import training_ops
-from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
 
 State = dict[str, Tensor]
 Visit = Callable[[str, Tensor], None]
 
-#: Pictures that run through the whole graph together in `run`, so that maps stay in the cache.
+#: Images that run through the whole graph together in `run`, so that maps stay in the cache.
 CHUNK = 8
 
 

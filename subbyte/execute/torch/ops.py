@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subbyte.execute.torch.straight_through import floor, look_up, real, round_clamp, round_even, sampled, traced
+from subbyte.execute.torch.straight_through import (
+    floor,
+    look_up,
+    real,
+    round_clamp,
+    round_even,
+    sampled,
+    traced,
+)
 from subbyte.ir import Node, Value
 
 EXACT_FLOAT32 = float(1 << 24)

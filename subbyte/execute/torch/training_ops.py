@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subbyte.execute.torch.straight_through import round_clamp, take
 from subbyte.execute.torch.ops import Grid, Step, bounds, products, slopes
+from subbyte.execute.torch.straight_through import round_clamp, take
 
 
 def conv(step: Step, arrays: list[Tensor]) -> Tensor:

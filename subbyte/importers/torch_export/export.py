@@ -13,8 +13,8 @@ from io import StringIO
 import torch
 from torch import nn
 
-from subbyte.importers.torch_export.sites import is_users
 from subbyte.errors import SubbyteError
+from subbyte.importers.torch_export.sites import is_users
 
 
 def export(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.importers.torch_export.arguments import Rule
 from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
 from subbyte.importers.torch_export.elementwise import identity
@@ -18,7 +19,6 @@ from subbyte.importers.torch_export.export import export
 from subbyte.importers.torch_export.operators import RULES, VIEWS
 from subbyte.importers.torch_export.problems import Problem, Site, advice
 from subbyte.importers.torch_export.sites import Call, sites
-from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.ir import Graph
 
 #: To an Operand; to a tensor that does not depend on the image; to None, of which nothing is known:

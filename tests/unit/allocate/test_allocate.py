@@ -11,27 +11,27 @@ import pytest
 import torch
 
 from subbyte import Artifact, save
-from subbyte.compress import compress
 from subbyte.allocate.allocator import Allocator
+from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 from subbyte.allocate.check import Checker, lost
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption, Program, solve
 from subbyte.allocate.recipe import to_toml, with_widths
 from subbyte.allocate.refuse import Rules, WidthFacts, kept_because, refusal
-from subbyte.steps.bias_correction import correct_biases
-from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 from subbyte.analysis.degradation import Meter
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity
-from subbyte.quantize.assignment import treatments
-from subbyte.quantize.variants import Variants
+from subbyte.compress import compress
 from subbyte.device import Layer
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
+from subbyte.quantize.assignment import treatments
+from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe, load_recipe
-from tests.unit.compress.networks import efficientnet_like, pictures
+from subbyte.steps.bias_correction import correct_biases
+from tests.unit.compress.networks import efficientnet_like, random_images
 
 PREPROCESSING = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -120,13 +120,13 @@ def graph() -> Graph:
 @pytest.fixture(scope="module")
 def variants(graph: Graph) -> Variants:
     result = Variants(graph, load_recipe("w4a8"))
-    result.calibrate([pictures(graph, 24)], lambda stage, done: None)
+    result.calibrate([random_images(graph, 24)], lambda stage, done: None)
     return result
 
 
 @pytest.fixture(scope="module")
 def table(graph: Graph) -> Sensitivity:
-    return sensitivity(Variants(graph, load_recipe("w4a8")), pictures(graph, 24))
+    return sensitivity(Variants(graph, load_recipe("w4a8")), random_images(graph, 24))
 
 
 def wrap(graph: Graph, recipe: Recipe) -> Artifact:
@@ -148,7 +148,9 @@ def test_the_size_is_that_of_the_file(
     for size in (whole.size, whole.size - 200):
         found = allocator(variants, table).allocate(Budget(size=size))
         assert found.size <= size
-        compressed = compress(graph, found.recipe.model_copy(update={"steps": ()}), [pictures(graph, 24)])
+        compressed = compress(
+            graph, found.recipe.model_copy(update={"steps": ()}), [random_images(graph, 24)]
+        )
         save(tmp_path / "a.subbyte", wrap(compressed, found.recipe))
         assert (tmp_path / "a.subbyte").stat().st_size == found.size
         made = {n.name: n.params["weight"] for n in compressed.nodes if "weight" in n.params}
@@ -172,7 +174,7 @@ def test_latency_may_narrow_activations(graph: Graph, variants: Variants, table:
     assert {name: asked[name].weights for name in fast.weights} == fast.weights
     assert {name: asked[name].activations for name in fast.activations} == fast.activations
     # what the recipe promises is what is made, and it takes the time that was predicted
-    made = compress(graph, fast.recipe.model_copy(update={"steps": ()}), [pictures(graph, 24)])
+    made = compress(graph, fast.recipe.model_copy(update={"steps": ()}), [random_images(graph, 24)])
     other = allocator(variants, table, (8, 4)).graph(fast)
     assert {name: value.q for name, value in made.values.items()} == {
         name: value.q for name, value in other.values.items()
@@ -202,17 +204,15 @@ def test_memory_is_the_engines(variants: Variants, table: Sensitivity) -> None:
 
 
 def test_refusals() -> None:
-    few = WidthFacts(saved=3000, scales=64, lost=10.0, pictures=30, speedup=0.0)
+    few = WidthFacts(saved=3000, scales=64, lost=10.0, images=30, speedup=0.0)
     assert refusal(few, 4, Rules()) is None  # 3 of 30 is not sure to be more than 5 in 100
     assert few.surely_lost == pytest.approx(100 * (3 - 3**0.5) / 30)
-    small = WidthFacts(saved=30, scales=64, lost=0.0, pictures=200, speedup=0.5)
+    small = WidthFacts(saved=30, scales=64, lost=0.0, images=200, speedup=0.5)
     assert "less than the 64 of its scales" in str(refusal(small, 4, Rules()))
-    harmful = WidthFacts(saved=3000, scales=64, lost=12.5, pictures=200, speedup=0.0)
+    harmful = WidthFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.0)
     assert "12.5 points" in str(refusal(harmful, 2, Rules()))
     assert refusal(harmful, 2, Rules(acceptable=10.0)) is None
-    assert (
-        refusal(WidthFacts(saved=3000, scales=64, lost=12.5, pictures=200, speedup=0.2), 2, Rules()) is None
-    )
+    assert refusal(WidthFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.2), 2, Rules()) is None
 
 
 def test_reasons_for_8_bits() -> None:
@@ -296,7 +296,7 @@ def test_what_is_no_size(text: str) -> None:
 
 
 def checker(variants: Variants, table: Sensitivity, graph: Graph) -> Checker:
-    images = pictures(graph, 24)
+    images = random_images(graph, 24)
     return Checker(allocator(variants, table), Meter(graph, images), images)
 
 
@@ -306,8 +306,8 @@ def test_what_is_measured_is_what_compress_makes(
     check = checker(variants, table, graph)
     found = check.best(Budget(size=check.allocator.allocate(Budget()).size - 300), rounds=0)
     assert found.evaluations == 1
-    # biases are corrected on 16 of the 24 pictures, every one and a half
-    some = pictures(graph, 24)[np.linspace(0, 23, 16).astype(int)]
+    # biases are corrected on 16 of the 24 images, every one and a half
+    some = random_images(graph, 24)[np.linspace(0, 23, 16).astype(int)]
     plain = variants.quantized(found.allocation.weights)
     made = correct_biases(plain, variants.float_graph, some, lambda stage, done: None, shrink=True)
     assert found.damage == check.meter.of(made)

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.compress import compress
-from subbyte.execute.torch import executor as torch_executor
-from subbyte.steps.bias_correction import correct_biases
 from subbyte.analysis.degradation import Damage, Meter, log_softmax
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity, read_sensitivity
-from subbyte.quantize.variants import Variants, eight_bits
+from subbyte.compress import compress
 from subbyte.errors import InputError
+from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
+from subbyte.quantize.variants import Variants, eight_bits
 from subbyte.recipes import Recipe, load_recipe
-from tests.unit.compress.networks import FloatNetwork, efficientnet_like, pictures
+from subbyte.steps.bias_correction import correct_biases
+from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +35,12 @@ def graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def table(graph: Graph) -> Sensitivity:
-    return sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24))
+    return sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 24))
 
 
 def variants(graph: Graph, recipe: str = "w8a8") -> Variants:
     result = Variants(graph, load_recipe(recipe))
-    result.calibrate([pictures(graph, 24)], lambda stage, done: None)
+    result.calibrate([random_images(graph, 24)], lambda stage, done: None)
     return result
 
 
@@ -50,7 +50,7 @@ def test_a_variant_is_what_compress_makes_of_those_widths(graph: Graph) -> None:
         {"match": "expand", "weights": 2, "activations": 4},
         {"match": "head", "weights": 3},
     ]
-    expected = compress(graph, Recipe.model_validate(recipe), [pictures(graph, 24)])
+    expected = compress(graph, Recipe.model_validate(recipe), [random_images(graph, 24)])
     actual = variants(graph).quantized({"expand": 2, "head": 3}, {"expand": 4})
     assert actual.values == expected.values
     for ours, theirs in zip(actual.nodes, expected.nodes, strict=True):
@@ -112,7 +112,7 @@ def test_eight_bits_change_nothing_and_two_bits_much(table: Sensitivity) -> None
 
 def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) -> None:
     """Weights of 8 bits before the changed layer and after it have the biases that compress gives them."""
-    images = pictures(graph, 24)
+    images = random_images(graph, 24)
     made = variants(graph)
     plain = made.quantized()
     base = correct_biases(plain, made.float_graph, images, lambda stage, done: None, shrink=True)
@@ -126,7 +126,7 @@ def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) 
 
 
 def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Sensitivity) -> None:
-    images = pictures(graph, 24)
+    images = random_images(graph, 24)
     made = variants(graph)
     base = correct_biases(made.quantized(), made.float_graph, images, lambda stage, done: None, shrink=True)
     changed = made.quantized(activations={"project": 4})  # before it, all is as in the base
@@ -156,23 +156,28 @@ def test_a_killed_analysis_continues(graph: Graph, table: Sensitivity, tmp_path:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path, progress=stop)
+        sensitivity(
+            Variants(graph, load_recipe("w8a8")), random_images(graph, 24), output=path, progress=stop
+        )
     kept = read_sensitivity(path)
     assert 0 < len(kept.rows) < len(table.rows)
-    again = sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path)
+    again = sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 24), output=path)
     assert again.rows == table.rows
     assert read_sensitivity(path) == again
     unchanged = path.read_bytes()
-    sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 24), output=path)
+    sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 24), output=path)
     assert path.read_bytes() == unchanged
 
 
 def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     widths: dict[str, tuple[int, ...]] = {"weights": (8,), "activations": ()}
-    sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 4), output=path, **widths)
-    for other, images in ((graph, pictures(graph, 4, seed=9)), (efficientnet_like(1), pictures(graph, 4))):
-        with pytest.raises(InputError, match="another network, other pictures or another recipe"):
+    sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 4), output=path, **widths)
+    for other, images in (
+        (graph, random_images(graph, 4, seed=9)),
+        (efficientnet_like(1), random_images(graph, 4)),
+    ):
+        with pytest.raises(InputError, match="another network, other images or another recipe"):
             sensitivity(Variants(other, load_recipe("w8a8")), images, output=path, **widths)
     path.write_text("{}")
     with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
@@ -198,4 +203,4 @@ def test_only_classifiers() -> None:
     net = FloatNetwork((4, 4, 3))
     graph = net.graph(net.conv("a", "image", 4))
     with pytest.raises(InputError, match="class scores"):
-        Meter(graph, pictures(graph, 2))
+        Meter(graph, random_images(graph, 2))

@@ -15,8 +15,8 @@ import numpy as np
 
 from subbyte.artifact import Artifact, save
 from subbyte.artifact.file import VERSION
-from subbyte.ir import Graph
 from subbyte.execute.reference import run
+from subbyte.ir import Graph
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import narrow, quantized, wrap
 

@@ -204,7 +204,7 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("preprocessing unknown", lambda d: put(d.field("preprocessing"), "a\nb", 1), "unknown fields: a\\?b"),
     ("preprocessing crop", lambda d: put(d.field("preprocessing"), "crop_fraction", 1e-300), "in 0.01..1"),
     ("preprocessing mean", lambda d: put(d.field("preprocessing"), "mean", [0.5]), "equally many numbers"),
-    ("preprocessing size", lambda d: put(d.field("preprocessing"), "height", 7), "makes 7 x 6 pictures"),
+    ("preprocessing size", lambda d: put(d.field("preprocessing"), "height", 7), "makes 7 x 6 images"),
     # the graph's JSON
     ("unknown node field", set_node("extra", 1), "graph.nodes.1.extra"),
     ("no nodes", lambda d: put(d.graph, "nodes", []), "its graph needs"),

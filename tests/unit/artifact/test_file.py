@@ -106,11 +106,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("classes number", {"classes": ("a", 2, "c")}, "class name 2"),
     ("preprocessing", {"preprocessing": {}}, "must be a Preprocessing"),
     ("graph", {"graph": replace(seeds()["mixed"].graph, outputs=())}, "at least one output"),
-    ("picture", {"preprocessing": replace(seeds()["mixed"].preprocessing, width=9)}, "makes 6 x 9 pictures"),
+    ("image", {"preprocessing": replace(seeds()["mixed"].preprocessing, width=9)}, "makes 6 x 9 images"),
     (
         "channels",
         {"preprocessing": Preprocessing(6, 6, (0.0,), (1.0,))},
-        r"6 x 6 pictures of 1 channel\(s\), but the graph's input is \(6, 6, 3\)",
+        r"6 x 6 images of 1 channel\(s\), but the graph's input is \(6, 6, 3\)",
     ),
 ]
 

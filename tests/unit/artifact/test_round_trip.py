@@ -21,9 +21,9 @@ from subbyte.artifact import Artifact, load, save
 from subbyte.artifact.artifact import check_artifact
 from subbyte.artifact.file import serialize
 from subbyte.errors import ArtifactError
+from subbyte.execute.reference import run
 from subbyte.ir import ACTIVATIONS
 from subbyte.quant import QTensor
-from subbyte.execute.reference import run
 from tests.fuzz.builder import PARAMETRIC, Builder
 from tests.fuzz.graphs import quantized, random_graph, seeds, wrap
 from tests.unit.artifact.compare import same_array, same_artifact, same_param

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subbyte.execute import reference
 from subbyte.artifact import load, save
 from subbyte.artifact.file import VERSION
+from subbyte.execute import reference
+from subbyte.execute.native import Session, available_isas
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
-from subbyte.execute.native import Session, available_isas
 from tests.contract.agreement import engine_outputs
 from tests.unit.artifact.compare import same_array, same_artifact
 from tests.unit.artifact.store import STORED

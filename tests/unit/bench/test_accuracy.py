@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from bench import accuracy
-from subbyte.execute import reference
 from subbyte.artifact import Artifact, save
 from subbyte.compress import compress
 from subbyte.data.samples import Sample, batches, with_resize
+from subbyte.execute import reference
 from subbyte.preprocess import Preprocessing
 from subbyte.recipes import load_recipe
-from tests.unit.compress.networks import efficientnet_like, pictures
+from tests.unit.compress.networks import efficientnet_like, random_images
 
 PREPROCESSING = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 NAMES = tuple(f"class{i}" for i in range(10))
@@ -29,7 +29,7 @@ def files(tmp_path: Path) -> list[Path]:
     made = []
     for name in ("fp32", "w4a8"):
         recipe = load_recipe(name)
-        compressed = compress(graph, recipe, [pictures(graph, 8)])
+        compressed = compress(graph, recipe, [random_images(graph, 8)])
         made.append(tmp_path / f"{name}.subbyte")
         save(made[-1], Artifact(compressed, recipe.model_dump(mode="json"), PREPROCESSING, NAMES, {}))
     return made
@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_reference(files: list[Path], folder: Path, tmp_
     assert result["rows"][1]["same"] == 2 * int((best[0] == best[1]).sum())
     assert result["rows"][1]["gained"] - result["rows"][1]["lost"] == 2 * (right[1] - right[0])
     found = result["rows"][1]["agreement"]
-    assert result["agreement_pictures"] == 6
+    assert result["agreement_images"] == 6
     assert found["same"] == int((best[0] == best[1]).sum())
     assert found["gained"] - found["lost"] == right[1] - right[0]
     assert set(result["rows"][0]["weights"]) == {"32"}
@@ -94,8 +94,8 @@ def test_a_missing_folder_is_one_line(files: list[Path], capsys: pytest.CaptureF
 def test_drops_of_two_sets_together() -> None:
     """By hand: differences -2/100 and -8/100 with the variances of McNemar's table, Q = 2.18 with 1 degree of
     freedom, so that the interval is wider than that of 200 images of one set."""
-    result = {"pictures": [60, 40], "rows": [{"name": "a", "lost": 3, "gained": 1}, {"name": "b"}]}
-    others = {"pictures": 100, "rows": {"a": {"lost": 9, "gained": 1}}}
+    result = {"images": [60, 40], "rows": [{"name": "a", "lost": 3, "gained": 1}, {"name": "b"}]}
+    others = {"images": 100, "rows": {"a": {"lost": 9, "gained": 1}}}
     *_, line = accuracy.pooled_table(result, others).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["a", "2 of 100", "8 of 100", "5.0 points"]

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import page
-from subbyte.metrics.output_check import Check
 from subbyte.benchmark.result import BenchResult, Spread, Timing
+from subbyte.metrics.output_check import Check
 from subbyte.system.host import Host
 
 
@@ -25,7 +25,7 @@ def timing(name: str, precision: str, ms: float, ratio: float | None, peak: floa
         isa="avx2" if name == "subbyte" else None,
         file_bytes=1,
         sha256=None,
-        check=Check(correlation=1, top1=1, pictures=1, equal=True),
+        check=Check(correlation=1, top1=1, images=1, equal=True),
         fidelity=None,
         calls=3,
         ms=spread,
@@ -57,7 +57,7 @@ def result(load: float, *timings: Timing, threads: int = 1) -> BenchResult:
         cpus=(0,),
         batch=1,
         input_shape=(32, 48, 3),
-        pictures="synthetic",
+        images="synthetic",
         float_network="given",
         macs=1,
         peak_gmacs={"avx2": 123.4},

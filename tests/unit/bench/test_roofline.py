@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from bench import roofline
-from subbyte.system.host import describe_host
-from subbyte.ir import Graph
 from subbyte.execute.native import Session
+from subbyte.ir import Graph
+from subbyte.system.host import describe_host
 from tests.fuzz.builder import Builder
 
 
 def network() -> Graph:
-    """One layer of every kind, on 8 x 8 pictures."""
+    """One layer of every kind, on 8 x 8 images."""
     b = Builder(random.Random(1), (8, 8, 3))
     x = b.qconv(b.quantize("image"), 16, (3, 3), stride=2, act="relu")
     filtered = b.qconv(x, 16, (3, 3), groups=16, act="relu6")

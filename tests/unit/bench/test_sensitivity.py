@@ -40,7 +40,7 @@ def table(kind: Kind) -> Sensitivity:
         for bits in (4, 3, 2)
     ]
     base = Damage(kl=0.5, mse=0.1, agreement=0.9)
-    return Sensitivity(key="k", model="m", pictures=3, base=base, rows=rows)
+    return Sensitivity(key="k", model="m", images=3, base=base, rows=rows)
 
 
 def test_tables() -> None:
@@ -54,8 +54,8 @@ def test_tables() -> None:
     assert any("< 0.0001 | 0.0002 |" in line for line in lines if line.startswith("| MBConv projection"))
 
 
-def test_the_picture_has_a_cell_for_each_layer_in_its_block() -> None:
-    drawing = ElementTree.fromstring(page.picture(table("weights"), table("activations")))
+def test_the_image_has_a_cell_for_each_layer_in_its_block() -> None:
+    drawing = ElementTree.fromstring(page.image(table("weights"), table("activations")))
     space = "{http://www.w3.org/2000/svg}"
     cells = [rect for rect in drawing.iter(f"{space}rect") if rect.get("width") == f"{page.CELL - 1:.1f}"]
     assert len(cells) == 4 * 5  # three widths of weights, one of activations

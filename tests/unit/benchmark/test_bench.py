@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 
 from subbyte.artifact import Artifact, save
-from subbyte.errors import InputError
 from subbyte.benchmark import bench as bench_module
 from subbyte.benchmark import candidate as contestant
 from subbyte.benchmark import footprint as footprint_module
-from subbyte.metrics.output_check import CENTRED_FROM, check
 from subbyte.benchmark.bench import bench
-from subbyte.benchmark.result import BenchResult, Spread
 from subbyte.benchmark.candidate import Contestant, is_exact, verify_contestants, weight_precision
 from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.interleave import Samples
 from subbyte.benchmark.peers import load_peers
-from subbyte.data.synthetic import synthetic_pictures
+from subbyte.benchmark.result import BenchResult, Spread
+from subbyte.data.synthetic import synthetic_images
+from subbyte.errors import InputError
+from subbyte.execute.reference import run as reference_run
 from subbyte.ir import Graph, Node, Value, verify
+from subbyte.metrics.output_check import CENTRED_FROM, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QParams, quantize_bias, quantize_weight
-from subbyte.execute.reference import run as reference_run
 
 X, A, P = QParams(0.03125, 128), QParams(0.03125, 0), QParams(0.015625, 0)
 SHAPE = (12, 10, 3)
@@ -136,7 +136,7 @@ def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.best_peer in {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8", "litert-int8"}
     best = next(t for t in result.timings if f"{t.name}-{t.precision}" == result.best_peer)
     assert best.ratio == Spread(min=1, p10=1, median=1, p90=1)
-    assert (result.pictures, result.threads, result.batch) == ("synthetic", 1, 1)
+    assert (result.images, result.threads, result.batch) == ("synthetic", 1, 1)
     assert len(lines) == 3 + 5 + 1
     for t in result.timings:
         assert t.load_ms is not None
@@ -149,17 +149,17 @@ def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("no_engine")
-def test_batches_and_given_pictures() -> None:
-    pictures = synthetic_pictures(SHAPE, 7)
-    result = bench(artifact(), batch=3, pictures=pictures, seconds=0)
-    assert result.timings[0].check.pictures == 3
-    assert result.pictures == "given"
+def test_batches_and_given_images() -> None:
+    images = synthetic_images(SHAPE, 7)
+    result = bench(artifact(), batch=3, images=images, seconds=0)
+    assert result.timings[0].check.images == 3
+    assert result.images == "given"
     assert result.best_peer is None
     assert result.timings[0].ratio is None
     assert (result.streams, result.timings[0].load_ms, result.timings[0].images_per_second) == (None,) * 3
-    assert bench(artifact(), batch=1, pictures=pictures, seconds=0).timings[0].check.pictures == 2
+    assert bench(artifact(), batch=1, images=images, seconds=0).timings[0].check.images == 2
     with pytest.raises(InputError, match="with N >= 8, got float32"):
-        bench(artifact(), batch=8, pictures=pictures, seconds=0)
+        bench(artifact(), batch=8, images=images, seconds=0)
     with pytest.raises(InputError, match="at least one artifact"):
         bench([], seconds=0)
 
@@ -191,7 +191,7 @@ def test_figures_follow_from_the_samples(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_contestant_that_computes_something_else_is_refused() -> None:
-    graph, x = network(), synthetic_pictures(SHAPE, 2)
+    graph, x = network(), synthetic_images(SHAPE, 2)
     real = dequantize_graph(graph)
     good = executing("peer", "fp32", real, None)
     assert verify_contestants([good], real, x, 1)[0].own.correlation > 0.999999
@@ -205,7 +205,7 @@ def test_a_contestant_that_computes_something_else_is_refused() -> None:
         assert first.fault is None
         assert second.fault is not None
         assert second.fault.startswith("computes something else than its network (correlation -1.0000, ")
-        assert second.fault.endswith("the same best class on 0 of 2 pictures)")
+        assert second.fault.endswith("the same best class on 0 of 2 images)")
     bad = contestant_of("subbyte", "w4a8", flipped, graph)
     with pytest.raises(InputError, match="nothing was timed"):
         verify_contestants([good, bad], real, x, 1)
@@ -234,7 +234,7 @@ def test_a_peer_that_computes_something_else_is_skipped(monkeypatch: pytest.Monk
 
 def test_an_artifact_is_held_to_its_own_integers() -> None:
     """The float network is near, and yet it may not pass for a quantized artifact."""
-    graph, x = network(), synthetic_pictures(SHAPE, 4)
+    graph, x = network(), synthetic_images(SHAPE, 4)
     real = dequantize_graph(graph)
     ours, impostor = (executing("subbyte", "w4a8", g, graph) for g in (graph, real))
     assert verify_contestants([ours], real, x, 2)[0].own.equal
@@ -244,7 +244,7 @@ def test_an_artifact_is_held_to_its_own_integers() -> None:
 
 
 def test_float_layers_may_round_otherwise() -> None:
-    real, x = dequantize_graph(network()), synthetic_pictures(SHAPE, 2)
+    real, x = dequantize_graph(network()), synthetic_images(SHAPE, 2)
     assert is_exact(network())
     assert not is_exact(real)
 
@@ -259,7 +259,7 @@ def test_float_layers_may_round_otherwise() -> None:
 def test_check() -> None:
     y = np.random.default_rng(0).normal(size=(2, CENTRED_FROM)).astype(np.float32)
     same = check([y], [y])
-    assert (same.top1, same.pictures, same.equal) == (2, 2, True)
+    assert (same.top1, same.images, same.equal) == (2, 2, True)
     assert same.correlation == pytest.approx(1.0)
     assert check([2 * y + 1], [y]).correlation == pytest.approx(1.0)
     worst = check([np.stack([y[0], -y[1]])], [y])
@@ -271,7 +271,7 @@ def test_check() -> None:
 
 
 def test_check_of_several_and_of_tiny_outputs() -> None:
-    points, score = synthetic_pictures((7, 3, 1), 2), np.float32([[4000.0], [2000.0]])
+    points, score = synthetic_images((7, 3, 1), 2), np.float32([[4000.0], [2000.0]])
     expected = [points, score]
     assert check([points, score], expected).correlation == pytest.approx(1.0)
     assert check([-points, score], expected).correlation < 0.5, "a large score hides nothing"
@@ -302,11 +302,11 @@ def test_json_of_a_later_format_is_refused(tmp_path: Path) -> None:
         BenchResult.from_json(later)
 
 
-def test_synthetic_pictures() -> None:
-    a, b = (synthetic_pictures((40, 30, 3), 2, seed=s) for s in (0, 1))
+def test_synthetic_images() -> None:
+    a, b = (synthetic_images((40, 30, 3), 2, seed=s) for s in (0, 1))
     assert a.shape == (2, 40, 30, 3)
     assert a.dtype == np.float32
-    assert np.array_equal(a, synthetic_pictures((40, 30, 3), 2, seed=0))
+    assert np.array_equal(a, synthetic_images((40, 30, 3), 2, seed=0))
     assert not np.array_equal(a, b)
     assert a.std() == pytest.approx(1, abs=1e-5)
     # neighbours resemble each other, as in photographs and unlike in noise

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from subbyte.artifact import save
-from subbyte.errors import InputError
 from subbyte.benchmark import footprint as module
 from subbyte.benchmark.engine_file import EngineFile, opener
 from subbyte.benchmark.footprint import Footprint, footprint, resident_bytes
 from subbyte.benchmark.throughput import ROUNDS, throughput, throughput_of_files
+from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import wrap
@@ -82,13 +82,13 @@ def test_streams_run_at_the_same_time() -> None:
     assert (speeds > 0).all()
 
 
-def test_speed_counts_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_counts_images(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     calls: list[int] = []
     speeds = throughput([[lambda x: calls.append(len(x))]], [np.zeros((3, 2))], 2.0 * ROUNDS)
     # Of a turn's clock: 0 begins it, 1 is the stream's own begin; it calls until 3, asking after the first
-    # call (2) and the second (3); 4 ends it. Six pictures in 4 s, and three before.
+    # call (2) and the second (3); 4 ends it. Six images in 4 s, and three before.
     assert calls == [3] * 3 * ROUNDS
     assert (speeds == 6 / 4).all()
 

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subbyte.errors import InputError
-from subbyte.benchmark import litert_peer
-from subbyte.benchmark import onnxruntime_peer
-from subbyte.benchmark import openvino_peer
+from subbyte.benchmark import litert_peer, onnxruntime_peer, openvino_peer
 from subbyte.benchmark.peers import load_peers, peer_names
 from subbyte.benchmark.quantized_cache import cache_key, cached_file
-from subbyte.ir import Graph, Node, Value, verify
+from subbyte.errors import InputError
 from subbyte.execute.reference import run
+from subbyte.ir import Graph, Node, Value, verify
 
 for package in ("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert"):
     pytest.importorskip(package)
@@ -43,7 +41,7 @@ def network() -> Graph:
     return verify(Graph("x", ("e",), {n: Value(n, s) for n, s in shapes.items()}, nodes))
 
 
-def pictures(count: int = 8) -> np.ndarray:
+def images(count: int = 8) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(count, 16, 12, 3)).astype(np.float32)
 
 
@@ -55,9 +53,9 @@ NOISE = {"fp32": (4 * 29 * 2.0**-24) ** 2, "bf16": (3 * 2.0**-8) ** 2, "int8": 0
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_every_peer_computes_the_network(batch: int, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    graph, x = network(), pictures()
+    graph, x = network(), images()
     names = ["onnxruntime", "openvino", "litert"]
-    peers = load_peers(graph, names, batch=batch, calibration=[pictures()], cache=tmp_path)
+    peers = load_peers(graph, names, batch=batch, calibration=[images()], cache=tmp_path)
     bf16 = ["openvino-bf16"] if openvino_peer.has_bf16() else []
     labels = ["onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", *bf16, "openvino-int8"]
     labels += ["litert-fp32", "litert-int8"]
@@ -76,8 +74,8 @@ def test_every_peer_computes_the_network(batch: int, tmp_path: Path, capfd: pyte
 def test_quantized_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> list[np.ndarray]:
         names = ["onnxruntime-int8", "openvino-int8", "litert-int8"]
-        peers = load_peers(network(), names, calibration=[pictures()], cache=tmp_path)
-        return [np.array(p(pictures(1))) for p in peers]
+        peers = load_peers(network(), names, calibration=[images()], cache=tmp_path)
+        return [np.array(p(images(1))) for p in peers]
 
     first = load()
     for module in (onnxruntime_peer, openvino_peer, litert_peer):
@@ -89,8 +87,8 @@ def test_quantized_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_ranges_and_presets_reach_the_tools(tmp_path: Path) -> None:
     def outputs(**options: str) -> list[np.ndarray]:
         names = ["onnxruntime-int8", "openvino-int8"]
-        peers = load_peers(network(), names, calibration=[pictures()], **options)  # type: ignore[arg-type]
-        return [np.array(p(pictures(1))) for p in peers]
+        peers = load_peers(network(), names, calibration=[images()], **options)  # type: ignore[arg-type]
+        return [np.array(p(images(1))) for p in peers]
 
     default = outputs()
     other = outputs(onnxruntime_method="percentile", openvino_preset="mixed")
@@ -111,14 +109,14 @@ def test_names() -> None:
 
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnxruntime-int8", "openvino-int8", "litert-int8"):
-        with pytest.raises(InputError, match="calibration pictures"):
+        with pytest.raises(InputError, match="calibration images"):
             load_peers(network(), [name])
     with pytest.raises(InputError, match="do not fill one batch of 9"):
-        load_peers(network(), ["onnxruntime-int8"], batch=9, calibration=[pictures()])
+        load_peers(network(), ["onnxruntime-int8"], batch=9, calibration=[images()])
     with pytest.raises(InputError, match="not one of minmax"):
-        load_peers(network(), ["onnxruntime-int8"], calibration=[pictures()], onnxruntime_method="max")
+        load_peers(network(), ["onnxruntime-int8"], calibration=[images()], onnxruntime_method="max")
     with pytest.raises(InputError, match="not one of performance"):
-        load_peers(network(), ["openvino-int8"], calibration=[pictures()], openvino_preset="fast")
+        load_peers(network(), ["openvino-int8"], calibration=[images()], openvino_preset="fast")
     engines = {
         "onnx": "onnxruntime",
         "onnxruntime": "onnxruntime",
@@ -129,12 +127,12 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
             with pytest.raises(InputError, match=r"pip install subbyte\[peers\]"):
-                load_peers(network(), [f"{engine}-int8"], calibration=[pictures()])
+                load_peers(network(), [f"{engine}-int8"], calibration=[images()])
 
 
 def test_bf16_is_left_out_where_the_cpu_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_peer, "has_bf16", lambda: False)
-    peers = load_peers(network(), ["openvino"], calibration=[pictures()])
+    peers = load_peers(network(), ["openvino"], calibration=[images()])
     assert [p.precision for p in peers] == ["fp32", "int8"]
     with pytest.raises(InputError, match="no bfloat16"):
         load_peers(network(), ["openvino-bf16"])
@@ -150,7 +148,7 @@ def test_a_failure_inside_an_engine_becomes_one_sentence(monkeypatch: pytest.Mon
 
 
 def test_cache_key_depends_on_everything() -> None:
-    arrays = [pictures(2), pictures(3)]
+    arrays = [images(2), images(3)]
     settings = {"tool": "a", "version": "1"}
     keys = {
         cache_key(b"m", arrays, settings),

@@ -1,4 +1,4 @@
-"""A tiny network as a user's own file, its artifacts, and folders of pictures."""
+"""A tiny network as a user's own file, its artifacts, and folders of images."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve labelled pictures of noise, two of each class."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve labelled images of noise, two of each class."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(3)
     rows = ["file,label"]
     for i in range(12):
@@ -82,13 +82,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compressed(folder: Path, source: Path, pictures: Path, recipe: str, callable_: str = "build") -> Path:
+def compressed(folder: Path, source: Path, images: Path, recipe: str, callable_: str = "build") -> Path:
     names = folder / "classes.txt"
     names.write_text("\n".join(CLASSES))
     path = folder / f"tiny-{recipe}.subbyte"
     arguments = [
         *("compress", f"{source}:{callable_}", "--input-size", "16", "--recipe", recipe),
-        *("--calibration", str(pictures), "--output", str(path)),
+        *("--calibration", str(images), "--output", str(path)),
         *(("--classes", str(names)) if callable_ == "build" else ()),
     ]
     result = CliRunner().invoke(app, arguments)
@@ -97,18 +97,18 @@ def compressed(folder: Path, source: Path, pictures: Path, recipe: str, callable
 
 
 @pytest.fixture(scope="session")
-def int8(tmp_path_factory: pytest.TempPathFactory, source: Path, pictures: Path) -> Path:
-    return compressed(tmp_path_factory.mktemp("int8"), source, pictures, "w8a8")
+def int8(tmp_path_factory: pytest.TempPathFactory, source: Path, images: Path) -> Path:
+    return compressed(tmp_path_factory.mktemp("int8"), source, images, "w8a8")
 
 
 @pytest.fixture(scope="session")
-def fp32(tmp_path_factory: pytest.TempPathFactory, source: Path, pictures: Path) -> Path:
-    return compressed(tmp_path_factory.mktemp("fp32"), source, pictures, "fp32")
+def fp32(tmp_path_factory: pytest.TempPathFactory, source: Path, images: Path) -> Path:
+    return compressed(tmp_path_factory.mktemp("fp32"), source, images, "fp32")
 
 
 @pytest.fixture(scope="session")
-def two_outputs(tmp_path_factory: pytest.TempPathFactory, source: Path, pictures: Path) -> Path:
-    return compressed(tmp_path_factory.mktemp("two"), source, pictures, "w8a8", "two_outputs")
+def two_outputs(tmp_path_factory: pytest.TempPathFactory, source: Path, images: Path) -> Path:
+    return compressed(tmp_path_factory.mktemp("two"), source, images, "w8a8", "two_outputs")
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ bits = 4
 
 
 @pytest.fixture
-def arguments(source: Path, pictures: Path, tmp_path: Path) -> list[object]:
+def arguments(source: Path, images: Path, tmp_path: Path) -> list[object]:
     (tmp_path / "tiny.toml").write_text(RECIPE)
     return [
         *("ablate", f"{source}:build", "--input-size", 16, "--recipe", tmp_path / "tiny.toml"),
-        *("--calibration", pictures, "--data", pictures, "--output", tmp_path / "out"),
+        *("--calibration", images, "--data", images, "--output", tmp_path / "out"),
     ]
 
 
@@ -56,7 +56,7 @@ def test_a_second_run_makes_only_what_is_missing(
     assert invoke(*arguments).exit_code == 0
     again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.subbyte")}
     assert {name for name in times if times[name] != again[name]} == {"tiny.subbyte"}
-    fails("was made with other arguments", *arguments, "--pictures", 4)
+    fails("was made with other arguments", *arguments, "--images", 4)
     fails("was made with other arguments", *arguments, "--seed", 5)
     fails("was made with other arguments", *arguments, "--mean", "0,0,0")
 

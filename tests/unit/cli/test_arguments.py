@@ -40,8 +40,8 @@ def refused(fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Refu
 
 
 @pytest.fixture
-def compress(source: Path, pictures: Path) -> tuple[object, ...]:
-    return ("compress", f"{source}:build", "--input-size", 16, "--recipe", "w8a8", "--calibration", pictures)
+def compress(source: Path, images: Path) -> tuple[object, ...]:
+    return ("compress", f"{source}:build", "--input-size", 16, "--recipe", "w8a8", "--calibration", images)
 
 
 def test_outputs_of_compress(
@@ -102,9 +102,9 @@ def test_class_names_that_do_not_fit_are_refused_before_calibration(
     fails("printable characters", *rest)
 
 
-def test_report(refused: Refused, int8: Path, pictures: Path, tmp_path: Path) -> None:
+def test_report(refused: Refused, int8: Path, images: Path, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
-    data = ("--data", pictures)
+    data = ("--data", images)
     refused("is a folder", "report", int8, *data, "--output", tmp_path)
     refused("must end in .html", "report", int8, *data, "--output", tmp_path / "r.json")
     refused("must end in .md", "report", int8, *data, "--output", page, "--markdown", tmp_path / "r.html")
@@ -113,7 +113,7 @@ def test_report(refused: Refused, int8: Path, pictures: Path, tmp_path: Path) ->
     refused("from 1 to 5", *rest, "--corruptions", "fog", "--severities", "9")
     refused("from 1 to 5", *rest, "--severities", "0")
     refused("needs a labels.csv", *rest, "--cue-conflict", tmp_path)
-    refused("unknown peer 'tflite'", *rest, "--against", "tflite", "--calibration", pictures)
+    refused("unknown peer 'tflite'", *rest, "--against", "tflite", "--calibration", images)
     refused("needs --calibration", *rest, "--against", "onnxruntime")
     refused("is not a folder", *rest, "--against", "onnxruntime", "--calibration", tmp_path / "no")
     refused("the resize mode", *rest, "--resize", "pad")
@@ -125,16 +125,16 @@ def test_report(refused: Refused, int8: Path, pictures: Path, tmp_path: Path) ->
 
 
 def test_report_needs_the_timing_of_its_artifacts(
-    refused: Refused, int8: Path, pictures: Path, tmp_path: Path
+    refused: Refused, int8: Path, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bench.json").write_text(bench_result(load=0.0).to_json())
-    rest = ("--data", pictures, "--output", tmp_path / "r.html", "--bench", tmp_path / "bench.json")
+    rest = ("--data", images, "--output", tmp_path / "r.html", "--bench", tmp_path / "bench.json")
     refused("has no timing of", "report", int8, *rest)
 
 
-def test_ablate(refused: Refused, source: Path, pictures: Path, tmp_path: Path) -> None:
-    own = ("ablate", f"{source}:build", "--input-size", 16, "--recipe", "w8a8", "--calibration", pictures)
-    out, data = ("--output", tmp_path / "out"), ("--data", pictures)
+def test_ablate(refused: Refused, source: Path, images: Path, tmp_path: Path) -> None:
+    own = ("ablate", f"{source}:build", "--input-size", 16, "--recipe", "w8a8", "--calibration", images)
+    out, data = ("--output", tmp_path / "out"), ("--data", images)
     refused("is not a folder", *own, *data, "--output", source)
     refused("cannot write to the folder /proc", *own, *data, "--output", "/proc/out")
     refused("unknown corruption", *own, *data, *out, "--corruptions", "rain")
@@ -143,16 +143,16 @@ def test_ablate(refused: Refused, source: Path, pictures: Path, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_sensitivity(refused: Refused, source: Path, pictures: Path, tmp_path: Path) -> None:
-    own = ("sensitivity", f"{source}:build", "--input-size", 16, "--calibration", pictures)
+def test_sensitivity(refused: Refused, source: Path, images: Path, tmp_path: Path) -> None:
+    own = ("sensitivity", f"{source}:build", "--input-size", 16, "--calibration", images)
     refused("must end in .json", *own, "--output", tmp_path / "s.html")  # where its page goes
     refused("is a folder", *own, "--output", tmp_path)
     refused("must end in .html", *own, "--output", tmp_path / "s.json", "--html", tmp_path / "s.json")
     refused("is not a folder", *own, "--output", tmp_path / "s.json", "--html", tmp_path / "no" / "s.html")
 
 
-def test_evaluate(refused: Refused, int8: Path, pictures: Path, tmp_path: Path) -> None:
-    rest = ("evaluate", int8, "--data", pictures)
+def test_evaluate(refused: Refused, int8: Path, images: Path, tmp_path: Path) -> None:
+    rest = ("evaluate", int8, "--data", images)
     refused("unknown corruption", *rest, "--corruptions", "rain")
     refused("needs a labels.csv", *rest, "--cue-conflict", tmp_path)
     for name, text in (("labels.csv", "file,shape,texture\n"), ("c.json", "[" * 100_000)):
@@ -160,7 +160,7 @@ def test_evaluate(refused: Refused, int8: Path, pictures: Path, tmp_path: Path) 
     refused("nested too deeply", *rest, "--cue-conflict", tmp_path)
 
 
-def test_tables_of_labels(fails: Callable[..., None], int8: Path, pictures: Path, tmp_path: Path) -> None:
+def test_tables_of_labels(fails: Callable[..., None], int8: Path, images: Path, tmp_path: Path) -> None:
     def table(message: str, text: bytes) -> None:
         (tmp_path / "labels.csv").write_bytes(text)
         fails(message, "evaluate", int8, "--data", tmp_path)
@@ -172,14 +172,14 @@ def test_tables_of_labels(fails: Callable[..., None], int8: Path, pictures: Path
     table("needs the columns file and label", b"a\nb\n")
 
 
-def test_a_corrupt_picture_among_labelled_ones(
-    fails: Callable[..., None], int8: Path, pictures: Path, tmp_path: Path
+def test_a_corrupt_image_among_labelled_ones(
+    fails: Callable[..., None], int8: Path, images: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.png").write_bytes((pictures / "00.png").read_bytes())
-    (tmp_path / "b.png").write_bytes((pictures / "00.png").read_bytes()[:70])
+    (tmp_path / "a.png").write_bytes((images / "00.png").read_bytes())
+    (tmp_path / "b.png").write_bytes((images / "00.png").read_bytes()[:70])
     (tmp_path / "labels.csv").write_text("file,label\na.png,0\nb.png,1\n")
-    fails("b.png as a picture", "evaluate", int8, "--data", tmp_path)
-    fails("b.png as a picture", "evaluate", int8, "--data", tmp_path, "--json")
+    fails("b.png as an image", "evaluate", int8, "--data", tmp_path)
+    fails("b.png as an image", "evaluate", int8, "--data", tmp_path, "--json")
 
 
 def test_a_folder_is_probed_without_a_trace(tmp_path: Path) -> None:
@@ -196,13 +196,13 @@ def test_a_folder_is_probed_without_a_trace(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- run
 
 
-def test_run_goes_on_behind_a_bad_picture(invoke: Invoke, int8: Path, pictures: Path, tmp_path: Path) -> None:
-    good, bad, missing = pictures / "00.png", tmp_path / "bad.png", tmp_path / "missing.png"
-    bad.write_bytes(b"no picture")
+def test_run_goes_on_behind_a_bad_image(invoke: Invoke, int8: Path, images: Path, tmp_path: Path) -> None:
+    good, bad, missing = images / "00.png", tmp_path / "bad.png", tmp_path / "missing.png"
+    bad.write_bytes(b"no image")
     np.save(tmp_path / "small.npy", np.zeros((2, 2, 3), np.float32))
     empty = tmp_path / "empty"
     empty.mkdir()
-    files = (bad, good, missing, tmp_path / "small.npy", empty, pictures / "01.png")
+    files = (bad, good, missing, tmp_path / "small.npy", empty, images / "01.png")
     result = invoke("run", int8, *files)
     assert result.exit_code == 1
     errors = result.stderr.splitlines()
@@ -211,36 +211,36 @@ def test_run_goes_on_behind_a_bad_picture(invoke: Invoke, int8: Path, pictures: 
         assert line.startswith("error: ")
         assert file in line
     shown = [line for line in result.stdout.splitlines() if line.endswith(".png")]
-    assert shown == [str(good), str(pictures / "01.png")]
+    assert shown == [str(good), str(images / "01.png")]
     result = invoke("run", int8, *files, "--json")
     assert (result.exit_code, result.stderr) == (1, "")
     rows = json.loads(result.stdout)
     assert [row["file"] for row in rows] == list(map(str, files))
     assert [set(row) - {"file"} for row in rows] == [
-        {"top"} if file.parent == pictures else {"error"} for file in files
+        {"top"} if file.parent == images else {"error"} for file in files
     ]
 
 
-def test_run_takes_folders(invoke: Invoke, int8: Path, pictures: Path) -> None:
-    result = invoke("run", int8, pictures, "--json")
+def test_run_takes_folders(invoke: Invoke, int8: Path, images: Path) -> None:
+    result = invoke("run", int8, images, "--json")
     assert result.exit_code == 0
     rows = json.loads(result.stdout)
-    files = sorted(map(str, pictures.glob("*.png")))
+    files = sorted(map(str, images.glob("*.png")))
     assert [row["file"] for row in rows] == files
     assert rows == json.loads(invoke("run", int8, *files, "--json").stdout)
 
 
 def test_json_commands_print_nothing_else(
-    invoke: Invoke, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, int8: Path, two_outputs: Path, images: Path, tmp_path: Path
 ) -> None:
     """Errors are one line on stderr with status 1, results one document on stdout."""
     for command in (
-        ("run", int8, pictures / "00.png"),
+        ("run", int8, images / "00.png"),
         ("inspect", int8),
         ("inspect", two_outputs),
-        ("evaluate", int8, "--data", pictures),
+        ("evaluate", int8, "--data", images),
         ("bench", int8, "--seconds", 0.05),
-        ("report", int8, "--data", pictures, "--output", tmp_path / "r.html"),
+        ("report", int8, "--data", images, "--output", tmp_path / "r.html"),
         ("recipes",),
         ("models",),
     ):
@@ -250,9 +250,9 @@ def test_json_commands_print_nothing_else(
     for name, words in (
         ("run", ("x.png",)),
         ("inspect", ()),
-        ("evaluate", ("--data", pictures)),
+        ("evaluate", ("--data", images)),
         ("bench", ()),
-        ("report", ("--data", pictures, "--output", tmp_path / "r.html")),
+        ("report", ("--data", images, "--output", tmp_path / "r.html")),
     ):
         result = invoke(name, tmp_path / "missing.subbyte", *words, "--json")
         assert (result.exit_code, result.stdout) == (1, "")

@@ -17,45 +17,45 @@ from PIL import Image
 from safetensors import safe_open
 
 import subbyte
+from subbyte.data import load_image
 from subbyte.execute import reference
-from subbyte.data import load_picture
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
 
 
-def test_artifact_holds_all_that_is_needed(int8: Path, fp32: Path, pictures: Path) -> None:
+def test_artifact_holds_all_that_is_needed(int8: Path, fp32: Path, images: Path) -> None:
     artifact = subbyte.load(int8)
     assert artifact.recipe["name"] == "w8a8"
     assert artifact.classes == ("ant", "bee", "cat", "dog", "elk", "fox")
     assert (artifact.preprocessing.height, artifact.preprocessing.width) == (16, 16)
     assert artifact.provenance["model"].endswith("network.py:build")
-    assert artifact.provenance["calibration"] == f"12 pictures of {pictures.name}"
+    assert artifact.provenance["calibration"] == f"12 images of {images.name}"
     assert artifact.provenance["subbyte"] == subbyte.__version__
-    x = load_picture(pictures / "00.png", artifact.preprocessing)
+    x = load_image(images / "00.png", artifact.preprocessing)
     exact = subbyte.Session(fp32).run(x)
     np.testing.assert_allclose(subbyte.Session(int8).run(x), exact, atol=0.05 * np.abs(exact).max())
 
 
-def test_engine_equals_the_reference(int8: Path, pictures: Path) -> None:
+def test_engine_equals_the_reference(int8: Path, images: Path) -> None:
     artifact = subbyte.load(int8)
-    x = load_picture(pictures / "01.png", artifact.preprocessing)[None]
+    x = load_image(images / "01.png", artifact.preprocessing)[None]
     (expected,) = reference.run(artifact.graph, x).values()
     for isa in subbyte.available_isas():
         np.testing.assert_array_equal(subbyte.Session(artifact, isa=isa).run(x), expected)
 
 
-def test_same_command_same_file(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_same_command_same_file(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.subbyte", tmp_path / "b.subbyte"]
     for file in files:
         result = invoke(
             *("compress", f"{source}:build", "--input-size", "16x16", "--recipe", "w4a8", "--seed", 5),
-            *("--calibration", pictures, "--pictures", 3, "--output", file),
+            *("--calibration", images, "--images", 3, "--output", file),
         )
         assert result.exit_code == 0, result.output
         assert f"{file}: {source}:build as w4a8, " in result.stdout
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert subbyte.load(files[0]).provenance["calibration"] == f"3 pictures of {pictures.name}"
+    assert subbyte.load(files[0]).provenance["calibration"] == f"3 images of {images.name}"
 
 
 def test_own_normalization_and_size(invoke: Invoke, source: Path, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_named_model(invoke: Invoke, tmp_path: Path) -> None:
     assert subbyte.Session(artifact).run(np.zeros((224, 224, 3), np.float32)).shape == (1, 1000)
 
 
-def test_unusable_models(fails: Fails, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_unusable_models(fails: Fails, source: Path, images: Path, tmp_path: Path) -> None:
     def compress(message: str, model: object, *options: object) -> None:
-        rest = ("--recipe", "w8a8", "--calibration", pictures, "--output", tmp_path / "x.subbyte")
+        rest = ("--recipe", "w8a8", "--calibration", images, "--output", tmp_path / "x.subbyte")
         fails(message, "compress", model, *options, *rest)
 
     size = ("--input-size", "16")
@@ -122,13 +122,13 @@ def test_unusable_models(fails: Fails, source: Path, pictures: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unusable_options(fails: Fails, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_unusable_options(fails: Fails, source: Path, images: Path, tmp_path: Path) -> None:
     model = ("compress", f"{source}:build", "--input-size", "16")
     output = ("--output", tmp_path / "x.subbyte")
-    data = ("--calibration", pictures)
+    data = ("--calibration", images)
     fails("there is no recipe 'w5a8'", *model, "--recipe", "w5a8", *data, *output)
     fails("cannot read the recipe", *model, "--recipe", tmp_path / "no.toml", *data, *output)
-    fails("no calibration pictures", *model, "--recipe", "w8a8", *output)
+    fails("no calibration images", *model, "--recipe", "w8a8", *output)
     recipe = ("--recipe", "w8a8")
     fails("is not a folder", *model, *recipe, "--calibration", tmp_path / "missing", *output)
     fails("is not a folder", *model, *recipe, *data, "--output", tmp_path / "no" / "x.subbyte")
@@ -148,25 +148,25 @@ def test_unusable_options(fails: Fails, source: Path, pictures: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == [names]
 
 
-def test_unusable_pictures(fails: Fails, source: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+def test_unusable_images(fails: Fails, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
     folder.mkdir()
     rest = ("--input-size", "16", "--recipe", "w8a8", "--output", tmp_path / "x.subbyte")
-    fails("holds no pictures", "compress", f"{source}:build", "--calibration", folder, *rest)
+    fails("holds no images", "compress", f"{source}:build", "--calibration", folder, *rest)
     Image.new("RGB", (20, 20)).save(folder / "a.png")
-    (folder / "b.jpg").write_bytes(b"no picture")
-    fails("b.jpg as a picture", "compress", f"{source}:build", "--calibration", folder, *rest)
+    (folder / "b.jpg").write_bytes(b"no image")
+    fails("b.jpg as an image", "compress", f"{source}:build", "--calibration", folder, *rest)
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_interrupt_leaves_nothing_and_says_one_line(pictures: Path, tmp_path: Path) -> None:
+def test_interrupt_leaves_nothing_and_says_one_line(images: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the work: the user's own module sends SIGINT to its process."""
     (tmp_path / "own.py").write_text(
         "import os, signal\ndef build():\n    os.kill(os.getpid(), signal.SIGINT)\n"
     )
     command = [
         *(sys.executable, "-m", "subbyte", "compress", "own.py:build", "--input-size", "16"),
-        *("--recipe", "w8a8", "--calibration", str(pictures), "--output", "x.subbyte"),
+        *("--recipe", "w8a8", "--calibration", str(images), "--output", "x.subbyte"),
     ]
     root = str(Path(subbyte.__file__).parents[1])
     result = subprocess.run(
@@ -183,14 +183,14 @@ def test_interrupt_leaves_nothing_and_says_one_line(pictures: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
 
 
-def test_three_bit_weights(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_three_bit_weights(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     """A recipe file with 3 bits everywhere: files shrink by a bit per weight, and execution is exact."""
     sizes, artifacts = {}, {}
     for bits in (2, 3, 4, 8):
         recipe = tmp_path / f"w{bits}.toml"
         recipe.write_text(f'name = "w{bits}"\n[[override]]\nmatch = "*"\nweights = {bits}\n')
         path = tmp_path / f"w{bits}.subbyte"
-        arguments = (f"{source}:build", "--input-size", 16, "--recipe", recipe, "--calibration", pictures)
+        arguments = (f"{source}:build", "--input-size", 16, "--recipe", recipe, "--calibration", images)
         result = invoke("compress", *arguments, "--output", path)
         assert result.exit_code == 0, result.output
         artifacts[bits] = subbyte.load(path)
@@ -201,7 +201,7 @@ def test_three_bit_weights(invoke: Invoke, source: Path, pictures: Path, tmp_pat
     counts = [weight.codes.size for weight in weights]
     assert counts == [216, 72, 48]  # all multiples of eight: no padding
     assert [sizes[bits] - sizes[2] for bits in (3, 4, 8)] == [sum(counts) * (b - 2) // 8 for b in (3, 4, 8)]
-    x = load_picture(pictures / "01.png", artifacts[3].preprocessing)[None]
+    x = load_image(images / "01.png", artifacts[3].preprocessing)[None]
     (expected,) = reference.run(artifacts[3].graph, x).values()
     session = subbyte.Session(artifacts[3])
     assert np.array_equal(session.run(x), expected)

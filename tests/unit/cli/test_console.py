@@ -90,8 +90,8 @@ def test_json_is_ascii_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def hostile(int8: Path, pictures: Path, tmp_path: Path) -> Path:
-    """A folder with an artifact, a picture and a recipe of hostile names and contents."""
+def hostile(int8: Path, images: Path, tmp_path: Path) -> Path:
+    """A folder with an artifact, an image and a recipe of hostile names and contents."""
     folder = tmp_path / HOSTILE
     folder.mkdir()
     artifact = subbyte.load(int8)
@@ -108,8 +108,8 @@ def hostile(int8: Path, pictures: Path, tmp_path: Path) -> Path:
         ),
     )
     for name in (f"{HOSTILE}.png", "b.png"):
-        (folder / name).write_bytes((pictures / "00.png").read_bytes())
-    (folder / f"broken{HOSTILE}.jpg").write_bytes(b"no picture")
+        (folder / name).write_bytes((images / "00.png").read_bytes())
+    (folder / f"broken{HOSTILE}.jpg").write_bytes(b"no image")
     text = f'name = {json.dumps(HOSTILE.replace(chr(0xDCFF), ""))}\nsteps = ["bias_correction"]\n'
     (folder / f"{HOSTILE}.toml").write_text(text)
     return folder
@@ -164,16 +164,16 @@ def test_bench(invoke: Invoke, hostile: Path) -> None:
     assert json.loads(checked(invoke("bench", artifact_in(hostile), "--seconds", 0.05, "--json")))
 
 
-def test_report(invoke: Invoke, hostile: Path, pictures: Path) -> None:
+def test_report(invoke: Invoke, hostile: Path, images: Path) -> None:
     page = hostile / f"{HOSTILE}.html"
-    text = checked(invoke("report", artifact_in(hostile), "--data", pictures, "--output", page))
+    text = checked(invoke("report", artifact_in(hostile), "--data", images, "--output", page))
     assert SHOWN in text
 
 
 def test_compress_ablate_and_sensitivity(
-    invoke: Invoke, hostile: Path, source: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, hostile: Path, source: Path, images: Path, tmp_path: Path
 ) -> None:
-    network = (f"{source}:build", "--input-size", 16, "--calibration", pictures)
+    network = (f"{source}:build", "--input-size", 16, "--calibration", images)
     recipe = ("--recipe", hostile / f"{HOSTILE}.toml")
     made = invoke("compress", *network, *recipe, "--output", hostile / f"x{HOSTILE}.subbyte")
     assert SHOWN in checked(made)
@@ -184,7 +184,7 @@ def test_compress_ablate_and_sensitivity(
     text = checked(invoke("compress", *network, "--recipe", "w8a8", *out, "--classes", names), 1)
     assert r"the name of class 0, '\x1b[31mant'" in text
     table = checked(
-        invoke("ablate", *network, *recipe, "--data", pictures, "--output", tmp_path / HOSTILE / "o")
+        invoke("ablate", *network, *recipe, "--data", images, "--output", tmp_path / HOSTILE / "o")
     )
     assert r"\x1b\]0;owned\x07" in table  # Markdown, which escapes brackets
     analysis = ("--weight-bits", "4", "--activation-bits", "", "--output", hostile / f"{HOSTILE}.json")

@@ -71,17 +71,17 @@ def run_process(*command: str, **options: Any) -> subprocess.CompletedProcess[st
     ],
 )
 def test_an_interrupt_during_imports(
-    moment: str, becomes: str, int8: Path, pictures: Path, tmp_path: Path
+    moment: str, becomes: str, int8: Path, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "child.py").write_text(CHILD)  # run as a module, as `python -m subbyte` is
-    command = ("run", str(int8), str(pictures / "00.png"))
+    command = ("run", str(int8), str(images / "00.png"))
     number = str(int(signal.SIGINT))
     result = run_process("-m", "child", moment, number, becomes, *command, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
 
 
-def test_termination(int8: Path, pictures: Path) -> None:
-    command = ("run", str(int8), str(pictures / "00.png"))
+def test_termination(int8: Path, images: Path) -> None:
+    command = ("run", str(int8), str(images / "00.png"))
     result = run_process("-c", CHILD, "numpy", str(int(signal.SIGTERM)), "KeyboardInterrupt", *command)
     assert (result.returncode, result.stdout, result.stderr) == (143, "", "terminated\n")
 
@@ -111,10 +111,10 @@ def test_a_signal_while_a_file_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ignored_signal_stays_ignored(int8: Path, pictures: Path) -> None:
+def test_an_ignored_signal_stays_ignored(int8: Path, images: Path) -> None:
     """As for a job in the background of a script."""
     child = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + CHILD
-    command = ("run", str(int8), str(pictures / "00.png"))
+    command = ("run", str(int8), str(images / "00.png"))
     result = run_process("-c", child, "numpy", str(int(signal.SIGINT)), "KeyboardInterrupt", *command)
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -174,9 +174,9 @@ def test_streams_that_are_closed() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_terminal_of_few_characters(int8: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_few_characters(int8: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    result = run_process("-m", "subbyte", "evaluate", str(int8), "--data", str(pictures))
+    result = run_process("-m", "subbyte", "evaluate", str(int8), "--data", str(images))
     assert (result.returncode, result.stderr) == (0, "")
     assert r"\u2013" in result.stdout  # the dash of an interval
 

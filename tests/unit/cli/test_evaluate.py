@@ -1,4 +1,4 @@
-"""`subbyte evaluate` beside another artifact, on corrupted pictures, by shape and texture; and the report's
+"""`subbyte evaluate` beside another artifact, on corrupted images, by shape and texture; and the report's
 share of all that."""
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Fails = Callable[..., None]
 
 
 @pytest.fixture
-def cues(pictures: Path, tmp_path: Path) -> Path:
-    """Six pictures whose shape is ant and whose texture is bee."""
+def cues(images: Path, tmp_path: Path) -> Path:
+    """Six images whose shape is ant and whose texture is bee."""
     rows = ["file,shape,texture"]
     for i in range(6):
-        (tmp_path / f"{i}.png").write_bytes((pictures / f"{i:02}.png").read_bytes())
+        (tmp_path / f"{i}.png").write_bytes((images / f"{i:02}.png").read_bytes())
         rows.append(f"{i}.png,ant,bee")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "categories.json").write_text(json.dumps({"ant": [0, 2], "bee": [1, 3], "rest": [4, 5]}))
     return tmp_path
 
 
-def test_comparison_with_another_artifact(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
-    arguments = ("evaluate", int8, "--data", pictures, "--against", fp32)
+def test_comparison_with_another_artifact(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
+    arguments = ("evaluate", int8, "--data", images, "--against", fp32)
     row = json.loads(invoke(*arguments, "--json").stdout)
-    samples = labelled_folder(pictures)
+    samples = labelled_folder(images)
     preprocessing = subbyte.load(int8).preprocessing
     answers = [predict(subbyte.Session(file).run, samples, preprocessing) for file in (int8, fp32)]
     right = [correct(answer, samples) for answer in answers]
@@ -64,39 +64,39 @@ def unlabelled(tmp_path: Path) -> Path:
 
 
 def test_several_sets_alone_and_together(
-    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, unlabelled: Path
+    invoke: Invoke, int8: Path, fp32: Path, images: Path, unlabelled: Path
 ) -> None:
     labels = "".join(f"{i}.png,{i % 6}\n" for i in range(7))
     (unlabelled / "labels.csv").write_text("file,label\n" + labels)
     arguments = ("evaluate", int8, "--against", fp32, "--data")
-    both = (*arguments, f"{unlabelled}:squash", "--data", f"{pictures}:crop")
+    both = (*arguments, f"{unlabelled}:squash", "--data", f"{images}:crop")
     whole = json.loads(invoke(*both, "--json").stdout)
     alone = [
         json.loads(invoke(*arguments, folder, "--resize", mode, "--json").stdout)
-        for folder, mode in ((unlabelled, "squash"), (pictures, "crop"))
+        for folder, mode in ((unlabelled, "squash"), (images, "crop"))
     ]
     assert [row["resize"] for row in whole["sets"]] == ["squash", "crop"]
     for row, single in zip(whole["sets"], alone, strict=True):
         counted = {key: single[key] for key in row if key not in ("data", "resize")}
-        assert {"pictures", "top1", "agreement", "lost", "gained", "mcnemar_p"} <= set(counted)
+        assert {"images", "top1", "agreement", "lost", "gained", "mcnemar_p"} <= set(counted)
         assert {key: row[key] for key in counted} == counted
-    for key in ("pictures", "top1", "top5", "agreement", "changed", "lost", "gained"):
+    for key in ("images", "top1", "top5", "agreement", "changed", "lost", "gained"):
         assert whole[key] == alone[0][key] + alone[1][key]
     pooled = Paired(19, whole["lost"], whole["gained"])
     assert whole["difference_interval_95"] == list(pooled.interval())
     assert whole["agreement_interval_95"] == list(wilson_interval(whole["agreement"], 19))
-    pairs = [Paired(row["pictures"], row["lost"], row["gained"]) for row in whole["sets"]]
+    pairs = [Paired(row["images"], row["lost"], row["gained"]) for row in whole["sets"]]
     effects = random_effects([p.difference for p in pairs], [p.variance for p in pairs])
     assert whole["between_sets"]["difference_interval_95"] == list(effects.interval())
     text = invoke(*both).stdout
     for row in (*whole["sets"], whole):
-        assert f"{row['agreement']}  {100 * row['agreement'] / row['pictures']:.2f} %" in text
+        assert f"{row['agreement']}  {100 * row['agreement'] / row['images']:.2f} %" in text
     assert "together" in text
     assert "from 2 sets" in text
 
 
 def test_agreement_needs_no_labels(
-    invoke: Invoke, fails: Fails, int8: Path, fp32: Path, pictures: Path, unlabelled: Path
+    invoke: Invoke, fails: Fails, int8: Path, fp32: Path, images: Path, unlabelled: Path
 ) -> None:
     arguments = ("evaluate", int8, "--data", unlabelled, "--against", fp32)
     row = json.loads(invoke(*arguments, "--json").stdout)
@@ -104,45 +104,45 @@ def test_agreement_needs_no_labels(
     preprocessing = subbyte.load(int8).preprocessing
     best = [predict(subbyte.Session(file).run, x, preprocessing).top[:, 0] for file in (int8, fp32)]
     same = int((best[0] == best[1]).sum())
-    assert (row["pictures"], row["agreement"], row["changed"]) == (7, same, 7 - same)
+    assert (row["images"], row["agreement"], row["changed"]) == (7, same, 7 - same)
     assert not {"top1", "lost", "gained"} & set(row)
     assert f"{same} of 7" in invoke(*arguments).stdout
-    mixed = json.loads(invoke(*arguments, "--data", pictures, "--json").stdout)
-    assert mixed["pictures"] == 19
+    mixed = json.loads(invoke(*arguments, "--data", images, "--json").stdout)
+    assert mixed["images"] == 19
     assert "top1" not in mixed
     assert "top1" in mixed["sets"][1]
-    assert "–" in invoke(*arguments, "--data", pictures).stdout
+    assert "–" in invoke(*arguments, "--data", images).stdout
     fails("has no labels", "evaluate", int8, "--data", unlabelled)
     fails("has no labels", *arguments, "--reference-accuracy", "0.5")
     fails("has no labels", *arguments, "--corruptions", "fog")
 
 
-def test_report_takes_several_sets(invoke: Invoke, int8: Path, pictures: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(pictures, tmp_path / "copy")
-    data = ("--data", f"{pictures}:crop", "--data", f"{copy}:squash")
+def test_report_takes_several_sets(invoke: Invoke, int8: Path, images: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(images, tmp_path / "copy")
+    data = ("--data", f"{images}:crop", "--data", f"{copy}:squash")
     page = tmp_path / "r.html"
     (row,) = json.loads(invoke("report", int8, *data, "--output", page, "--json").stdout)
     together = json.loads(invoke("evaluate", int8, *data, "--json").stdout)
-    assert row["pictures"] == 24
+    assert row["images"] == 24
     assert row["top1"] == together["top1"]
-    assert f"24 of {pictures.name} and copy" in page.read_text()
+    assert f"24 of {images.name} and copy" in page.read_text()
 
 
-def test_a_value_given_twice_is_an_error(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
+def test_a_value_given_twice_is_an_error(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
     for arguments in (
-        ("evaluate", int8, "--data", pictures, "--against", fp32, "--reference", int8),
-        ("run", int8, pictures / "00.png", "--threads", 1, "--threads", 1),
+        ("evaluate", int8, "--data", images, "--against", fp32, "--reference", int8),
+        ("run", int8, images / "00.png", "--threads", 1, "--threads", 1),
         ("compress", "m", "--recipe", "a", "--recipe", "b", "--output", "x"),
         ("bench", int8, "--seconds", 1, "--seconds=2"),
     ):
         result = invoke(*arguments)
         assert result.exit_code == 2, result.output
         assert "given twice" in result.output
-    assert invoke("run", int8, pictures / "00.png", "--json", "--json").exit_code == 0
+    assert invoke("run", int8, images / "00.png", "--json", "--json").exit_code == 0
 
 
-def test_what_is_known_of_a_harder_set(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
-    arguments = ("evaluate", int8, "--data", pictures, "--against", fp32)
+def test_what_is_known_of_a_harder_set(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
+    arguments = ("evaluate", int8, "--data", images, "--against", fp32)
     plain = json.loads(invoke(*arguments, "--json").stdout)
     reference = plain["top1_rate"] - plain["difference"]
     row = json.loads(invoke(*arguments, "--reference-accuracy", reference, "--json").stdout)
@@ -151,13 +151,13 @@ def test_what_is_known_of_a_harder_set(invoke: Invoke, int8: Path, fp32: Path, p
     assert "worst case" in invoke(*arguments, "--reference-accuracy", reference).stdout
 
 
-def test_corrupted_pictures(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
-    arguments = ("evaluate", int8, "--data", pictures, "--corruptions", "fog,digital", "--severities", "1,5")
+def test_corrupted_images(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
+    arguments = ("evaluate", int8, "--data", images, "--corruptions", "fog,digital", "--severities", "1,5")
     row = json.loads(invoke(*arguments, "--limit", 4, "--against", fp32, "--json").stdout)
     robust = row["robustness"]
     assert list(robust["top1"]) == ["fog", "contrast", "elastic_transform", "pixelate", "jpeg_compression"]
     assert all(len(counts) == 2 for counts in robust["top1"].values())
-    assert robust["pictures"] == row["pictures"] == 4
+    assert robust["images"] == row["images"] == 4
     assert robust["clean_top1"] == row["top1"]
     total = sum(map(sum, robust["top1"].values()))
     assert robust["mean_accuracy"] == pytest.approx(total / (4 * 5 * 2))
@@ -170,7 +170,7 @@ def test_corrupted_pictures(invoke: Invoke, int8: Path, fp32: Path, pictures: Pa
 def test_shape_and_texture(invoke: Invoke, int8: Path, cues: Path) -> None:
     row = json.loads(invoke("evaluate", int8, "--cue-conflict", cues, "--json").stdout)
     cue = row["cue_conflict"]
-    assert cue["pictures"] == 6
+    assert cue["images"] == 6
     assert "top1" not in row
     samples = [Sample(cues / f"{i}.png") for i in range(6)]
     (x,) = batches(samples, with_resize(subbyte.load(int8).preprocessing, "squash"))
@@ -181,17 +181,17 @@ def test_shape_and_texture(invoke: Invoke, int8: Path, cues: Path) -> None:
     assert "shape bias" in invoke("evaluate", int8, "--cue-conflict", cues).stdout
 
 
-def test_evaluate_says_what_it_needs(invoke: Invoke, fails: Fails, int8: Path, pictures: Path) -> None:
+def test_evaluate_says_what_it_needs(invoke: Invoke, fails: Fails, int8: Path, images: Path) -> None:
     assert invoke("evaluate", int8).exit_code == 2
-    assert invoke("evaluate", int8, "--data", pictures, "--reference-accuracy", "0.7").exit_code == 2
-    data = ("evaluate", int8, "--data", pictures)
+    assert invoke("evaluate", int8, "--data", images, "--reference-accuracy", "0.7").exit_code == 2
+    data = ("evaluate", int8, "--data", images)
     fails("unknown corruption 'rain'", *data, "--corruptions", "rain")
     fails("from 1 to 5", *data, "--corruptions", "fog", "--severities", "9")
-    fails("needs a labels.csv", "evaluate", int8, "--cue-conflict", pictures / "none")
+    fails("needs a labels.csv", "evaluate", int8, "--cue-conflict", images / "none")
 
 
 def test_report_with_everything(
-    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, cues: Path, tmp_path: Path
+    invoke: Invoke, int8: Path, fp32: Path, images: Path, cues: Path, tmp_path: Path
 ) -> None:
     page, text = tmp_path / "report.html", tmp_path / "report.md"
     measured = (
@@ -205,7 +205,7 @@ def test_report_with_everything(
         cues,
     )
     written = ("--output", page, "--markdown", text, "--json")
-    result = invoke("report", fp32, int8, "--data", pictures, *measured, "--seconds", 0.05, *written)
+    result = invoke("report", fp32, int8, "--data", images, *measured, "--seconds", 0.05, *written)
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     assert rows[0]["reference_speedup"] is None
@@ -214,9 +214,9 @@ def test_report_with_everything(
     assert rows[1]["memory_bytes"] == sum(
         getattr(subbyte.Session(int8), name) for name in ("weight_bytes", "arena_bytes")
     )
-    assert rows[1]["robustness"]["pictures"] == 5
-    assert rows[1]["shape_bias"]["pictures"] == 6
-    alone = invoke("evaluate", int8, "--data", pictures, "--against", fp32, "--json")
+    assert rows[1]["robustness"]["images"] == 5
+    assert rows[1]["shape_bias"]["images"] == 6
+    alone = invoke("evaluate", int8, "--data", images, "--against", fp32, "--json")
     for key in ("lost", "gained", "difference_interval_95", "mcnemar_p", "calibration_error"):
         assert rows[1][key] == json.loads(alone.stdout)[key]
     assert text.read_text().count("\n|") == 4
@@ -224,15 +224,15 @@ def test_report_with_everything(
 
 
 def test_report_refuses_two_sources_of_latency(
-    fails: Fails, int8: Path, pictures: Path, tmp_path: Path
+    fails: Fails, int8: Path, images: Path, tmp_path: Path
 ) -> None:
-    rest = ("--data", pictures, "--output", tmp_path / "r.html")
+    rest = ("--data", images, "--output", tmp_path / "r.html")
     fails("not both", "report", int8, *rest, "--bench", tmp_path / "b.json", "--seconds", "1")
     fails("is not a folder", "report", int8, *rest, "--markdown", tmp_path / "no" / "r.md")
 
 
 def test_report_draws_a_sensitivity_analysis(
-    invoke: Invoke, fails: Fails, int8: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, fails: Fails, int8: Path, images: Path, tmp_path: Path
 ) -> None:
     from subbyte.analysis.degradation import Damage
     from subbyte.analysis.table import Row, Sensitivity
@@ -250,9 +250,9 @@ def test_report_draws_a_sensitivity_analysis(
         damage=damage(0.5),
         block_sqnr=12.5,
     )
-    table = Sensitivity(key="k", model="m", pictures=3, base=damage(0.125), rows=[row])
+    table = Sensitivity(key="k", model="m", images=3, base=damage(0.125), rows=[row])
     table.save(tmp_path / "s.json")
-    rest = ("--data", pictures, "--output", tmp_path / "r.html", "--sensitivity")
+    rest = ("--data", images, "--output", tmp_path / "r.html", "--sensitivity")
     result = invoke("report", int8, *rest, tmp_path / "s.json")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 import subbyte
+from subbyte.data import load_image
+from subbyte.data.decode import read_image
 from subbyte.execute import reference
-from subbyte.data import load_picture
-from subbyte.data.decode import read_picture
 from subbyte.preprocess import Preprocessing
 
 Invoke = Callable[..., Any]
@@ -58,8 +58,8 @@ def own(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """Six labelled pictures: grey, of 16 bits, RGB, RGBA, twice."""
-    folder = tmp_path / "pictures"
+    """Six labelled images: grey, of 16 bits, RGB, RGBA, twice."""
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(5)
     shapes = [(20, 30), (20, 30, 3), (20, 30, 4)]
@@ -95,8 +95,8 @@ def test_grey_and_rgba_networks_work_everywhere(
     assert artifact.preprocessing.mean == (0.0,) * channels
     assert artifact.preprocessing.std == (1.0,) * channels
     assert artifact.graph.value(artifact.graph.input).shape == (12, 18, channels)
-    for picture in sorted(mixed.glob("*.png")):
-        x = load_picture(picture, artifact.preprocessing)[None]
+    for image in sorted(mixed.glob("*.png")):
+        x = load_image(image, artifact.preprocessing)[None]
         (expected,) = reference.run(artifact.graph, x).values()
         actual = subbyte.Session(artifact).run(x)
         if recipe == "fp32":
@@ -168,7 +168,7 @@ def preprocessing_of(invoke: Invoke, source: Path, tmp_path: Path, *options: obj
     return subbyte.load(file).preprocessing
 
 
-def test_every_field_can_be_given(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_every_field_can_be_given(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     plain = preprocessing_of(invoke, source, tmp_path)
     assert (plain.interpolation, plain.crop_fraction, plain.crop_mode) == ("bicubic", 0.875, "center")
     options = ("--interpolation", "bilinear", "--crop-fraction", "0.5", "--crop-mode", "squash")
@@ -176,25 +176,25 @@ def test_every_field_can_be_given(invoke: Invoke, source: Path, pictures: Path, 
     assert (given.interpolation, given.crop_fraction, given.crop_mode) == ("bilinear", 0.5, "squash")
     squashed = preprocessing_of(invoke, source, tmp_path, "--crop-mode", "squash")
     assert squashed.crop_fraction == 1.0
-    run = ("run", tmp_path / "a.subbyte", pictures / "00.png", "--json")
+    run = ("run", tmp_path / "a.subbyte", images / "00.png", "--json")
     kept, cropped = invoke(*run), invoke(*run, "--resize", "crop")
     assert kept.stdout == invoke(*run, "--resize", "squash").stdout
     assert kept.stdout != cropped.stdout
 
 
-def test_pixels_from_0_to_255(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_pixels_from_0_to_255(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     """(pixel - mean) / std, stored in units of pixel / 255. Four roundings to float32 (the pixel, its mean
     and their difference, the quotient) of at most 2^-24 each, of terms up to 255."""
     raw = preprocessing_of(invoke, source, tmp_path, "--no-rescale")
     given = preprocessing_of(
         invoke, source, tmp_path, "--no-rescale", "--mean", "127,0,5", "--std", "128,1,2"
     )
-    same = Preprocessing(20, 24, raw.mean, raw.std, crop_fraction=1.0)  # the pictures as they are
-    pixels = np.asarray(read_picture(pictures / "00.png"), np.float64)
-    np.testing.assert_allclose(load_picture(pictures / "00.png", same), pixels, atol=255 * 2**-22)
+    same = Preprocessing(20, 24, raw.mean, raw.std, crop_fraction=1.0)  # the images as they are
+    pixels = np.asarray(read_image(images / "00.png"), np.float64)
+    np.testing.assert_allclose(load_image(images / "00.png", same), pixels, atol=255 * 2**-22)
     same = Preprocessing(20, 24, given.mean, given.std, crop_fraction=1.0)
     expected = (pixels - (127, 0, 5)) / (128, 1, 2)
-    np.testing.assert_allclose(load_picture(pictures / "00.png", same), expected, atol=255 * 2**-22)
+    np.testing.assert_allclose(load_image(images / "00.png", same), expected, atol=255 * 2**-22)
 
 
 def test_bad_fields(fails: Fails, source: Path, tmp_path: Path) -> None:
@@ -222,13 +222,13 @@ def test_corruptions_are_of_rgb(fails: Fails, invoke: Invoke, own: Path, mixed: 
     shape = ("--channels", 1, "--input-size", 12)
     assert invoke("compress", f"{own}:grey", *shape, "--recipe", "fp32", "--output", file).exit_code == 0
     options = ("--data", mixed, "--corruptions", "noise")
-    message = "corruptions are defined for RGB pictures, the network takes 1 channel(s)"
+    message = "corruptions are defined for RGB images, the network takes 1 channel(s)"
     fails(message, "evaluate", file, *options)
     fails(message, "report", file, *options, "--output", tmp_path / "a.html")
 
 
 def test_names_are_checked_before_the_work(
-    fails: Fails, source: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fails: Fails, source: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("compressed first")
@@ -237,13 +237,13 @@ def test_names_are_checked_before_the_work(
     monkeypatch.setattr("subbyte.cli.allocation._table", never)
     names = tmp_path / "names.txt"
     names.write_text("ant\nbee\n")
-    options = ("--input-size", 16, "--recipe", "w8a8", "--calibration", pictures, "--classes", names)
+    options = ("--input-size", 16, "--recipe", "w8a8", "--calibration", images, "--classes", names)
     command = ("compress", f"{source}:build", *options, "--output", tmp_path / "a.subbyte")
     fails("there are 2 class names, but the network has 6 outputs", *command)
     fails("there are 2 class names, but the network has 6 outputs", *command, "--size", "1MB")
 
 
-def test_two_classes_of_one_name(invoke: Invoke, source: Path, pictures: Path, tmp_path: Path) -> None:
+def test_two_classes_of_one_name(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     """As ImageNet's cranes: the file keeps the names, what people read tells them apart."""
     names, file, page = tmp_path / "names.txt", tmp_path / "a.subbyte", tmp_path / "a.html"
     names.write_text("\n".join(["crane"] * 6))
@@ -251,19 +251,19 @@ def test_two_classes_of_one_name(invoke: Invoke, source: Path, pictures: Path, t
     result = invoke("compress", f"{source}:build", *options, "--output", file)
     assert result.exit_code == 0, result.output
     assert subbyte.load(file).classes == ("crane",) * 6
-    (answer,) = json.loads(invoke("run", file, pictures / "00.png", "--json").stdout)
+    (answer,) = json.loads(invoke("run", file, images / "00.png", "--json").stdout)
     assert [row["name"] for row in answer["top"]] == [f"crane ({row['class']})" for row in answer["top"]]
-    assert invoke("report", file, "--data", pictures, "--output", page).exit_code == 0
+    assert invoke("report", file, "--data", images, "--output", page).exit_code == 0
     assert "crane (3)" in page.read_text()
 
 
 @pytest.mark.parametrize("outside", ["../secret.png", "{root}/secret.png", "sub/../../secret.png"])
 def test_no_file_outside_the_folder_gets_into_a_report(
-    fails: Fails, int8: Path, pictures: Path, tmp_path: Path, outside: str
+    fails: Fails, int8: Path, images: Path, tmp_path: Path, outside: str
 ) -> None:
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)
-    (tmp_path / "secret.png").write_bytes((pictures / "00.png").read_bytes())
+    (tmp_path / "secret.png").write_bytes((images / "00.png").read_bytes())
     (folder / "labels.csv").write_text(f"file,label\n{outside.format(root=tmp_path)},1\n")
     message = "labels.csv line 2: the file must be inside the folder of the table"
     fails(message, "evaluate", int8, "--data", folder)

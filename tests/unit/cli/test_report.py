@@ -19,8 +19,8 @@ QUICK = ("--seconds", "0.05")
 
 
 @pytest.fixture
-def bench_file(invoke: Invoke, int8: Path, fp32: Path, pictures: Path, tmp_path: Path) -> Path:
-    result = invoke("bench", fp32, int8, "--calibration", pictures, *QUICK, "--json")
+def bench_file(invoke: Invoke, int8: Path, fp32: Path, images: Path, tmp_path: Path) -> Path:
+    result = invoke("bench", fp32, int8, "--calibration", images, *QUICK, "--json")
     assert result.exit_code == 0, result.output
     path = tmp_path / "bench.json"
     path.write_text(result.stdout)
@@ -33,14 +33,14 @@ def test_bench_times_every_artifact(invoke: Invoke, bench_file: Path, int8: Path
     assert all(timing["ms"]["median"] > 0 for timing in timings)
     text = invoke("bench", fp32, int8, *QUICK)
     assert text.exit_code == 0, text.output
-    assert "GMAC a picture" in text.stdout
+    assert "GMAC an image" in text.stdout
     assert "w8a8" in text.stdout
 
 
 def test_bench_measures_memory_and_throughput(invoke: Invoke, int8: Path) -> None:
     text = invoke("bench", int8, *QUICK, "--memory", "--streams", 1)
     assert text.exit_code == 0, text.output
-    for heading in ("load ms", "memory", "pictures/s"):
+    for heading in ("load ms", "memory", "images/s"):
         assert heading in text.stdout
     assert "of 1 callers at a time" in text.stdout
 
@@ -48,23 +48,23 @@ def test_bench_measures_memory_and_throughput(invoke: Invoke, int8: Path) -> Non
 def test_bench_refuses(fails: Fails, int8: Path, tmp_path: Path) -> None:
     fails("unknown peer 'tflite'", "bench", int8, "--against", "tflite", *QUICK)
     fails("missing.subbyte", "bench", tmp_path / "missing.subbyte", *QUICK)
-    fails("holds no pictures", "bench", int8, "--calibration", tmp_path, *QUICK)
+    fails("holds no images", "bench", int8, "--calibration", tmp_path, *QUICK)
 
 
 def test_report_joins_accuracy_and_latency(
-    invoke: Invoke, bench_file: Path, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, bench_file: Path, int8: Path, fp32: Path, images: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "report.html"
     result = invoke(
-        *("report", fp32, int8, "--data", pictures, "--bench", bench_file, "--json", "--output", output)
+        *("report", fp32, int8, "--data", images, "--bench", bench_file, "--json", "--output", output)
     )
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     assert [row["name"] for row in rows] == ["tiny-fp32", "tiny-w8a8"]
     timed = [timing["ms"]["median"] for timing in json.loads(bench_file.read_text())["timings"]]
     assert [row["latency_ms"] for row in rows] == timed
-    counted = json.loads(invoke("evaluate", int8, "--data", pictures, "--reference", fp32, "--json").stdout)
-    for key in ("pictures", "top1", "top5", "agreement"):
+    counted = json.loads(invoke("evaluate", int8, "--data", images, "--reference", fp32, "--json").stdout)
+    for key in ("images", "top1", "top5", "agreement"):
         assert rows[1][key] == counted[key]
     assert {row["fastest_float"] for row in rows} == {"tiny-fp32"}
     assert rows[0]["float_speedup"] == 1.0
@@ -77,7 +77,7 @@ def test_report_joins_accuracy_and_latency(
 
 
 def test_speedups_are_over_the_fastest_float32_of_all(
-    invoke: Invoke, bench_file: Path, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, bench_file: Path, int8: Path, fp32: Path, images: Path, tmp_path: Path
 ) -> None:
     """A peer whose every round took half as long as our float32's."""
     measured = json.loads(bench_file.read_text())
@@ -89,7 +89,7 @@ def test_speedups_are_over_the_fastest_float32_of_all(
     measured["timings"].append(own | halves | {"name": "quick", "peer": True, "sha256": None, "isa": None})
     (tmp_path / "peer.json").write_text(json.dumps(measured))
     output, table = tmp_path / "report.html", tmp_path / "report.md"
-    rest = ("--data", pictures, "--output", output, "--markdown", table, "--layer-errors", 0)
+    rest = ("--data", images, "--output", output, "--markdown", table, "--layer-errors", 0)
     result = invoke("report", fp32, int8, *rest, "--bench", tmp_path / "peer.json", "--json")
     assert result.exit_code == 0, result.output
     rows = {row["name"]: row for row in json.loads(result.stdout)}
@@ -102,24 +102,22 @@ def test_speedups_are_over_the_fastest_float32_of_all(
 
 
 def test_report_shows_corrupted_images(
-    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
+    invoke: Invoke, int8: Path, fp32: Path, images: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "report.html"
     options = ("--corruptions", "fog,contrast", "--severities", "3", "--corrupted", 4)
-    result = invoke("report", fp32, int8, "--data", pictures, "--output", output, *options)
+    result = invoke("report", fp32, int8, "--data", images, "--output", output, *options)
     assert result.exit_code == 0, result.output
     html = output.read_text()
     assert html.count("data:image/jpeg") == 12 + 2 * 3
     assert html.count("<figcaption>contrast<br>") == 2
 
 
-def test_report_evaluates_peers(
-    invoke: Invoke, int8: Path, fp32: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_report_evaluates_peers(invoke: Invoke, int8: Path, fp32: Path, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     output = tmp_path / "report.html"
-    peers = ("--against", "onnxruntime-fp32", "--calibration", pictures)
-    result = invoke("report", fp32, "--data", pictures, *peers, "--output", output, "--json")
+    peers = ("--against", "onnxruntime-fp32", "--calibration", images)
+    result = invoke("report", fp32, "--data", images, *peers, "--output", output, "--json")
     assert result.exit_code == 0, result.output
     own, peer = json.loads(result.stdout)
     assert (peer["name"], peer["peer"]) == ("onnxruntime-fp32", True)
@@ -127,13 +125,13 @@ def test_report_evaluates_peers(
 
 
 def test_report_refuses(
-    fails: Fails, bench_file: Path, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
+    fails: Fails, bench_file: Path, int8: Path, two_outputs: Path, images: Path, tmp_path: Path
 ) -> None:
-    rest = ("--data", pictures, "--output", tmp_path / "report.html")
+    rest = ("--data", images, "--output", tmp_path / "report.html")
     fails("given twice", "report", int8, int8, *rest)
     fails("no classifier", "report", two_outputs, *rest)
     fails("needs --calibration", "report", int8, *rest, "--against", "onnxruntime")
-    fails("is not a folder", "report", int8, "--data", pictures, "--output", tmp_path / "no" / "r.html")
+    fails("is not a folder", "report", int8, "--data", images, "--output", tmp_path / "no" / "r.html")
     fails("cannot read the benchmark result", "report", int8, *rest, "--bench", tmp_path / "no.json")
     (tmp_path / "bad.json").write_text("{}")
     fails("this is no benchmark result", "report", int8, *rest, "--bench", tmp_path / "bad.json")
@@ -164,7 +162,7 @@ def test_usage_errors_are_status_2(invoke: Invoke, int8: Path) -> None:
     assert invoke("run", int8, "x.png", "--threads", "0").exit_code == 2
 
 
-def test_running_an_artifact_needs_no_torch(int8: Path, fp32: Path, pictures: Path) -> None:
+def test_running_an_artifact_needs_no_torch(int8: Path, fp32: Path, images: Path) -> None:
     """import, load, run, evaluate, inspect with a torch that cannot be imported."""
     root = str(Path(subbyte.__file__).parents[1])
     program = (
@@ -178,8 +176,8 @@ def test_running_an_artifact_needs_no_torch(int8: Path, fp32: Path, pictures: Pa
         "    print(result.exit_code, result.stderr.strip())\n"
     )
     commands = [
-        f"run|{int8}|{pictures / '00.png'}",
-        f"evaluate|{int8}|--data|{pictures}|--reference|{fp32}",
+        f"run|{int8}|{images / '00.png'}",
+        f"evaluate|{int8}|--data|{images}|--reference|{fp32}",
         f"inspect|{int8}",
         "recipes",
         f"compress|efficientnet_b0|--weights|random|--recipe|fp32|--output|{int8.parent / 'no.subbyte'}",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import subbyte
-from subbyte.data import labelled_folder, load_picture
+from subbyte.data import labelled_folder, load_image
 from subbyte.metrics import predict, score
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import wrap
@@ -21,15 +21,15 @@ Invoke = Callable[..., Any]
 Fails = Callable[..., None]
 
 
-def test_run_names_the_best_classes(invoke: Invoke, int8: Path, pictures: Path) -> None:
-    files = [pictures / "00.png", pictures / "01.png"]
+def test_run_names_the_best_classes(invoke: Invoke, int8: Path, images: Path) -> None:
+    files = [images / "00.png", images / "01.png"]
     result = invoke("run", int8, *files, "--json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     artifact = subbyte.load(int8)
     assert [row["file"] for row in rows] == [str(file) for file in files]
     for row, file in zip(rows, files, strict=True):
-        logits = subbyte.Session(int8).run(load_picture(file, artifact.preprocessing))[0]
+        logits = subbyte.Session(int8).run(load_image(file, artifact.preprocessing))[0]
         assert row["top"][0]["class"] == int(logits.argmax())
         assert row["top"][0]["name"] == artifact.classes[int(logits.argmax())]
         assert [guess["probability"] for guess in row["top"]] == sorted(
@@ -40,12 +40,12 @@ def test_run_names_the_best_classes(invoke: Invoke, int8: Path, pictures: Path) 
     assert rows[1]["top"][0]["name"] in text
 
 
-def test_run_takes_arrays(invoke: Invoke, int8: Path, pictures: Path, tmp_path: Path) -> None:
-    x = load_picture(pictures / "00.png", subbyte.load(int8).preprocessing)
+def test_run_takes_arrays(invoke: Invoke, int8: Path, images: Path, tmp_path: Path) -> None:
+    x = load_image(images / "00.png", subbyte.load(int8).preprocessing)
     np.save(tmp_path / "x.npy", np.stack([x, x]))
     rows = json.loads(invoke("run", int8, tmp_path / "x.npy", "--json").stdout)
-    picture = json.loads(invoke("run", int8, pictures / "00.png", "--json").stdout)
-    assert [row["top"] for row in rows] == [picture[0]["top"]] * 2
+    image = json.loads(invoke("run", int8, images / "00.png", "--json").stdout)
+    assert [row["top"] for row in rows] == [image[0]["top"]] * 2
 
 
 def test_run_refuses_bad_arrays(fails: Fails, int8: Path, tmp_path: Path) -> None:
@@ -69,49 +69,49 @@ def test_run_refuses_bad_arrays(fails: Fails, int8: Path, tmp_path: Path) -> Non
 
 
 def test_run_refuses_bad_files(
-    fails: Fails, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
+    fails: Fails, int8: Path, two_outputs: Path, images: Path, tmp_path: Path
 ) -> None:
-    picture = pictures / "00.png"
-    fails("missing.subbyte", "run", tmp_path / "missing.subbyte", picture)
+    image = images / "00.png"
+    fails("missing.subbyte", "run", tmp_path / "missing.subbyte", image)
     damaged = tmp_path / "damaged.subbyte"
     damaged.write_bytes(int8.read_bytes()[:-1])
-    fails("damaged.subbyte", "run", damaged, picture)
+    fails("damaged.subbyte", "run", damaged, image)
     fails("there is no file", "run", int8, tmp_path / "missing.png")
     broken = tmp_path / "broken.png"
-    broken.write_bytes(picture.read_bytes()[:60])
-    fails("broken.png as a picture", "run", int8, broken)
-    fails("available: ", "run", int8, picture, "--isa", "sse")
-    fails("crop, squash", "run", int8, picture, "--resize", "stretch")
-    fails("no classifier", "run", two_outputs, picture)
+    broken.write_bytes(image.read_bytes()[:60])
+    fails("broken.png as an image", "run", int8, broken)
+    fails("available: ", "run", int8, image, "--isa", "sse")
+    fails("crop, squash", "run", int8, image, "--resize", "stretch")
+    fails("no classifier", "run", two_outputs, image)
 
 
-def test_isa_and_threads_do_not_change_the_answer(invoke: Invoke, int8: Path, pictures: Path) -> None:
-    arguments = ("run", int8, pictures / "03.png", "--json")
+def test_isa_and_threads_do_not_change_the_answer(invoke: Invoke, int8: Path, images: Path) -> None:
+    arguments = ("run", int8, images / "03.png", "--json")
     answers = {invoke(*arguments, "--isa", isa).stdout for isa in subbyte.available_isas()}
     assert len(answers | {invoke(*arguments, "--threads", 2).stdout}) == 1
 
 
-def test_evaluate_counts(invoke: Invoke, int8: Path, fp32: Path, pictures: Path) -> None:
-    result = invoke("evaluate", int8, "--data", pictures, "--reference", fp32, "--json")
+def test_evaluate_counts(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
+    result = invoke("evaluate", int8, "--data", images, "--reference", fp32, "--json")
     assert result.exit_code == 0, result.output
     row = json.loads(result.stdout)
-    samples = labelled_folder(pictures)
+    samples = labelled_folder(images)
     preprocessing = subbyte.load(int8).preprocessing
     answers = [predict(subbyte.Session(file).run, samples, preprocessing) for file in (int8, fp32)]
     expected = score(answers[0], samples)
-    assert (row["pictures"], row["top1"], row["top5"]) == (12, expected.top1, expected.top5)
+    assert (row["images"], row["top1"], row["top5"]) == (12, expected.top1, expected.top5)
     assert row["top1_interval_95"] == list(expected.interval())
     assert row["agreement"] == int((answers[0].top[:, 0] == answers[1].top[:, 0]).sum())
     assert row["isa"] == subbyte.available_isas()[-1]
-    text = invoke("evaluate", int8, "--data", pictures, "--reference", fp32).stdout
+    text = invoke("evaluate", int8, "--data", images, "--reference", fp32).stdout
     assert f"{expected.top1} of 12" in text
-    limited = json.loads(invoke("evaluate", int8, "--data", pictures, "--limit", 5, "--json").stdout)
-    assert limited["pictures"] == 5
+    limited = json.loads(invoke("evaluate", int8, "--data", images, "--limit", 5, "--json").stdout)
+    assert limited["images"] == 5
 
 
-def test_evaluate_resizes_as_told(invoke: Invoke, int8: Path, pictures: Path) -> None:
-    """The pictures are no squares, so that squashing gives other inputs than cropping."""
-    samples = labelled_folder(pictures)
+def test_evaluate_resizes_as_told(invoke: Invoke, int8: Path, images: Path) -> None:
+    """The images are no squares, so that squashing gives other inputs than cropping."""
+    samples = labelled_folder(images)
     preprocessing = subbyte.load(int8).preprocessing
     crop, squash = (
         json.loads(invoke("run", int8, samples[0].path, "--resize", mode, "--json").stdout)
@@ -120,16 +120,14 @@ def test_evaluate_resizes_as_told(invoke: Invoke, int8: Path, pictures: Path) ->
     assert crop == json.loads(invoke("run", int8, samples[0].path, "--json").stdout)
     assert crop != squash
     assert preprocessing.crop_mode == "center"
-    assert invoke("evaluate", int8, "--data", pictures, "--resize", "squash").exit_code == 0
+    assert invoke("evaluate", int8, "--data", images, "--resize", "squash").exit_code == 0
 
 
-def test_evaluate_refuses(
-    fails: Fails, int8: Path, two_outputs: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_evaluate_refuses(fails: Fails, int8: Path, two_outputs: Path, images: Path, tmp_path: Path) -> None:
     fails("is not a folder", "evaluate", int8, "--data", tmp_path / "missing")
-    fails("holds no labelled pictures", "evaluate", int8, "--data", tmp_path)
-    fails("no classifier", "evaluate", two_outputs, "--data", pictures)
-    (tmp_path / "00.png").write_bytes((pictures / "00.png").read_bytes())
+    fails("holds no labelled images", "evaluate", int8, "--data", tmp_path)
+    fails("no classifier", "evaluate", two_outputs, "--data", images)
+    (tmp_path / "00.png").write_bytes((images / "00.png").read_bytes())
     fails("has no labels", "evaluate", int8, "--data", tmp_path)
     (tmp_path / "labels.csv").write_text("file,label\n00.png,6\n")
     fails("label 6: the network has 6 classes", "evaluate", int8, "--data", tmp_path)

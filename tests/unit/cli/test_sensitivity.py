@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 import subbyte
-from subbyte.artifact.digest import graph_digest
-from subbyte.cli import allocation
 from subbyte.analysis.degradation import Damage, Meter
-from subbyte.data import load_picture
-from subbyte.metrics import wilson_interval
+from subbyte.artifact.digest import graph_digest
 from subbyte.benchmark.quick_time import QuickTime
+from subbyte.cli import allocation
+from subbyte.data import load_image
 from subbyte.ir import Graph
+from subbyte.metrics import wilson_interval
 from subbyte.recipes import load_recipe
 
 Invoke = Callable[..., Any]
@@ -35,8 +35,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def network(source: Path, pictures: Path) -> tuple[object, ...]:
-    return f"{source}:build", "--input-size", 16, "--calibration", pictures
+def network(source: Path, images: Path) -> tuple[object, ...]:
+    return f"{source}:build", "--input-size", 16, "--calibration", images
 
 
 @pytest.fixture
@@ -77,14 +77,14 @@ def test_only_the_widths_that_are_asked_for(
 
 
 def test_what_is_wrong_with_an_analysis(
-    fails: Fails, network: tuple[object, ...], table: Path, source: Path, pictures: Path, tmp_path: Path
+    fails: Fails, network: tuple[object, ...], table: Path, source: Path, images: Path, tmp_path: Path
 ) -> None:
     fails(
         "weights can have 2, 3, 4, 8 bits", "sensitivity", *network, "--output", table, "--weight-bits", "5"
     )
     fails("is not a folder", "sensitivity", *network, "--output", tmp_path / "no" / "s.json")
-    fails("another network", "sensitivity", *network, "--output", table, "--pictures", 3)
-    two = (f"{source}:two_outputs", "--input-size", 16, "--calibration", pictures)
+    fails("another network", "sensitivity", *network, "--output", table, "--images", 3)
+    two = (f"{source}:two_outputs", "--input-size", 16, "--calibration", images)
     fails("class scores", "sensitivity", *two, "--output", tmp_path / "t.json")
 
 
@@ -110,7 +110,7 @@ def test_a_size_is_kept_and_the_recipe_can_be_used_again(
     again = tmp_path / "again.subbyte"
     assert invoke("compress", *network, "--recipe", recipe, "--output", again).exit_code == 0
     assert widths(again) == widths(small)
-    for word in ("Layers by bits", "layers that keep 8 bits", "ms a picture", "on 2 images held back"):
+    for word in ("Layers by bits", "layers that keep 8 bits", "ms an image", "on 2 images held back"):
         assert word in result.stdout
     assert "predicted" not in result.stdout
 
@@ -122,36 +122,36 @@ def widths(path: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("option", ["--size", "--drop"])
 def test_images_held_back_change_nothing_but_what_is_said_of_them(
-    invoke: Invoke, source: Path, pictures: Path, tmp_path: Path, option: str
+    invoke: Invoke, source: Path, images: Path, tmp_path: Path, option: str
 ) -> None:
     """The fifth and the tenth of twelve: with others in their place the network is the same."""
     other = tmp_path / "other"
-    shutil.copytree(pictures, other)
+    shutil.copytree(images, other)
     for name in ("04.png", "09.png"):
         pixels = np.random.default_rng(99).integers(0, 256, (20, 24, 3), np.uint8) // 4
         Image.fromarray(pixels.astype(np.uint8)).save(other / name)
     found = []
-    for folder in (pictures, other):
+    for folder in (images, other):
         path = tmp_path / f"{folder.name}.subbyte"
         own = (f"{source}:build", "--input-size", 16, "--calibration", folder)
         result = compressed(invoke, own, path, option, {"--size": 3500, "--drop": 100}[option])
         assert result.exit_code == 0, result.output
         artifact = subbyte.load(path)
-        x = np.stack([load_picture(folder / name, artifact.preprocessing) for name in ("04.png", "09.png")])
+        x = np.stack([load_image(folder / name, artifact.preprocessing) for name in ("04.png", "09.png")])
         exact = tmp_path / "exact.subbyte"
         invoke("compress", *own, "--recipe", "fp32", "--output", exact)
         agreeing = subbyte.Session(artifact).run(x).argmax(1) == subbyte.Session(exact).run(x).argmax(1)
         said = artifact.provenance["held_back"]
         assert (said["images"], said["agreeing"]) == (2, agreeing.sum())
         assert said["agreement_95"] == [round(end, 4) for end in wilson_interval(int(agreeing.sum()), 2)]
-        assert artifact.provenance["calibration"] == f"10 pictures of {folder.name}"
+        assert artifact.provenance["calibration"] == f"10 images of {folder.name}"
         found.append(graph_digest(artifact.graph))
     assert found[0] == found[1]
 
 
 def test_too_few_images_to_hold_any_back(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
     path = tmp_path / "a.subbyte"
-    result = compressed(invoke, network, path, "--drop", 100, "--pictures", 9)
+    result = compressed(invoke, network, path, "--drop", 100, "--images", 9)
     assert result.exit_code == 0, result.output
     assert "on 9 images that it was made with" in result.stdout
     assert "Too few images to hold any back" in result.stdout
@@ -162,11 +162,11 @@ def test_the_drop_is_decided_on_images_held_back(
     invoke: Invoke, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of(meter: Meter, graph: Graph) -> Damage:
-        return Damage(kl=0.5, mse=0.0, agreement=0.5 if len(meter.pictures) == 2 else 1.0)
+        return Damage(kl=0.5, mse=0.0, agreement=0.5 if len(meter.images) == 2 else 1.0)
 
     monkeypatch.setattr(Meter, "of", of)
     # of 11 images 2 are held back, and of 9 none are left to search on
-    result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 10, "--pictures", 11)
+    result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 10, "--images", 11)
     assert result.exit_code == 1
     assert "loses 50.00 points on 2 images held back (95 %: 9.45 to 90.55), more than 10" in result.stderr
     assert not (tmp_path / "a.subbyte").exists()
@@ -186,7 +186,7 @@ def test_a_network_slower_than_its_layers_promise_is_refused(
 ) -> None:
     monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(2e4, 1.5e4, 7, busy=False))
     rest = ("--recipe", "w8a8", "--output", tmp_path / "a.subbyte", "--latency", "10s")
-    fails("a picture takes 1.5e+04 ms, the fastest of 7 runs, not the 10000 ms", "compress", *network, *rest)
+    fails("an image takes 1.5e+04 ms, the fastest of 7 runs, not the 10000 ms", "compress", *network, *rest)
 
 
 def test_a_busy_machine_and_doubtful_times_are_told(
@@ -194,7 +194,7 @@ def test_a_busy_machine_and_doubtful_times_are_told(
 ) -> None:
     monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(9e9, 8e9, 7, busy=True))
     result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 100)
-    assert "9e+09 ms a picture on one thread (median of 7 runs; fastest 8e+09)" in result.stdout
+    assert "9e+09 ms an image on one thread (median of 7 runs; fastest 8e+09)" in result.stdout
     assert "This machine was busy" in result.stdout
     assert "Widths were chosen by layers' times that add up to" in result.stdout
 
@@ -229,6 +229,6 @@ def test_budgets_that_cannot_be_kept(fails: Fails, network: tuple[object, ...], 
     refused("activations can have 2, 3, 4, 8 bits", "--size", "1MB", "--activation-bits", "7")
 
 
-def test_a_budget_needs_pictures(fails: Fails, source: Path, tmp_path: Path) -> None:
+def test_a_budget_needs_images(fails: Fails, source: Path, tmp_path: Path) -> None:
     own = (f"{source}:build", "--input-size", 16, "--recipe", "w8a8")
     fails("a budget needs --calibration", "compress", *own, "--output", tmp_path / "a", "--drop", 1)

@@ -81,7 +81,7 @@ def efficientnet_like(seed: int = 0) -> Graph:
     return net.graph(net.linear("classifier", net.flatten(net.pool(x)), 10))
 
 
-def pictures(graph: Graph, count: int, seed: int = 1) -> np.ndarray:
+def random_images(graph: Graph, count: int, seed: int = 1) -> np.ndarray:
     """Smooth noise, float32 [count, H, W, C]."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(count, *graph.value(graph.input).shape))

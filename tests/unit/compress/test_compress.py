@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from subbyte.execute import reference
 from subbyte.compress import compress
-from subbyte.execute.torch import executor as torch_executor
 from subbyte.errors import GraphError, InputError, RecipeError
+from subbyte.execute import reference
+from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, verify
 from subbyte.quant import QParams, QTensor
 from subbyte.recipes import Recipe, load_recipe
-from tests.unit.compress.networks import FloatNetwork, efficientnet_like, pictures
+from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
 
 def recipe(**options: object) -> Recipe:
@@ -44,7 +44,7 @@ def relative_error(graph: Graph, quantized: Graph, images: np.ndarray) -> float:
 
 def test_w8a8_quantizes_everything_and_stays_close() -> None:
     graph = efficientnet_like()
-    result = compress(graph, load_recipe("w8a8"), [pictures(graph, 32)])
+    result = compress(graph, load_recipe("w8a8"), [random_images(graph, 32)])
     assert result.outputs == graph.outputs
     assert [n.name for n in result.nodes if n.name in {m.name for m in graph.nodes}] == [
         n.name for n in graph.nodes
@@ -52,7 +52,7 @@ def test_w8a8_quantizes_everything_and_stays_close() -> None:
     assert set(bits(result).values()) == {8}
     real = {v.name for v in result.values.values() if v.q is None}
     assert real == {graph.input, *graph.outputs}
-    images = pictures(graph, 16, seed=2)
+    images = random_images(graph, 16, seed=2)
     assert relative_error(graph, result, images) < 0.01
     expected = reference.run(result, images, keep=True)
     for name, array in torch_executor.run(result, images, keep=True).items():
@@ -63,9 +63,9 @@ def test_fewer_bits_make_larger_errors_and_smaller_codes() -> None:
     graph = efficientnet_like()
     errors = []
     for name in ("w8a8", "w4a8", "w2a8"):
-        result = compress(graph, load_recipe(name), [pictures(graph, 32)])
+        result = compress(graph, load_recipe(name), [random_images(graph, 32)])
         assert bits(result)["expand"] == bits(result)["project"] == int(name[1])
-        errors.append(relative_error(graph, result, pictures(graph, 32, seed=2)))
+        errors.append(relative_error(graph, result, random_images(graph, 32, seed=2)))
     assert errors == sorted(errors)
 
 
@@ -78,7 +78,7 @@ def test_first_last_squeeze_excite_and_default_widths() -> None:
         last={"weights": 2, "activations": 3},
         squeeze_excite={"weights": 2, "activations": 8},
     )
-    result = compress(graph, asked, [pictures(graph, 8)])
+    result = compress(graph, asked, [random_images(graph, 8)])
     widths = bits(result)
     assert widths["stem"] == 8
     assert widths["classifier"] == 2
@@ -97,7 +97,7 @@ def test_first_last_squeeze_excite_and_default_widths() -> None:
 
 def test_gates_cover_zero_to_one() -> None:
     graph = efficientnet_like()
-    result = compress(graph, load_recipe("w8a8"), [pictures(graph, 8)])
+    result = compress(graph, load_recipe("w8a8"), [random_images(graph, 8)])
     assert grid(result, "excite") == QParams(float(np.float32(1 / 255)), 0, 8)
 
 
@@ -111,8 +111,8 @@ def test_overrides_by_name_and_by_role() -> None:
         {"match": "squeeze", "role": "depthwise", "weights": 2},
     ]
     with pytest.raises(RecipeError, match=r"the override for 'squeeze' fits no layer; .*stem"):
-        compress(graph, recipe(override=rules), [pictures(graph, 8)])
-    result = compress(graph, recipe(override=rules[:-1]), [pictures(graph, 8)])
+        compress(graph, recipe(override=rules), [random_images(graph, 8)])
+    result = compress(graph, recipe(override=rules[:-1]), [random_images(graph, 8)])
     widths = bits(result)
     assert widths["depthwise"] == 2
     assert widths["expand"] == widths["excite"] == 4
@@ -125,18 +125,18 @@ def test_overrides_by_name_and_by_role() -> None:
 def test_float_layers_amid_quantized_ones(precision: str, dtype: str) -> None:
     graph = efficientnet_like()
     rules = [{"match": name, "precision": precision} for name in ("depthwise", "head")]
-    result = compress(graph, recipe(override=rules), [pictures(graph, 32)])
+    result = compress(graph, recipe(override=rules), [random_images(graph, 32)])
     widths = bits(result)
     assert {n for n, b in widths.items() if b == dtype} == {"depthwise", "head"}
     assert {b for n, b in widths.items() if n not in ("depthwise", "head")} == {8}
     kinds = [n.op for n in result.nodes]
-    assert kinds.count("quantize") == 3  # the picture, depthwise's output, head's output
+    assert kinds.count("quantize") == 3  # the image, depthwise's output, head's output
     # project feeds head only, but adds a residual in codes; expand's codes go to depthwise
     assert kinds.count("dequantize") == 2
     weight = result.node("depthwise").params["weight"]
     assert np.array_equal(weight, np.asarray(graph.node("depthwise").params["weight"]).astype(dtype))
-    assert relative_error(graph, result, pictures(graph, 16, seed=2)) < 0.01
-    images = pictures(graph, 3, seed=4)
+    assert relative_error(graph, result, random_images(graph, 16, seed=2)) < 0.01
+    images = random_images(graph, 3, seed=4)
     reference.run(result, images)
 
 
@@ -144,7 +144,9 @@ def test_a_float_layer_reads_the_accumulator_of_a_plain_one_directly() -> None:
     net = FloatNetwork((4, 4, 3))
     x = net.conv("a", "image", 5)
     graph = net.graph(net.conv("b", x, 4))
-    result = compress(graph, recipe(override=[{"match": "b", "precision": "fp32"}]), [pictures(graph, 4)])
+    result = compress(
+        graph, recipe(override=[{"match": "b", "precision": "fp32"}]), [random_images(graph, 4)]
+    )
     assert [n.op for n in result.nodes] == ["quantize", "conv2d", "conv2d"]
     assert result.value(result.node("a").output).q is None
 
@@ -159,14 +161,14 @@ def test_half_precision_everywhere() -> None:
     result = compress(graph, recipe(precision="fp16"), [])
     assert set(bits(result).values()) == {"float16"}
     assert [n.name for n in result.nodes] == [n.name for n in graph.nodes]
-    assert relative_error(graph, result, pictures(graph, 8)) < 1e-4
+    assert relative_error(graph, result, random_images(graph, 8)) < 1e-4
 
 
 def test_weights_beyond_half_precision_are_refused() -> None:
     graph = efficientnet_like()
     np.asarray(graph.node("head").params["weight"])[0, 0, 0, 0] = 1e5
     with pytest.raises(RecipeError, match="'head' has weights beyond float16"):
-        compress(graph, recipe(precision="fp16"), [pictures(graph, 2)])
+        compress(graph, recipe(precision="fp16"), [random_images(graph, 2)])
 
 
 def test_every_op_and_every_way_to_an_output() -> None:
@@ -187,7 +189,7 @@ def test_every_op_and_every_way_to_an_output() -> None:
     hidden = net.linear("hidden", flat, 5, "tanh")  # an output that is also read
     last = net.linear("last", hidden, 3)
     graph = net.graph(h, logits, hidden, last, e)
-    images = pictures(graph, 64)
+    images = random_images(graph, 64)
     for name in ("minmax", "mse"):
         asked = recipe(activations={"range": name}, steps=["bias_correction"])
         result = compress(graph, asked, [images])
@@ -206,7 +208,7 @@ def test_every_op_and_every_way_to_an_output() -> None:
 
 def test_bias_correction_reduces_the_mean_error_of_every_layer() -> None:
     graph = efficientnet_like(seed=3)
-    images = pictures(graph, 64)
+    images = random_images(graph, 64)
     exact = torch_executor.run(graph, images)[graph.outputs[0]]
     plain = compress(graph, recipe(weights={"bits": 4}), [images])
     corrected = compress(graph, recipe(weights={"bits": 4}, steps=["bias_correction"]), [images])
@@ -215,7 +217,7 @@ def test_bias_correction_reduces_the_mean_error_of_every_layer() -> None:
         actual = torch_executor.run(result, images)[graph.outputs[0]]
         return float(np.abs((actual - exact).mean(axis=0)).mean())
 
-    # on its own pictures the last layer's mean error goes down to half an accumulator unit
+    # on its own images the last layer's mean error goes down to half an accumulator unit
     classifier = corrected.node("classifier")
     weight, q = classifier.params["weight"], corrected.value(classifier.inputs[0]).q
     assert isinstance(weight, QTensor)
@@ -248,7 +250,7 @@ def plain_data(graph: Graph) -> list[object]:
 
 def test_the_same_input_gives_the_same_graph() -> None:
     graph, asked = efficientnet_like(), load_recipe("w4a8")
-    images = pictures(graph, 40)
+    images = random_images(graph, 40)
     first = compress(graph, asked, [images])
     assert plain_data(compress(graph, asked, iter(images[:, None]))) == plain_data(first)
     assert plain_data(compress(graph, asked, (images[:7], images[7:]), seed=0)) == plain_data(first)
@@ -258,23 +260,25 @@ def test_the_same_input_gives_the_same_graph() -> None:
 def test_progress_is_told() -> None:
     graph = efficientnet_like()
     told: list[tuple[str, int]] = []
-    compress(graph, load_recipe("w4a8"), [pictures(graph, 20)], progress=lambda s, n: told.append((s, n)))
+    compress(
+        graph, load_recipe("w4a8"), [random_images(graph, 20)], progress=lambda s, n: told.append((s, n))
+    )
     assert [n for s, n in told if s == "calibrate"] == [16, 20]
     nodes = [n for s, n in told if s == "bias_correction"]
     assert nodes == list(range(1, len(graph.nodes) + 2))  # and a quantize
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "shape", "dtype", "list", "empty", "no pictures"])
+@pytest.mark.parametrize("bad", ["nan", "inf", "shape", "dtype", "list", "empty", "no images"])
 def test_unusable_calibration_is_an_input_error(bad: str) -> None:
     graph = efficientnet_like()
-    images = pictures(graph, 20)
+    images = random_images(graph, 20)
     images[17, 3, 3, 1] = {"nan": np.nan, "inf": np.inf}.get(bad, 0.0)
     calibration: object = {
         "shape": [images[:, :, :, :2]],
         "dtype": [images.astype(np.float64)],
         "list": [[0.0]],
         "empty": [],
-        "no pictures": [images[:0]],
+        "no images": [images[:0]],
     }.get(bad, [images])
     with pytest.raises(InputError) as error:
         compress(graph, load_recipe("w8a8"), calibration)  # type: ignore[arg-type]
@@ -285,27 +289,31 @@ def test_a_network_that_overflows_is_an_input_error() -> None:
     graph = efficientnet_like()
     np.asarray(graph.node("project").params["weight"])[:] = 3e38
     with pytest.raises(InputError, match=r"makes NaN or infinity \(in 'project:out"):
-        compress(graph, load_recipe("w8a8"), [pictures(graph, 2)])
+        compress(graph, load_recipe("w8a8"), [random_images(graph, 2)])
 
 
 def test_a_layer_that_cannot_run_as_asked_is_an_error() -> None:
     graph = efficientnet_like()
     with pytest.raises(RecipeError, match="'classifier' is to make 4-bit activations, but makes float32"):
-        compress(graph, recipe(override=[{"match": "classifier", "activations": 4}]), [pictures(graph, 2)])
+        compress(
+            graph, recipe(override=[{"match": "classifier", "activations": 4}]), [random_images(graph, 2)]
+        )
     with pytest.raises(RecipeError, match=r"share one grid .*'global_avg_pool9:out' 8"):
-        compress(graph, recipe(override=[{"match": "flatten10", "activations": 4}]), [pictures(graph, 2)])
+        compress(
+            graph, recipe(override=[{"match": "flatten10", "activations": 4}]), [random_images(graph, 2)]
+        )
     with pytest.raises(RecipeError, match="sets weights, but fits no layer with weights"):
-        compress(graph, recipe(override=[{"match": "mul*", "weights": 4}]), [pictures(graph, 2)])
+        compress(graph, recipe(override=[{"match": "mul*", "weights": 4}]), [random_images(graph, 2)])
     rules = [{"match": "stem", "precision": "fp32"}, {"role": "first", "weights": 4}]
     with pytest.raises(RecipeError, match="'stem' is to run in fp32 and with quantized bits"):
-        compress(graph, recipe(override=rules), [pictures(graph, 2)])
+        compress(graph, recipe(override=rules), [random_images(graph, 2)])
 
 
 def test_only_folded_float_graphs_are_taken() -> None:
     graph = efficientnet_like()
-    quantized = compress(graph, load_recipe("w8a8"), [pictures(graph, 2)])
+    quantized = compress(graph, load_recipe("w8a8"), [random_images(graph, 2)])
     with pytest.raises(GraphError, match="is quantized already"):
-        compress(quantized, load_recipe("w8a8"), [pictures(graph, 2)])
+        compress(quantized, load_recipe("w8a8"), [random_images(graph, 2)])
     net = FloatNetwork((4, 4, 3))
     ones = dict.fromkeys(("weight", "bias", "mean", "var"), np.ones(3, np.float32))
     x = net.emit("batch_norm", ("image",), (4, 4, 3), attrs={"eps": 1e-3}, params=ones)
@@ -314,13 +322,13 @@ def test_only_folded_float_graphs_are_taken() -> None:
 
 
 def test_dead_channels_and_constant_values_survive() -> None:
-    """Channels without weights, a layer without output, and pictures that are all equal."""
+    """Channels without weights, a layer without output, and images that are all equal."""
     graph = efficientnet_like(seed=6)
     for name in ("expand", "depthwise", "excite"):
         np.asarray(graph.node(name).params["weight"])[3] = 0.0
     for role in ("weight", "bias"):
         np.asarray(graph.node("squeeze").params[role])[:] = 0.0
-    for images in (pictures(graph, 8), np.zeros_like(pictures(graph, 8))):
+    for images in (random_images(graph, 8), np.zeros_like(random_images(graph, 8))):
         for name in ("w8a8", "w4a8", "w2a8"):
             result = verify(compress(graph, load_recipe(name), [images]))
             actual = torch_executor.run(result, images)[result.outputs[0]]

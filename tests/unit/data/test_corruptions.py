@@ -7,19 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from subbyte.errors import InputError
 from subbyte.data import corruptions as c
 from subbyte.data.corruptions.blur import convolve, streak
 from subbyte.data.corruptions.weather import fractal, frozen_pane
-from subbyte.data.synthetic import synthetic_pictures
+from subbyte.data.synthetic import synthetic_images
+from subbyte.errors import InputError
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
-    """Four pictures of 96 x 80 pixels with the spectrum of photographs."""
-    x = synthetic_pictures((96, 80, 3), 4, seed=5)
+def images() -> list[np.ndarray]:
+    """Four images of 96 x 80 pixels with the spectrum of photographs."""
+    x = synthetic_images((96, 80, 3), 4, seed=5)
     return list(np.clip(128 + 50 * x, 0, 255).astype(np.uint8))
 
 
@@ -29,24 +29,24 @@ def test_there_are_fifteen_families_in_four_groups() -> None:
 
 
 @pytest.mark.parametrize("family", c.CORRUPTIONS)
-def test_shape_dtype_and_determinism(family: str, pictures: list[np.ndarray]) -> None:
-    picture = pictures[0]
-    before = picture.copy()
+def test_shape_dtype_and_determinism(family: str, images: list[np.ndarray]) -> None:
+    image = images[0]
+    before = image.copy()
     for severity in c.SEVERITIES:
-        result = c.corrupt(picture, family, severity)
-        assert (result.shape, result.dtype) == (picture.shape, np.uint8)
-        assert (result != picture).mean() > 0.02
-        c.corrupt(pictures[1], "snow", 5)  # what came before does not matter
-        np.testing.assert_array_equal(c.corrupt(picture, family, severity), result)
-    np.testing.assert_array_equal(picture, before)
+        result = c.corrupt(image, family, severity)
+        assert (result.shape, result.dtype) == (image.shape, np.uint8)
+        assert (result != image).mean() > 0.02
+        c.corrupt(images[1], "snow", 5)  # what came before does not matter
+        np.testing.assert_array_equal(c.corrupt(image, family, severity), result)
+    np.testing.assert_array_equal(image, before)
 
 
 RANDOM = [f for f in c.CORRUPTIONS if f not in {"defocus_blur", "zoom_blur", "brightness", "contrast"}]
 
 
 @pytest.mark.parametrize("family", sorted({*RANDOM} - {"pixelate", "jpeg_compression"}))
-def test_another_seed_is_another_result(family: str, pictures: list[np.ndarray]) -> None:
-    assert (c.corrupt(pictures[0], family, 3, seed=1) != c.corrupt(pictures[0], family, 3)).any()
+def test_another_seed_is_another_result(family: str, images: list[np.ndarray]) -> None:
+    assert (c.corrupt(images[0], family, 3, seed=1) != c.corrupt(images[0], family, 3)).any()
 
 
 def decorrelation(before: np.ndarray, after: np.ndarray) -> float:
@@ -63,8 +63,8 @@ MEASURES += [(f, decorrelation) for f in c.CORRUPTIONS if f != "snow"]
 
 
 @pytest.mark.parametrize(("family", "measure"), MEASURES)
-def test_distortion_grows_with_severity(family: str, measure: Measure, pictures: list[np.ndarray]) -> None:
-    lost = [np.mean([measure(p, c.corrupt(p, family, s)) for p in pictures]) for s in c.SEVERITIES]
+def test_distortion_grows_with_severity(family: str, measure: Measure, images: list[np.ndarray]) -> None:
+    lost = [np.mean([measure(p, c.corrupt(p, family, s)) for p in images]) for s in c.SEVERITIES]
     assert all(np.diff(lost) > 0), lost
 
 
@@ -88,12 +88,12 @@ def test_noise_has_the_variance_it_should() -> None:
 
 @pytest.mark.parametrize("family", ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "pixelate"])
 @pytest.mark.parametrize("severity", [1, 5])
-def test_blur_leaves_a_flat_picture_alone(family: str, severity: int) -> None:
+def test_blur_leaves_a_flat_image_alone(family: str, severity: int) -> None:
     np.testing.assert_array_equal(c.corrupt(flat(77), family, severity), flat(77))
 
 
 @pytest.mark.parametrize("family", ["contrast", "elastic_transform"])
-def test_digital_families_leave_a_flat_picture_alone(family: str) -> None:
+def test_digital_families_leave_a_flat_image_alone(family: str) -> None:
     assert np.abs(c.corrupt(flat(77), family, 5).astype(int) - 77).max() <= 1
 
 
@@ -116,15 +116,15 @@ def test_streak_points_where_it_should() -> None:
 
 
 def test_brightness_keeps_hue_and_saturation() -> None:
-    picture = flat(0)
-    picture[:] = (100, 50, 25)
-    assert c.corrupt(picture, "brightness", 2)[0, 0].tolist() == [151, 76, 38]  # 100 + 51, in proportion
+    image = flat(0)
+    image[:] = (100, 50, 25)
+    assert c.corrupt(image, "brightness", 2)[0, 0].tolist() == [151, 76, 38]  # 100 + 51, in proportion
     assert c.corrupt(flat(0), "brightness", 2)[0, 0].tolist() == [51, 51, 51]
 
 
 def test_contrast_and_pixels_by_hand() -> None:
-    picture = np.concatenate([flat(0), flat(200)])
-    assert np.unique(c.corrupt(picture, "contrast", 4)).tolist() == [90, 110]
+    image = np.concatenate([flat(0), flat(200)])
+    assert np.unique(c.corrupt(image, "contrast", 4)).tolist() == [90, 110]
     blocks = c.corrupt(np.arange(192, dtype=np.uint8).repeat(1).reshape(8, 8, 3), "pixelate", 3)
     np.testing.assert_array_equal(blocks[:, 0], blocks[:, 1])
 
@@ -143,7 +143,7 @@ def test_textures_fill_their_range() -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 16])
 @pytest.mark.parametrize("family", c.CORRUPTIONS)
-def test_tiny_pictures(family: str, side: int) -> None:
+def test_tiny_images(family: str, side: int) -> None:
     assert c.corrupt(flat(90, side), family, 5).shape == (side, side, 3)
 
 

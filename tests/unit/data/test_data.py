@@ -1,4 +1,4 @@
-"""Folders, labels and the way from a picture to an input."""
+"""Folders, labels and the way from an image to an input."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subbyte.errors import InputError
 from subbyte.data import samples as data
+from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 
 PLAIN = Preprocessing(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "nearest", 1.0)
 
 
-def picture(path: Path, pixels: np.ndarray | None = None) -> Path:
+def image(path: Path, pixels: np.ndarray | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((9, 12, 3), 7, np.uint8) if pixels is None else pixels).save(path)
     return path
@@ -30,8 +30,8 @@ def gradient(height: int, width: int) -> np.ndarray:
 
 
 def test_labels_csv_ignores_other_columns(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "sub" / "b.png")
+    image(tmp_path / "a.png")
+    image(tmp_path / "sub" / "b.png")
     (tmp_path / "labels.csv").write_text("file,label,author\nsub/b.png,3,somebody\na.png, 1 ,\n")
     samples = data.labelled_folder(tmp_path, num_classes=4)
     assert [(s.path, s.label) for s in samples] == [(tmp_path / "sub/b.png", 3), (tmp_path / "a.png", 1)]
@@ -39,21 +39,21 @@ def test_labels_csv_ignores_other_columns(tmp_path: Path) -> None:
 
 def test_class_folders_take_their_sorted_order(tmp_path: Path) -> None:
     for name in ("dog/2.png", "cat/1.png", "dog/1.JPG", ".hidden/x.png"):
-        picture(tmp_path / name)
-    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+        image(tmp_path / name)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
     samples = data.labelled_folder(tmp_path, num_classes=2)
     found = [(s.path.relative_to(tmp_path).as_posix(), s.label) for s in samples]
     assert found == [("cat/1.png", 0), ("dog/1.JPG", 1), ("dog/2.png", 1)]
 
 
 def test_class_folders_match_the_networks_names(tmp_path: Path) -> None:
-    picture(tmp_path / "dog" / "1.png")
+    image(tmp_path / "dog" / "1.png")
     assert data.labelled_folder(tmp_path, 3, ["cat", "cow", "dog"])[0].label == 2
 
 
 def test_synset_folders_are_imagenet_indices_for_1000_classes(tmp_path: Path) -> None:
-    picture(tmp_path / "n01443537" / "1.png")
-    picture(tmp_path / "n15075141" / "1.png")
+    image(tmp_path / "n01443537" / "1.png")
+    image(tmp_path / "n15075141" / "1.png")
     assert [s.label for s in data.labelled_folder(tmp_path, 1000)] == [1, 999]
     assert [s.label for s in data.labelled_folder(tmp_path, 2)] == [0, 1]
 
@@ -72,11 +72,11 @@ def test_synset_folders_are_imagenet_indices_for_1000_classes(tmp_path: Path) ->
             "line 2: the file must be inside the folder of the table, got '../s",
         ),
         ("file,label\n/etc/passwd,1\n", "line 2: the file must be inside the folder of the table, got '/etc"),
-        ("file,label\n", "holds no labelled pictures"),
+        ("file,label\n", "holds no labelled images"),
     ],
 )
 def test_bad_tables(tmp_path: Path, table: str, message: str) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(InputError, match=message):
         data.labelled_folder(tmp_path, num_classes=4)
@@ -84,7 +84,7 @@ def test_bad_tables(tmp_path: Path, table: str, message: str) -> None:
 
 def test_links_that_the_user_placed_are_followed(tmp_path: Path) -> None:
     """Subsets of large data sets are often folders of links."""
-    elsewhere = picture(tmp_path / "all" / "a.png")
+    elsewhere = image(tmp_path / "all" / "a.png")
     folder = tmp_path / "subset"
     folder.mkdir()
     (folder / "b.png").symlink_to(elsewhere)
@@ -98,7 +98,7 @@ def test_links_that_the_user_placed_are_followed(tmp_path: Path) -> None:
 def test_folders_named_like_classes_are_never_guessed(tmp_path: Path) -> None:
     """Where names match in part, or a name is that of two classes, any order would be a guess."""
     for name in ("ant", "bee", "crane"):
-        picture(tmp_path / name / "a.png")
+        image(tmp_path / name / "a.png")
     assert [s.label for s in data.labelled_folder(tmp_path, 3, ["crane", "bee", "ant"])] == [2, 1, 0]
     with pytest.raises(
         InputError, match=r"ant: no class of the network is called 'ant'; write a labels\.csv"
@@ -112,27 +112,27 @@ def test_folders_named_like_classes_are_never_guessed(tmp_path: Path) -> None:
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         data.labelled_folder(tmp_path / "missing")
-    with pytest.raises(InputError, match="holds no labelled pictures"):
+    with pytest.raises(InputError, match="holds no labelled images"):
         data.labelled_folder(tmp_path)
-    with pytest.raises(InputError, match="holds no pictures"):
-        data.picture_folder(tmp_path)
-    picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match="holds no images"):
+        data.image_folder(tmp_path)
+    image(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"needs a labels\.csv"):
         data.labelled_folder(tmp_path)
-    picture(tmp_path / "cat" / "a.png")
+    image(tmp_path / "cat" / "a.png")
     with pytest.raises(InputError, match="1 class folders and the network 3 classes"):
         data.labelled_folder(tmp_path, num_classes=3)
-    picture(tmp_path / "n00000000" / "a.png")
+    image(tmp_path / "n00000000" / "a.png")
     (tmp_path / "cat" / "a.png").unlink()
     (tmp_path / "cat").rmdir()
     with pytest.raises(InputError, match="n00000000 is not one of the 1000 ImageNet classes"):
         data.labelled_folder(tmp_path, num_classes=1000)
 
 
-def test_picture_folder_and_subset(tmp_path: Path) -> None:
+def test_image_folder_and_subset(tmp_path: Path) -> None:
     for i in range(10):
-        picture(tmp_path / str(i % 2) / f"{i}.png")
-    samples = data.picture_folder(tmp_path)
+        image(tmp_path / str(i % 2) / f"{i}.png")
+    samples = data.image_folder(tmp_path)
     assert len(samples) == 10
     assert samples == sorted(samples, key=lambda s: s.path)
     chosen = data.subset(samples, 4, seed=1)
@@ -144,24 +144,24 @@ def test_picture_folder_and_subset(tmp_path: Path) -> None:
         data.subset(samples, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xe0 truncated"])
-def test_unreadable_pictures_are_named(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 truncated"])
+def test_unreadable_images_are_named(tmp_path: Path, content: bytes) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(content)
-    with pytest.raises(InputError, match=r"cannot read .*broken\.jpg as a picture"):
-        data.load_picture(broken, PLAIN)
+    with pytest.raises(InputError, match=r"cannot read .*broken\.jpg as an image"):
+        data.load_image(broken, PLAIN)
     with pytest.raises(InputError, match="there is no file"):
-        data.load_picture(tmp_path / "missing.jpg", PLAIN)
+        data.load_image(tmp_path / "missing.jpg", PLAIN)
 
 
 def test_truncated_jpeg_is_an_error(tmp_path: Path) -> None:
-    path = picture(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    path = image(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(InputError, match=r"a\.jpg as a picture"):
-        data.load_picture(path, PLAIN)
+    with pytest.raises(InputError, match=r"a\.jpg as an image"):
+        data.load_image(path, PLAIN)
 
 
-def test_centre_crop_of_wide_and_tall_pictures() -> None:
+def test_centre_crop_of_wide_and_tall_images() -> None:
     wide = np.asarray(data.fit(Image.fromarray(gradient(8, 14)), PLAIN))
     assert wide.shape == (8, 8, 3)
     assert wide[0, :, 0].tolist() == list(range(3, 11))
@@ -202,7 +202,7 @@ def test_strips_are_cut_before_they_are_resized(monkeypatch: pytest.MonkeyPatch,
             assert 120 < window[..., 0].mean() < 135 if mode != "L" else 120 < window.mean() < 135
 
 
-def test_ordinary_pictures_are_resized_as_torchvision_does() -> None:
+def test_ordinary_images_are_resized_as_torchvision_does() -> None:
     """To the bit: resized as a whole, then cut."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
     preprocessing = Preprocessing(224, 224, (0.0,) * 3, (1.0,) * 3)
@@ -215,7 +215,7 @@ def test_channels_are_those_of_the_preprocessing(tmp_path: Path, channels: int) 
     pixels = np.zeros((8, 8, 4), np.uint8)
     pixels[...] = (255, 0, 0, 51)
     mean = tuple(i / 10 for i in range(channels))
-    x = data.load_picture(picture(tmp_path / "a.png", pixels), Preprocessing(8, 6, mean, (1.0,) * channels))
+    x = data.load_image(image(tmp_path / "a.png", pixels), Preprocessing(8, 6, mean, (1.0,) * channels))
     assert x.shape == (8, 6, channels)
     grey = 76 / 255  # ITU-R 601: 0.299 of 255
     expected = {1: (grey,), 3: (1, 0, 0), 4: (1, 0, 0, 0.2)}[channels]
@@ -239,23 +239,23 @@ def test_resize_modes() -> None:
 def test_normalization(tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[...] = (255, 0, 51)
-    path = picture(tmp_path / "a.png", pixels)
-    x = data.load_picture(path, Preprocessing(8, 8, (0.5, 0.25, 0.0), (0.5, 0.25, 0.1), "bicubic", 1.0))
+    path = image(tmp_path / "a.png", pixels)
+    x = data.load_image(path, Preprocessing(8, 8, (0.5, 0.25, 0.0), (0.5, 0.25, 0.1), "bicubic", 1.0))
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x[3, 3], np.float32([1.0, -1.0, np.float32(0.2) / np.float32(0.1)]))
 
 
-def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode, name in (("L", "grey.png"), ("RGBA", "alpha.png"), ("P", "palette.gif"), ("CMYK", "print.jpg")):
         Image.new(mode, (8, 8)).save(tmp_path / name)
-        assert data.load_picture(tmp_path / name, PLAIN).shape == (8, 8, 3)
+        assert data.load_image(tmp_path / name, PLAIN).shape == (8, 8, 3)
 
 
 def test_batches_stream_in_order(tmp_path: Path) -> None:
     for i in range(5):
-        picture(tmp_path / f"{i}.png", np.full((8, 8, 3), i, np.uint8))
+        image(tmp_path / f"{i}.png", np.full((8, 8, 3), i, np.uint8))
     told: list[int] = []
-    stream = data.batches(data.picture_folder(tmp_path), PLAIN, 2, told.append)
+    stream = data.batches(data.image_folder(tmp_path), PLAIN, 2, told.append)
     first = next(stream)
     assert told == []
     assert first.shape == (2, 8, 8, 3)

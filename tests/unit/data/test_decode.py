@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, features
 
+from subbyte.data.decode import MAX_PIXELS, read_image
 from subbyte.errors import InputError
-from subbyte.data.decode import MAX_PIXELS, read_picture
 
 MEGABYTES = 200  # of memory at most, Python and numpy included, for a small file
 
@@ -43,9 +43,9 @@ def zipped_text(megabytes: int) -> bytes:
     return b"".join(chunk(b"iTXt", b"k%d\0\1\0\0\0" % i + text) for i in range(megabytes))
 
 
-def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, form, **options)
+    image.save(stream, form, **options)
     return stream.getvalue()
 
 
@@ -56,7 +56,7 @@ def written(tmp_path: Path, data: bytes) -> Path:
 
 
 def pixels_of(tmp_path: Path, data: bytes, channels: int = 3) -> np.ndarray:
-    return np.asarray(read_picture(written(tmp_path, data), channels))
+    return np.asarray(read_image(written(tmp_path, data), channels))
 
 
 # --------------------------------------------------------------------------- modes
@@ -68,8 +68,8 @@ RAMP8 = np.round(RAMP / 257).astype(np.uint8)  # never a tie: 257 is odd
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_grey_of_16_bits_keeps_its_range(tmp_path: Path, form: str, channels: int) -> None:
-    picture = Image.fromarray(RAMP)
-    found = pixels_of(tmp_path, encoded(picture, form), channels)
+    image = Image.fromarray(RAMP)
+    found = pixels_of(tmp_path, encoded(image, form), channels)
     if channels == 1:
         np.testing.assert_array_equal(found, RAMP8)
     else:
@@ -79,9 +79,9 @@ def test_grey_of_16_bits_keeps_its_range(tmp_path: Path, form: str, channels: in
 
 def test_mode_i_of_older_pillows_is_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow 10 opens a PNG of 16 bits as 32-bit integers."""
-    picture = Image.fromarray(RAMP.astype(np.int32))
-    picture.format = "PNG"
-    monkeypatch.setattr(Image, "open", lambda path, formats: picture)
+    image = Image.fromarray(RAMP.astype(np.int32))
+    image.format = "PNG"
+    monkeypatch.setattr(Image, "open", lambda path, formats: image)
     np.testing.assert_array_equal(pixels_of(tmp_path, b"", 1), RAMP8)
 
 
@@ -96,23 +96,23 @@ def test_rgb_of_16_bits(tmp_path: Path) -> None:
 def test_values_without_a_known_range_are_refused(tmp_path: Path, dtype: type) -> None:
     data = encoded(Image.fromarray(np.full((4, 4), 100, dtype)), "TIFF")
     with pytest.raises(
-        InputError, match=r"a\.img as a picture: it holds 32-bit values, whose range is not known"
+        InputError, match=r"a\.img as an image: it holds 32-bit values, whose range is not known"
     ):
-        read_picture(written(tmp_path, data))
+        read_image(written(tmp_path, data))
 
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (8, 8, 4), np.uint8)
 
 
 def palette(**options: Any) -> Image.Image:
-    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8), "L").convert("P")
-    picture.putpalette(COLOURS[..., :3].tobytes())
-    return picture
+    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8), "L").convert("P")
+    image.putpalette(COLOURS[..., :3].tobytes())
+    return image
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(
-    ("form", "picture", "options"),
+    ("form", "image", "options"),
     [
         ("PNG", Image.fromarray(COLOURS, "RGBA"), {}),
         ("PNG", Image.fromarray(COLOURS[..., :2].copy(), "LA"), {}),
@@ -126,10 +126,10 @@ def palette(**options: Any) -> Image.Image:
 )
 @pytest.mark.filterwarnings("error")
 def test_other_modes_as_convert_has_them(
-    tmp_path: Path, form: str, picture: Image.Image, options: dict[str, Any], channels: int
+    tmp_path: Path, form: str, image: Image.Image, options: dict[str, Any], channels: int
 ) -> None:
     """Transparency is dropped unless there is a channel for it, as torchvision and timm do."""
-    data = encoded(picture, form, **options)
+    data = encoded(image, form, **options)
     found = pixels_of(tmp_path, data, channels)
     with pytest.MonkeyPatch.context() as patch, Image.open(io.BytesIO(data)) as opened:
         patch.setattr("warnings.warn", lambda *args, **kwargs: None)
@@ -166,8 +166,8 @@ def exif(value: int) -> bytes:
 
 @pytest.mark.parametrize("value", STORED)
 def test_orientation(tmp_path: Path, value: int) -> None:
-    picture = Image.fromarray(np.ascontiguousarray(STORED[value]))
-    np.testing.assert_array_equal(pixels_of(tmp_path, encoded(picture, "PNG", exif=exif(value)), 1), PLAIN)
+    image = Image.fromarray(np.ascontiguousarray(STORED[value]))
+    np.testing.assert_array_equal(pixels_of(tmp_path, encoded(image, "PNG", exif=exif(value)), 1), PLAIN)
 
 
 @pytest.mark.parametrize("block", [exif(9), exif(0), b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense"])
@@ -204,7 +204,7 @@ def test_missing_plugins_are_named_and_used(
     monkeypatch.delitem(Image.OPEN, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=f"no decoder for {name} opens it; .* pip install {package}"):
-        read_picture(path)
+        read_image(path)
 
     class Plugin(ImageFile.ImageFile):
         format = name
@@ -217,7 +217,7 @@ def test_missing_plugins_are_named_and_used(
         monkeypatch.setitem(Image.OPEN, name, (Plugin, None))
 
     monkeypatch.setitem(sys.modules, module, plugin_module(module, register))
-    assert read_picture(path, 1).size == (3, 2)
+    assert read_image(path, 1).size == (3, 2)
 
 
 def plugin_module(name: str, register: Callable[[], None]) -> types.ModuleType:
@@ -249,15 +249,15 @@ def plugin_module(name: str, register: Callable[[], None]) -> types.ModuleType:
     ids=["warned", "beyond", "barely", "cut", "text", "profile", "cut-tiff", "webp", "tags"],
 )
 def test_hostile_files_are_one_error(tmp_path: Path, data: bytes, reason: str) -> None:
-    with pytest.raises(InputError, match=rf"cannot read .*a\.img as a picture: .*{reason}"):
-        read_picture(written(tmp_path, data))
+    with pytest.raises(InputError, match=rf"cannot read .*a\.img as an image: .*{reason}"):
+        read_image(written(tmp_path, data))
 
 
 def test_many_pixels_in_many_bytes_are_fine(tmp_path: Path) -> None:
     """More than the limit for small files, in a file of a byte for each 64 of them."""
     side = 3000
     data = encoded(Image.new("1", (side, side)), "PNG")
-    assert read_picture(written(tmp_path, data + bytes(side * side // 64)), 1).size == (side, side)
+    assert read_image(written(tmp_path, data + bytes(side * side // 64)), 1).size == (side, side)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's count of memory")
@@ -279,10 +279,10 @@ def test_small_files_take_little_memory(tmp_path: Path, data: bytes) -> None:
 import sys
 from pathlib import Path
 from subbyte.errors import InputError
-from subbyte.data.samples import load_picture
+from subbyte.data.samples import load_image
 from subbyte.preprocess import Preprocessing
 try:
-    load_picture(sys.argv[1], Preprocessing(224, 224, (0.5,) * 4, (0.5,) * 4))
+    load_image(sys.argv[1], Preprocessing(224, 224, (0.5,) * 4, (0.5,) * 4))
 except InputError as error:
     print(error, file=sys.stderr)
 print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subbyte.errors import InputError
-from subbyte.data.samples import Sample, batches, load_picture, with_resize
-from subbyte.metrics.robustness import measure_robustness
+from subbyte.data.samples import Sample, batches, load_image, with_resize
 from subbyte.data.sets import ImageSet, parse_set, parse_sets
+from subbyte.errors import InputError
+from subbyte.metrics.robustness import measure_robustness
 from subbyte.preprocess import Preprocessing
 
 WIDE = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     """Wider than high, so that cropping and squashing differ."""
     pixels = np.random.default_rng(0).integers(0, 256, (10, 30, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -54,25 +54,25 @@ def test_a_folder_counts_once(tmp_path: Path) -> None:
         parse_sets([f"{tmp_path}:crop", f"{tmp_path}/.:squash"])
 
 
-def test_each_image_reaches_the_input_in_its_own_way(picture: Path) -> None:
+def test_each_image_reaches_the_input_in_its_own_way(image: Path) -> None:
     ways: tuple[str | None, ...] = (None, "squash", "crop")
-    (x,) = batches([Sample(picture, 0, way) for way in ways], WIDE)
+    (x,) = batches([Sample(image, 0, way) for way in ways], WIDE)
     for row, way in zip(x, ways, strict=True):
-        assert np.array_equal(row, load_picture(picture, with_resize(WIDE, way)))
+        assert np.array_equal(row, load_image(image, with_resize(WIDE, way)))
     assert not np.array_equal(x[1], x[2])
 
 
-def test_corrupted_images_do_too(picture: Path) -> None:
+def test_corrupted_images_do_too(image: Path) -> None:
     seen: list[np.ndarray] = []
 
     def classifier(x: np.ndarray) -> np.ndarray:
         seen.append(x)
         return np.float32([[1, 0]] * len(x))
 
-    samples = [Sample(picture, 0, way) for way in ("squash", "crop")]
+    samples = [Sample(image, 0, way) for way in ("squash", "crop")]
     measure_robustness([(classifier, WIDE)], samples, ["brightness"], [1])
     for x, sample in zip(seen, samples, strict=True):
-        assert np.array_equal(x[0], load_picture(picture, with_resize(WIDE, sample.resize)))
+        assert np.array_equal(x[0], load_image(image, with_resize(WIDE, sample.resize)))
 
 
 def test_what_says_labels(tmp_path: Path) -> None:

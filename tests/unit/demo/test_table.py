@@ -1,4 +1,4 @@
-"""The demo's pictures and the table that goes into the front page."""
+"""The demo's images and the table that goes into the front page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo import table
-from subbyte.data import labelled_folder, load_picture, picture_folder
+from subbyte.data import image_folder, labelled_folder, load_image
 from subbyte.preprocess import Preprocessing
 
 DEMO = Path(table.__file__).parent
@@ -18,7 +18,7 @@ ROWS = [
         "name": "lite0-w4a8",
         "precision": "w4a8",
         "peer": False,
-        "pictures": 8,
+        "images": 8,
         "top1": 5,
         "top5": 7,
         "agreement": None,
@@ -31,7 +31,7 @@ ROWS = [
         "name": "onnxruntime-int8",
         "precision": "int8",
         "peer": True,
-        "pictures": None,
+        "images": None,
         "top1": None,
         "top5": None,
         "agreement": None,
@@ -60,18 +60,18 @@ def test_placed_replaces_only_what_is_between_the_marks() -> None:
     assert table.placed((DEMO.parent / "README.md").read_text("utf-8"), "")
 
 
-def test_pictures_are_attributed_readable_and_kept_apart() -> None:
+def test_images_are_attributed_readable_and_kept_apart() -> None:
     preprocessing = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
     files = {}
-    for folder, count in (("pictures", 100), ("calibration", 30)):
+    for folder, count in (("images", 100), ("calibration", 30)):
         samples = labelled_folder(DEMO / folder, 1000)
-        assert sorted(sample.path for sample in samples) == [s.path for s in picture_folder(DEMO / folder)]
+        assert sorted(sample.path for sample in samples) == [s.path for s in image_folder(DEMO / folder)]
         assert len(samples) == count
         for sample in samples:
-            load_picture(sample.path, preprocessing)
+            load_image(sample.path, preprocessing)
         with (DEMO / folder / "labels.csv").open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         assert all(row["author"] and row["url"] and "/licenses/by/2.0" in row["licence"] for row in rows)
         files[folder] = {sample.path.read_bytes() for sample in samples}
         assert len(files[folder]) == count
-    assert not files["pictures"] & files["calibration"]
+    assert not files["images"] & files["calibration"]

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from subbyte import Preprocessing, compress_model, save
-from subbyte.compress import compress
-from subbyte.execute.torch import steady
 from subbyte.analysis.sensitivity import analysis_key, sensitivity
+from subbyte.compress import compress
+from subbyte.errors import InputError
+from subbyte.execute.torch import steady
 from subbyte.execute.torch.steady import fixed_threads, kept_memory
 from subbyte.quantize.variants import Variants
-from subbyte.errors import InputError
 from subbyte.recipes import load_recipe
-from tests.unit.compress.networks import efficientnet_like, pictures
+from tests.unit.compress.networks import efficientnet_like, random_images
 
 THREADS = (1, 2, 4)
 
@@ -52,14 +52,16 @@ def test_an_analysis_is_made_with_the_threads_it_was_asked_for() -> None:
         found.append(torch.get_num_threads())
 
     with fixed_threads(2):
-        sensitivity(Variants(graph, load_recipe("w8a8")), pictures(graph, 4), weights=(4,), progress=progress)
+        sensitivity(
+            Variants(graph, load_recipe("w8a8")), random_images(graph, 4), weights=(4,), progress=progress
+        )
         assert torch.get_num_threads() == 2
     assert set(found) == {1}
 
 
 def test_another_version_is_another_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = efficientnet_like()
-    variants, images = Variants(graph, load_recipe("w8a8")), pictures(graph, 4)
+    variants, images = Variants(graph, load_recipe("w8a8")), random_images(graph, 4)
     keys = [analysis_key(variants, images, 1), analysis_key(variants, images, 2)]
     for module in (steady.subbyte, steady.torch, steady.np):
         with monkeypatch.context() as patch:
@@ -101,7 +103,7 @@ def test_memory_is_kept_while_compressing_and_given_back_after_any_end(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compress(graph, load_recipe("w4a8"), [pictures(graph, 4)], progress=progress)
+        compress(graph, load_recipe("w4a8"), [random_images(graph, 4)], progress=progress)
     # malloc.h: -1 is the trim threshold, -3 the size from which memory is mapped, -4 the most mappings
     assert during == [(-4, 0), (-1, -1)]
     assert libc.told[len(during) :] == [(-1, 64 << 20), (-3, 32 << 20), (-4, 65536), (0,)]

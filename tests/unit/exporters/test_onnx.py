@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from subbyte.errors import InputError
+from subbyte.execute.reference.executor import run_node
 from subbyte.exporters.onnx import to_nchw, to_nhwc, to_onnx
 from subbyte.ir import ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.ir.activations import parse_activation
 from subbyte.quant import QParams
-from subbyte.execute.reference.executor import run_node
 from tests.fuzz.builder import PARAMETRIC
 
 pytest.importorskip("onnx")

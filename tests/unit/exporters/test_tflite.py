@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from subbyte.execute import reference
 from subbyte.errors import InputError
+from subbyte.execute import reference
 from subbyte.exporters.tflite import to_tflite
 from subbyte.ir import Graph
-from tests.contract.agreement import images
+from tests.contract.agreement import random_images
 from tests.fuzz.builder import Builder
 
 pytest.importorskip("ai_edge_litert")
@@ -95,7 +95,7 @@ def test_codes_are_near(name: str) -> None:
         b = Builder(random.Random(seed), (9, 8, 6))
         y = CASES[name](b, b.quantize("image"))
         graph = b.finish(b.add("dequantize", [y]))
-        x = images(graph, 2, seed)
+        x = random_images(graph, 2, seed)
         (real,) = execute(to_tflite(graph, batch=2), x)
         (expected,) = reference.run(graph, x).values()
         q = graph.value(y).q
@@ -109,7 +109,7 @@ def test_codes_are_near(name: str) -> None:
 def test_float_outputs_of_a_quantized_layer_take_their_range() -> None:
     b = Builder(random.Random(3), (4, 4, 5))
     graph = b.finish(b.qlinear(b.flatten(b.quantize("image")), 9))
-    x = images(graph, 1, 3)
+    x = random_images(graph, 1, 3)
     (expected,) = reference.run(graph, x).values()
     low, high = float(expected.min()), float(expected.max())
     (actual,) = execute(to_tflite(graph, ranges={graph.outputs[0]: (low, high)}), x)
@@ -125,9 +125,9 @@ def test_float_graphs() -> None:
     z = b.fconv(b.fconv(y, 12, 2, act="relu"), 12, act="sigmoid", residual=y)
     z = b.add("mul", [z, b.add("global_avg_pool", [b.concat(z)])])
     graph = b.finish(b.flinear(b.flatten(z), 5), x)
-    pictures = images(graph, 3, 4)
-    expected = list(reference.run(graph, pictures).values())
-    for actual, wanted in zip(execute(to_tflite(graph, batch=3), pictures), expected, strict=True):
+    images = random_images(graph, 3, 4)
+    expected = list(reference.run(graph, images).values())
+    for actual, wanted in zip(execute(to_tflite(graph, batch=3), images), expected, strict=True):
         noise = np.square(actual - wanted).sum() / np.square(wanted).sum()
         assert noise <= (5 * 108 * 2.0**-24) ** 2
 

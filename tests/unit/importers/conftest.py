@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from subbyte.execute.reference.bounds import run_with_bounds
 from subbyte.importers.torch_export import capture
 from subbyte.ir import Graph
-from subbyte.execute.reference.bounds import run_with_bounds
 
 SEED = 20240601
 

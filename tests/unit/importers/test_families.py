@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from subbyte.execute.reference.bounds import float_error_bound
+from subbyte.execute.reference.executor import run_node
 from subbyte.importers.torch_export import capture
 from subbyte.ir import macs
 from subbyte.models import create
 from subbyte.passes import optimize, squeeze_excite
-from subbyte.execute.reference.bounds import float_error_bound
-from subbyte.execute.reference.executor import run_node
 
 SHAPE = (64, 48, 3)
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from subbyte.importers.torch_export import capture
 from subbyte.errors import GraphError, InputError, SubbyteError, UnsupportedOperatorError
-from subbyte.passes import optimize, squeeze_excite
 from subbyte.execute.reference import run
+from subbyte.importers.torch_export import capture
+from subbyte.passes import optimize, squeeze_excite
 
 
 class ConvGate(nn.Module):

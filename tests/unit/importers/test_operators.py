@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from subbyte.importers.torch_export import capture
 from subbyte.errors import UnsupportedOperatorError
+from subbyte.importers.torch_export import capture
 
 
 class Apply(nn.Module):

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from subbyte.errors import SubbyteError, UnsupportedOperatorError
 from subbyte.importers.torch_export import capture, survey
 from subbyte.importers.torch_export.operators import RULES
 from subbyte.importers.torch_export.problems import advice
-from subbyte.errors import SubbyteError, UnsupportedOperatorError
 
 SHAPE = (6, 6, 4)
 

@@ -67,7 +67,7 @@ def test_dead_values_do_not_accumulate() -> None:
     assert peak_live_bytes(graph((1, 1, 16), *nodes, outputs=("n8",), **shapes)) == 2 * 64
 
 
-def test_a_4k_picture_through_one_convolution_passes() -> None:
+def test_a_4k_image_through_one_convolution_passes() -> None:
     verify(graph((2160, 3840, 3), conv(32, 3, 3), outputs=("y",), y=(2160, 3840, 32)))
 
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subbyte.errors import GraphError
+from subbyte.execute.reference import activation_function
 from subbyte.ir import ACTIVATIONS, OPS, Node
 from subbyte.ir.activations import activation, parse_activation
 from subbyte.ir.graph import consumers, pre_activation, producers, rebuild
 from subbyte.ir.ops import ATTRS, window
 from subbyte.quant import QParams
-from subbyte.execute.reference import activation_function
 from tests.fuzz.builder import PARAMETRIC
 from tests.unit.ir.breakage import coded, of
 

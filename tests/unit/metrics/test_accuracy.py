@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subbyte.errors import InputError
-from subbyte.metrics import accuracy as acc
 from subbyte.data.classes import class_names, default_classes, distinct, read_classes
-from subbyte.data.samples import Sample, picture_folder
+from subbyte.data.samples import Sample, image_folder
+from subbyte.errors import InputError
 from subbyte.ir import Graph, Value
+from subbyte.metrics import accuracy as acc
 from subbyte.preprocess import Preprocessing
 
 SQUARE = Preprocessing(4, 4, (0.0,) * 3, (1.0,) * 3, "nearest", 1.0)
@@ -65,11 +65,11 @@ def test_agreement() -> None:
     a = acc.top_classes(np.float32([[1, 0], [1, 0], [0, 1]]))
     b = acc.top_classes(np.float32([[1, 0], [0, 1], [0, 1]]))
     assert acc.agreement(a, b) == 2
-    with pytest.raises(InputError, match="same pictures"):
+    with pytest.raises(InputError, match="same images"):
         acc.agreement(a, acc.top_classes(np.float32([[1, 0]])))
 
 
-def test_predict_runs_every_picture_once(tmp_path: Path) -> None:
+def test_predict_runs_every_image_once(tmp_path: Path) -> None:
     for i in range(5):
         Image.new("RGB", (4, 4), (i * 50, 0, 0)).save(tmp_path / f"{i}.png")
     sizes: list[int] = []
@@ -78,7 +78,7 @@ def test_predict_runs_every_picture_once(tmp_path: Path) -> None:
         sizes.append(len(x))
         return -np.abs(x[:, 0, 0, :1] * np.float32(5.1) - np.arange(6, dtype=np.float32))
 
-    predictions = acc.predict(brightest, picture_folder(tmp_path), SQUARE, batch=2)
+    predictions = acc.predict(brightest, image_folder(tmp_path), SQUARE, batch=2)
     assert sizes == [2, 2, 1]
     assert predictions.top[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert predictions.top.shape == (5, 5)
@@ -86,11 +86,11 @@ def test_predict_runs_every_picture_once(tmp_path: Path) -> None:
 
 def test_accuracy_needs_labels() -> None:
     predictions = acc.top_classes(np.float32([[1, 0]]))
-    with pytest.raises(InputError, match="one labelled picture per prediction"):
+    with pytest.raises(InputError, match="one labelled image per prediction"):
         acc.score(predictions, [Sample(Path("a"))])
-    with pytest.raises(InputError, match="one labelled picture per prediction"):
+    with pytest.raises(InputError, match="one labelled image per prediction"):
         acc.score(predictions, samples(0, 1))
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         acc.predict(lambda x: x, [], SQUARE)
 
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def by_colour(answers: dict[int, list[float]]):  # type: ignore[no-untyped-def]
-    """Logits by the red of the picture, in steps of 50."""
+    """Logits by the red of the image, in steps of 50."""
 
     def predictor(x: np.ndarray) -> np.ndarray:
         return np.float32([answers[round(float(v) * 5.1)] for v in x[:, 0, 0, 0]])
@@ -43,8 +43,8 @@ def test_conflicts_are_read_and_agreement_is_left_out(folder: Path) -> None:
 
 
 def test_decisions_are_by_the_mean_probability_of_a_category(folder: Path) -> None:
-    """Picture a: probabilities 0.6 for one of two cats is a mean of 0.3, less than a dog's 0.35; the sum
-    or the maximum would say cat. Picture d: no cue of its own."""
+    """Image a: probabilities 0.6 for one of two cats is a mean of 0.3, less than a dog's 0.35; the sum
+    or the maximum would say cat. Image d: no cue of its own."""
     logs = {
         0: np.log([0.6, 0.001, 0.35, 0.02, 0.02, 0.009]),  # dog, its texture
         2: np.log([0.1, 0.1, 0.5, 0.1, 0.1, 0.1]),  # dog, its shape
@@ -88,7 +88,7 @@ def test_refuses(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="line 3: the file must be inside the folder of the table"):
             read_cue_conflict(folder, 6)
     (folder / "labels.csv").write_text("file,shape,texture\na.png,cat,cat\n")
-    with pytest.raises(InputError, match="no picture whose shape and texture differ"):
+    with pytest.raises(InputError, match="no image whose shape and texture differ"):
         read_cue_conflict(folder, 6)
     with pytest.raises(InputError, match=r"needs a labels\.csv"):
         read_cue_conflict(folder / "none", 6)

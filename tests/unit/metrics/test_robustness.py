@@ -1,4 +1,4 @@
-"""Classifiers on corrupted pictures: who sees what, and what is counted."""
+"""Classifiers on corrupted images: who sees what, and what is counted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subbyte.errors import InputError
-from subbyte.metrics import robustness as rb
 from subbyte.data.corruptions import corrupt
 from subbyte.data.samples import Sample
+from subbyte.errors import InputError
+from subbyte.metrics import robustness as rb
 from subbyte.metrics.statistics import mean_interval
 from subbyte.preprocess import Preprocessing
 
@@ -39,7 +39,7 @@ class Recorder:
         return np.tile(np.float32([1, 0]), (len(x), 1))
 
 
-def test_everyone_sees_the_same_pictures_normalized_in_its_own_way(samples: list[Sample]) -> None:
+def test_everyone_sees_the_same_images_normalized_in_its_own_way(samples: list[Sample]) -> None:
     first, second = Recorder(), Recorder()
     other = replace(PLAIN, mean=(0.5,) * 3, std=(0.25,) * 3)
     done: list[int] = []
@@ -49,14 +49,14 @@ def test_everyone_sees_the_same_pictures_normalized_in_its_own_way(samples: list
     assert done == [1, 2, 3]
     assert len(first.seen) == len(second.seen) == 3 * 5
     np.testing.assert_allclose((np.stack(first.seen) - 0.5) / 0.25, np.stack(second.seen), atol=1e-5)
-    with Image.open(samples[1].path) as picture:
-        pixels = np.asarray(picture)
+    with Image.open(samples[1].path) as image:
+        pixels = np.asarray(image)
     np.testing.assert_allclose(first.seen[5], pixels / np.float32(255), atol=1e-6)
     np.testing.assert_allclose(first.seen[9], corrupt(pixels, "fog", 5) / np.float32(255), atol=1e-6)
 
 
 def test_answers_are_counted_by_family_and_severity(samples: list[Sample]) -> None:
-    """Right on all clean pictures, and of the corrupted ones only on fog of severity 5."""
+    """Right on all clean images, and of the corrupted ones only on fog of severity 5."""
     calls = [0]
 
     def classifier(x: np.ndarray) -> np.ndarray:
@@ -78,8 +78,8 @@ def robust(right: np.ndarray) -> rb.Robustness:
     return rb.Robustness(("fog",), (1, 2), np.ones(len(right), bool), right[:, None, :].astype(bool))
 
 
-def test_change_is_paired_by_picture() -> None:
-    """Two networks that fail on the same pictures differ by nothing, with an interval of nothing."""
+def test_change_is_paired_by_image() -> None:
+    """Two networks that fail on the same images differ by nothing, with an interval of nothing."""
     a = robust(np.array([[1, 1], [1, 0], [0, 0], [1, 1]]))
     assert a.change(a) == (0.0, (0.0, 0.0))
     b = robust(np.array([[1, 1], [1, 1], [1, 0], [1, 1]]))
@@ -103,5 +103,5 @@ def test_severities() -> None:
 
 def test_refuses(samples: list[Sample]) -> None:
     for bad in ([], [replace(samples[0], label=None)]):
-        with pytest.raises(InputError, match="labelled pictures"):
+        with pytest.raises(InputError, match="labelled images"):
             rb.measure_robustness([(Recorder(), PLAIN)], bad, FAMILIES, SEVERITIES)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from subbyte.data.samples import Sample
 from subbyte.errors import InputError
 from subbyte.metrics import statistics as st
 from subbyte.metrics.accuracy import top_classes, wilson_interval
-from subbyte.data.samples import Sample
 
 
 def test_wilson_interval_is_scipys() -> None:
@@ -62,12 +62,12 @@ def test_paired_counts() -> None:
     counts = st.paired(right, reference)
     assert counts == st.Paired(5, lost=2, gained=1)
     assert counts.difference == pytest.approx(right.mean() - reference.mean())
-    with pytest.raises(InputError, match="same pictures"):
+    with pytest.raises(InputError, match="same images"):
         st.paired(right, reference[:4])
 
 
 def test_calibration_error_of_hand_made_bins() -> None:
-    """Two pictures in (14/15, 1], one right, mean 0.96; two in (7/15, 8/15], both right, mean 0.5."""
+    """Two images in (14/15, 1], one right, mean 0.96; two in (7/15, 8/15], both right, mean 0.5."""
     confidence = np.array([0.94, 0.98, 0.49, 0.51], np.float32)
     right = np.array([True, False, True, True])
     assert st.calibration_error(confidence, right) == pytest.approx((abs(0.5 - 0.96) + 0.5) / 2, abs=1e-6)
@@ -82,7 +82,7 @@ def test_calibration_error_of_extremes() -> None:
 
 
 def test_calibrated_answers_have_little_error() -> None:
-    """For n pictures a perfectly calibrated network's error is about sqrt(2 p (1-p) bins / (pi n))."""
+    """For n images a perfectly calibrated network's error is about sqrt(2 p (1-p) bins / (pi n))."""
     rng = np.random.default_rng(1)
     confidence = rng.uniform(0.2, 1, 60_000)
     right = rng.random(60_000) < confidence
@@ -100,11 +100,11 @@ def test_mean_interval() -> None:
     assert st.mean_interval(values[:1], -1, 1) == (-1, 1)
 
 
-def test_correct_needs_the_same_pictures() -> None:
+def test_correct_needs_the_same_images() -> None:
     predictions = top_classes(np.float32([[1, 0], [0, 1]]))
     samples = [Sample(Path("a"), 0), Sample(Path("b"), 0)]
     assert st.correct(predictions, samples).tolist() == [True, False]
-    with pytest.raises(InputError, match="same pictures"):
+    with pytest.raises(InputError, match="same images"):
         st.correct(predictions, samples[:1])
 
 

@@ -1,4 +1,4 @@
-"""From easier pictures to a harder set: hand-made cases, and coverage by simulation."""
+"""From easier images to a harder set: hand-made cases, and coverage by simulation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def transferred(margin: np.ndarray, was: np.ndarray, now: np.ndarray, accuracy: 
 
 
 def test_estimate_and_bounds_hold_on_a_harder_set() -> None:
-    """60 draws of 1000 easy pictures. The mean of their estimates is the truth within three standard errors;
+    """60 draws of 1000 easy images. The mean of their estimates is the truth within three standard errors;
     95 % of the intervals hold it, of 60 at least 52 but for one chance in 350; the worst case is above it
     in 5 % at most, of 60 in no more than 8 but for one chance in 350."""
     _, was, now = population(300_000, 99, tilt=2.5)

@@ -104,7 +104,7 @@ AUTHORS_GMACS = {
 
 
 def _operations(name: str, size: int) -> tuple[int, int, int]:
-    """Per picture: MACs of convolutions and the classifier, batch-norm outputs, pooled inputs."""
+    """Per image: MACs of convolutions and the classifier, batch-norm outputs, pooled inputs."""
     with torch.device("meta"):
         module = models.create(name)
     norms: list[int] = []

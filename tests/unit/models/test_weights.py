@@ -197,9 +197,9 @@ def test_random_is_decided_by_its_seed(state: State) -> None:
 def test_random_activations_are_well_scaled(name: str) -> None:
     """Root mean square of every batch norm's output lies in [1/4, 4].
 
-    On the picture the statistics were set with it is sqrt(g^2 r^2 + b^2): gains g in [0.5, 1.5],
+    On the image the statistics were set with it is sqrt(g^2 r^2 + b^2): gains g in [0.5, 1.5],
     r in [2^-0.5, 2^0.5] from rounding the variance to a power of two, and b = 0.25; that is
-    [0.43, 2.14]. The rest allows for another picture of the same size.
+    [0.43, 2.14]. The rest allows for another image of the same size.
     """
     loaded = models.load(name, "random:2")
     sizes: list[float] = []

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subbyte.ir import OPS, Graph, Node, Value, verify
 from subbyte.execute.reference.bounds import float_error_bound
 from subbyte.execute.reference.executor import run_node
+from subbyte.ir import OPS, Graph, Node, Value, verify
 
 ACTS = ("relu", "relu6", "silu", "hard_swish", "sigmoid", "gelu")
 

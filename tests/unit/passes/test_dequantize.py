@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from subbyte.execute.reference import activation_function, run
+from subbyte.execute.reference.executor import run_node
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.quant import QParams, activation_table, quantize_bias, quantize_weight
-from subbyte.execute.reference import activation_function, run
-from subbyte.execute.reference.executor import run_node
 
 X, PRE, Y = QParams(0.0625, 128), QParams(0.125, 120), QParams(0.0625, 10)
 
@@ -42,8 +42,8 @@ def quantized(act: str) -> Graph:
     return verify(Graph("x", ("real",), {v.name: v for v in values}, nodes))
 
 
-def picture() -> np.ndarray:
-    """A picture whose values are exactly on the input's grid."""
+def image() -> np.ndarray:
+    """An image whose values are exactly on the input's grid."""
     return X.dequantize(np.random.default_rng(1).integers(0, 256, (2, 6, 5, 2)).astype(np.uint8))
 
 
@@ -53,26 +53,24 @@ def rounding(graph: Graph) -> float:
     real = dequantize_graph(graph)
     node = real.nodes[0]
     params = {role: np.abs(param) for role, param in node.params.items()}
-    terms = run_node(
-        real, node.with_(attrs={**node.attrs, "act": "none"}, params=params), [np.abs(picture())]
-    )
+    terms = run_node(real, node.with_(attrs={**node.attrs, "act": "none"}, params=params), [np.abs(image())])
     return 6 * 2.0**-24 * float(terms.max())
 
 
 @pytest.mark.parametrize("act", ["none", "relu", "relu6"])
 def test_a_clamping_layer_agrees_within_half_a_step(act: str) -> None:
     graph = quantized(act)
-    codes = run(graph, picture())["real"]
-    real = run(dequantize_graph(graph), picture())["y"]
+    codes = run(graph, image())["real"]
+    real = run(dequantize_graph(graph), image())["y"]
     in_range = np.clip(real, Y.low, Y.high)
     assert np.abs(codes - in_range).max() <= Y.scale / 2 + rounding(graph)
 
 
 def test_a_table_layer_agrees_within_its_two_grids() -> None:
     graph = quantized("silu")
-    codes = run(graph, picture())["real"]
-    real = run(dequantize_graph(graph), picture())["y"]
-    before = run(dequantize_graph(quantized("none")), picture())["y"]
+    codes = run(graph, image())["real"]
+    real = run(dequantize_graph(graph), image())["y"]
+    before = run(dequantize_graph(quantized("none")), image())["y"]
     inside = (before >= PRE.low) & (before <= PRE.high)
     bound = 1.1 * (PRE.scale / 2 + rounding(graph)) + Y.scale / 2  # silu's Lipschitz constant is 1.0998
     error = np.abs(codes - np.clip(real, Y.low, Y.high))[inside]
@@ -113,5 +111,5 @@ def test_change_of_grid_vanishes_but_a_real_activation_stays() -> None:
 def test_idempotent() -> None:
     once = dequantize_graph(quantized("relu"))
     twice = dequantize_graph(once)
-    assert np.array_equal(run(once, picture())["y"], run(twice, picture())["y"])
+    assert np.array_equal(run(once, image())["y"], run(twice, image())["y"])
     assert [n.name for n in once.nodes] == [n.name for n in twice.nodes]

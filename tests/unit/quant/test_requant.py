@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subbyte.errors import GraphError
+from subbyte.execute.reference import activation_function
 from subbyte.quant import (
     QParams,
     activation_table,
@@ -18,7 +19,6 @@ from subbyte.quant import (
     gate_multiplier_scale,
     quantize_bias,
 )
-from subbyte.execute.reference import activation_function
 from tests.unit.exact import clamp, fl, rne
 
 scales = st.floats(width=32, min_value=2.0**-30, max_value=2.0**10)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from subbyte.execute.reference import activation_function
+from subbyte.quant import QParams, qparams_from_range, quantize_bias, quantize_weight, uniform_levels
 from subbyte.quantize.histogram import BINS, SAMPLE, Histogram
 from subbyte.quantize.ranges import choose_grid, least_squares_range
 from subbyte.quantize.weights import SHARES, quantized_weight, weight_scales
-from subbyte.quant import QParams, qparams_from_range, quantize_bias, quantize_weight, uniform_levels
 from subbyte.recipes import ActivationRange, WeightRange
-from subbyte.execute.reference import activation_function
 
 
 def histogram(*arrays: np.ndarray) -> Histogram:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from subbyte.recipes.ablation import ablations
 from subbyte.recipes import Recipe
+from subbyte.recipes.ablation import ablations
 
 
 def steps(*names: str) -> dict[str, tuple[str, ...]]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from subbyte.metrics.accuracy import Accuracy
+from subbyte.metrics.statistics import Paired
 from subbyte.report.entry import Entry
 from subbyte.report.headline import best_candidate, drop_interval, headline, signed
-from subbyte.metrics.statistics import Paired
 
 N = 1150
 BASE = Entry("fp32", "fp32", accuracy=Accuracy(N, 1000, 1100), file_bytes=18_000_000, latency_ms=8.0)

@@ -1,4 +1,4 @@
-"""What the report knows of a network's layers: names, blocks, weights, errors, and the picture of it."""
+"""What the report knows of a network's layers: names, blocks, weights, errors, and the image of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from subbyte.report.entry import Entry
+from subbyte.execute.reference import run
+from subbyte.ir import Graph, Node, Value
 from subbyte.metrics.layer_error import layer_sqnr
+from subbyte.quant import QTensor, quantize_weight
+from subbyte.quant.qtensor import uniform_levels
+from subbyte.report.entry import Entry
 from subbyte.report.layer_table import error_step, histogram_drawing, layer_rows, time_step, weight_bits
 from subbyte.report.layers import Layer, block_name, blocks_of, histogram, layers_of
 from subbyte.report.network_graph import network_drawing
-from subbyte.ir import Graph, Node, Value
-from subbyte.quant import QTensor, quantize_weight
-from subbyte.quant.qtensor import uniform_levels
-from subbyte.execute.reference import run
 
 SHAPE = (4, 4, 2)
 
@@ -168,7 +168,7 @@ def test_rows_join_plan_error_and_sensitivity(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("width", [1080, 312])
-def test_the_picture_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> None:
+def test_the_image_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> None:
     rows = layer_rows(entry_of(graph))
     layers = layers_of(graph)
     drawing = network_drawing(layers, rows, width, "tiny")

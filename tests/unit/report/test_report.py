@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from subbyte.data.samples import Sample
 from subbyte.errors import InputError
-from subbyte.report import report
 from subbyte.metrics.accuracy import agreement, score, top_classes
 from subbyte.metrics.cue_conflict import ShapeBias
-from subbyte.data.samples import Sample
+from subbyte.metrics.robustness import Robustness
+from subbyte.metrics.statistics import Paired
+from subbyte.preprocess import Preprocessing
+from subbyte.report import report
 from subbyte.report.entry import Entry
 from subbyte.report.figures import accuracy_by_severity, figures_of, latency_bars, pareto
 from subbyte.report.gallery import corrupted_rows, pick
 from subbyte.report.heatmaps import corruption_table, damage_step, sensitivity_heatmaps
-from subbyte.metrics.robustness import Robustness
-from subbyte.metrics.statistics import Paired
 from subbyte.report.techniques import markdown_table, technique_table
-from subbyte.preprocess import Preprocessing
 
 
 def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str, Any]:
@@ -50,7 +50,7 @@ def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str
 
 @pytest.fixture
 def page(tmp_path: Path) -> report.Report:
-    """Four pictures, three classes, three entries that disagree on picture 2 only."""
+    """Four images, three classes, three entries that disagree on image 2 only."""
     samples = []
     for i, label in enumerate((0, 1, 2, 0)):
         Image.new("RGB", (40, 30), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
@@ -140,13 +140,13 @@ def test_speedups_name_what_they_are_relative_to_and_a_warning_shows(page: repor
     assert '<p class="warning">Busy.</p>' in html
 
 
-def test_gallery_shows_pictures_and_who_is_wrong(page: report.Report) -> None:
+def test_gallery_shows_images_and_who_is_wrong(page: report.Report) -> None:
     html = report.render(page)
     uris = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert len(uris) == 4
     for uri in uris:
-        with Image.open(io.BytesIO(base64.b64decode(uri))) as picture:
-            assert picture.size == (40, 30)
+        with Image.open(io.BytesIO(base64.b64decode(uri))) as image:
+            assert image.size == (40, 30)
     assert html.count('class="wrong"') == 1
     assert html.count('class="right"') == 7
     assert html.count('class="zoom" data-caption="') >= 4
@@ -215,7 +215,7 @@ def robust(*right: list[list[int]]) -> Robustness:
 
 @pytest.fixture
 def full(page: report.Report) -> report.Report:
-    """Everything measured; the second entry agrees on one picture of four."""
+    """Everything measured; the second entry agrees on one image of four."""
     first, small, peer = page.entries
     first = replace(first, robustness=robust([[1, 1], [1, 0]], [[1, 1], [1, 1]]), memory_bytes=9_000_000)
     small = replace(

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subbyte.report import report
-from subbyte.metrics.accuracy import agreement, score, top_classes
 from subbyte.data.samples import Sample
-from subbyte.report.entry import Entry
-from subbyte.report.heatmap_page import render_heatmaps
-from subbyte.report.layers import Histogram, Layer
+from subbyte.metrics.accuracy import agreement, score, top_classes
 from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.statistics import Paired
 from subbyte.preprocess import Preprocessing
+from subbyte.report import report
+from subbyte.report.entry import Entry
+from subbyte.report.heatmap_page import render_heatmaps
+from subbyte.report.layers import Histogram, Layer
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></script><!--\u2028|`[a](javascript:x)`\n# {{ 7 * 7 }}"
 CHROMIUM = next(
@@ -200,7 +200,7 @@ def test_headline_and_tables(tmp_path: Path) -> None:
 def test_the_words_are_those_of_the_field(tmp_path: Path) -> None:
     page = page_of(tmp_path, "tiny")
     for text in (Elements(report.render(page)).text, report.markdown(page)):
-        assert not re.search("picture|times as fast|technique|impact", text.lower())
+        assert not re.search("image|times as fast|technique|impact", text.lower())
         for word in ("speedup", "accuracy drop"):
             assert word in text
 

@@ -1,4 +1,4 @@
-"""Shrinking of corrections that few pictures know badly."""
+"""Shrinking of corrections that few images know badly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.steps.bias_correction import Walk, corrected
-from subbyte.quantize.variants import Variants
 from subbyte.ir import Graph, Node
+from subbyte.quantize.variants import Variants
 from subbyte.recipes import load_recipe
-from tests.unit.compress.networks import efficientnet_like, pictures
+from subbyte.steps.bias_correction import Walk, corrected
+from tests.unit.compress.networks import efficientnet_like, random_images
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="module")
 def graph() -> Graph:
     variants = Variants(efficientnet_like(), load_recipe("w8a8"))
-    variants.calibrate([pictures(variants.graph, 24)], lambda stage, done: None)
+    variants.calibrate([random_images(variants.graph, 24)], lambda stage, done: None)
     return variants.quantized({"classifier": 4})
 
 
@@ -43,8 +43,8 @@ def shifts(graph: Graph, images: np.ndarray, errors: np.ndarray) -> tuple[np.nda
     return plain, shrunk
 
 
-def test_what_all_pictures_agree_on_is_kept(graph: Graph) -> None:
-    images = pictures(graph, 6)
+def test_what_all_images_agree_on_is_kept(graph: Graph) -> None:
+    images = random_images(graph, 6)
     plain, shrunk = shifts(graph, images, np.full((6, 10), 0.25))
     np.testing.assert_array_equal(plain, shrunk)
     assert (plain != 0).all()
@@ -53,7 +53,7 @@ def test_what_all_pictures_agree_on_is_kept(graph: Graph) -> None:
 def test_a_shift_is_weighed_by_its_standard_error(graph: Graph) -> None:
     rng = np.random.default_rng(5)
     errors = rng.normal(0.02, 0.2, size=(8, 10))
-    plain, shrunk = shifts(graph, pictures(graph, 8), errors)
+    plain, shrunk = shifts(graph, random_images(graph, 8), errors)
     weight, x = graph.node("classifier").params["weight"], graph.value("flatten10:out").q
     assert x is not None
     unit = x.scale * weight.scale.astype(np.float64)  # type: ignore[union-attr]

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.execute import reference
 from subbyte.compress import compress
+from subbyte.errors import InputError
+from subbyte.execute import reference
 from subbyte.execute.torch import executor as torch_executor
+from subbyte.ir import Graph
+from subbyte.quant import QTensor, uniform_levels
+from subbyte.quantize.weights import code_book, codes_of, lloyd_levels
+from subbyte.recipes import Recipe
 from subbyte.steps.augment import augmented
 from subbyte.steps.blocks import blocks
 from subbyte.steps.learned import Learned, nearest
-from subbyte.quantize.weights import code_book, codes_of, lloyd_levels
-from subbyte.errors import InputError
-from subbyte.ir import Graph
-from subbyte.quant import QTensor, uniform_levels
-from subbyte.recipes import Recipe
-from tests.unit.compress.networks import FloatNetwork, efficientnet_like, pictures
+from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
 
 def recipe(*steps: str, weights: int = 2, activations: int = 8, levels: str = "uniform") -> Recipe:
@@ -61,20 +61,20 @@ def _numbers(param: np.ndarray | QTensor) -> np.ndarray:
 @pytest.mark.parametrize("activations", [8, 4])
 def test_training_starts_where_the_steps_before_ended(levels: str, activations: int) -> None:
     graph = efficientnet_like()
-    rounded = compress(graph, recipe(activations=activations, levels=levels), [pictures(graph, 16)])
+    rounded = compress(graph, recipe(activations=activations, levels=levels), [random_images(graph, 16)])
     original = {node.name: node for node in graph.nodes}
     assert same(Learned(rounded, original).result(), rounded)
     trained = recipe("reconstruct", activations=activations, levels=levels)
-    other = compress(graph, trained, [pictures(graph, 16)])
+    other = compress(graph, trained, [random_images(graph, 16)])
     assert not same(other, rounded)
     assert same(Learned(other, original).result(), other)
 
 
 @pytest.mark.parametrize("step", ["reconstruct", "distill"])
 @pytest.mark.parametrize(("weights", "activations"), [(2, 8), (2, 4)])
-def test_a_step_improves_on_rounding_on_other_pictures(step: str, weights: int, activations: int) -> None:
+def test_a_step_improves_on_rounding_on_other_images(step: str, weights: int, activations: int) -> None:
     graph = efficientnet_like()
-    seen, others = pictures(graph, 64), pictures(graph, 64, seed=2)
+    seen, others = random_images(graph, 64), random_images(graph, 64, seed=2)
     widths = {"weights": weights, "activations": activations}
     before = compress(graph, recipe(**widths), [seen])
     after = compress(graph, recipe(step, **widths), [seen])
@@ -87,14 +87,14 @@ def test_a_step_improves_on_rounding_on_other_pictures(step: str, weights: int, 
 def test_a_step_moves_grids_of_narrow_activations_only() -> None:
     graph = efficientnet_like()
     for activations, moves in ((8, False), (4, True)):
-        before = compress(graph, recipe(activations=activations), [pictures(graph, 16)])
-        after = compress(graph, recipe("distill", activations=activations), [pictures(graph, 16)])
+        before = compress(graph, recipe(activations=activations), [random_images(graph, 16)])
+        after = compress(graph, recipe("distill", activations=activations), [random_images(graph, 16)])
         assert (before.values != after.values) == moves
 
 
 def test_same_seed_same_result_and_an_interrupted_run_goes_on_to_it(tmp_path: Path) -> None:
     graph = efficientnet_like()
-    images = pictures(graph, 40)
+    images = random_images(graph, 40)
     asked = recipe("reconstruct", "distill", activations=4)
     whole = compress(graph, asked, [images])
     assert same(compress(graph, asked, [images], work=tmp_path / "other"), whole)
@@ -136,7 +136,7 @@ def test_a_work_folder_of_another_network_is_not_used(tmp_path: Path) -> None:
         return replace(graph, nodes=nodes)
 
     graph, asked = efficientnet_like(), recipe("reconstruct")
-    images = pictures(graph, 16)
+    images = random_images(graph, 16)
     compress(graph, asked, [images], work=tmp_path)
     kept = set(tmp_path.iterdir())
     for changed in (other("classifier", "bias", 1.0), relu(), other("head", "weight", 1e-7)):
@@ -157,16 +157,16 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(
     graph = efficientnet_like()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"cannot write .*block-.*: No space left on device; choose"):
-        compress(graph, recipe("reconstruct"), [pictures(graph, 16)], work=tmp_path)
+        compress(graph, recipe("reconstruct"), [random_images(graph, 16)], work=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot keep the state of training in"):
-        compress(graph, recipe("reconstruct"), [pictures(graph, 16)], work=tmp_path / "file")
+        compress(graph, recipe("reconstruct"), [random_images(graph, 16)], work=tmp_path / "file")
 
 
 def test_a_corrupt_state_is_one_clear_error(tmp_path: Path) -> None:
     graph = efficientnet_like()
-    images = pictures(graph, 16)
+    images = random_images(graph, 16)
     compress(graph, recipe("reconstruct"), [images], work=tmp_path)
     for state in tmp_path.rglob("*.pt"):
         state.write_bytes(state.read_bytes()[:100])
@@ -176,8 +176,8 @@ def test_a_corrupt_state_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_the_training_pass_is_the_exact_one_up_to_rare_ties() -> None:
     graph = efficientnet_like()
-    quantized = compress(graph, recipe(weights=4, activations=4), [pictures(graph, 16)])
-    x = torch_executor.nchw(pictures(graph, 8, seed=3))
+    quantized = compress(graph, recipe(weights=4, activations=4), [random_images(graph, 16)])
+    x = torch_executor.nchw(random_images(graph, 8, seed=3))
     exact = torch_executor.forward(quantized, x, keep=True)
     fast = torch_executor.forward(quantized, x, keep=True, exact=False)
     first = quantized.nodes[1]
@@ -214,7 +214,7 @@ def test_code_books_and_codes() -> None:
         assert np.array_equal(levels[codes_of(values, levels)], values)
 
 
-def test_augmented_pictures_keep_shape_and_range_and_follow_the_seed() -> None:
+def test_augmented_images_keep_shape_and_range_and_follow_the_seed() -> None:
     x = torch.rand(6, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     first = augmented(x, torch.Generator().manual_seed(5))
     assert first.shape == x.shape
@@ -232,7 +232,7 @@ def test_blocks_are_cut_where_one_value_carries_everything() -> None:
     assert [block.input for block in found[1:]] == [block.output for block in found[:-1]]
     inside = {name: block for block in found for name in block.nodes}
     assert inside["expand"] is inside["project"]
-    quantized = compress(graph, recipe(), [pictures(graph, 8)])
+    quantized = compress(graph, recipe(), [random_images(graph, 8)])
     assert [block.output for block in blocks(quantized)] == [block.output for block in found]
 
 

@@ -11,9 +11,9 @@ import pytest
 from subbyte import save
 from subbyte.analysis.degradation import Damage
 from subbyte.analysis.table import Sensitivity
-from subbyte.steps.train import write_state
 from subbyte.device.cache import write_json
 from subbyte.errors import SubbyteError
+from subbyte.steps.train import write_state
 from subbyte.system.text_file import write_text
 from subbyte.system.whole_file import write_whole
 from tests.fuzz.graphs import seeds
@@ -23,7 +23,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "artifact": lambda path: save(path, seeds()["mixed"]),
     "report": lambda path: write_text(path, "text"),
     "sensitivity": lambda path: Sensitivity(
-        key="k", model="m", pictures=1, base=Damage(kl=0.0, mse=0.0, agreement=1.0)
+        key="k", model="m", images=1, base=Damage(kl=0.0, mse=0.0, agreement=1.0)
     ).save(path),
 }
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from subbyte.errors import GraphError
-from subbyte.ir import Graph, Node, Value
-from subbyte.quant import QParams
 from subbyte.execute.reference.bounds import float_error_bound, run_with_bounds
 from subbyte.execute.reference.executor import run_node
+from subbyte.ir import Graph, Node, Value
+from subbyte.quant import QParams
 
 f32 = np.float32
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subbyte.errors import InputError
+from subbyte.execute.reference import run
 from subbyte.ir import Graph, Node, Value
 from subbyte.quant import QParams
-from subbyte.execute.reference import run
 from tests.fuzz.builder import Builder
 from tests.unit.exact import fl, real
 from tests.unit.reference import loops

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subbyte.ir import Graph, Node, Value
-from subbyte.quant import QParams
 from subbyte.execute.reference import run
 from subbyte.execute.reference.executor import run_node
+from subbyte.ir import Graph, Node, Value
+from subbyte.quant import QParams
 from tests.fuzz.builder import Builder
 from tests.unit.reference import loops
 
