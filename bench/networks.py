@@ -159,7 +159,7 @@ def _key(weights: str) -> str:
 
 
 def table(result: BenchResult) -> str:
-    """One line per contestant, fastest first."""
+    """One line per candidate, fastest first."""
     heads = "".join(f"{head:>8}" for head in ("min", "p10", "median", "p90", "CPU ms", "ratio", "peak", "MB"))
     lines = [f"{'':22}{heads}  check"]
     for row in result.rows():

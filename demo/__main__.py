@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("demo-out"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=10, help="of timing, all contestants together")
+    parser.add_argument("--seconds", type=float, default=10, help="of timing, all candidates together")
     options = parser.parse_args()
     start = time.monotonic()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -33,13 +33,13 @@ TRAINING_ROOM = 256
 @dataclass(frozen=True)
 class Allocation:
     """recipe: of these widths. weights: bits by layer; activations: by node, where they are not 8.
-    damage: predicted KL beyond that of 8 bits, nats. size: bytes of the file, rounded to nearest.
+    degradation: predicted KL beyond that of 8 bits, nats. size: bytes of the file, rounded to nearest.
     latency: predicted, ms. reasons: by layer that keeps 8 bits, why."""
 
     recipe: Recipe
     weights: Mapping[str, int]
     activations: Mapping[str, int]
-    damage: float
+    degradation: float
     size: int
     latency: float
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Allocator:
         )
 
     def allocate(self, budget: Budget) -> Allocation:
-        """The least predicted damage within the budget's size, latency and memory.
+        """The least predicted degradation within the budget's size, latency and memory.
 
         Raises InputError if no widths fit, naming the nearest values that there are.
         """
@@ -108,7 +108,7 @@ class Allocator:
             self._recipe(solution.weights, activations),
             solution.weights,
             activations,
-            solution.damage,
+            solution.degradation,
             self._size(solution.weights, activations),
             solution.latency,
             {name: self.costs.kept_because(name) for name, bits in solution.weights.items() if bits == 8},

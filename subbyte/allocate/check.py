@@ -1,4 +1,4 @@
-"""How far damages are from adding up, and what to do about it.
+"""How far degradations are from adding up, and what to do about it.
 
 An allocation is built and measured. Then the layers that cost most by prediction are widened one at
 a time within it: what that wins, beside what the table says it should, corrects the table's numbers
@@ -14,7 +14,7 @@ import numpy as np
 
 from subbyte.allocate.allocator import Allocation, Allocator
 from subbyte.allocate.budget import Budget
-from subbyte.analysis.degradation import Damage, Meter
+from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.errors import InputError
 from subbyte.quantize.calibrate import Progress
 from subbyte.steps.bias_correction import correct_biases
@@ -23,7 +23,7 @@ from subbyte.steps.bias_correction import correct_biases
 CORRECTION_IMAGES = 16
 #: Layers that are widened in each round, and rounds at most.
 PROBES, ROUNDS = 8, 2
-#: A probe changes a layer's damages by at most this factor, either way.
+#: A probe changes a layer's degradations by at most this factor, either way.
 LARGEST_FACTOR = 8.0
 #: Halvings of the range of sizes, where only the loss of agreement is limited.
 BISECTIONS = 6
@@ -31,11 +31,11 @@ BISECTIONS = 6
 
 @dataclass(frozen=True)
 class Checked:
-    """An allocation and the damage that it really does, after rounding and correction of biases, on
+    """An allocation and the degradation that it really does, after rounding and correction of biases, on
     the meter's images. evaluations: networks that were measured to find it."""
 
     allocation: Allocation
-    damage: Damage
+    degradation: Degradation
     evaluations: int
 
 
@@ -51,7 +51,7 @@ class Checker:
         self.report = progress or (lambda stage, done: None)
         self.evaluations = 0
 
-    def measure(self, allocation: Allocation) -> Damage:
+    def measure(self, allocation: Allocation) -> Degradation:
         """Of the network with these widths, biases corrected if its recipe has any step; training does
         no less."""
         graph = self.allocator.graph(allocation)
@@ -70,17 +70,17 @@ class Checker:
         """
         self.evaluations = 0
         found = self.allocator.allocate(budget)
-        damage = self.measure(found)
+        degradation = self.measure(found)
         for _ in range(rounds):
-            if not self._learn(found, damage):
+            if not self._learn(found, degradation):
                 break
             other = self.allocator.allocate(budget)
             if other.weights == found.weights and other.activations == found.activations:
                 break
             measured = self.measure(other)
-            if measured.kl < damage.kl:
-                found, damage = other, measured
-        return Checked(found, damage, self.evaluations)
+            if measured.kl < degradation.kl:
+                found, degradation = other, measured
+        return Checked(found, degradation, self.evaluations)
 
     def smallest(self, budget: Budget) -> Checked:
         """The smallest file whose loss of agreement is within budget.drop; it is searched by halving.
@@ -89,13 +89,13 @@ class Checker:
         """
         assert budget.drop is not None
         widest = self.allocator.allocate(replace(budget, size=None))
-        damage = self.measure(widest)
-        if lost(damage) > budget.drop:
+        degradation = self.measure(widest)
+        if lost(degradation) > budget.drop:
             raise InputError(
-                f"a drop of {budget.drop:g} points cannot be kept: the widths that do the least damage lose "
-                f"{lost(damage):.2f}; allow that many"
+                f"a drop of {budget.drop:g} points cannot be kept: the least that any widths lose is "
+                f"{lost(degradation):.2f}; allow that many"
             )
-        best = Checked(widest, damage, self.evaluations)
+        best = Checked(widest, degradation, self.evaluations)
         low, high = self.allocator.smallest(budget), best.allocation.size
         for _ in range(BISECTIONS):
             if low >= high:  # the rules that name widths can take up more than these save
@@ -106,20 +106,20 @@ class Checker:
             except InputError:
                 low = middle + 1
                 continue
-            if lost(found.damage) <= budget.drop:
+            if lost(found.degradation) <= budget.drop:
                 best, high = found, found.allocation.size
             else:
                 low = middle + 1
         return best
 
-    def _learn(self, found: Allocation, damage: Damage) -> bool:
-        """Corrects the damages of the layers that cost most; whether there were any."""
+    def _learn(self, found: Allocation, degradation: Degradation) -> bool:
+        """Corrects the degradations of the layers that cost most; whether there were any."""
         costs = self.allocator.costs
         probes = sorted(self._wider(found).items(), key=lambda item: -item[1][1])[:PROBES]
         ratios = {}
         for name, (bits, expected) in probes:
             widened = replace(found, weights={**found.weights, name: bits})
-            ratios[name] = max(damage.kl - self.measure(widened).kl, 0.0) / expected
+            ratios[name] = max(degradation.kl - self.measure(widened).kl, 0.0) / expected
         if not ratios:
             return False
         usual = float(np.median(list(ratios.values()))) or 1.0
@@ -132,14 +132,14 @@ class Checker:
         """For each layer that could be wider: the next width, and the KL that it should win."""
         costs, result = self.allocator.costs, {}
         for name, bits in found.weights.items():
-            damages = costs.damages("weights", name)
-            wider = sorted(b for b in damages if b > bits and b not in costs.refused[name])
-            won = damages[bits] - damages[wider[0]] if wider else 0.0
+            degradations = costs.degradations("weights", name)
+            wider = sorted(b for b in degradations if b > bits and b not in costs.refused[name])
+            won = degradations[bits] - degradations[wider[0]] if wider else 0.0
             if won > 0.0:
                 result[name] = wider[0], won * costs.factors.get(name, 1.0)
         return result
 
 
-def lost(damage: Damage) -> float:
+def lost(degradation: Degradation) -> float:
     """Points of agreement with float32 that are lost."""
-    return 100.0 * (1.0 - damage.agreement)
+    return 100.0 * (1.0 - degradation.agreement)

@@ -1,4 +1,4 @@
-"""What every width of every layer costs: damage from a table, bytes from the format, ms from a target."""
+"""What every width of every layer costs: accuracy by a table, bytes by the format, ms by a target."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from subbyte.quantize.variants import Variants
 
 #: Nats that count for every bit below 8 where measurements, which are no finer, say less: what wins
 #: nothing is not narrowed.
-LEAST_DAMAGE = 1e-5
+LEAST_DEGRADATION = 1e-5
 
 
 class Costs:
     """The choices that a network has on a target, as items of the integer program.
 
-    activations: widths that activations may have. factors: by layer, what its damages are multiplied
+    activations: widths that activations may have. factors: by layer, what its degradations are multiplied
     by. Raises InputError if the table has no row of a layer.
     """
 
@@ -38,21 +38,21 @@ class Costs:
         self._books = variants.recipe.weights.levels != "uniform"
         group = {value: i for i, shared in enumerate(self.shared) for value in shared.values}
         self._reads = {n.name: group.get(n.inputs[0].removesuffix(".codes")) for n in self.base.nodes}
-        self._damages: dict[tuple[Kind, str], dict[int, float]] = {}
+        self._degradations: dict[tuple[Kind, str], dict[int, float]] = {}
         for row in table.rows:
             for node in row.nodes:
-                self._damages.setdefault((row.kind, node), {})[row.bits] = table.added_kl(row)
-        missing = [name for name in self.names if ("weights", name) not in self._damages]
+                self._degradations.setdefault((row.kind, node), {})[row.bits] = table.added_kl(row)
+        missing = [name for name in self.names if ("weights", name) not in self._degradations]
         if missing:
             raise InputError(f"the sensitivity table has no layer {missing[0]!r}; run the analysis again")
         self.refused = {name: self._refused(name) for name in self.names}
 
-    def damages(self, kind: Kind, node: str) -> dict[int, float]:
+    def degradations(self, kind: Kind, node: str) -> dict[int, float]:
         """Added KL by width, of which 8 is one; never less than that of a wider one, never nothing."""
-        measured, most = {**self._damages.get((kind, node), {}), 8: 0.0}, 0.0
+        measured, most = {**self._degradations.get((kind, node), {}), 8: 0.0}, 0.0
         result = {}
         for bits in sorted(measured, reverse=True):
-            most = max(most, measured[bits], LEAST_DAMAGE * (8 - bits))
+            most = max(most, measured[bits], LEAST_DEGRADATION * (8 - bits))
             result[bits] = most
         return result
 
@@ -68,7 +68,7 @@ class Costs:
     def layer_item(self, name: str) -> LayerItem:
         layer, group = self.layers[name], self._reads[name]
         options = {}
-        for bits, damage in self.damages("weights", name).items():
+        for bits, degradation in self.degradations("weights", name).items():
             times = {
                 width: self.target.latency(layer, bits, width)
                 for width in self._group_widths(group)
@@ -76,13 +76,13 @@ class Costs:
             }
             if times and bits not in self.refused[name]:
                 factor = self.factors.get(name, 1.0)
-                options[bits] = LayerOption(damage * factor, self.bytes_of(name, bits), times)
+                options[bits] = LayerOption(degradation * factor, self.bytes_of(name, bits), times)
         return LayerItem(name, options, group)
 
     def group_item(self, index: int) -> GroupItem:
         nodes = self.shared[index].nodes
         readers = [n for n, group in self._reads.items() if group == index and not self._has_weights(n)]
-        damages = self.damages("activations", nodes[0])
+        degradations = self.degradations("activations", nodes[0])
         widths = [
             bits
             for bits in self._group_widths(index)
@@ -92,7 +92,7 @@ class Costs:
             bits: sum(self.target.latency(self.layers[reader], 0, bits) for reader in readers)
             for bits in widths
         }
-        return GroupItem(nodes, {bits: damages[bits] for bits in widths}, times)
+        return GroupItem(nodes, {bits: degradations[bits] for bits in widths}, times)
 
     def rest_latency(self) -> float:
         """Of nodes whose time no choice changes: they read the image, or have float weights."""
@@ -107,14 +107,14 @@ class Costs:
 
     def kept_because(self, name: str) -> str:
         """Why a layer that was given 8 bits has them."""
-        damages = self.damages("weights", name)
-        saved = {bits: self.bytes_of(name, 8) - self.bytes_of(name, bits) for bits in damages}
-        return kept_because(self.refused[name], damages, saved)
+        degradations = self.degradations("weights", name)
+        saved = {bits: self.bytes_of(name, 8) - self.bytes_of(name, bits) for bits in degradations}
+        return kept_because(self.refused[name], degradations, saved)
 
     def _group_widths(self, group: int | None) -> list[int]:
         if group is None:
             return [8]
-        return sorted(self._widths & self.damages("activations", self.shared[group].nodes[0]).keys())
+        return sorted(self._widths & self.degradations("activations", self.shared[group].nodes[0]).keys())
 
     def _has_weights(self, name: str) -> bool:
         return "weight" in self.base.node(name).params
@@ -135,7 +135,7 @@ class Costs:
             facts = WidthFacts(
                 self.bytes_of(name, 8) - self.bytes_of(name, row.bits),
                 scale_bytes(self.shape(name)),
-                100.0 * (self.table.base.agreement - row.damage.agreement),
+                100.0 * (self.table.base.agreement - row.degradation.agreement),
                 self.table.images,
                 1.0 - self.target.latency(layer, row.bits, 8) / at_8 if at_8 > 0.0 else 0.0,
             )

@@ -1,8 +1,8 @@
-"""Mixed precision as an integer program: one width per layer and per activation, least damage.
+"""Mixed precision as an integer program: one width per layer and per activation, least degradation.
 
-Damages are taken to add up: a second-order view in which every layer's rounding errors are small and
+Degradations are taken to add up: a second-order view in which every layer's rounding errors are small and
 independent of the others' ("HAWQ-V3", arXiv 2011.10680, poses the same program with Hessian traces;
-here damages are measured). allocate_check.py measures how far that is from the truth.
+here degradations are measured). allocate_check.py measures how far that is from the truth.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from subbyte.system.silence import silent_stdout
 
-Goal = Literal["damage", "size", "latency"]
+Goal = Literal["degradation", "size", "latency"]
 
 
 @dataclass(frozen=True)
 class LayerOption:
-    """A layer with weights of one width: damage, bytes in the file, ms by the width of its input."""
+    """A layer with weights of one width: degradation, bytes in the file, ms by the width of its input."""
 
-    damage: float
+    degradation: float
     size: int
     latency: Mapping[int, float]
 
@@ -38,10 +38,10 @@ class LayerItem:
 
 @dataclass(frozen=True)
 class GroupItem:
-    """Activations of one width. damage: by bits; latency: ms of the weightless nodes that read them."""
+    """Activations of one width. degradation: by bits; latency: ms of the weightless nodes that read them."""
 
     nodes: tuple[str, ...]
-    damage: Mapping[int, float]
+    degradation: Mapping[int, float]
     latency: Mapping[int, float]
 
 
@@ -61,7 +61,7 @@ class Solution:
 
     weights: dict[str, int]
     activations: dict[int, int]
-    damage: float
+    degradation: float
     size: int
     latency: float
 
@@ -73,13 +73,13 @@ class _Pick:
     item: int
     bits: int
     input_bits: int | None
-    damage: float
+    degradation: float
     size: int
     latency: float
 
 
 def solve(
-    program: Program, *, size: float | None = None, latency: float | None = None, goal: Goal = "damage"
+    program: Program, *, size: float | None = None, latency: float | None = None, goal: Goal = "degradation"
 ) -> Solution | None:
     """The widths of least `goal` within the limits (bytes, ms, of the whole); None if there are none."""
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -115,15 +115,15 @@ def _layer_picks(program: Program) -> list[_Pick]:
     for i, layer in enumerate(program.layers):
         for bits, option in layer.options.items():
             for input_bits, latency in option.latency.items():
-                picks.append(_Pick(i, bits, input_bits, option.damage, option.size, latency))
+                picks.append(_Pick(i, bits, input_bits, option.degradation, option.size, latency))
     return picks
 
 
 def _group_picks(program: Program) -> list[_Pick]:
     return [
-        _Pick(i, bits, None, damage, 0, group.latency[bits])
+        _Pick(i, bits, None, degradation, 0, group.latency[bits])
         for i, group in enumerate(program.groups)
-        for bits, damage in group.damage.items()
+        for bits, degradation in group.degradation.items()
     ]
 
 
@@ -143,7 +143,7 @@ def _choices(
         bounds.append(1.0)
         if layer.input is None:
             continue
-        for bits in program.groups[layer.input].damage:
+        for bits in program.groups[layer.input].degradation:
             row = nothing.copy()
             row[: len(layers)] = [pick.item == i and pick.input_bits == bits for pick in layers]
             row[len(layers) :] = [-float(p.item == layer.input and p.bits == bits) for p in groups]
@@ -161,7 +161,7 @@ def _solution(program: Program, chosen: list[_Pick]) -> Solution:
     return Solution(
         {program.layers[p.item].name: p.bits for p in chosen if p.input_bits is not None},
         {p.item: p.bits for p in chosen if p.input_bits is None},
-        float(sum(p.damage for p in chosen)),
+        float(sum(p.degradation for p in chosen)),
         program.size + sum(p.size for p in chosen),
         program.latency + float(sum(p.latency for p in chosen)),
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from subbyte.ir import Graph
-from subbyte.quantize.assignment import WEIGHTED, Treatment, roles, treatments
+from subbyte.quantize.assignment import WEIGHTED, Assignment, assignments, roles
 from subbyte.recipes import Layers, Override, Recipe
 
 #: Roles that rules are tried for, the widest first: later rules win.
@@ -50,7 +50,7 @@ def with_widths(
             "override": (*rules, *floats),
         }
     )
-    so_far = treatments(graph, changed)
+    so_far = assignments(graph, changed)
     single = [_override(node, fields) for node, fields in _exceptions(graph, so_far, weights, activations)]
     return Recipe.model_validate(
         changed.model_copy(update={"override": (*rules, *single, *floats)}).model_dump()
@@ -88,15 +88,15 @@ def _role_rules(graph: Graph, weights: Mapping[str, int], common: int) -> list[O
 
 
 def _exceptions(
-    graph: Graph, so_far: Mapping[str, Treatment], weights: Mapping[str, int], activations: Mapping[str, int]
+    graph: Graph, so_far: Mapping[str, Assignment], weights: Mapping[str, int], activations: Mapping[str, int]
 ) -> list[tuple[str, dict[str, int]]]:
     result = []
     for node in graph.nodes:
-        treatment, fields = so_far[node.name], {}
-        wanted = weights.get(node.name, treatment.weights)
-        if node.op in WEIGHTED and wanted != treatment.weights:
+        assignment, fields = so_far[node.name], {}
+        wanted = weights.get(node.name, assignment.weights)
+        if node.op in WEIGHTED and wanted != assignment.weights:
             fields["weights"] = wanted
-        if activations.get(node.name, 8) != treatment.activations:
+        if activations.get(node.name, 8) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:
             result.append((node.name, fields))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Nats below which a damage is not worth speaking of.
+#: Nats below which a degradation is not worth speaking of.
 FREE = 1e-4
 
 
@@ -46,21 +46,23 @@ def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:
     return None
 
 
-def kept_because(refused: Mapping[int, str], damages: Mapping[int, float], saved: Mapping[int, int]) -> str:
+def kept_because(
+    refused: Mapping[int, str], degradations: Mapping[int, float], saved: Mapping[int, int]
+) -> str:
     """Why a layer that was given 8 bits has them.
 
-    refused: reasons by width. damages: KL that a width adds; saved: bytes that it saves.
+    refused: reasons by width. degradations: KL that a width adds; saved: bytes that it saves.
     """
-    narrower = [bits for bits in damages if bits < 8]
+    narrower = [bits for bits in degradations if bits < 8]
     if not narrower:
         return "no other width was measured"
     widest = max(narrower)
     if widest in refused:
         return refused[widest]
-    if damages[widest] < FREE:
+    if degradations[widest] < FREE:
         return "the budgets do not ask for less"
-    price = 1e6 * damages[widest] / max(saved[widest], 1)
+    price = 1e6 * degradations[widest] / max(saved[widest], 1)
     return (
-        f"{widest} bits would add {damages[widest]:.4f} nats and save {saved[widest] / 1e3:.1f} kB: "
+        f"{widest} bits would add {degradations[widest]:.4f} nats and save {saved[widest] / 1e3:.1f} kB: "
         f"{price:.2g} nats per MB"
     )

@@ -10,7 +10,7 @@ from subbyte.execute.native import Session
 from subbyte.ir import Graph
 
 
-class Damage(BaseModel):
+class Degradation(BaseModel):
     """kl: mean over images of KL(softmax of float32 ‖ softmax), nats. mse: of the logits, over the
     variance of the float32 ones. agreement: share of images with the same best class."""
 
@@ -30,7 +30,9 @@ class Meter:
     def __init__(self, graph: Graph, images: np.ndarray, threads: int = 1) -> None:
         shapes = [graph.value(name).shape for name in graph.outputs]
         if len(shapes) != 1 or len(shapes[0]) != 1:
-            raise InputError(f"damage is measured on class scores, but the network's outputs are {shapes}")
+            raise InputError(
+                f"degradation is measured on class scores, but the network's outputs are {shapes}"
+            )
         self.images, self.threads = images, threads
         self.exact = self.logits(graph)
         self._log_p = log_softmax(self.exact)
@@ -39,14 +41,14 @@ class Meter:
         """float64 [N, classes]."""
         return Session(graph, threads=self.threads).run(self.images).astype(np.float64)
 
-    def of(self, graph: Graph) -> Damage:
+    def of(self, graph: Graph) -> Degradation:
         return self.of_logits(self.logits(graph))
 
-    def of_logits(self, logits: np.ndarray) -> Damage:
+    def of_logits(self, logits: np.ndarray) -> Degradation:
         """logits: [N, classes] of the same images."""
         log_q = log_softmax(logits)
         kl = (np.exp(self._log_p) * (self._log_p - log_q)).sum(axis=1)
-        return Damage(
+        return Degradation(
             kl=float(kl.mean()),
             mse=float(((logits - self.exact) ** 2).mean() / self.exact.var()),
             agreement=float((logits.argmax(axis=1) == self.exact.argmax(axis=1)).mean()),

@@ -1,7 +1,7 @@
 """Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
-damage is read off the class scores (native engine, all images) and off the output of the block
+degradation is read off the class scores (native engine, all images) and off the output of the block
 around the layer (torch executor, a few images).
 
 Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
@@ -187,13 +187,13 @@ class _Analysis:
     ) -> Row | None:
         name = change.nodes[0]
         if change.bits == 8:
-            damage, sqnr = table.base, base
+            degradation, sqnr = table.base, base
         else:
             try:
                 graph = self._changed(change, wanted)
             except GraphError:
                 return None
-            damage, sqnr = self.meter.of(graph), _sqnr(exact, self._until_end(graph, rest))
+            degradation, sqnr = self.meter.of(graph), _sqnr(exact, self._until_end(graph, rest))
         component = self.components[name]
         return Row(
             kind=change.kind,
@@ -202,7 +202,7 @@ class _Analysis:
             component=component.kind,
             stage=component.stage,
             elements=self._elements(change),
-            damage=damage,
+            degradation=degradation,
             block_sqnr=sqnr,
         )
 

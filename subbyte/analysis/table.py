@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from subbyte.analysis.components import KINDS
-from subbyte.analysis.degradation import Damage
+from subbyte.analysis.degradation import Degradation
 from subbyte.artifact.digest import graph_digest
 from subbyte.artifact.strict_json import dump_json
 from subbyte.errors import InputError
@@ -32,7 +32,7 @@ class Row(BaseModel):
 
     kind: what has `bits` bits now: the weights of a layer, or what some nodes make. nodes: the layer,
     or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.
-    elements: weights, or numbers per image. damage: of the network, against float32.
+    elements: weights, or numbers per image. degradation: of the network, against float32.
     block_sqnr: of the output of the block that holds the layer, dB, against float32.
     """
 
@@ -44,7 +44,7 @@ class Row(BaseModel):
     component: str
     stage: str
     elements: int
-    damage: Damage
+    degradation: Degradation
     block_sqnr: float
 
 
@@ -62,14 +62,14 @@ class Summary(BaseModel):
 
 class Sensitivity(BaseModel):
     """key: of graph, images and settings. network: digest of the float graph, empty in older files.
-    base: damage of 8 bits everywhere."""
+    base: degradation of 8 bits everywhere."""
 
     version: int = VERSION
     key: str
     network: str = ""
     model: str
     images: int
-    base: Damage
+    base: Degradation
     rows: list[Row] = []
 
     def row(self, kind: Kind, node: str, bits: int) -> Row | None:
@@ -81,7 +81,7 @@ class Sensitivity(BaseModel):
 
     def added_kl(self, row: Row) -> float:
         """KL that the change adds to that of 8 bits, at least 0."""
-        return max(0.0, row.damage.kl - self.base.kl)
+        return max(0.0, row.degradation.kl - self.base.kl)
 
     def grouped(self, kind: Kind, by: Literal["component", "stage"]) -> list[Summary]:
         """A summary per component (as titled in components.KINDS) or stage, in order."""

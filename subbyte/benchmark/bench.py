@@ -2,7 +2,7 @@
 
     result = bench("model.subbyte", ["onnxruntime", "openvino"])
 
-1. Every contestant runs the same images and is compared with what it should compute. An artifact that
+1. Every candidate runs the same images and is compared with what it should compute. An artifact that
    computes something else is an error, a peer that does is skipped: it is no row.
 2. All run in turns (see `interleave`); ratios are taken round by round, so that a disturbance of the
    machine cancels.
@@ -23,11 +23,11 @@ import numpy as np
 
 from subbyte.artifact import Artifact, load
 from subbyte.benchmark.candidate import (
-    Contestant,
+    Candidate,
     Verified,
     from_artifact,
     from_peer,
-    verify_contestants,
+    verify_candidates,
 )
 from subbyte.benchmark.footprint import Footprint, footprint
 from subbyte.benchmark.interleave import Samples, interleave
@@ -95,30 +95,30 @@ def bench(
     cpus = choose_cpus(threads)
     with pinned(cpus):
         notify("loading the network in every engine")
-        contestants = [from_artifact(s, threads=threads, isa=isa) for s in sources]
+        candidates = [from_artifact(s, threads=threads, isa=isa) for s in sources]
         peers = load_peers(real, against, threads=threads, batch=batch, calibration=data, cache=cache)
-        contestants += [from_peer(peer) for peer in peers]
-        notify("comparing every contestant with the reference")
-        checked = list(zip(contestants, verify_contestants(contestants, real, x, batch), strict=True))
+        candidates += [from_peer(peer) for peer in peers]
+        notify("comparing every candidate with the reference")
+        checked = list(zip(candidates, verify_candidates(candidates, real, x, batch), strict=True))
         skipped = [_skipped(c, v) for c, v in checked if v.fault is not None]
         for one in skipped:
             notify(f"{one.name}-{one.precision} is skipped: it {one.reason}")
-        contestants, verified = map(
+        candidates, verified = map(
             list, zip(*(pair for pair in checked if pair[1].fault is None), strict=True)
         )
-        held = _footprints(contestants, x[:batch], threads, notify) if footprints else None
-        host, before, peaks = describe_host(), preemptions(), _peaks(contestants)
-        notify(f"timing {len(contestants)} contestants in turns for {seconds:g} s")
-        samples = interleave([c.bind(x[:batch]) for c in contestants], seconds)
+        held = _footprints(candidates, x[:batch], threads, notify) if footprints else None
+        host, before, peaks = describe_host(), preemptions(), _peaks(candidates)
+        notify(f"timing {len(candidates)} candidates in turns for {seconds:g} s")
+        samples = interleave([c.bind(x[:batch]) for c in candidates], seconds)
         preempted = preemptions() - before
         peaks = {name: max(peak, _peak(name)) for name, peak in peaks.items()}
-    timings = _timings(contestants, samples, verified, sum(macs(real).values()) * batch, peaks, threads)
+    timings = _timings(candidates, samples, verified, sum(macs(real).values()) * batch, peaks, threads)
     if held:
         timings = [t.model_copy(update=asdict(f)) for t, f in zip(timings, held, strict=True)]
     if streams:
         with pinned(choose_cpus(streams)):
             notify(f"{streams} streams of each in turns for {seconds:g} s")
-            speeds = _throughput(contestants, x[:batch], streams, seconds)
+            speeds = _throughput(candidates, x[:batch], streams, seconds)
         timings = [
             t.model_copy(update={"images_per_second": Spread.of(speed)})
             for t, speed in zip(timings, speeds, strict=True)
@@ -137,17 +137,17 @@ def bench(
         macs=sum(macs(real).values()),
         peak_gmacs=peaks,
         preemptions=preempted,
-        best_peer=_best_peer(contestants, samples),
+        best_peer=_best_peer(candidates, samples),
         timings=tuple(timings),
         skipped=tuple(skipped),
     )
 
 
-def _skipped(contestant: Contestant, verified: Verified) -> Skipped:
+def _skipped(candidate: Candidate, verified: Verified) -> Skipped:
     return Skipped(
-        name=contestant.name,
-        precision=contestant.precision,
-        version=contestant.version,
+        name=candidate.name,
+        precision=candidate.precision,
+        version=candidate.version,
         reason=verified.fault or "",
         check=verified.own,
     )
@@ -170,8 +170,8 @@ def _images(given: np.ndarray | None, shape: tuple[int, ...], batch: int) -> np.
     return given[: min(wanted, len(given) // batch * batch)]
 
 
-def _peaks(contestants: Iterable[Contestant]) -> dict[str, float]:
-    return {isa: _peak(isa) for isa in dict.fromkeys(c.isa for c in contestants) if isa is not None}
+def _peaks(candidates: Iterable[Candidate]) -> dict[str, float]:
+    return {isa: _peak(isa) for isa in dict.fromkeys(c.isa for c in candidates) if isa is not None}
 
 
 def _peak(isa: str) -> float:
@@ -181,15 +181,15 @@ def _peak(isa: str) -> float:
     return float(_native.peak_dot_gmacs(isa, PEAK_SECONDS))
 
 
-def _best_peer(contestants: Sequence[Contestant], samples: Sequence[Samples]) -> str | None:
+def _best_peer(candidates: Sequence[Candidate], samples: Sequence[Samples]) -> str | None:
     medians = {
-        c.label: float(np.median(s.all)) for c, s in zip(contestants, samples, strict=True) if c.graph is None
+        c.label: float(np.median(s.all)) for c, s in zip(candidates, samples, strict=True) if c.graph is None
     }
     return min(medians, key=lambda label: medians[label]) if medians else None
 
 
 def _timings(
-    contestants: Sequence[Contestant],
+    candidates: Sequence[Candidate],
     samples: Sequence[Samples],
     verified: Sequence[Verified],
     work: int,
@@ -197,10 +197,10 @@ def _timings(
     threads: int,
 ) -> list[Timing]:
     """work: multiply-accumulates of one call."""
-    best = _best_peer(contestants, samples)
-    rival = next((s for c, s in zip(contestants, samples, strict=True) if c.label == best), None)
+    best = _best_peer(candidates, samples)
+    rival = next((s for c, s in zip(candidates, samples, strict=True) if c.label == best), None)
     timings = []
-    for c, s, v in zip(contestants, samples, verified, strict=True):
+    for c, s, v in zip(candidates, samples, verified, strict=True):
         speed = work / float(np.median(s.all)) / 1e9
         timings.append(
             Timing(
@@ -226,21 +226,21 @@ def _timings(
 
 
 def _footprints(
-    contestants: Sequence[Contestant], x: np.ndarray, threads: int, notify: Callable[[str], None]
+    candidates: Sequence[Candidate], x: np.ndarray, threads: int, notify: Callable[[str], None]
 ) -> list[Footprint]:
     results = []
-    for c in contestants:
+    for c in candidates:
         notify(f"load time and memory of {c.label}")
         with TemporaryDirectory() as folder:
             results.append(footprint(c.write(Path(folder)), threads=threads, shape=c.layout(x).shape))
     return results
 
 
-def _throughput(contestants: Sequence[Contestant], x: np.ndarray, streams: int, seconds: float) -> np.ndarray:
+def _throughput(candidates: Sequence[Candidate], x: np.ndarray, streams: int, seconds: float) -> np.ndarray:
     with TemporaryDirectory() as folder:
         files = []
-        for i, c in enumerate(contestants):
+        for i, c in enumerate(candidates):
             own = Path(folder) / str(i)
             own.mkdir()
             files.append(c.write(own))
-        return throughput_of_files(files, [c.layout(x).shape for c in contestants], streams, seconds)
+        return throughput_of_files(files, [c.layout(x).shape for c in candidates], streams, seconds)

@@ -30,11 +30,11 @@ LEAST_SELF_CORRELATION = 0.999
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A loaded network that can be verified and timed.
 
     run: float32 [batch, H, W, C] to its outputs, channels last.
-    bind: the same input to the function that is timed; it is in the contestant's own layout by then.
+    bind: the same input to the function that is timed; it is in the candidate's own layout by then.
     layout: the input to that layout. write: puts the network's file into a folder unless it is one.
     graph: what an artifact stands for in the reference (None for a peer, which runs the float network).
     """
@@ -56,14 +56,14 @@ class Contestant:
         return f"{self.name}-{self.precision}"
 
 
-def from_peer(peer: Peer) -> Contestant:
-    """A peer as a contestant; the transposition to its layout is not timed."""
+def from_peer(peer: Peer) -> Candidate:
+    """A peer as a candidate; the transposition to its layout is not timed."""
 
     def bind(x: np.ndarray) -> Callable[[], object]:
         own = peer.layout(x)
         return lambda: peer.run(own)
 
-    return Contestant(
+    return Candidate(
         peer.name,
         peer.precision,
         peer.version,
@@ -75,7 +75,7 @@ def from_peer(peer: Peer) -> Contestant:
     )
 
 
-def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str | None = None) -> Contestant:
+def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str | None = None) -> Candidate:
     """An artifact on the native engine; its precision is the recipe's name, if it has one.
 
     Raises ArtifactError for a damaged file, InputError for threads or an isa that cannot be had.
@@ -93,7 +93,7 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
             save(path, source)
         return EngineFile("subbyte", precision, str(path), session.isa)
 
-    return Contestant(
+    return Candidate(
         "subbyte",
         precision,
         subbyte.__version__,
@@ -123,7 +123,7 @@ def weight_precision(graph: Graph) -> str:
 
 @dataclass(frozen=True)
 class Verified:
-    """A contestant's outputs beside its own definition, and beside the float network's. fault: why a peer
+    """A candidate's outputs beside its own definition, and beside the float network's. fault: why a peer
     is not worth timing, None if it is."""
 
     own: Check
@@ -131,33 +131,33 @@ class Verified:
     fault: str | None = None
 
 
-def verify_contestants(
-    contestants: Sequence[Contestant], real: Graph, x: np.ndarray, batch: int
+def verify_candidates(
+    candidates: Sequence[Candidate], real: Graph, x: np.ndarray, batch: int
 ) -> list[Verified]:
-    """Runs every contestant on x, float32 [N, H, W, C] with N a multiple of batch.
+    """Runs every candidate on x, float32 [N, H, W, C] with N a multiple of batch.
 
     A peer that computes something else than its network has a fault. Raises InputError for the first
     artifact that does.
     """
     expected = _reference(real, x)
     results = []
-    for contestant in contestants:
-        actual = _in_batches(contestant.run, x, batch)
+    for candidate in candidates:
+        actual = _in_batches(candidate.run, x, batch)
         fidelity = check(actual, expected)
-        own = fidelity if contestant.graph is None else check(actual, _reference(contestant.graph, x))
-        fault = _fault(contestant, own)
-        if fault is not None and contestant.graph is not None:
-            raise InputError(f"{contestant.name} {contestant.precision} {fault}; nothing was timed")
+        own = fidelity if candidate.graph is None else check(actual, _reference(candidate.graph, x))
+        fault = _fault(candidate, own)
+        if fault is not None and candidate.graph is not None:
+            raise InputError(f"{candidate.name} {candidate.precision} {fault}; nothing was timed")
         results.append(Verified(own, fidelity, fault))
     return results
 
 
-def _fault(contestant: Contestant, own: Check) -> str | None:
-    if contestant.graph is not None and is_exact(contestant.graph):
+def _fault(candidate: Candidate, own: Check) -> str | None:
+    if candidate.graph is not None and is_exact(candidate.graph):
         if own.equal:
             return None
         return f"differs from the reference that it should equal (correlation {own.correlation:.6f})"
-    least = LEAST_CORRELATION[contestant.precision] if contestant.graph is None else LEAST_SELF_CORRELATION
+    least = LEAST_CORRELATION[candidate.precision] if candidate.graph is None else LEAST_SELF_CORRELATION
     if own.correlation >= least:
         return None
     return (

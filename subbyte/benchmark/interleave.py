@@ -1,4 +1,4 @@
-"""Timing of several contestants in turns, so that whatever disturbs the machine hits all alike."""
+"""Timing of several candidates in turns, so that whatever disturbs the machine hits all alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_ROUNDS = 5
-SLICE_SECONDS = 0.02  # what one contestant's turn lasts at least
+SLICE_SECONDS = 0.02  # what one candidate's turn lasts at least
 MIN_CALLS = 3  # timed calls of a turn at least
 WARM_UP_CALLS = 3
 
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Samples:
-    """One contestant's seconds.
+    """One candidate's seconds.
 
     rounds: wall-clock seconds of every timed call, an array per round. cpu: CPU seconds of the whole
     process per call, one figure per round: all threads, and nothing of what other programs took.
@@ -45,10 +45,10 @@ def interleave(
 ) -> list[Samples]:
     """Times every function of `runs` in rounds: A B C, B C A, C A B, ...
 
-    A turn is one untimed call, which brings the contestant's weights back into the caches and wakes
+    A turn is one untimed call, which brings the candidate's weights back into the caches and wakes
     its threads, then as many timed calls as last SLICE_SECONDS (at least MIN_CALLS). The number of
     rounds is what fits in `seconds` in all (at least MIN_ROUNDS); each round starts with another
-    contestant.
+    candidate.
     """
     calls = [_calls_per_turn(run, clock) for run in runs]
     collected: list[list[np.ndarray]] = [[] for _ in runs]
@@ -66,7 +66,7 @@ def interleave(
 
 
 def _calls_per_turn(run: Callable[[], object], clock: Clock) -> int:
-    """From the fastest of a few first calls, which also serve as the contestant's warm-up."""
+    """From the fastest of a few first calls, which also serve as the candidate's warm-up."""
     run()
     fastest = float(_timed(run, WARM_UP_CALLS, clock).min())
     return max(MIN_CALLS, round(SLICE_SECONDS / fastest)) if fastest > 0 else MIN_CALLS

@@ -74,7 +74,7 @@ def _session(ort: Any, model: bytes | str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # its idle worker threads must not spin on the cores of the contestant that runs next
+    # its idle worker threads must not spin on the cores of the candidate that runs next
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

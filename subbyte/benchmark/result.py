@@ -34,7 +34,7 @@ class Spread(BaseModel):
 
 
 class Timing(BaseModel):
-    """One contestant.
+    """One candidate.
 
     ms: milliseconds of one call (a batch), over all timed calls. round_ms: the median of each round.
     cpu_ms: CPU milliseconds of one call, all threads together, over the rounds; on a busy machine it

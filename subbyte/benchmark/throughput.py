@@ -43,19 +43,19 @@ def throughput_of_files(
 
 
 def throughput(
-    contestants: Sequence[Sequence[Run]], inputs: Sequence[np.ndarray], seconds: float
+    candidates: Sequence[Sequence[Run]], inputs: Sequence[np.ndarray], seconds: float
 ) -> np.ndarray:
-    """Images per second, float64 [contestants, ROUNDS]: they run in turns, A B C, B C A, ...
+    """Images per second, float64 [candidates, ROUNDS]: they run in turns, A B C, B C A, ...
 
-    contestants: each one's streams, functions that are called at the same time, each in a thread of its
+    candidates: each one's streams, functions that are called at the same time, each in a thread of its
     own. inputs: each one's [batch, ...], in its own layout. seconds: in all.
     """
-    speeds = np.zeros((len(contestants), ROUNDS))
-    turn = seconds / (ROUNDS * max(1, len(contestants)))
+    speeds = np.zeros((len(candidates), ROUNDS))
+    turn = seconds / (ROUNDS * max(1, len(candidates)))
     for i in range(ROUNDS):
-        for offset in range(len(contestants)):
-            index = (i + offset) % len(contestants)
-            speeds[index, i] = _turn(contestants[index], inputs[index], turn)
+        for offset in range(len(candidates)):
+            index = (i + offset) % len(candidates)
+            speeds[index, i] = _turn(candidates[index], inputs[index], turn)
     return speeds
 
 

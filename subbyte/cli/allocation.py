@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from subbyte.allocate.allocator import Allocation, Allocator
     from subbyte.allocate.budget import Budget
     from subbyte.allocate.check import Checked
-    from subbyte.analysis.degradation import Damage
+    from subbyte.analysis.degradation import Degradation
     from subbyte.analysis.table import Sensitivity
     from subbyte.ir import Graph
     from subbyte.models import LoadedModel
@@ -182,10 +182,10 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
 
 
 def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
-    """The finished artifact, if it keeps size and drop, with its damage in the provenance; prints damage
-    and time as measured.
+    """The finished artifact, if it keeps size and drop, with its degradation in the provenance; prints that
+    and the time as measured.
 
-    The damage is that of the images held back, where there are any. Raises InputError naming what the
+    The degradation is that of the images held back, where there are any. Raises InputError naming what the
     network reaches instead.
     """
     from subbyte.allocate.check import lost
@@ -193,8 +193,8 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     from subbyte.device import artifact_bytes
 
     budget, images = request.budget, np.concatenate(request.held or request.images)
-    damage = Meter(plan.graph, images).of(artifact.graph)
-    found = _measured(damage, len(images))
+    degradation = Meter(plan.graph, images).of(artifact.graph)
+    found = _measured(degradation, len(images))
     kept = found if request.held else _room(request)
     artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: kept})
     size = artifact_bytes(artifact)
@@ -203,26 +203,26 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     where = f"{len(images)} images " + ("held back" if request.held else "that it was made with")
     low, high = found["agreement_95"]
     say(
-        f"finished: agreement {percent(damage.agreement)} (95 %: {percent(low)} to {percent(high)}), "
-        f"KL {damage.kl:.4f} nats on {where}"
+        f"finished: agreement {percent(degradation.agreement)} (95 %: {percent(low)} to {percent(high)}), "
+        f"KL {degradation.kl:.4f} nats on {where}"
     )
     if not request.held:
         show(f"Too few images to hold any back: on others it agrees less. {LEAST} are enough.")
     show(*_time(artifact, plan.checked.allocation.latency))
-    if budget.drop is not None and lost(damage) > budget.drop:
+    if budget.drop is not None and lost(degradation) > budget.drop:
         raise InputError(
-            f"the finished network loses {lost(damage):.2f} points on {where} (95 %: "
+            f"the finished network loses {lost(degradation):.2f} points on {where} (95 %: "
             f"{100 * (1 - high):.2f} to {100 * (1 - low):.2f}), more than {budget.drop:g}; allow that, or a "
             "larger file"
         )
     return artifact
 
 
-def _measured(damage: Damage, images: int) -> dict[str, Any]:
+def _measured(degradation: Degradation, images: int) -> dict[str, Any]:
     """What the provenance says of images held back; the interval is Wilson's, of 95 %."""
-    agreeing = round(damage.agreement * images)
+    agreeing = round(degradation.agreement * images)
     interval = [round(end, 4) for end in wilson_interval(agreeing, images)]
-    return {"images": images, "agreeing": agreeing, "agreement_95": interval, "kl": round(damage.kl, 4)}
+    return {"images": images, "agreeing": agreeing, "agreement_95": interval, "kl": round(degradation.kl, 4)}
 
 
 def _room(request: Request) -> dict[str, Any]:
@@ -264,6 +264,6 @@ def _summary(plan: Plan) -> list[Any]:
         kept.add_row(name, reason)
     facts = (
         f"chosen among {plan.checked.evaluations} networks, rounded to nearest: {size_text(found.size)}, "
-        f"KL {plan.checked.damage.kl:.4f} nats on the images that widths are chosen on"
+        f"KL {plan.checked.degradation.kl:.4f} nats on the images that widths are chosen on"
     )
     return [counts, "", kept, "", facts]

@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "sensitivity": (
         "sensitivity",
-        "Bring each layer's weights and activations alone to fewer bits, and measure the damage.",
+        "Bring each layer's weights and activations alone to fewer bits, and measure the degradation.",
     ),
     "recipes": ("lists", "The recipes that come with the package."),
     "models": ("lists", "The networks that come with the package."),

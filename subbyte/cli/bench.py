@@ -29,7 +29,7 @@ def bench(
         typer.Option(help="Folder of images for the peers' INT8 and for checking; default: synthetic ones."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.01, help="Seconds of timing, all contestants together.")
+        float, typer.Option(min=0.01, help="Seconds of timing, all candidates together.")
     ] = 10.0,
     batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
     memory: Annotated[

@@ -102,7 +102,7 @@ def compress(
     """Compress a model by a recipe and write one artifact.
 
     With a budget (--size, --latency, --memory, --drop) the recipe's widths do not count: each layer
-    gets its own, so that the budget is kept at the least damage. Everything else in it does. Every fifth
+    gets its own, so that the budget is kept at the least degradation. Everything else in it does. Every fifth
     image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
     agreement and KL are those of these images.
     """
@@ -120,7 +120,7 @@ def compress(
         drop,
     )
     if budget.given and calibration is None:
-        raise InputError("a budget needs --calibration, images to measure the damage of widths on")
+        raise InputError("a budget needs --calibration, images to measure the degradation of widths on")
     for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
         if value is not None and not budget.given:
             raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")

@@ -68,9 +68,9 @@ def sensitivity(
     crop_mode: CropMode = None,
     json: Json = False,
 ) -> None:
-    """Bring each layer's weights and activations alone to fewer bits, and measure the damage.
+    """Bring each layer's weights and activations alone to fewer bits, and measure the degradation.
 
-    The damage is the KL divergence of the class probabilities from those of float32, beyond that of
+    The degradation is the KL divergence of the class probabilities from those of float32, beyond that of
     8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
     """
     from subbyte.analysis.table import check_widths

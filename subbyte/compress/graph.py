@@ -15,7 +15,7 @@ from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
 from subbyte.ir.limits import peak_live_bytes
-from subbyte.quantize.assignment import treatments
+from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
 from subbyte.quantize.calibrate import Progress, batches, calibrate
 from subbyte.quantize.prepare import split_for_integers
@@ -70,7 +70,7 @@ def _compressed(
     work: Path | None,
     threads: int,
 ) -> Graph:
-    asked = treatments(graph, recipe)
+    asked = assignments(graph, recipe)
     if all(t.precision == "fp32" for t in asked.values()):
         return graph
     split, asked = split_for_integers(graph, asked)

@@ -12,7 +12,7 @@ CENTRED_FROM = 8
 
 
 class Check(BaseModel):
-    """A contestant's outputs beside the expected ones, on the same images.
+    """A candidate's outputs beside the expected ones, on the same images.
 
     correlation: Pearson's over all output numbers of an image, each output scaled by its expected
     root mean square; the least of all images. 1 is agreement. With fewer than CENTRED_FROM numbers

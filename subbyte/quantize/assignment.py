@@ -16,7 +16,7 @@ WEIGHTED = ("conv2d", "linear")
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Assignment:
     """Of one node. `asked` says whether an override set `activations`.
 
     precision: "int", "fp32" or "fp16"; weights: bits of its weights; activations: bits of its
@@ -66,7 +66,7 @@ def _shape_roles(node: Node) -> set[str]:
     return result
 
 
-def treatments(graph: Graph, recipe: Recipe) -> dict[str, Treatment]:
+def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     """Node name to what the recipe asks of it.
 
     Raises RecipeError if an override matches nothing, or asks for what its nodes do not have.
@@ -80,7 +80,7 @@ def treatments(graph: Graph, recipe: Recipe) -> dict[str, Treatment]:
     return result
 
 
-def _group(recipe: Recipe, node_roles: set[str]) -> Treatment:
+def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:
     weights, activations = recipe.weights.bits, recipe.activations.bits
     if "squeeze_excite" in node_roles:
         weights, activations = recipe.squeeze_excite.weights, recipe.squeeze_excite.activations
@@ -88,7 +88,7 @@ def _group(recipe: Recipe, node_roles: set[str]) -> Treatment:
         weights = recipe.first.weights
     if "last" in node_roles:
         weights = recipe.last.weights
-    return Treatment(recipe.precision, weights, activations)
+    return Assignment(recipe.precision, weights, activations)
 
 
 def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
@@ -105,7 +105,7 @@ def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
 
 
 def _apply(
-    graph: Graph, rule: Override, role_of: Mapping[str, set[str]], result: dict[str, Treatment]
+    graph: Graph, rule: Override, role_of: Mapping[str, set[str]], result: dict[str, Assignment]
 ) -> None:
     nodes = [
         node

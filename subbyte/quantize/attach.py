@@ -12,7 +12,7 @@ from subbyte.execute.reference import activation_function
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.ir.graph import consumers
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias
-from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.quantize.assignment import WEIGHTED, Assignment
 from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.weights import quantized_weight
@@ -24,21 +24,21 @@ Rounding = Callable[[Node, QParams, int], QTensor]
 
 def attach(
     graph: Graph,
-    treatments: Mapping[str, Treatment],
+    assignments: Mapping[str, Assignment],
     recipe: Recipe,
     seen: Mapping[str, Histogram],
     rounding: Rounding | None = None,
 ) -> Graph:
-    """The quantized graph, verified. `graph` and `treatments` come from split_for_integers.
+    """The quantized graph, verified. `graph` and `assignments` come from split_for_integers.
 
     Node and output names stay; a value that exists in a second form has `.codes` or `.real` added.
     rounding: how weights become codes; by default to the nearest, with scales as the recipe says.
     Raises RecipeError if a layer would execute in another precision than the recipe asks for.
     """
-    integers = any(treatment.precision == "int" for treatment in treatments.values())
-    grids = value_grids(graph, treatments, recipe, seen) if integers else {}
-    rewriter = _Rewriter(graph, treatments, recipe, seen, grids, rounding or to_nearest(recipe))
-    return verify(check_executed(rewriter.run(), treatments))
+    integers = any(assignment.precision == "int" for assignment in assignments.values())
+    grids = value_grids(graph, assignments, recipe, seen) if integers else {}
+    rewriter = _Rewriter(graph, assignments, recipe, seen, grids, rounding or to_nearest(recipe))
+    return verify(check_executed(rewriter.run(), assignments))
 
 
 def to_nearest(recipe: Recipe) -> Rounding:
@@ -54,7 +54,7 @@ def to_nearest(recipe: Recipe) -> Rounding:
 @dataclass
 class _Rewriter:
     graph: Graph
-    treatments: Mapping[str, Treatment]
+    assignments: Mapping[str, Assignment]
     recipe: Recipe
     seen: Mapping[str, Histogram]
     grids: Mapping[str, QParams]
@@ -67,7 +67,7 @@ class _Rewriter:
     def run(self) -> Graph:
         self._define(self.graph.input, None)
         for node in self.graph.nodes:
-            if self.treatments[node.name].precision == "int":
+            if self.assignments[node.name].precision == "int":
                 self._integer(node)
             else:
                 self._float(node)
@@ -107,7 +107,7 @@ class _Rewriter:
     def _float(self, node: Node) -> None:
         inputs = tuple(self._as_real(name) for name in node.inputs)
         params = dict(node.params)
-        if self.treatments[node.name].precision == "fp16" and node.op in WEIGHTED:
+        if self.assignments[node.name].precision == "fp16" and node.op in WEIGHTED:
             params["weight"] = _half(node)
         self.nodes.append(node.with_(inputs=inputs, params=params, output=self._define(node.output, None)))
 
@@ -128,7 +128,7 @@ class _Rewriter:
 
     def _weights(self, node: Node) -> dict[str, np.ndarray | QTensor]:
         x = self.grids[node.inputs[0]]
-        quantized = self.rounding(node, x, self.treatments[node.name].weights)
+        quantized = self.rounding(node, x, self.assignments[node.name].weights)
         bias = np.asarray(node.params["bias"], np.float32)
         return {"weight": quantized, "bias": quantize_bias(bias, x, quantized.scale)}
 
@@ -139,7 +139,7 @@ class _Rewriter:
         """Whether the accumulator becomes float32 at once: nobody reads the output's codes."""
         plain = node.op in WEIGHTED and node.attrs["act"] == "none" and len(node.inputs) == 1
         readers = consumers(self.graph)[node.output]
-        return plain and all(self.treatments[reader.name].precision != "int" for reader in readers)
+        return plain and all(self.assignments[reader.name].precision != "int" for reader in readers)
 
 
 def _half(node: Node) -> np.ndarray:
@@ -150,10 +150,10 @@ def _half(node: Node) -> np.ndarray:
     return half
 
 
-def check_executed(graph: Graph, treatments: Mapping[str, Treatment]) -> Graph:
+def check_executed(graph: Graph, assignments: Mapping[str, Assignment]) -> Graph:
     """Returns the graph, or raises RecipeError naming a layer that would not run as it was asked to."""
     for node in graph.nodes:
-        asked = treatments.get(node.name)
+        asked = assignments.get(node.name)
         if asked is None:
             continue
         quantized = graph.value(node.inputs[0]).q is not None

@@ -9,7 +9,7 @@ from subbyte.execute.reference import activation_function
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, qparams_from_range
-from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.quantize.assignment import WEIGHTED, Assignment
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import pre_value
 from subbyte.quantize.ranges import choose_grid
@@ -25,7 +25,7 @@ def needs_table(node: Node) -> bool:
 
 
 def value_grids(
-    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe, seen: Mapping[str, Histogram]
+    graph: Graph, assignments: Mapping[str, Assignment], recipe: Recipe, seen: Mapping[str, Histogram]
 ) -> dict[str, QParams]:
     """A grid for every value of the float graph, should it be quantized.
 
@@ -34,19 +34,19 @@ def value_grids(
     Raises RecipeError if values that share a grid were asked to have different widths.
     """
     result: dict[str, QParams] = {}
-    for members, sources, bits in shared_bits(graph, treatments, recipe):
+    for members, sources, bits in shared_bits(graph, assignments, recipe):
         result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
     return result
 
 
 def shared_bits(
-    graph: Graph, treatments: Mapping[str, Treatment], recipe: Recipe
+    graph: Graph, assignments: Mapping[str, Assignment], recipe: Recipe
 ) -> list[tuple[list[str], list[str], int]]:
     """The values that share a grid, those of them that make it, and its bits; RecipeError as above."""
     made, result = producers(graph), []
     for members in sharing(graph):
         sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
-        result.append((members, sources, _common_bits(graph, members, sources, treatments, recipe)))
+        result.append((members, sources, _common_bits(graph, members, sources, assignments, recipe)))
     return result
 
 
@@ -88,16 +88,16 @@ def _common_bits(
     graph: Graph,
     members: list[str],
     sources: list[str],
-    treatments: Mapping[str, Treatment],
+    assignments: Mapping[str, Assignment],
     recipe: Recipe,
 ) -> int:
     made = producers(graph)
-    wanted = {v: treatments[made[v].name].activations for v in sources if v in made}
+    wanted = {v: assignments[made[v].name].activations for v in sources if v in made}
     wanted |= {v: recipe.first.activations for v in sources if v not in made}
     wanted |= {
-        v: treatments[made[v].name].activations
+        v: assignments[made[v].name].activations
         for v in members
-        if v in made and treatments[made[v].name].asked
+        if v in made and assignments[made[v].name].asked
     }
     if len(set(wanted.values())) > 1:
         listed = ", ".join(f"{name!r} {bits}" for name, bits in sorted(wanted.items()))

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import consumers
-from subbyte.quantize.assignment import WEIGHTED, Treatment
+from subbyte.quantize.assignment import WEIGHTED, Assignment
 
 
-def split_for_integers(graph: Graph, treatments: dict[str, Treatment]) -> tuple[Graph, dict[str, Treatment]]:
+def split_for_integers(
+    graph: Graph, assignments: dict[str, Assignment]
+) -> tuple[Graph, dict[str, Assignment]]:
     """A float graph of equal meaning whose "int" nodes all have a quantized form.
 
     A residual behind an activation becomes an add; an activation that makes an output of the
-    network becomes a float32 node behind a float32 accumulator. The new nodes' treatments are added.
+    network becomes a float32 node behind a float32 accumulator. The new nodes' assignments are added.
     """
-    nodes, values, asked = [], dict(graph.values), dict(treatments)
+    nodes, values, asked = [], dict(graph.values), dict(assignments)
     read = consumers(graph)
     for node in graph.nodes:
         plain = node.op not in WEIGHTED or node.attrs["act"] == "none" or asked[node.name].precision != "int"
@@ -35,7 +37,7 @@ def split_for_integers(graph: Graph, treatments: dict[str, Treatment]) -> tuple[
             act = Node(
                 f"{node.name}.act", "activation", (inner.name,), node.output, {"act": node.attrs["act"]}
             )
-            asked[act.name] = Treatment("fp32", 8, 8)
+            asked[act.name] = Assignment("fp32", 8, 8)
             nodes.append(act)
         else:
             nodes.append(node)

@@ -10,7 +10,7 @@ import numpy as np
 from subbyte.ir import OPS, Graph, Node
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, QTensor
-from subbyte.quantize.assignment import WEIGHTED, Treatment, treatments
+from subbyte.quantize.assignment import WEIGHTED, Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.calibrate import Progress, batches, calibrate
 from subbyte.quantize.grids import sharing
@@ -57,7 +57,7 @@ class Variants:
 
     def __init__(self, graph: Graph, recipe: Recipe, seen: Mapping[str, Histogram] | None = None) -> None:
         self.graph, self.recipe = graph, eight_bits(recipe)
-        self.float_graph, self.asked = split_for_integers(graph, treatments(graph, self.recipe))
+        self.float_graph, self.asked = split_for_integers(graph, assignments(graph, self.recipe))
         self.seen: Mapping[str, Histogram] = seen or {}
         self._rounded: dict[tuple[str, int, float], QTensor] = {}
         self._nearest = to_nearest(self.recipe)
@@ -94,16 +94,16 @@ class Variants:
     def quantized(self, weights: Widths | None = None, activations: Widths | None = None) -> Graph:
         """The quantized graph; widths by node name of the network, 8 where none is given."""
         weights, activations = weights or {}, activations or {}
-        asked: dict[str, Treatment] = {}
-        for name, treatment in self.asked.items():
+        asked: dict[str, Assignment] = {}
+        for name, assignment in self.asked.items():
             owner = self._owner[name]
-            if treatment.precision == "int":
-                treatment = replace(
-                    treatment,
-                    weights=weights.get(owner, treatment.weights),
-                    activations=activations.get(owner, treatment.activations),
+            if assignment.precision == "int":
+                assignment = replace(
+                    assignment,
+                    weights=weights.get(owner, assignment.weights),
+                    activations=activations.get(owner, assignment.activations),
                 )
-            asked[name] = treatment
+            asked[name] = assignment
         return attach(self.float_graph, asked, self.recipe, self.seen, self._rounding)
 
     def _rounding(self, node: Node, x: QParams, bits: int) -> QTensor:

@@ -1,4 +1,4 @@
-"""The report's heat maps: accuracy by corruption, damage by layer and width. Colours are classes."""
+"""The report's heat maps: accuracy by corruption, degradation by layer and width. Colours are classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LETTERS = 26  # of a layer's name, its end
 @dataclass(frozen=True)
 class CorruptionTable:
     """Top-1 in per cent, mean of the severities. headings: "clean", then the families. rows: an entry's
-    name, and per heading the number and its step of the scale of damage (beside the clean images)."""
+    name, and per heading the number and its step of the scale of degradation (beside the clean images)."""
 
     headings: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[float, int]]]]
@@ -52,19 +52,21 @@ def sensitivity_heatmaps(rows: Sequence[Mapping[str, Any]]) -> list[Heatmap]:
     """What each layer's width alone adds to the class scores' KL divergence, one map a kind."""
     titles = {"weights": "Sensitivity of weights", "activations": "Sensitivity of activations"}
     return [
-        Heatmap(f"sensitivity-{kind}", title, _damage(title, [row for row in rows if row["kind"] == kind]))
+        Heatmap(
+            f"sensitivity-{kind}", title, _degradation(title, [row for row in rows if row["kind"] == kind])
+        )
         for kind, title in titles.items()
         if any(row["kind"] == kind for row in rows)
     ]
 
 
-def damage_step(kl: float) -> int:
+def degradation_step(kl: float) -> int:
     """0 up to LEAST_KL nats, STEPS - 1 from 1 nat on, logarithmic between."""
     share = 1 - math.log10(max(kl, LEAST_KL)) / math.log10(LEAST_KL)
     return min(STEPS - 1, int(STEPS * min(share, 1.0)))
 
 
-def _damage(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
+def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     widths = sorted({row["bits"] for row in rows}, reverse=True)
     parts = [
@@ -75,7 +77,7 @@ def _damage(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
         left, top = LEFT + COLUMN * layers.index(row["layer"]), ROW * widths.index(row["bits"])
         tip = f"{row['layer']}, {row['bits']} bits\nKL {row['kl']:.2g} nats\nblock {row['sqnr']:.1f} dB"
         cell = svg.rect(left, top, COLUMN - 1, ROW - 1)
-        parts.append(svg.group(cell, tip=tip, class_=f"h{damage_step(row['kl'])}"))
+        parts.append(svg.group(cell, tip=tip, class_=f"h{degradation_step(row['kl'])}"))
     bottom = ROW * len(widths) + 6
     for i, layer in enumerate(layers):
         x = LEFT + COLUMN * i + COLUMN / 2 + 3

@@ -1,4 +1,4 @@
-"""Ways to damage the bytes and the claims of a file. Each: (rng, bytes) -> bytes.
+"""Ways to degradation the bytes and the claims of a file. Each: (rng, bytes) -> bytes.
 
 Those on documents write the file anew with correct lengths, so that the lie gets past the
 container's checks. tests/fuzz/rewrites.py makes graphs that are strange but consistent.

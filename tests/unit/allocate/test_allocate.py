@@ -27,7 +27,7 @@ from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
-from subbyte.quantize.assignment import treatments
+from subbyte.quantize.assignment import assignments
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe, load_recipe
 from subbyte.steps.bias_correction import correct_biases
@@ -57,33 +57,33 @@ def program(seed: int, groups: bool = True) -> Program:
     rng = np.random.default_rng(seed)
     items = []
     for i in range(4):
-        damage, size = rng.random(), int(rng.integers(100, 1000))
+        degradation, size = rng.random(), int(rng.integers(100, 1000))
         index = None if i == 0 else int(rng.integers(0, 2)) if groups else 0
         inputs = (8,) if index is None else (8, 4) if groups else (8,)
         options = {
-            bits: LayerOption(damage * 2.0**-bits, size * bits, {a: bits * a * 0.01 for a in inputs})
+            bits: LayerOption(degradation * 2.0**-bits, size * bits, {a: bits * a * 0.01 for a in inputs})
             for bits in (8, 4, 2)
         }
         items.append(LayerItem(f"l{i}", options, index))
-    damages = ({8: 0.0, 4: float(rng.random()) * 0.1},) * 2 if groups else ({8: 0.0},)
-    found = [GroupItem((f"g{i}",), d, dict.fromkeys(d, 0.1)) for i, d in enumerate(damages)]
+    degradations = ({8: 0.0, 4: float(rng.random()) * 0.1},) * 2 if groups else ({8: 0.0},)
+    found = [GroupItem((f"g{i}",), d, dict.fromkeys(d, 0.1)) for i, d in enumerate(degradations)]
     return Program(items, found, 5000, 1.0)
 
 
 def brute(p: Program, size: float, latency: float) -> float | None:
-    """The least damage over all widths, or None."""
+    """The least degradation over all widths, or None."""
     best = None
     for bits in itertools.product(*(item.options for item in p.layers)):
-        for widths in itertools.product(*(group.damage for group in p.groups)):
-            damage = sum(group.damage[w] for group, w in zip(p.groups, widths, strict=True))
+        for widths in itertools.product(*(group.degradation for group in p.groups)):
+            degradation = sum(group.degradation[w] for group, w in zip(p.groups, widths, strict=True))
             time, total = p.latency, p.size
             time += sum(group.latency[w] for group, w in zip(p.groups, widths, strict=True))
             for item, b in zip(p.layers, bits, strict=True):
                 option = item.options[b]
-                damage, total = damage + option.damage, total + option.size
+                degradation, total = degradation + option.degradation, total + option.size
                 time += option.latency[8 if item.input is None else widths[item.input]]
-            if total <= size and time <= latency and (best is None or damage < best):
-                best = damage
+            if total <= size and time <= latency and (best is None or degradation < best):
+                best = degradation
     return best
 
 
@@ -98,7 +98,7 @@ def test_the_program_finds_what_brute_force_finds(seed: int) -> None:
         return
     assert found is not None
     # the solver stops within 1e-4 of the optimum
-    assert found.damage <= expected * (1 + 1e-4) + 1e-12
+    assert found.degradation <= expected * (1 + 1e-4) + 1e-12
     assert found.size <= size
     assert found.latency <= latency + 1e-6
     sizes = sum(item.options[found.weights[item.name]].size for item in p.layers)
@@ -170,7 +170,7 @@ def test_latency_may_narrow_activations(graph: Graph, variants: Variants, table:
     fast = allocator(variants, table, (8, 4)).allocate(Budget(latency=free.latency * 0.6))
     assert fast.latency <= free.latency * 0.6
     assert set(fast.activations.values()) == {4}
-    asked = treatments(graph, fast.recipe)
+    asked = assignments(graph, fast.recipe)
     assert {name: asked[name].weights for name in fast.weights} == fast.weights
     assert {name: asked[name].activations for name in fast.activations} == fast.activations
     # what the recipe promises is what is made, and it takes the time that was predicted
@@ -261,7 +261,7 @@ def test_rules_of_a_recipe_say_the_widths(graph: Graph, variants: Variants, seed
     activations = {"expand": 4, "mul6": 3} if seed % 2 else {}
     base = load_recipe("w2a8")
     recipe = with_widths(base, graph, weights, activations, "mixed")
-    asked = treatments(graph, recipe)
+    asked = assignments(graph, recipe)
     assert {name: asked[name].weights for name in weights} == weights
     made = {n.name for n in graph.nodes}
     assert {n: asked[n].activations for n in made if asked[n].activations != 8} == activations
@@ -273,7 +273,7 @@ def test_float_layers_of_a_recipe_stay(graph: Graph) -> None:
     rules = {**load_recipe("w4a8").model_dump(), "override": [{"match": "head", "precision": "fp32"}]}
     recipe = Recipe.model_validate(rules)
     found = with_widths(recipe, graph, dict.fromkeys(["stem", "expand"], 4), {}, "mixed")
-    assert treatments(graph, found)["head"].precision == "fp32"
+    assert assignments(graph, found)["head"].precision == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -310,15 +310,17 @@ def test_what_is_measured_is_what_compress_makes(
     some = random_images(graph, 24)[np.linspace(0, 23, 16).astype(int)]
     plain = variants.quantized(found.allocation.weights)
     made = correct_biases(plain, variants.float_graph, some, lambda stage, done: None, shrink=True)
-    assert found.damage == check.meter.of(made)
+    assert found.degradation == check.meter.of(made)
 
 
-def test_checking_never_ends_with_more_damage(graph: Graph, variants: Variants, table: Sensitivity) -> None:
+def test_checking_never_ends_with_more_degradation(
+    graph: Graph, variants: Variants, table: Sensitivity
+) -> None:
     check = checker(variants, table, graph)
     size = check.allocator.smallest(Budget()) + 150
     first = check.best(Budget(size=size), rounds=0)
     better = checker(variants, table, graph).best(Budget(size=size))
-    assert better.damage.kl <= first.damage.kl
+    assert better.degradation.kl <= first.degradation.kl
     assert better.allocation.size <= size
     assert better.evaluations > first.evaluations
 
@@ -327,7 +329,7 @@ def test_the_smallest_file_that_keeps_a_drop(graph: Graph, variants: Variants, t
     check = checker(variants, table, graph)
     widest = lost(check.measure(check.allocator.allocate(Budget())))
     found = check.smallest(Budget(drop=widest + 5.0))
-    assert lost(found.damage) <= widest + 5.0
+    assert lost(found.degradation) <= widest + 5.0
     assert found.allocation.size <= check.allocator.allocate(Budget()).size
     if widest > 0.0:
         with pytest.raises(InputError, match="cannot be kept"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.analysis.degradation import Damage, Meter, log_softmax
+from subbyte.analysis.degradation import Degradation, Meter, log_softmax
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity, read_sensitivity
 from subbyte.compress import compress
@@ -101,10 +101,10 @@ def test_every_layer_and_activation_has_its_rows(graph: Graph, table: Sensitivit
 def test_eight_bits_change_nothing_and_two_bits_much(table: Sensitivity) -> None:
     for row in table.rows:
         if row.bits == 8:
-            assert row.damage == table.base
+            assert row.degradation == table.base
             assert table.added_kl(row) == 0.0
     for name in ("stem", "classifier", "head"):
-        kl = [table.row("weights", name, bits).damage.kl for bits in (8, 4, 2)]  # type: ignore[union-attr]
+        kl = [table.row("weights", name, bits).degradation.kl for bits in (8, 4, 2)]  # type: ignore[union-attr]
         assert kl == sorted(kl)
         sqnr = [table.row("weights", name, bits).block_sqnr for bits in (8, 4, 3, 2)]  # type: ignore[union-attr]
         assert sqnr == sorted(sqnr, reverse=True)
@@ -122,7 +122,7 @@ def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) 
     )
     row = table.row("weights", "classifier", 3)
     assert row is not None
-    assert row.damage == Meter(graph, images).of(last)
+    assert row.degradation == Meter(graph, images).of(last)
 
 
 def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Sensitivity) -> None:
@@ -184,7 +184,7 @@ def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
         read_sensitivity(path)
 
 
-def test_damage_by_hand() -> None:
+def test_degradation_by_hand() -> None:
     net = FloatNetwork((2,))
     meter = Meter(net.graph(net.linear("a", "image", 3)), np.ones((2, 2), np.float32))
     meter.exact = np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])
@@ -196,7 +196,7 @@ def test_damage_by_hand() -> None:
     error = 2 * np.log(2.0) ** 2 / 6
     variance = 2 * np.log(2.0) ** 2 / 6 - (2 * np.log(2.0) / 6) ** 2
     assert found.mse == pytest.approx(error / variance)
-    assert meter.of_logits(meter.exact) == Damage(kl=0.0, mse=0.0, agreement=1.0)
+    assert meter.of_logits(meter.exact) == Degradation(kl=0.0, mse=0.0, agreement=1.0)
 
 
 def test_only_classifiers() -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import sensitivity as page
-from subbyte.analysis.degradation import Damage
+from subbyte.analysis.degradation import Degradation
 from subbyte.analysis.table import Kind, Row, Sensitivity
 from subbyte.errors import InputError
 
@@ -21,7 +21,7 @@ def row(kind: Kind, name: str, component: str, stage: str, bits: int, kl: float)
         component=component,
         stage=stage,
         elements=1_000_000,
-        damage=Damage(kl=0.5 + kl, mse=0.1, agreement=0.9),
+        degradation=Degradation(kl=0.5 + kl, mse=0.1, agreement=0.9),
         block_sqnr=20.0 - bits,
     )
 
@@ -39,7 +39,7 @@ def table(kind: Kind) -> Sensitivity:
         for name, component, stage, kl in layers
         for bits in (4, 3, 2)
     ]
-    base = Damage(kl=0.5, mse=0.1, agreement=0.9)
+    base = Degradation(kl=0.5, mse=0.1, agreement=0.9)
     return Sensitivity(key="k", model="m", images=3, base=base, rows=rows)
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from subbyte.artifact import Artifact, save
 from subbyte.benchmark import bench as bench_module
-from subbyte.benchmark import candidate as contestant
+from subbyte.benchmark import candidate as candidate
 from subbyte.benchmark import footprint as footprint_module
 from subbyte.benchmark.bench import bench
-from subbyte.benchmark.candidate import Contestant, is_exact, verify_contestants, weight_precision
+from subbyte.benchmark.candidate import Candidate, is_exact, verify_candidates, weight_precision
 from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.interleave import Samples
 from subbyte.benchmark.peers import load_peers
@@ -77,27 +77,27 @@ def artifact() -> Artifact:
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The numpy reference in place of the native engine."""
 
-    def load(source: object, **_: object) -> Contestant:
+    def load(source: object, **_: object) -> Candidate:
         assert isinstance(source, Artifact)
         return executing("subbyte", "w4a8", source.graph, source.graph)
 
     monkeypatch.setattr(bench_module, "from_artifact", load)
 
 
-def executing(name: str, precision: str, graph: Graph, stands_for: Graph | None) -> Contestant:
+def executing(name: str, precision: str, graph: Graph, stands_for: Graph | None) -> Candidate:
     def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(reference_run(graph, x)[n] for n in graph.outputs)
 
-    return contestant_of(name, precision, run, stands_for)
+    return candidate_of(name, precision, run, stands_for)
 
 
-def contestant_of(
+def candidate_of(
     name: str, precision: str, run: Callable[[np.ndarray], Any], stands_for: Graph | None = None
-) -> Contestant:
+) -> Candidate:
     def write(folder: Path) -> EngineFile:
         raise AssertionError(f"nobody asked for the file of {name} in {folder}")
 
-    return Contestant(
+    return Candidate(
         name, precision, "1", 10, run, lambda x: lambda: run(x), lambda x: x, write, graph=stands_for
     )
 
@@ -190,32 +190,32 @@ def test_figures_follow_from_the_samples(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fast.fidelity is None
 
 
-def test_a_contestant_that_computes_something_else_is_refused() -> None:
+def test_a_candidate_that_computes_something_else_is_refused() -> None:
     graph, x = network(), synthetic_images(SHAPE, 2)
     real = dequantize_graph(graph)
     good = executing("peer", "fp32", real, None)
-    assert verify_contestants([good], real, x, 1)[0].own.correlation > 0.999999
+    assert verify_candidates([good], real, x, 1)[0].own.correlation > 0.999999
 
     def flipped(x: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(-y for y in good.run(x))
 
     for precision in ("fp32", "bf16", "int8"):
-        bad = contestant_of("peer", precision, flipped)
-        first, second = verify_contestants([good, bad], real, x, 1)
+        bad = candidate_of("peer", precision, flipped)
+        first, second = verify_candidates([good, bad], real, x, 1)
         assert first.fault is None
         assert second.fault is not None
         assert second.fault.startswith("computes something else than its network (correlation -1.0000, ")
         assert second.fault.endswith("the same best class on 0 of 2 images)")
-    bad = contestant_of("subbyte", "w4a8", flipped, graph)
+    bad = candidate_of("subbyte", "w4a8", flipped, graph)
     with pytest.raises(InputError, match="nothing was timed"):
-        verify_contestants([good, bad], real, x, 1)
+        verify_candidates([good, bad], real, x, 1)
 
 
 @pytest.mark.usefixtures("no_engine")
 def test_a_peer_that_computes_something_else_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     real = dequantize_graph(network())
     good = executing("good", "fp32", real, None)
-    bad = contestant_of("bad", "int8", lambda x: tuple(-y for y in good.run(x)))
+    bad = candidate_of("bad", "int8", lambda x: tuple(-y for y in good.run(x)))
     peers = {"bad": bad, "good": good}
     monkeypatch.setattr(bench_module, "load_peers", lambda *_, **__: list(peers))
     monkeypatch.setattr(bench_module, "from_peer", peers.__getitem__)
@@ -237,10 +237,10 @@ def test_an_artifact_is_held_to_its_own_integers() -> None:
     graph, x = network(), synthetic_images(SHAPE, 4)
     real = dequantize_graph(graph)
     ours, impostor = (executing("subbyte", "w4a8", g, graph) for g in (graph, real))
-    assert verify_contestants([ours], real, x, 2)[0].own.equal
-    assert verify_contestants([executing("peer", "bf16", graph, None)], real, x, 2)[0].own.correlation > 0.9
+    assert verify_candidates([ours], real, x, 2)[0].own.equal
+    assert verify_candidates([executing("peer", "bf16", graph, None)], real, x, 2)[0].own.correlation > 0.9
     with pytest.raises(InputError, match="differs from the reference that it should equal"):
-        verify_contestants([impostor], real, x, 2)
+        verify_candidates([impostor], real, x, 2)
 
 
 def test_float_layers_may_round_otherwise() -> None:
@@ -252,8 +252,8 @@ def test_float_layers_may_round_otherwise() -> None:
         (y,) = reference_run(real, x).values()
         return (y * np.float32(1 + 2**-20),)
 
-    inexact = contestant_of("subbyte", "fp32", rounded, real)
-    assert not verify_contestants([inexact], real, x, 1)[0].own.equal
+    inexact = candidate_of("subbyte", "fp32", rounded, real)
+    assert not verify_candidates([inexact], real, x, 1)[0].own.equal
 
 
 def test_check() -> None:
@@ -316,5 +316,5 @@ def test_synthetic_images() -> None:
 def test_every_precision_of_a_peer_has_a_limit() -> None:
     from subbyte.benchmark.peers import ENGINES
 
-    assert {p for precisions in ENGINES.values() for p in precisions} <= set(contestant.LEAST_CORRELATION)
+    assert {p for precisions in ENGINES.values() for p in precisions} <= set(candidate.LEAST_CORRELATION)
     assert load_peers(dequantize_graph(network()), []) == []

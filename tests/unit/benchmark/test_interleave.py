@@ -19,7 +19,7 @@ class World:
     def clock(self) -> float:
         return self.now
 
-    def contestant(self, letter: str, *seconds: float) -> Callable[[], None]:
+    def candidate(self, letter: str, *seconds: float) -> Callable[[], None]:
         """Takes the given durations in turn, over and over."""
         calls = 0
 
@@ -39,7 +39,7 @@ def turns(trace: str) -> str:
 
 def test_rounds_rotate_and_first_calls_are_not_timed() -> None:
     world = World()
-    runs = [world.contestant(letter, SLICE_SECONDS) for letter in "ABC"]
+    runs = [world.candidate(letter, SLICE_SECONDS) for letter in "ABC"]
     samples = interleave(runs, 0.0, clock=world.clock)
     per_turn = MIN_CALLS + 1
     warm_up = 3 * (1 + 3)
@@ -50,15 +50,15 @@ def test_rounds_rotate_and_first_calls_are_not_timed() -> None:
         np.testing.assert_allclose(s.all, SLICE_SECONDS, rtol=1e-9)
 
 
-def test_a_fast_contestant_fills_its_turn() -> None:
+def test_a_fast_candidate_fills_its_turn() -> None:
     world = World()
-    samples = interleave([world.contestant("A", SLICE_SECONDS / 8)], 0.0, clock=world.clock)
+    samples = interleave([world.candidate("A", SLICE_SECONDS / 8)], 0.0, clock=world.clock)
     assert {len(r) for r in samples[0].rounds} == {8}
 
 
 def test_it_goes_on_until_the_time_is_used() -> None:
     world = World()
-    run = world.contestant("A", 0.25)
+    run = world.candidate("A", 0.25)
     (samples,) = interleave([run], 10.0, clock=world.clock)
     # a round is four calls, a second; the tenth ends exactly at the limit
     assert len(samples.rounds) == 10
@@ -67,7 +67,7 @@ def test_it_goes_on_until_the_time_is_used() -> None:
 def test_medians_are_taken_round_by_round() -> None:
     world = World()
     # four calls warm up; then every fourth call, 9.0, is the untimed one of a round
-    run = world.contestant("A", 9.0, 6.0, 2.0, 1.0)
+    run = world.candidate("A", 9.0, 6.0, 2.0, 1.0)
     (samples,) = interleave([run], 0.0, clock=world.clock)
     assert [r.tolist() for r in samples.rounds] == [[6.0, 2.0, 1.0]] * MIN_ROUNDS
     assert samples.round_medians.tolist() == [2.0] * MIN_ROUNDS
@@ -75,7 +75,7 @@ def test_medians_are_taken_round_by_round() -> None:
 
 def test_cpu_time_is_that_of_the_timed_calls() -> None:
     world, used = World(), 0.0
-    runs = [world.contestant(letter, SLICE_SECONDS) for letter in "AB"]
+    runs = [world.candidate(letter, SLICE_SECONDS) for letter in "AB"]
 
     def busy() -> None:
         nonlocal used
@@ -92,7 +92,7 @@ def test_a_clock_that_stands_still_is_survived() -> None:
     assert samples[0].all.tolist() == [0.0] * MIN_CALLS * MIN_ROUNDS
 
 
-def test_a_failing_contestant_is_not_swallowed() -> None:
+def test_a_failing_candidate_is_not_swallowed() -> None:
     def fails() -> None:
         raise ValueError("broken")
 

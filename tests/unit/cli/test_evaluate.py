@@ -234,11 +234,11 @@ def test_report_refuses_two_sources_of_latency(
 def test_report_draws_a_sensitivity_analysis(
     invoke: Invoke, fails: Fails, int8: Path, images: Path, tmp_path: Path
 ) -> None:
-    from subbyte.analysis.degradation import Damage
+    from subbyte.analysis.degradation import Degradation
     from subbyte.analysis.table import Row, Sensitivity
 
-    def damage(kl: float) -> Damage:
-        return Damage(kl=kl, mse=0.0, agreement=1.0)
+    def degradation(kl: float) -> Degradation:
+        return Degradation(kl=kl, mse=0.0, agreement=1.0)
 
     row = Row(
         kind="weights",
@@ -247,10 +247,10 @@ def test_report_draws_a_sensitivity_analysis(
         component="first",
         stage="0",
         elements=9,
-        damage=damage(0.5),
+        degradation=degradation(0.5),
         block_sqnr=12.5,
     )
-    table = Sensitivity(key="k", model="m", images=3, base=damage(0.125), rows=[row])
+    table = Sensitivity(key="k", model="m", images=3, base=degradation(0.125), rows=[row])
     table.save(tmp_path / "s.json")
     rest = ("--data", images, "--output", tmp_path / "r.html", "--sensitivity")
     result = invoke("report", int8, *rest, tmp_path / "s.json")

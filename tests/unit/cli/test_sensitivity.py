@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import subbyte
-from subbyte.analysis.degradation import Damage, Meter
+from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.artifact.digest import graph_digest
 from subbyte.benchmark.quick_time import QuickTime
 from subbyte.cli import allocation
@@ -161,8 +161,8 @@ def test_too_few_images_to_hold_any_back(invoke: Invoke, network: tuple[object, 
 def test_the_drop_is_decided_on_images_held_back(
     invoke: Invoke, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of(meter: Meter, graph: Graph) -> Damage:
-        return Damage(kl=0.5, mse=0.0, agreement=0.5 if len(meter.images) == 2 else 1.0)
+    def of(meter: Meter, graph: Graph) -> Degradation:
+        return Degradation(kl=0.5, mse=0.0, agreement=0.5 if len(meter.images) == 2 else 1.0)
 
     monkeypatch.setattr(Meter, "of", of)
     # of 11 images 2 are held back, and of 9 none are left to search on

@@ -28,7 +28,7 @@ from subbyte.report import report
 from subbyte.report.entry import Entry
 from subbyte.report.figures import accuracy_by_severity, figures_of, latency_bars, pareto
 from subbyte.report.gallery import corrupted_rows, pick
-from subbyte.report.heatmaps import corruption_table, damage_step, sensitivity_heatmaps
+from subbyte.report.heatmaps import corruption_table, degradation_step, sensitivity_heatmaps
 from subbyte.report.techniques import markdown_table, technique_table
 
 
@@ -338,7 +338,7 @@ def test_sensitivity_maps(full: report.Report) -> None:
         for title in group.findall("title")
     }
     assert cells == {"stem, 4 bits": "h6", "head, 8 bits": "h0", "stem, 2 bits": "h6"}
-    assert [damage_step(kl) for kl in (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 9.0)] == [0, 0, 1, 3, 5, 6, 6]
+    assert [degradation_step(kl) for kl in (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 9.0)] == [0, 0, 1, 3, 5, 6, 6]
     html = report.render(full)
     assert 'id="sensitivity-weights"' in html
     assert 'id="corruptions"' in html

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from subbyte import save
-from subbyte.analysis.degradation import Damage
+from subbyte.analysis.degradation import Degradation
 from subbyte.analysis.table import Sensitivity
 from subbyte.device.cache import write_json
 from subbyte.errors import SubbyteError
@@ -23,7 +23,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "artifact": lambda path: save(path, seeds()["mixed"]),
     "report": lambda path: write_text(path, "text"),
     "sensitivity": lambda path: Sensitivity(
-        key="k", model="m", images=1, base=Damage(kl=0.0, mse=0.0, agreement=1.0)
+        key="k", model="m", images=1, base=Degradation(kl=0.0, mse=0.0, agreement=1.0)
     ).save(path),
 }
 
