@@ -23,7 +23,7 @@ from subbyte.ir import Graph, Node, Value
 from subbyte.quant import QParams
 from tests.fuzz.builder import Builder
 from tests.unit.exact import fl, real
-from tests.unit.reference import loops
+from tests.unit.execute.reference import loops
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -16,7 +16,7 @@ from subbyte.execute.reference.executor import run_node
 from subbyte.ir import Graph, Node, Value
 from subbyte.quant import QParams
 from tests.fuzz.builder import Builder
-from tests.unit.reference import loops
+from tests.unit.execute.reference import loops
 
 seeds = st.integers(0, 2**32 - 1)
 scales = st.floats(width=32, min_value=2.0**-6, max_value=2.0**4)
