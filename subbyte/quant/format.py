@@ -47,8 +47,8 @@ _TEXT = re.compile(r"(int|uint|fp)([0-9]{1,2})((?:\+[a-z0-9:]+)*)")
 @dataclass(frozen=True, order=True)
 class Format:
     """kind: "int" for signed codes (weights), "uint" for unsigned ones (activations), "float" for IEEE 754
-    numbers. bits: of a code or number. book: codes index a code book of 2**bits int8 levels; without, they are the
-    numbers in two's complement. pattern: which codes are stored (PATTERNS).
+    numbers. bits: of a code or number. book: codes index a code book of 2**bits int8 levels; without, they
+    are the numbers in two's complement. pattern: which codes are stored (PATTERNS).
 
     Scales are float32, one per output channel for "int", one per tensor for "uint"; a "float" has none.
     As text: "int4", "int4+book", "int8+2:4", "uint8", "fp16".
