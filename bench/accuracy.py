@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.benchmark.interleave import interleave
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
 from subbyte.data.samples import Sample
 from subbyte.data.sets import ImageSet, parse_sets
@@ -30,6 +29,7 @@ from subbyte.metrics.accuracy import Predictions, wilson_interval
 from subbyte.metrics.statistics import Paired, correct, paired, random_effects
 from subbyte.quant import QTensor
 from subbyte.system.host import describe_host
+from subbyte.system.interleave import interleave
 
 RESULTS = Path("bench/analyses")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

@@ -10,16 +10,19 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as type checkers know it, without the time to import typing
 if TYPE_CHECKING:
+    from subbyte.allocate.budget import Budget
     from subbyte.artifact import Artifact, load, save
     from subbyte.compress.model import compress_model
     from subbyte.errors import SubbyteError
     from subbyte.execute.native import Session, available_isas
+    from subbyte.importers import import_model
     from subbyte.ir import Graph
     from subbyte.preprocess import Preprocessing
     from subbyte.recipes import Recipe, list_recipes, load_recipe
 
 _HOME = {
     "Artifact": "subbyte.artifact",
+    "Budget": "subbyte.allocate.budget",
     "Graph": "subbyte.ir",
     "Preprocessing": "subbyte.preprocess",
     "Recipe": "subbyte.recipes",
@@ -27,6 +30,7 @@ _HOME = {
     "SubbyteError": "subbyte.errors",
     "available_isas": "subbyte.execute.native",
     "compress_model": "subbyte.compress.model",
+    "import_model": "subbyte.importers",
     "list_recipes": "subbyte.recipes",
     "load": "subbyte.artifact",
     "load_recipe": "subbyte.recipes",
@@ -35,6 +39,7 @@ _HOME = {
 
 __all__ = [
     "Artifact",
+    "Budget",
     "Graph",
     "Preprocessing",
     "Recipe",
@@ -42,6 +47,7 @@ __all__ = [
     "SubbyteError",
     "available_isas",
     "compress_model",
+    "import_model",
     "list_recipes",
     "load",
     "load_recipe",

@@ -1,5 +1,7 @@
 """The errors a user can meet. Each carries one sentence: what is wrong and what to do."""
 
+from typing import Any
+
 
 class SubbyteError(Exception):
     """Base of every error this package raises on purpose."""
@@ -10,7 +12,12 @@ class GraphError(SubbyteError):
 
 
 class UnsupportedOperatorError(SubbyteError):
-    """A model uses an operator outside the supported set."""
+    """A model uses operators outside the supported set. problems: all of them, as the importer describes
+    them; the message is of the first."""
+
+    def __init__(self, message: str, problems: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class ArtifactError(SubbyteError):

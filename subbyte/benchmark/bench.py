@@ -30,7 +30,6 @@ from subbyte.benchmark.candidate import (
     verify_candidates,
 )
 from subbyte.benchmark.footprint import Footprint, footprint
-from subbyte.benchmark.interleave import Samples, interleave
 from subbyte.benchmark.peers import load_peers
 from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
 from subbyte.benchmark.throughput import throughput_of_files
@@ -47,6 +46,7 @@ from subbyte.system.host import (
     pinned,
     preemptions,
 )
+from subbyte.system.interleave import Samples, interleave
 
 CALIBRATION_IMAGES = 24
 CHECK_IMAGES = 2

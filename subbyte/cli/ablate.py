@@ -46,7 +46,7 @@ from subbyte.report.entry import Entry
 from subbyte.system.text_file import write_text
 
 if TYPE_CHECKING:
-    from subbyte.models import LoadedModel
+    from subbyte.importers import Imported
     from subbyte.recipes import Recipe
     from subbyte.report.report import Report
 
@@ -101,7 +101,7 @@ def ablate(
     loaded = load_model(model, weights, given)
     chosen = subset(image_folder(calibration), images, seed or 0)
     source = f"{len(chosen)} images of {printable(calibration.name)}"
-    provenance = {"model": printable(model), "weights": loaded.provenance, "calibration": source}
+    provenance = {**loaded.provenance, "calibration": source}
     job = _Job(loaded, chosen, seed, provenance, output)
     output.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
@@ -141,7 +141,7 @@ def _write_rows(folder: Path, page: Report) -> None:
 class _Job:
     """Everything that the artifacts of an ablation have in common."""
 
-    loaded: LoadedModel
+    loaded: Imported
     images: Sequence[Sample]
     seed: int | None
     provenance: Mapping[str, Any]
@@ -168,13 +168,12 @@ class _Job:
     def _make(self, path: Path, recipe: Recipe) -> None:
         from subbyte import compress_model
 
-        p = self.loaded.preprocessing
+        images = batches(self.images, self.loaded.preprocessing)
         with stages(f"compressing to {recipe.name}") as stage:
             artifact = compress_model(
-                self.loaded.module,
+                self.loaded,
                 recipe,
-                batches(self.images, p),
-                preprocessing=p,
+                images,
                 provenance=self.provenance,
                 seed=self.seed,
                 progress=stage,

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Channels, InputSize, Json, Model, Traceback, Weights
-from subbyte.cli.source import OwnInput, is_own, load_model
-from subbyte.errors import RecipeError, SubbyteError
+from subbyte.cli.source import OwnInput, load_model
+from subbyte.errors import InputError, RecipeError, SubbyteError, UnsupportedOperatorError
+from subbyte.importers import importer_of
 from subbyte.ir import Graph, macs
-from subbyte.passes import optimize
 
 if TYPE_CHECKING:
     from subbyte.importers.torch_export import Problem
@@ -35,21 +35,20 @@ def check(
 
     Needs neither weights (they are random then) nor images. Exit status 1 if something stops it.
     """
-    from subbyte.importers.torch_export import survey
-
-    chosen = weights or (None if is_own(model) else "random")
-    loaded = load_model(model, chosen, OwnInput(input_size, channels))
+    chosen = weights or ("random" if importer_of(model).weights == "needed" else None)
     try:
-        result = survey(loaded.module, loaded.preprocessing.shape)
+        graph = load_model(model, chosen, OwnInput(input_size, channels)).graph
+    except UnsupportedOperatorError as error:
+        (show_json if json else _show_problems)(_stopped(model, error.problems))
+        raise typer.Exit(1) from None
+    except InputError:
+        raise
     except SubbyteError as error:
         if not json:
             raise
         show_json({"model": model, "supported": False, "problems": [{"reason": str(error)}]})
         raise typer.Exit(1) from None
-    if result.graph is None:
-        (show_json if json else _show_problems)(_stopped(model, result.problems))
-        raise typer.Exit(1)
-    (show_json if json else _show_facts)(_facts(model, optimize(result.graph)))
+    (show_json if json else _show_facts)(_facts(model, graph))
 
 
 def _stopped(model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:

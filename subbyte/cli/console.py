@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from subbyte.errors import SubbyteError
+from subbyte.system.printable import printable as printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,14 +33,6 @@ EXTRAS = {
     **dict.fromkeys(("jinja2", "scipy"), "report"),
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }
-
-
-def printable(text: str) -> str:
-    """The text with escapes like \\x1b in place of what a terminal would obey or not show: control
-    characters, line ends, bidirectional overrides, bytes of file names that are no UTF-8."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str, error: bool = False) -> None:

@@ -63,6 +63,53 @@ CropMode = Annotated[
     ),
 ]
 
+_BUDGET = "Bit-widths are chosen per layer: "
+
+Recipe = Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")]
+Images = Annotated[int, typer.Option(min=1, help="Use at most this many of them.")]
+Classes = Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")]
+TorchThreads = Annotated[
+    int,
+    typer.Option(
+        min=1, help="CPU threads of calibration and training; another number rounds a little differently."
+    ),
+]
+Size = Annotated[str | None, typer.Option(help=_BUDGET + "the file has at most so many bytes, like 3.5MB.")]
+Latency = Annotated[
+    str | None, typer.Option(help=_BUDGET + "an image takes at most so long on this machine, like 3ms.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help=_BUDGET + "activations take at most so many bytes, like 1MB.")
+]
+Drop = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help=_BUDGET + "at most so many points of the images held back get another class than in "
+        "float32. Without --size, the smallest file that keeps this on a fifth of the other images.",
+    ),
+]
+Analysis = Annotated[
+    Path | None,
+    typer.Option(
+        help="What `subbyte sensitivity` wrote for this network, best on other images; default: "
+        "analysed and cached."
+    ),
+]
+ActivationBits = Annotated[
+    str, typer.Option(help="Bit-widths to choose from for activations, comma-separated.")
+]
+Work = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the state of training steps: the same command, interrupted, goes on from there."
+    ),
+]
+WriteRecipe = Annotated[
+    Path | None,
+    typer.Option(help="Write the recipe with the chosen bit-widths to this TOML file, too."),
+]
+
 Artifact_ = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .subbyte file.")]
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more .subbyte files.")]
 Against = Annotated[

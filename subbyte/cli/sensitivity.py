@@ -86,16 +86,13 @@ def sensitivity(
     loaded = load_model(model, weights, given)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
     from subbyte.analysis.sensitivity import sensitivity as analyse
-    from subbyte.importers.torch_export import capture
-    from subbyte.passes import optimize
     from subbyte.quantize.variants import Variants
     from subbyte.report.heatmap_page import render_heatmaps
     from subbyte.system.text_file import write_text
 
-    graph = optimize(capture(loaded.module, loaded.preprocessing.shape))
     with stages(f"{model}, {len(samples)} images") as stage:
         table = analyse(
-            Variants(graph, chosen),
+            Variants(loaded.graph, chosen),
             np.concatenate(arrays),
             model=printable(model),
             weights=widths[0],

@@ -1,22 +1,13 @@
-"""MODEL on the command line: a name of the catalog, or `file.py:callable`."""
+"""MODEL on the command line, and the options that say what a module of one's own takes."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from subbyte.cli.console import printable
 from subbyte.errors import InputError
+from subbyte.importers import Imported, import_model, importer_of
 from subbyte.preprocess import CHANNELS, PerChannel, Preprocessing
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from subbyte.models import LoadedModel
 
 IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
 IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
@@ -36,15 +27,14 @@ class OwnInput:
     crop_mode: str | None = None
 
 
-def load_model(model: str, weights: str | None, given: OwnInput) -> LoadedModel:
+def load_model(model: str, weights: str | None, given: OwnInput) -> Imported:
     """MODEL with its weights. InputError for anything that does not fit together."""
-    own = own_preprocessing(model, given)
-    return load_named(model, weights) if own is None else load_own(model, weights, own)
+    return import_model(model, weights=weights, preprocessing=own_preprocessing(model, given))
 
 
 def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
-    """The input of a user's own module, None for a model of the catalog, whose weights say it."""
-    if not is_own(model):
+    """The input of a user's own module, None for a model that says it itself."""
+    if not importer_of(model).own_input:
         if given != OwnInput():
             raise InputError("the options of the input, like --input-size, are for a module of your own")
         return None
@@ -71,72 +61,6 @@ def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
         (1.0 if squash else 0.875) if given.crop_fraction is None else given.crop_fraction,
         given.crop_mode or "center",
     )
-
-
-def load_named(name: str, weights: str | None) -> LoadedModel:
-    """A network of the catalog. InputError for an unknown name or unusable or missing weights."""
-    from subbyte import models
-
-    if weights is None:
-        models.preprocessing(name)  # an unknown name is the first thing to say
-        raise InputError(f"{name} needs weights: --weights FILE, hub, package or random")
-    return models.load(name, weights)
-
-
-def load_own(source: str, weights: str | None, preprocessing: Preprocessing) -> LoadedModel:
-    """The module that `callable()` of `file.py` returns, with weights from a file if given.
-
-    Runs the user's file. Raises InputError: no such file or callable, it fails, or returns no module.
-    """
-    from subbyte.models import LoadedModel, checkpoint
-
-    module = _build(source)
-    provenance = {"source": "module", "callable": printable(source)}
-    if weights is not None:
-        path = Path(weights)
-        checkpoint.fit(checkpoint.read(path), module, weights)
-        provenance |= {"file": printable(path.name), "sha256": checkpoint.sha256(path)}
-    return LoadedModel(module.eval(), preprocessing, provenance)
-
-
-def is_own(source: str) -> bool:
-    """Whether MODEL is `file.py:callable`."""
-    return source.rpartition(":")[0].endswith(".py") or source.endswith(".py")
-
-
-def _build(source: str) -> nn.Module:
-    from torch import nn
-
-    file, _, name = source.rpartition(":")
-    path = Path(file)
-    if not name or path.suffix != ".py":
-        raise InputError(f"{source}: a module of your own is given as path/to/file.py:callable")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    namespace = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(namespace)
-        if not callable(getattr(namespace, name, None)):
-            raise InputError(f"{path} defines no callable {name!r}")
-        module = getattr(namespace, name)()
-    except InputError:
-        raise
-    except Exception as error:
-        where = _line_in(path, error)
-        raise InputError(f"{source} failed{where} with {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"{source} returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
-
-
-def _line_in(path: Path, error: BaseException) -> str:
-    """ " in line N of it": where the user's file was when the error came up, innermost; or ""."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-    return f" in line {lines[-1]} of {path}" if lines else ""
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -14,18 +14,13 @@ from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
-from subbyte.ir.limits import peak_live_bytes
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
 from subbyte.quantize.calibrate import Progress, batches, calibrate
 from subbyte.quantize.prepare import split_for_integers
-from subbyte.recipes import Recipe
-from subbyte.steps.bias_correction import correct_biases
-from subbyte.steps.distill import distill
-from subbyte.steps.reconstruct import reconstruct
+from subbyte.recipes import STEPS, Recipe
+from subbyte.steps.context import Context, function_of
 
-#: Memory for the values of all images at once, while biases are corrected layer by layer.
-LAYERWISE_BYTES = 1 << 30
 #: Memory for the calibration images that the steps work on, float32.
 IMAGE_BYTES = 1 << 30
 
@@ -35,6 +30,7 @@ def compress(
     recipe: Recipe,
     calibration: Iterable[np.ndarray],
     *,
+    labels: np.ndarray | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     work: Path | None = None,
@@ -44,7 +40,8 @@ def compress(
 
     graph: float32, batch norms folded (passes.optimize). calibration: preprocessed images in
     arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
-    then at most IMAGE_BYTES. seed: instead of the recipe's.
+    then at most IMAGE_BYTES. labels: int64 [N], a class index for each image of all arrays, for steps
+    that need them. seed: instead of the recipe's.
     progress: called with the name of what is being done and how far it is.
     work: a folder for the state of long steps; an interrupted run that is started again with equal
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
@@ -52,19 +49,20 @@ def compress(
     threads: of torch, whatever the caller has set. Same graph, recipe, seed, images and threads: same
     result.
 
-    Raises InputError for unusable calibration images, RecipeError if the recipe does not fit
+    Raises InputError for unusable calibration images or labels, RecipeError if the recipe does not fit
     the graph, GraphError if the graph is not such a graph.
     """
     verify(graph)
     _check_float(graph)
     with fixed_threads(threads), kept_memory():
-        return _compressed(graph, recipe, calibration, seed, progress, work, threads)
+        return _compressed(graph, recipe, calibration, labels, seed, progress, work, threads)
 
 
 def _compressed(
     graph: Graph,
     recipe: Recipe,
     calibration: Iterable[np.ndarray],
+    labels: np.ndarray | None,
     seed: int | None,
     progress: Progress | None,
     work: Path | None,
@@ -78,27 +76,46 @@ def _compressed(
         return attach(split, asked, recipe, {})
     report = progress or (lambda stage, done: None)
     chosen_seed = recipe.seed if seed is None else seed
-    kept = _Kept(split)
+    check_labels(labels, recipe)
+    kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
     stream = batches(split, calibration)
-    seen = calibrate(split, kept.all_of(stream) if recipe.steps else stream, chosen_seed, report)
+    seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
     result = attach(split, asked, recipe, seen)
-    if not recipe.steps:
-        return result
-    images = kept.images()
-    folder = None if work is None else _folder(work, split, result, recipe, chosen_seed, images, threads)
+    images, shown = kept.images(), kept.labels(labels)
+    folder = None
+    if work is not None and recipe.steps:
+        folder = _folder(work, split, result, recipe, chosen_seed, images, shown, threads)
     for step in recipe.steps:
-        if step == "bias_correction":
-            result = correct_biases(result, split, _fewer(split, images), report)
-        elif step == "reconstruct":
-            result = reconstruct(result, split, images, recipe.reconstruct, chosen_seed, report, folder)
-        else:
-            result = distill(result, split, images, recipe.distill, chosen_seed, report, folder)
-        verify(result)
+        configuration = recipe.configuration(step)
+        context = Context(result, split, images, shown, configuration, chosen_seed, report, folder)
+        result = verify(function_of(STEPS[step])(context))
     return result
 
 
+def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
+    """InputError for labels that are no class indices, or missing where a step of the recipe needs them."""
+    for step in recipe.steps:
+        if labels is None and "labels" in STEPS[step].needs:
+            raise InputError(f"the step {step!r} needs labels: the class index of each calibration image")
+    if labels is not None and (labels.ndim != 1 or labels.dtype != np.int64):
+        raise InputError(f"labels must be int64 [N], got {labels.dtype} {list(labels.shape)}")
+
+
+def check_count(labels: np.ndarray | None, images: int) -> None:
+    """InputError unless there is a label for each image, or none at all."""
+    if labels is not None and len(labels) != images:
+        raise InputError(f"there are {len(labels)} labels of {images} calibration images")
+
+
 def _folder(
-    work: Path, original: Graph, rounded: Graph, recipe: Recipe, seed: int, images: np.ndarray, threads: int
+    work: Path,
+    original: Graph,
+    rounded: Graph,
+    recipe: Recipe,
+    seed: int,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    threads: int,
 ) -> Path:
     """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
     job = {
@@ -111,6 +128,8 @@ def _folder(
     }
     digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(images).data)
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels).data)
     folder = work / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,16 +138,6 @@ def _folder(
             f"cannot keep the state of training in {work}: {error.strerror}; choose another folder"
         ) from None
     return folder
-
-
-def _fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
-    """An even selection of the images whose values, all at once, fit LAYERWISE_BYTES."""
-    # the values of this graph and, a byte each, those of the quantized one
-    most = max(8, LAYERWISE_BYTES * 4 // (5 * peak_live_bytes(graph)))
-    stride = 1
-    while len(images) > most * stride:
-        stride *= 2
-    return images[::stride]
 
 
 def _check_float(graph: Graph) -> None:
@@ -141,23 +150,36 @@ def _check_float(graph: Graph) -> None:
 
 
 class _Kept:
-    """An even selection of a stream of images for the steps after calibration, in bounded memory."""
+    """An even selection of a stream of images for the steps after calibration, in bounded memory.
 
-    def __init__(self, graph: Graph) -> None:
-        self.most = max(8, IMAGE_BYTES // (4 * math.prod(graph.value(graph.input).shape)))
+    any_at_all: whether there is a step that needs images.
+    """
+
+    def __init__(self, graph: Graph, any_at_all: bool) -> None:
+        self.any_at_all = any_at_all
+        self.shape = graph.value(graph.input).shape
+        self.most = max(8, IMAGE_BYTES // (4 * math.prod(self.shape)))
         self.stride, self.position = 1, 0
         self.kept: list[np.ndarray] = []
 
-    def all_of(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes the stream on, remembering every stride-th image; the stride doubles when full."""
+    def all_of(self, stream: Iterable[np.ndarray], labels: np.ndarray | None) -> Iterator[np.ndarray]:
+        """Passes the stream on, remembering every stride-th image; the stride doubles when full.
+
+        InputError if there are labels of more or fewer images.
+        """
         for images in stream:
             for image in images:
-                if self.position % self.stride == 0:
+                if self.any_at_all and self.position % self.stride == 0:
                     self.kept.append(image)
                 self.position += 1
             if len(self.kept) > self.most:
                 self.kept, self.stride = self.kept[::2], self.stride * 2
             yield images
+        check_count(labels, self.position)
 
     def images(self) -> np.ndarray:
-        return np.stack(self.kept)
+        return np.stack(self.kept) if self.kept else np.empty((0, *self.shape), np.float32)
+
+    def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """Of the labels of all images, those of the kept ones."""
+        return None if labels is None else labels[:: self.stride][: len(self.kept)]

@@ -1,8 +1,8 @@
-"""The one road from a torch module to an artifact: capture, optimize, compress."""
+"""The one road from a network to an artifact: import, optimize, compress, under a budget or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,67 +12,80 @@ from subbyte.artifact import Artifact
 from subbyte.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from subbyte.allocate.budget import Budget
+    from subbyte.analysis.table import Sensitivity
+    from subbyte.compress.budgeted import Report
+    from subbyte.importers.table import Source
     from subbyte.recipes import Recipe
 
 
 def compress_model(
-    module: nn.Module,
+    source: Source,
     recipe: str | Recipe,
     calibration: Iterable[np.ndarray] = (),
     *,
-    preprocessing: Preprocessing,
+    labels: np.ndarray | None = None,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
     classes: tuple[str, ...] | None = None,
     provenance: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: Callable[[str, int], None] | None = None,
     work: Path | None = None,
     threads: int = 1,
+    budget: Budget | None = None,
+    target: str = "host",
+    sensitivity: Sensitivity | None = None,
+    activations: Sequence[int] = (8,),
+    report: Callable[[Report], None] | None = None,
 ) -> Artifact:
-    """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
+    """Compresses a network by `recipe` and returns the artifact, not yet saved.
 
-    module: takes float32 [N, C, H, W] with the H, W, C of `preprocessing`.
+    source, weights, preprocessing: see subbyte.import_model.
     recipe: a recipe, the name of one, or the path of a TOML file.
-    calibration: preprocessed float32 batches [N, H, W, C].
-    classes: names of the outputs; ImageNet's if there are 1000 outputs and none are given.
+    calibration: preprocessed float32 batches [N, H, W, C]. labels: int64 [N], the class index of each image
+    of all batches, for steps that learn from labels.
+    classes: names of the outputs; else those of the source, or ImageNet's if there are 1000 outputs.
     seed: of everything random, instead of the recipe's. progress: told the stage ("calibrate",
     or "reconstruct, 17 blocks") and how much of it is done, some of it often.
     work: a folder for the state of long steps, so that an interrupted run can go on.
     threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
-    and so other roundings. provenance: JSON values kept in the artifact beside the seed, the threads and
-    the versions used.
+    and so other roundings. provenance: JSON values kept in the artifact beside those of the source, the seed,
+    the threads and the versions used.
 
-    Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
-    InputError for unusable calibration data or class names.
+    With a budget the recipe's bit-widths do not count: each layer gets its own, so that the budget is kept at
+    the least degradation. Every fifth image (of 10 or more) is held back from all of that, and the provenance
+    says under "held_back" how well the result agrees with float32 on these.
+    target: the device whose time counts. sensitivity: the analysis of this network, best on other images;
+    else made, and kept in the user's cache folder. activations: the bit-widths that they may get.
+    report: told what was chosen and measured, once everything is done.
+
+    Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError, InputError for
+    unusable calibration data, labels or class names, and for a budget that cannot be kept.
     """
-    from subbyte.compress import compress
+    from subbyte.compress.job import Job
     from subbyte.data.classes import class_names
-    from subbyte.execute.torch.steady import fixed_threads
-    from subbyte.importers.torch_export import capture
-    from subbyte.passes import optimize
+    from subbyte.importers import import_model
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    with fixed_threads(threads):
-        graph = optimize(capture(module, preprocessing.shape))
-    names = class_names(classes, graph)
-    compressed = compress(
-        graph, chosen, calibration, seed=seed, progress=progress, work=work, threads=threads
+    imported = import_model(source, weights=weights, preprocessing=preprocessing)
+    job = Job(
+        imported.graph,
+        imported.preprocessing,
+        class_names(classes or imported.classes, imported.graph),
+        {**imported.provenance, **(provenance or {})},
+        seed,
+        progress or (lambda stage, done: None),
+        work,
+        threads,
     )
-    return Artifact(
-        compressed,
-        chosen.model_dump(mode="json"),
-        preprocessing,
-        names,
-        {**(provenance or {}), **made_with(chosen.seed if seed is None else seed, threads)},
-    )
+    if budget is None or not budget.given:
+        return job.compressed(chosen, calibration, labels)
+    from subbyte.compress.budgeted import Search, within_budget
 
-
-def made_with(seed: int, threads: int) -> dict[str, Any]:
-    """What `compress_model` adds to the provenance of an artifact."""
-    import torch
-
-    import subbyte
-
-    return {"seed": seed, "subbyte": subbyte.__version__, "torch": torch.__version__, "threads": threads}
+    search = Search(job, chosen, budget, target, sensitivity, activations)
+    found = within_budget(search, calibration, labels)
+    if report is not None:
+        report(found)
+    return found.artifact

@@ -6,15 +6,17 @@ from subbyte.recipes.recipe import (
     Layers,
     Override,
     Recipe,
-    Training,
     WeightRange,
 )
+from subbyte.recipes.steps import STEPS, Step, Training
 
 __all__ = [
+    "STEPS",
     "ActivationRange",
     "Layers",
     "Override",
     "Recipe",
+    "Step",
     "Training",
     "WeightRange",
     "list_recipes",

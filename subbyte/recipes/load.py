@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from subbyte.errors import InputError, RecipeError
-from subbyte.recipes.recipe import Recipe, Step
+from subbyte.recipes.recipe import Recipe
+from subbyte.recipes.steps import endings
 from subbyte.system.text_file import read_text
 
 if sys.version_info >= (3, 11):
@@ -29,22 +30,16 @@ _NO_STRUCTURE = re.compile(
 )
 _BRACKET = re.compile(r"[][{}]")
 
-#: What a name may end in: the steps that it then stands for, and what they are.
-ENDINGS: dict[str, tuple[tuple[Step, ...], str]] = {
-    "reconstruct": (("bias_correction", "reconstruct"), "trained block by block"),
-    "distill": (("bias_correction", "reconstruct", "distill"), "trained block by block, then as a whole"),
-}
-
 
 def list_recipes() -> list[str]:
     """The names that `load_recipe` knows, sorted.
 
-    A name is `w<bits of weights>a<bits of activations>`, quick, or that with `-reconstruct` (trained
-    block by block) or `-distill` (trained as a whole, too); or fp32.
+    A name is `w<bits of weights>a<bits of activations>`, quick, or that and a step to train with at the end,
+    like `-reconstruct` (see steps.py); or fp32.
     """
     folder = resources.files("subbyte.recipes")
     names = [f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")]
-    return sorted(names + [f"{name}-{ending}" for name in names if name != "fp32" for ending in ENDINGS])
+    return sorted(names + [f"{name}-{ending}" for name in names if name != "fp32" for ending in endings()])
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -63,9 +58,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     recipe = _parse((resources.files("subbyte.recipes") / f"{widths}.toml").read_text("utf-8"), text)
     if not ending:
         return recipe
-    steps, words = ENDINGS[ending]
+    steps, words = endings()[ending]
     changes = {"name": text, "description": f"{recipe.description} Then {words}.", "steps": steps}
-    return recipe.model_copy(update=changes)
+    return Recipe.model_validate({**recipe.model_dump(), **changes})
 
 
 def _read(path: Path) -> str:

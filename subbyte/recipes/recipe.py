@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+
+from subbyte.recipes.steps import STEPS
 
 WeightBits = Literal[2, 3, 4, 8]
 ActivationBits = Literal[2, 3, 4, 8]
 Precision = Literal["int", "fp32", "fp16"]
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
-Step = Literal["bias_correction", "reconstruct", "distill"]
 
 
 class _Table(BaseModel):
@@ -75,26 +77,12 @@ class Override(_Table):
         return self
 
 
-class Training(_Table):
-    """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
-
-    epochs: how often it sees every image; batch: images per step. Rates per step, at the
-    start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
-    of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
-    pull: a step takes latent weights back towards where they started by this times the rate of
-    weights, so that they leave the float network's only where that pays (decoupled decay as in
-    arXiv 1711.05101, but not towards zero). mirror: mirror images count as further images; for
-    "reconstruct" only, "distill" mirrors half of its crops anyway.
-    """
-
-    epochs: float = Field(gt=0.0, le=1000.0)
-    batch: int = Field(default=32, ge=1, le=1024)
-    weight: float = Field(default=0.01, ge=0.0, le=1.0)
-    scale: float = Field(default=0.002, ge=0.0, le=1.0)
-    bias: float = Field(default=0.002, ge=0.0, le=1.0)
-    grid: float = Field(default=0.002, ge=0.0, le=1.0)
-    pull: float = Field(default=0.0, ge=0.0, le=100.0)
-    mirror: bool = False
+def _known_step(name: str) -> str:
+    """The name of a row of STEPS. ValueError otherwise, in pydantic's words."""
+    if name not in STEPS:
+        *others, last = map(repr, STEPS)
+        raise ValueError(f"Input should be {', '.join(others)} or {last}")
+    return name
 
 
 class Recipe(_Table):
@@ -104,10 +92,12 @@ class Recipe(_Table):
     first: the layers that no other layer feeds; its `activations` are the bits of the image.
     last: the layers that feed no other; its `activations` are the bits of what they read.
     squeeze_excite: pooled vectors, gates and their two layers.
-    steps: what is done after rounding to nearest, in this order: "bias_correction"; "reconstruct"
-    trains block by block, "distill" the whole network, as their tables say.
+    steps: what is done after rounding to nearest, in this order: names of rows of STEPS, each as its
+    table of that name says, if its row has a configuration.
     seed: of everything random.
     """
+
+    model_config = ConfigDict(extra="allow")  # the steps' tables, which `_step_tables` has validated
 
     name: str = Field(min_length=1)
     description: str = ""
@@ -118,13 +108,32 @@ class Recipe(_Table):
     last: Layers = Layers()
     squeeze_excite: Layers = Layers()
     override: tuple[Override, ...] = ()
-    steps: tuple[Step, ...] = ()
-    reconstruct: Training = Training(epochs=4.0)
-    distill: Training = Training(epochs=10.0)
+    steps: tuple[Annotated[str, AfterValidator(_known_step)], ...] = ()
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _step_tables(cls, data: Any) -> Any:
+        """Everything that is no field as the tables of steps, each of its row's type."""
+        if not isinstance(data, Mapping):
+            return data
+        given = {key: value for key, value in data.items() if key not in cls.model_fields}
+        listed = data.get("steps", ())
+        listed = listed if isinstance(listed, (list, tuple)) else ()  # what is wrong is said by the field
+        types: dict[str, Any] = {
+            name: (type(row.configuration), row.configuration)
+            for name, row in STEPS.items()
+            if row.configuration is not None and (row.kept or name in given or name in listed)
+        }
+        tables = create_model("Tables", __base__=_Table, **types).model_validate(given)
+        return {**data, **dict(tables)}
 
     @model_validator(mode="after")
     def _steps_once(self) -> Recipe:
         if len(set(self.steps)) != len(self.steps):
             raise ValueError("a step is listed twice")
         return self
+
+    def configuration(self, step: str) -> Any:
+        """What the recipe says of a step, of its row's type; None for a step without a configuration."""
+        return (self.model_extra or {}).get(step, STEPS[step].configuration)

@@ -23,14 +23,34 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
+from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import QTensor
 from subbyte.quantize.calibrate import BATCH, Progress
 from subbyte.quantize.prepare import exposed, pre_value
+from subbyte.steps.context import Context
 
 #: A corrected bias stays below this many accumulator units.
 LARGEST_BIAS = float(1 << 29)
 #: Weight of an error where the activation is flat; decides for channels that are never active.
 FLAT = 1e-4
+#: Memory for the values of all images at once, while biases are corrected layer by layer.
+LAYERWISE_BYTES = 1 << 30
+
+
+def run(context: Context) -> Graph:
+    """The quantized graph with corrected biases."""
+    images = _fewer(context.original, context.images)
+    return correct_biases(context.graph, context.original, images, context.progress)
+
+
+def _fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """An even selection of the images whose values, all at once, fit LAYERWISE_BYTES."""
+    # the values of this graph and, a byte each, those of the quantized one
+    most = max(8, LAYERWISE_BYTES * 4 // (5 * peak_live_bytes(graph)))
+    stride = 1
+    while len(images) > most * stride:
+        stride *= 2
+    return images[::stride]
 
 
 def correct_biases(

@@ -9,38 +9,27 @@ thousand images do not become few.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
-from subbyte.quantize.calibrate import Progress
-from subbyte.recipes import Training
 from subbyte.steps.augment import augmented
+from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
 from subbyte.steps.train import minimize, steps_of
 
 
-def distill(
-    graph: Graph,
-    original: Graph,
-    images: np.ndarray,
-    training: Training,
-    seed: int,
-    progress: Progress,
-    work: Path | None = None,
-) -> Graph:
-    """The quantized `graph` after training all its layers against `original`, the float graph.
+def run(context: Context) -> Graph:
+    """The quantized graph after training all its layers against the float one; configuration: Training.
 
-    images: float32 [N, H, W, C]. The loss is the Kullback-Leibler divergence of the softmax of the
-    first output if that is a vector, and the mean squared error over the variance otherwise.
-    work: a folder that keeps the state of training; it goes on from there.
+    The loss is the Kullback-Leibler divergence of the softmax of the first output if that is a vector, and
+    the mean squared error over the variance otherwise.
     """
-    inputs = torch_executor.nchw(images)
+    graph, original, training = context.graph, context.original, context.configuration
+    inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
     teacher = torch_executor.state_of(original)
 
@@ -51,9 +40,9 @@ def distill(
         made = torch_executor.forward(graph, x, learned.state(), exact=False)
         return divergence(made[graph.outputs[0]], wanted[original.outputs[0]])
 
-    generator = torch.Generator().manual_seed(seed)
-    saved = None if work is None else work / "distill.pt"
-    report = partial(progress, f"distill, {steps_of(training, len(inputs))} steps")
+    generator = torch.Generator().manual_seed(context.seed)
+    saved = None if context.work is None else context.work / "distill.pt"
+    report = partial(context.progress, f"distill, {steps_of(training, len(inputs))} steps")
     minimize(learned.parameters, loss, len(inputs), training, generator, report, saved)
     return learned.result()
 

@@ -11,7 +11,6 @@ the activations of each image stay unrounded during training, at random.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,28 +20,21 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
-from subbyte.quantize.calibrate import BATCH, Progress
+from subbyte.quantize.calibrate import BATCH
 from subbyte.recipes import Training
 from subbyte.steps.blocks import Block, blocks
+from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
 from subbyte.steps.train import minimize
 
 
-def reconstruct(
-    graph: Graph,
-    original: Graph,
-    images: np.ndarray,
-    training: Training,
-    seed: int,
-    progress: Progress,
-    work: Path | None = None,
-) -> Graph:
-    """The quantized `graph` after training every block with less than 8 bits in it.
+def run(context: Context) -> Graph:
+    """The quantized graph after training every block with less than 8 bits in it; configuration: Training.
 
-    original: the float graph it came from.
-    images: float32 [N, H, W, C]. work: a folder that keeps finished blocks; those it has are not
-    trained again.
+    The work folder keeps finished blocks; those it has are not trained again.
     """
+    graph, original, images = context.graph, context.original, context.images
+    training: Training = context.configuration
     if training.mirror:
         images = np.concatenate([images, images[:, :, ::-1]])
     codes = wanted = torch_executor.nchw(images)
@@ -52,23 +44,23 @@ def reconstruct(
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
         wanted_next = _through(whole, wanted)
         if _narrow(part):
-            saved = None if work is None else work / f"block-{number:03}.pt"
+            saved = None if context.work is None else context.work / f"block-{number:03}.pt"
             learned = Learned(part, {node.name: node for node in whole.nodes})
             if not learned.load(saved):
-                generator = torch.Generator().manual_seed(_seed(seed, number))
+                generator = torch.Generator().manual_seed(_seed(context.seed, number))
                 minimize(
                     learned.parameters,
                     _Loss(learned, codes, wanted_next),
                     len(codes),
                     training,
                     generator,
-                    lambda step, done=number: progress(stage, done),  # type: ignore[misc]
+                    lambda step, done=number: context.progress(stage, done),  # type: ignore[misc]
                 )
                 learned.save(saved)
             part = learned.result()
             graph = _with(graph, part)
         codes, wanted = _through(part, codes), wanted_next
-        progress(stage, number + 1)
+        context.progress(stage, number + 1)
     return graph
 
 

@@ -54,7 +54,7 @@ def capture(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
     if result.graph is None:
         first, *others = result.problems
         more = f"; and {len(others)} more, which `subbyte check` lists" if others else ""
-        raise UnsupportedOperatorError(f"{first}{more}")
+        raise UnsupportedOperatorError(f"{first}{more}", result.problems)
     return result.graph
 
 

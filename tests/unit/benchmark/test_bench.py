@@ -18,7 +18,6 @@ from subbyte.benchmark import footprint as footprint_module
 from subbyte.benchmark.bench import bench
 from subbyte.benchmark.candidate import Candidate, is_exact, verify_candidates, weight_precision
 from subbyte.benchmark.engine_file import EngineFile
-from subbyte.benchmark.interleave import Samples
 from subbyte.benchmark.peers import load_peers
 from subbyte.benchmark.result import BenchResult, Spread
 from subbyte.data.synthetic import synthetic_images
@@ -29,6 +28,7 @@ from subbyte.metrics.output_check import CENTRED_FROM, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QParams, quantize_bias, quantize_weight
+from subbyte.system.interleave import Samples
 
 X, A, P = QParams(0.03125, 128), QParams(0.03125, 0), QParams(0.015625, 0)
 SHAPE = (12, 10, 3)

@@ -93,7 +93,7 @@ def test_class_names_that_do_not_fit_are_refused_before_calibration(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("subbyte.compress.compress", lambda *_, **__: pytest.fail("it was compressed"))
+    monkeypatch.setattr("subbyte.compress.job.compress", lambda *_, **__: pytest.fail("it was compressed"))
     names = tmp_path / "names.txt"
     rest = (*compress, "--output", tmp_path / "a.subbyte", "--classes", names)
     names.write_text("ant\nbee\n")

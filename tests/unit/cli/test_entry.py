@@ -199,7 +199,7 @@ def test_help_imports_nothing_slow(arguments: tuple[str, ...]) -> None:
     assert not HEAVY & modules
     commands = {name for name in modules if name.startswith("subbyte.")}
     own = {f"subbyte.cli{module}" for module in ("", ".app", ".console", ".once")}
-    assert commands == own | {"subbyte.errors"}
+    assert commands == own | {"subbyte.errors", "subbyte.system", "subbyte.system.printable"}
 
 
 def test_import_subbyte_imports_nothing_else() -> None:

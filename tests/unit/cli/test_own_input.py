@@ -233,8 +233,8 @@ def test_names_are_checked_before_the_work(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("compressed first")
 
-    monkeypatch.setattr("subbyte.compress.compress", never)
-    monkeypatch.setattr("subbyte.cli.allocation._table", never)
+    monkeypatch.setattr("subbyte.compress.job.compress", never)
+    monkeypatch.setattr("subbyte.compress.budgeted._table", never)
     names = tmp_path / "names.txt"
     names.write_text("ant\nbee\n")
     options = ("--input-size", 16, "--recipe", "w8a8", "--calibration", images, "--classes", names)

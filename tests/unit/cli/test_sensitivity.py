@@ -16,8 +16,8 @@ from PIL import Image
 import subbyte
 from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.artifact.digest import graph_digest
-from subbyte.benchmark.quick_time import QuickTime
-from subbyte.cli import allocation
+from subbyte.compress import budgeted
+from subbyte.compress.quick_time import QuickTime
 from subbyte.data import load_image
 from subbyte.ir import Graph
 from subbyte.metrics import wilson_interval
@@ -184,7 +184,7 @@ def test_the_table_of_another_network_is_not_used(
 def test_a_network_slower_than_its_layers_promise_is_refused(
     fails: Fails, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(2e4, 1.5e4, 7, busy=False))
+    monkeypatch.setattr(budgeted, "quick_time", lambda session: QuickTime(2e4, 1.5e4, 7, busy=False))
     rest = ("--recipe", "w8a8", "--output", tmp_path / "a.subbyte", "--latency", "10s")
     fails("an image takes 1.5e+04 ms, the fastest of 7 runs, not the 10000 ms", "compress", *network, *rest)
 
@@ -192,11 +192,11 @@ def test_a_network_slower_than_its_layers_promise_is_refused(
 def test_a_busy_machine_and_doubtful_times_are_told(
     invoke: Invoke, network: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allocation, "quick_time", lambda session: QuickTime(9e9, 8e9, 7, busy=True))
+    monkeypatch.setattr(budgeted, "quick_time", lambda session: QuickTime(9e9, 8e9, 7, busy=True))
     result = compressed(invoke, network, tmp_path / "a.subbyte", "--drop", 100)
     assert "9e+09 ms an image on one thread (median of 7 runs; fastest 8e+09)" in result.stdout
     assert "This machine was busy" in result.stdout
-    assert "Widths were chosen by layers' times that add up to" in result.stdout
+    assert "Bit-widths were chosen by layers' times that add up to" in result.stdout
 
 
 def test_a_latency_and_a_given_table(
@@ -206,13 +206,6 @@ def test_a_latency_and_a_given_table(
     result = compressed(invoke, network, tmp_path / "a.subbyte", *options)
     assert result.exit_code == 0, result.output
     assert [path.name.partition("-")[0] for path in (cache / "subbyte").iterdir()] == ["latency"]
-
-
-def test_the_smallest_file_for_a_drop(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
-    loose, strict = tmp_path / "loose.subbyte", tmp_path / "strict.subbyte"
-    assert compressed(invoke, network, loose, "--drop", 100).exit_code == 0
-    assert compressed(invoke, network, strict, "--drop", 0).exit_code == 0
-    assert loose.stat().st_size <= strict.stat().st_size
 
 
 def test_budgets_that_cannot_be_kept(fails: Fails, network: tuple[object, ...], tmp_path: Path) -> None:

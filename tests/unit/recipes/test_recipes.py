@@ -40,6 +40,15 @@ def test_the_ending_of_a_name_sets_the_steps() -> None:
     )
 
 
+@pytest.mark.parametrize("name", list_recipes())
+def test_files_hold_the_same_tables_whatever_the_steps_are(name: str) -> None:
+    recipe = load_recipe(name)
+    stored = recipe.model_dump(mode="json")
+    assert {"reconstruct", "distill"} <= set(stored)
+    assert stored["distill"] == recipe.configuration("distill").model_dump()
+    assert recipe.configuration("bias_correction") is None
+
+
 def test_a_recipe_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\nseed = 3\n[[override]]\nmatch = "blocks.*"\nweights = 4\n')
@@ -66,6 +75,13 @@ BAD = {
     ),
     "seed": ('name = "x"\nseed = -1', "seed: Input should be greater"),
     "unknown step": ('name = "x"\nsteps = ["magic"]', "steps.0: Input should be"),
+    "steps that are no list": ('name = "x"\nsteps = 3', "steps: Input should be a valid tuple"),
+    "step that is no name": ('name = "x"\nsteps = [["distill"]]', "steps.0: Input should be a valid string"),
+    "unknown table": (
+        'name = "x"\n[bias_correction]\nepochs = 4',
+        "bias_correction: there is no such option",
+    ),
+    "setting of a step": ('name = "x"\n[distill]\nepochs = 0', "distill.epochs: Input should be greater"),
     "step twice": ('name = "x"\nsteps = ["bias_correction", "bias_correction"]', "a step is listed twice"),
     "empty override": ('name = "x"\n[[override]]\nweights = 4', "an override needs match or role"),
     "aimless override": ('name = "x"\n[[override]]\nmatch = "a"', "an override needs weights, activ"),

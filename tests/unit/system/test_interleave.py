@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from subbyte.benchmark.interleave import MIN_CALLS, MIN_ROUNDS, SLICE_SECONDS, interleave
+from subbyte.system.interleave import MIN_CALLS, MIN_ROUNDS, SLICE_SECONDS, interleave
 
 
 class World:

@@ -1,0 +1,239 @@
+"""Compression under a budget: a bit-width for every layer, and what the finished network really costs.
+
+Bit-widths are chosen by an analysis of every layer alone (analysis/), an integer program over what they cost
+(allocate/) and measurements of what it finds. Every fifth image is held back from all of that: on these the
+degradation of the finished network is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subbyte.allocate.allocator import Allocator
+from subbyte.allocate.budget import Budget
+from subbyte.allocate.check import Checked, Checker, lost
+from subbyte.allocate.costs import Costs
+from subbyte.allocate.refuse import Rules
+from subbyte.analysis.components import KINDS, components
+from subbyte.analysis.degradation import Degradation, Meter
+from subbyte.analysis.sensitivity import analysis_key, sensitivity
+from subbyte.analysis.table import Sensitivity
+from subbyte.artifact import Artifact
+from subbyte.artifact.digest import graph_digest
+from subbyte.compress.graph import check_count, check_labels
+from subbyte.compress.job import Job
+from subbyte.compress.quick_time import QuickTime, quick_time
+from subbyte.data.held_back import held_back
+from subbyte.device import Host, Target, artifact_bytes
+from subbyte.device.cache import cache_folder
+from subbyte.errors import InputError
+from subbyte.execute.native import Session
+from subbyte.execute.torch.steady import fixed_threads
+from subbyte.ir import Graph
+from subbyte.metrics.accuracy import wilson_interval
+from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quantize.calibrate import batches
+from subbyte.quantize.variants import Variants
+from subbyte.recipes import Recipe
+
+#: Calibration images that bit-widths are tried on, at most.
+ANALYSIS_IMAGES = 128
+#: Where the provenance says what was measured on images held back.
+HELD_BACK = "held_back"
+#: Stands in a file whose size counts before it is finished: it has as many digits as a measurement.
+PENDING = Degradation(kl=99.9999, mse=0.0, agreement=8 / 9)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """degradation: against float32, on so many `images`. held_back: whether nothing else has seen them."""
+
+    degradation: Degradation
+    images: int
+    held_back: bool
+
+    @property
+    def agreeing(self) -> int:
+        """Images with the same best class as in float32."""
+        return round(self.degradation.agreement * self.images)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the agreement, Wilson's, of 95 %."""
+        return wilson_interval(self.agreeing, self.images)
+
+    def record(self) -> dict[str, Any]:
+        """What the provenance says of images held back."""
+        if not self.held_back:
+            return {"images": 0}
+        interval = [round(end, 4) for end in self.interval]
+        kl = round(self.degradation.kl, 4)
+        return {"images": self.images, "agreeing": self.agreeing, "agreement_95": interval, "kl": kl}
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What came of a budget.
+
+    chosen: the bit-widths, their reasons and their degradation, rounded to nearest, on the images that they
+    were chosen on. components: of every node, by name (stem, depthwise, ...). measured, time: of the finished
+    network, the latter on this machine.
+    """
+
+    artifact: Artifact
+    chosen: Checked
+    components: Mapping[str, str]
+    measured: Measured
+    time: QuickTime
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the chosen bit-widths, which makes the same network without a budget."""
+        return self.chosen.allocation.recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What bit-widths are searched by. target: what time counts on. table: the analysis, None: one is made.
+    activations: the bit-widths that activations may get."""
+
+    job: Job
+    recipe: Recipe
+    budget: Budget
+    target: str = "host"
+    table: Sensitivity | None = None
+    activations: Sequence[int] = (8,)
+
+
+def within_budget(
+    search: Search, calibration: Iterable[np.ndarray], labels: np.ndarray | None = None
+) -> Report:
+    """The finished artifact and what is to be said of it.
+
+    Raises InputError if no bit-widths keep the budget, or the finished network does not.
+    """
+    job, budget = search.job, search.budget
+    check_labels(labels, search.recipe)
+    every = np.concatenate(list(batches(job.graph, calibration)))
+    check_count(labels, len(every))
+    used, unseen = held_back(range(len(every)))
+    images, held = every[used], every[unseen]
+    with fixed_threads(job.threads):
+        chosen, graph = _chosen(search, images, pending=Measured(PENDING, len(held), bool(unseen)))
+    if budget.latency is not None:  # better known before the network is trained
+        _check_speed(budget, quick_time(Session(graph)), chosen.allocation.latency)
+    recipe = chosen.allocation.recipe
+    artifact = job.compressed(recipe, [images], None if labels is None else labels[used])
+    where = held if unseen else images
+    found = Measured(Meter(job.graph, where).of(artifact.graph), len(where), bool(unseen))
+    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found.record()})
+    session = Session(artifact)
+    report = Report(artifact, chosen, _kinds(job.graph), found, quick_time(session))
+    _check_finished(budget, report, session.arena_bytes)
+    return report
+
+
+def _kinds(graph: Graph) -> dict[str, str]:
+    return {name: KINDS[component.kind] for name, component in components(graph).items()}
+
+
+def _chosen(search: Search, images: np.ndarray, pending: Measured) -> tuple[Checked, Graph]:
+    """The bit-widths, and the network with them, rounded to nearest."""
+    job, budget = search.job, search.budget
+    # the smallest file is searched on images that its candidates have not seen, those held back apart
+    searching = budget.drop is not None and budget.size is None
+    used, unseen = held_back(range(len(images))) if searching else (list(range(len(images))), [])
+    some = images[used][np.linspace(0, len(used) - 1, min(len(used), ANALYSIS_IMAGES)).astype(int)]
+    seed = search.recipe.seed if job.seed is None else job.seed
+    variants = Variants(job.graph, search.recipe.model_copy(update={"seed": seed}))
+    table = _table(search, variants, some)
+    if not variants.seen:
+        variants.calibrate([some], job.progress)
+    allocator = _allocator(search, variants, table, pending)
+    checker = Checker(allocator, Meter(job.graph, images[unseen] if unseen else some), some, job.progress)
+    found = checker.smallest(budget) if searching else checker.best(budget)
+    return found, allocator.graph(found.allocation)
+
+
+def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivity:
+    """The analysis: a given one, a kept one, or a new one, which is kept."""
+    job, given = search.job, search.table
+    if given is not None:
+        if given.network not in ("", graph_digest(variants.graph)):
+            raise InputError(
+                "the sensitivity table is the analysis of another network; run `subbyte sensitivity` on this"
+            )
+        return given
+    return sensitivity(
+        variants,
+        images,
+        model=str(job.provenance.get("model", "")),
+        activations=tuple(bits for bits in search.activations if bits != 8),
+        output=_kept_in(f"sensitivity-{analysis_key(variants, images, job.threads)[:16]}.json"),
+        threads=job.threads,
+        progress=job.progress,
+    )
+
+
+def _kept_in(name: str) -> Path:
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep the analysis in {folder} ({error.strerror}); set XDG_CACHE_HOME"
+        ) from None
+    return folder / name
+
+
+def _allocator(search: Search, variants: Variants, table: Sensitivity, pending: Measured) -> Allocator:
+    costs = Costs(variants, table, _target(search.target, variants), search.activations, Rules())
+    recipe = search.recipe.model_copy(update={"name": f"{search.recipe.name}-mixed"})
+
+    def wrap(graph: Graph, recipe: Recipe) -> Artifact:
+        artifact = search.job.artifact(graph, recipe)
+        return replace(artifact, provenance={**artifact.provenance, HELD_BACK: pending.record()})
+
+    return Allocator(variants, costs, recipe, wrap, f"{search.budget}, else as {search.recipe.name}")
+
+
+def _target(name: str, variants: Variants) -> Target:
+    """The device, which knows what the network's layers cost in all bit-widths."""
+    if name != "host":
+        raise InputError(f"there is no target {name!r}; known: host")
+    host = Host()
+    host.measure({str(b): variants.quantized(dict.fromkeys(variants.layers(), b)) for b in WEIGHT_BITS})
+    return host
+
+
+def _check_speed(budget: Budget, timed: QuickTime, promised: float) -> None:
+    """InputError if the network, timed as a whole, is slower than its layers' times promise."""
+    if budget.latency is not None and timed.fastest > budget.latency:
+        raise InputError(
+            f"an image takes {timed.fastest:.3g} ms, the fastest of {timed.runs} runs, not the "
+            f"{budget.latency:g} ms asked for, of which the layers' own times promised {promised:.3g}; "
+            "allow that many, or ask for fewer, so that narrower bit-widths are chosen"
+        )
+
+
+def _check_finished(budget: Budget, report: Report, memory: int) -> None:
+    """InputError naming what the finished network reaches instead. memory: bytes of activations."""
+    size, measured = artifact_bytes(report.artifact), report.measured
+    if budget.size is not None and size > budget.size:
+        raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
+    if budget.memory is not None and memory > budget.memory:
+        raise InputError(f"activations take {memory} bytes instead of {budget.memory}; allow {memory}")
+    _check_speed(budget, report.time, report.chosen.allocation.latency)
+    if budget.drop is not None and lost(measured.degradation) > budget.drop:
+        low, high = measured.interval
+        where = "held back" if measured.held_back else "that it was made with"
+        raise InputError(
+            f"the finished network loses {lost(measured.degradation):.2f} points on {measured.images} images "
+            f"{where} (95 %: {100 * (1 - high):.2f} to {100 * (1 - low):.2f}), more than {budget.drop:g}; "
+            "allow that, or a larger file"
+        )

@@ -1,0 +1,61 @@
+"""What every compression of one network has in common, whatever its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import subbyte
+from subbyte.artifact import Artifact
+from subbyte.compress.graph import compress
+from subbyte.ir import Graph
+from subbyte.preprocess import Preprocessing
+from subbyte.quantize.calibrate import Progress
+from subbyte.recipes import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """graph: float32, optimized. preprocessing, classes, provenance: as the artifact will have them, the last
+    without what `artifact` adds. seed: None for the recipe's. progress, work, threads: see `compress`."""
+
+    graph: Graph
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    provenance: Mapping[str, Any]
+    seed: int | None
+    progress: Progress
+    work: Path | None
+    threads: int
+
+    def compressed(
+        self, recipe: Recipe, calibration: Iterable[np.ndarray], labels: np.ndarray | None
+    ) -> Artifact:
+        """The network by this recipe."""
+        graph = compress(
+            self.graph,
+            recipe,
+            calibration,
+            labels=labels,
+            seed=self.seed,
+            progress=self.progress,
+            work=self.work,
+            threads=self.threads,
+        )
+        return self.artifact(graph, recipe)
+
+    def artifact(self, graph: Graph, recipe: Recipe) -> Artifact:
+        """A graph that this recipe made, as the artifact to be written, with the versions used."""
+        made = {
+            "seed": recipe.seed if self.seed is None else self.seed,
+            "subbyte": subbyte.__version__,
+            "torch": torch.__version__,
+            "threads": self.threads,
+        }
+        provenance = {**self.provenance, **made}
+        return Artifact(graph, recipe.model_dump(mode="json"), self.preprocessing, self.classes, provenance)

@@ -1,0 +1,43 @@
+"""What a step may read: one object, so that steps can be rows of a table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subbyte.ir import Graph
+from subbyte.quantize.calibrate import Progress
+from subbyte.recipes import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What there is to work with.
+
+    graph: quantized, where the step starts; original: the float graph it came from, of the same node names.
+    images: float32 [N, H, W, C]; none if no step of the recipe needs any. labels: int64 [N], the images'
+    class indices; None if they are not known. configuration: of the type in the step's row. seed: of
+    everything random. progress: told the step's name and how far it is. work: a folder that keeps state, from
+    which an interrupted step goes on to the same result.
+    """
+
+    graph: Graph
+    original: Graph
+    images: np.ndarray
+    labels: np.ndarray | None
+    configuration: Any
+    seed: int
+    progress: Progress
+    work: Path | None = None
+
+
+def function_of(step: Step) -> Callable[[Context], Graph]:
+    """The function that a step's row names."""
+    module, _, name = step.run.partition(":")
+    function: Callable[[Context], Graph] = getattr(importlib.import_module(module), name)
+    return function
