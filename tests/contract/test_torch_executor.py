@@ -10,7 +10,7 @@ from subbyte.errors import InputError
 from subbyte.execute import reference
 from subbyte.execute.reference.bounds import float_error_bound
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch import ops as torch_ops
+from subbyte.execute.torch.step import products
 from subbyte.execute.torch.straight_through import real as function
 from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
@@ -357,7 +357,7 @@ def real_network(state: dict[str, torch.Tensor], graph: Graph, x: torch.Tensor) 
             s = state[f"{node.name}:weight_scale"].double()
             unit = state[f"{node.inputs[0]}:scale"].double() * s
             w = w * s.view(-1, *[1] * (w.ndim - 1))
-            y = torch_ops.products(node, arrays[0], w)
+            y = products(node, arrays[0], w)
             bias = state[f"{node.name}:bias"] * unit
             y = function(node.attrs["act"])(y + (bias.view(1, -1, 1, 1) if y.ndim == 4 else bias))
             real[node.output] = y + arrays[1] if len(arrays) == 2 else y

@@ -8,13 +8,17 @@ import numpy as np
 
 from subbyte import _native
 from subbyte.errors import GraphError
-from subbyte.ir import Graph, Node, Value
+from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
+from subbyte.ir.ops import adds_residual, refusal
 from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
 from subbyte.quant.packing import pack
 
 f32 = np.float32
+
+#: Ops that the engine runs as another one: a linear layer is a 1 x 1 convolution of a 1 x 1 map.
+LOWERED_AS = {"linear": "conv2d"}
 
 
 def lower(graph: Graph) -> dict[str, Any]:
@@ -39,21 +43,19 @@ def _value(value: Value) -> Any:
 
 
 def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
-    if node.op == "batch_norm":
-        raise GraphError(
-            f"node {node.name!r}: the engine has no batch_norm; fold it with subbyte.passes.optimize first"
-        )
+    if reason := refusal(node, "native", "the engine"):
+        raise GraphError(reason)
     d = _native.NodeDesc()
     d.name = node.name
-    d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)
+    d.op = getattr(_native.Op, LOWERED_AS.get(node.op, node.op))
     d.inputs, d.output = [index[n] for n in node.inputs], index[node.output]
     row, parameters = parse_activation(node.attrs.get("act", "none"))
     d.set_activation(getattr(_native.Act, row.name), *parameters, *[0.0] * (3 - len(parameters)))
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
-    if node.op in ("conv2d", "linear"):
-        _convolution(d, node, inputs, output)
-    elif node.op == "max_pool2d":
-        d.set_window(*node.attrs["kernel"], *node.attrs["stride"], *node.attrs["pad"])
+    if "stride" in node.attrs:
+        d.set_window(*OPS[node.op].kernel(node), *node.attrs["stride"], *node.attrs["pad"])
+    if is_weighted(node):
+        _layer(d, node, inputs, output)
     if "table" in node.params:
         d.set_table(np.ascontiguousarray(node.params["table"]))
     if output.q is not None:
@@ -61,11 +63,9 @@ def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
     return d
 
 
-def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
+def _layer(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
     weight, bias = node.params["weight"], np.asarray(node.params["bias"])
-    if node.op == "conv2d":
-        d.set_window(*weight.shape[1:3], *node.attrs["stride"], *node.attrs["pad"])
-        d.groups = node.attrs["groups"]
+    d.groups = node.attrs.get("groups", 1)
     if not isinstance(weight, QTensor):
         d.half_precision = weight.dtype == np.float16
         d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
@@ -93,7 +93,7 @@ def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
     """The scalar multipliers of numerics.md: residual, add, gate, pool."""
     y, grids = output.q, [v.q for v in inputs]
     assert y is not None
-    if node.op == "conv2d" and len(grids) == 2:
+    if adds_residual(node):
         assert grids[1] is not None
         d.factor_a = float(f32(grids[1].scale) / f32(y.scale))
     elif node.op == "add":
