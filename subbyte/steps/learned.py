@@ -116,8 +116,8 @@ class Learned:
         target = self.fixed.get(f"{node.name}:pre_scale", self.fixed.get(output))
         q = self.graph.value(node.output).q
         codes = 256 if q is None or "pre_scale" in node.attrs else q.qmax + 1
-        span = float(target) * codes if target is not None else 1.0
-        return start + self.parameters["bias"][node.name] * (span * BIAS_UNIT)
+        span = BIAS_UNIT if target is None else target * (codes * BIAS_UNIT)
+        return start + self.parameters["bias"][node.name] * span
 
     def save(self, path: Path | None) -> None:
         """Writes the parameters, if there is a path."""
@@ -222,7 +222,7 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     assert y is not None
     s_y = state[f"{node.output}:scale"].detach().double()
     moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
-    s = source.scale if moved is None else float(moved)
+    s = source.scale if moved is None else moved.detach().double()
     codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
     exact = real(node.attrs["act"])((codes - source.zero_point) * s)
     return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

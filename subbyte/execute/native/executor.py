@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from subbyte import _native
 from subbyte.execute.images import checked
-from subbyte.execute.native.lower import LOWERED_AS
+from subbyte.execute.native.ops import OPS as OPS
 from subbyte.execute.native.session import Session
 from subbyte.ir import Graph, Value
-
-#: The names of the ops that the engine runs.
-OPS = {*_native.Op.__members__, *LOWERED_AS}
 
 
 @dataclass(frozen=True)
