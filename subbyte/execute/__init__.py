@@ -48,6 +48,7 @@ class Executor:
 
     @property
     def ops(self) -> Collection[str]:
+        """The names of the ops it runs."""
         return importlib.import_module(self.home).OPS  # type: ignore[no-any-return]
 
     def prepare(self, graph: Graph, **options: Any) -> Prepared:

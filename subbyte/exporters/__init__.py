@@ -20,6 +20,7 @@ class Exporter:
 
     @property
     def ops(self) -> Collection[str]:
+        """The names of the ops it takes."""
         return importlib.import_module(self.home).OPS  # type: ignore[no-any-return]
 
 

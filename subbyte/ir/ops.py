@@ -196,7 +196,7 @@ def _flatten(node: Node, shapes: list[Shape]) -> Shape:
 
 
 def _batch_norm(node: Node, shapes: list[Shape]) -> Shape:
-    for role in ("weight", "bias", "mean", "var"):
+    for role in node.params:
         _need(node.params[role].shape == (shapes[0][-1],), node, f"{role} does not fit {shapes[0]}")
     return shapes[0]
 
@@ -216,75 +216,44 @@ def _concat(node: Node, shapes: list[Shape]) -> Shape:
 _TABLE = ("pre_scale", "pre_zero", "table")
 
 _FOLD = "fold it with subbyte.passes.optimize first"
-_FLOAT_ONLY = "it takes float graphs; apply subbyte.passes.dequantize.dequantize_graph first"
+_FLOATS = {"onnx": "it takes float graphs; apply subbyte.passes.dequantize.dequantize_graph first"}
+
+_LAYER = ("weight", "bias")
+_STATISTICS = (*_LAYER, "mean", "var")
 
 OPS: dict[str, OpDef] = {
     op.name: op
     for op in (
-        OpDef("quantize", Kind.GRID, (1, 1), _same, rule=grid_rules.quantize, lacks={"onnx": _FLOAT_ONLY}),
+        OpDef("quantize", Kind.GRID, (1, 1), _same, rule=grid_rules.quantize, lacks=_FLOATS),
+        OpDef("dequantize", Kind.GRID, (1, 1), _same, rule=grid_rules.dequantize, lacks=_FLOATS),
+        # inputs: x [, residual]: act(conv(x) + bias) + residual; a quantized one with a residual has act none
         OpDef(
-            "dequantize", Kind.GRID, (1, 1), _same, rule=grid_rules.dequantize, lacks={"onnx": _FLOAT_ONLY}
-        ),
-        OpDef(  # x [, residual]: act(conv(x) + bias) + residual; quantized with a residual: act none
-            "conv2d",
-            Kind.WEIGHTED,
-            (1, 2),
-            _conv2d,
-            ("stride", "pad", "groups", "act"),
-            ("weight", "bias"),
-            _TABLE,
-            rule=grid_rules.layer,
-            kernel=_weight_kernel,
-            work=_products,
+            "conv2d", Kind.WEIGHTED, (1, 2), _conv2d, ("stride", "pad", "groups", "act"), _LAYER, _TABLE,
+            rule=grid_rules.layer, kernel=_weight_kernel, work=_products,
         ),
         OpDef(
-            "linear",
-            Kind.WEIGHTED,
-            (1, 1),
-            _linear,
-            ("act",),
-            ("weight", "bias"),
-            _TABLE,
-            rule=grid_rules.layer,
-            work=_products,
+            "linear", Kind.WEIGHTED, (1, 1), _linear, ("act",), _LAYER, _TABLE,
+            rule=grid_rules.layer, work=_products,
         ),
         OpDef(
-            "batch_norm",
-            Kind.ELEMENTWISE,
-            (1, 1),
-            _batch_norm,
-            ("eps",),
-            ("weight", "bias", "mean", "var"),
-            rule=grid_rules.statistics,
-            quantizable=False,
-            lacks={"native": _FOLD, "tflite": _FOLD},
+            "batch_norm", Kind.ELEMENTWISE, (1, 1), _batch_norm, ("eps",), _STATISTICS,
+            rule=grid_rules.statistics, quantizable=False, lacks={"native": _FOLD, "tflite": _FOLD},
         ),
         OpDef(
-            "activation",
-            Kind.ELEMENTWISE,
-            (1, 1),
-            _same,
-            ("act",),
-            optional=("table",),
+            "activation", Kind.ELEMENTWISE, (1, 1), _same, ("act",), optional=("table",),
             rule=grid_rules.table,
         ),
         OpDef("add", Kind.ELEMENTWISE, (2, 2), _add, rule=grid_rules.ratio),
         OpDef("mul", Kind.ELEMENTWISE, (2, 2), _mul, rule=grid_rules.gate),
         OpDef("global_avg_pool", Kind.POOL, (1, 1), _global_avg_pool, rule=grid_rules.pooled_sum),
         OpDef(
-            "max_pool2d",
-            Kind.POOL,
-            (1, 1),
-            _max_pool2d,
-            ("kernel", "stride", "pad"),
-            kernel=_window_kernel,
-            work=_window_work,
-            keeps_grid=True,
+            "max_pool2d", Kind.POOL, (1, 1), _max_pool2d, ("kernel", "stride", "pad"), kernel=_window_kernel,
+            work=_window_work, keeps_grid=True,
         ),
         OpDef("concat", Kind.MOVE, (1, 64), _concat, keeps_grid=True),
         OpDef("flatten", Kind.MOVE, (1, 1), _flatten, keeps_grid=True),
     )
-}
+}  # fmt: skip
 
 
 def is_weighted(node: Node) -> bool:

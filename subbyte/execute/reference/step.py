@@ -24,6 +24,7 @@ class Step:
 
     @property
     def quantized(self) -> bool:
+        """Whether its input holds codes."""
         return self.inputs[0].q is not None
 
     @property

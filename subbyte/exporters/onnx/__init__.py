@@ -5,7 +5,7 @@ residual apart). Needs the `onnx` package.
 """
 
 from subbyte.exporters.onnx.export import to_onnx
-from subbyte.exporters.onnx.layout import to_nchw, to_nhwc
 from subbyte.exporters.onnx.ops import OPS
+from subbyte.exporters.onnx.writer import to_nchw, to_nhwc
 
 __all__ = ["OPS", "to_nchw", "to_nhwc", "to_onnx"]

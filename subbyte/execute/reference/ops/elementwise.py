@@ -1,4 +1,4 @@
-"""activation, add and mul."""
+"""quantize and dequantize, which need no bound: codes are equal; activation, add and mul."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from subbyte.execute.reference.step import UNIT, Row, Step, centred, f32, store
 from subbyte.ir import activation_function
 from subbyte.ir.activations import parse_activation
 from subbyte.quant import QParams, gate_multiplier_scale
+
+
+def _quantize(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
+    return step.target.quantize(arrays[0])
+
+
+def _dequantize(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
+    return step.grid(0).dequantize(arrays[0])
 
 
 def _activation(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
@@ -61,6 +69,8 @@ def _mul_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -
 
 
 ROWS = {
+    "quantize": Row(_quantize),
+    "dequantize": Row(_dequantize),
     "activation": Row(_activation, _activation_bound),
     "add": Row(_add, _add_bound),
     "mul": Row(_mul, _mul_bound),

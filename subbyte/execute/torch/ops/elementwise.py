@@ -1,4 +1,4 @@
-"""activation, add and mul."""
+"""quantize, dequantize, activation, add and mul."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from torch import Tensor
 
 from subbyte.execute.torch.step import Row, Step, from_table, store
 from subbyte.execute.torch.straight_through import floor, real, round_even
+
+
+def _quantize(step: Step, arrays: list[Tensor]) -> Tensor:
+    y = step.target
+    scaled = (arrays[0] * (1.0 / y.scale)).clamp(-y.zero, y.qmax - y.zero)
+    return round_even(scaled) + y.zero
+
+
+def _dequantize(step: Step, arrays: list[Tensor]) -> Tensor:
+    return (arrays[0] - step.grid(0).zero) * step.grid(0).scale
 
 
 def _activation(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -36,4 +46,10 @@ def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
     return (floor(product) + y.zero).clamp(0.0, y.qmax)
 
 
-ROWS = {"activation": Row(_activation), "add": Row(_add), "mul": Row(_mul)}
+ROWS = {
+    "quantize": Row(_quantize),
+    "dequantize": Row(_dequantize),
+    "activation": Row(_activation),
+    "add": Row(_add),
+    "mul": Row(_mul),
+}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from subbyte.exporters.onnx.layout import to_nchw
-from subbyte.exporters.onnx.writer import Row, Writer, float_array, pads
+from subbyte.exporters.onnx.writer import Row, Writer, float_array, pads, to_nchw
 from subbyte.ir import Graph, Node
 
 
