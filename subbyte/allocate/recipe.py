@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from subbyte.ir import Graph
-from subbyte.quantize.assignment import WEIGHTED, Assignment, assignments, roles
+from subbyte.ir import Graph, is_weighted
+from subbyte.quantize.assignment import Assignment, assignments, roles
 from subbyte.recipes import Layers, Override, Recipe
 
 #: Roles that rules are tried for, the widest first: later rules win.
@@ -94,7 +94,7 @@ def _exceptions(
     for node in graph.nodes:
         assignment, fields = so_far[node.name], {}
         wanted = weights.get(node.name, assignment.weights)
-        if node.op in WEIGHTED and wanted != assignment.weights:
+        if is_weighted(node) and wanted != assignment.weights:
             fields["weights"] = wanted
         if activations.get(node.name, 8) != assignment.activations:
             fields["activations"] = activations[node.name]

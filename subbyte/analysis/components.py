@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subbyte.ir import Graph, Node
+from subbyte.ir import Graph, Node, is_weighted
 from subbyte.ir.graph import consumers, producers
 from subbyte.passes import squeeze_excite
-from subbyte.quantize.assignment import WEIGHTED, roles
+from subbyte.quantize.assignment import roles
 
 #: Kinds of layers, in the order in which tables list them.
 KINDS = {
@@ -82,14 +82,14 @@ class _Flow:
     def before(self, value: str) -> Node | None:
         """The layer with weights that `value` comes from, along first inputs."""
         node = self.made.get(value)
-        while node is not None and node.op not in WEIGHTED:
+        while node is not None and not is_weighted(node):
             node = self.made.get(node.inputs[0])
         return node
 
     def after(self, node: Node) -> Node | None:
         """The first layer that reads what `node` makes, gated or activated on the way, but not pooled."""
         for reader in self.read[node.output]:
-            if reader.op in WEIGHTED and reader.inputs[0] == node.output:
+            if is_weighted(reader) and reader.inputs[0] == node.output:
                 return reader
             passes = reader.op == "activation" or (reader.op == "mul" and reader.inputs[0] == node.output)
             if passes and (found := self.after(reader)) is not None:
@@ -100,7 +100,7 @@ class _Flow:
         """Kind of each layer with weights, and the layer that ends the block it belongs to."""
         kinds: dict[str, str] = {}
         ends: dict[str, str] = {}
-        layers = [node for node in self.graph.nodes if node.op in WEIGHTED]
+        layers = [node for node in self.graph.nodes if is_weighted(node)]
         for node in layers:
             if "last" in self.roles[node.name]:
                 kinds[node.name] = "classifier"

@@ -30,8 +30,9 @@ from subbyte.analysis.table import Kind, Row, Sensitivity, key_of, read_sensitiv
 from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch import ops as torch_ops
+from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
+from subbyte.execute.torch.step import Step
 from subbyte.ir import Graph, Node, verify
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
@@ -244,20 +245,18 @@ class _Analysis:
         state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
         live = dict(self.walk.live)
         for node in nodes:
-            step = torch_ops.Step(
-                node, [graph.value(v) for v in node.inputs], graph.value(node.output), state
-            )
+            step = Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
             arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
-            live[node.output] = torch_ops.OPS[node.op](step, arrays)
+            live[node.output] = OPS[node.op].run(step, arrays)
         output = graph.value(nodes[-1].output)
         result = live[output.name]
         return result if output.q is None else (result - output.q.zero_point) * output.q.scale
 
 
-def _step(graph: Graph, name: str) -> torch_ops.Step:
+def _step(graph: Graph, name: str) -> Step:
     node = graph.node(name)
     state = torch_executor.state_of(replace(graph, nodes=(node,)))
-    return torch_ops.Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+    return Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
 
 
 def _unit(graph: Graph, node: Node) -> np.ndarray:

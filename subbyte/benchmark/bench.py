@@ -35,8 +35,7 @@ from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
 from subbyte.benchmark.throughput import throughput_of_files
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError
-from subbyte.ir import Graph
-from subbyte.ir.cost import macs
+from subbyte.ir import Graph, macs
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.system.host import (
     choose_cpus,

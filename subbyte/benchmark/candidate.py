@@ -15,7 +15,7 @@ from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.peer import Peer
 from subbyte.errors import InputError
 from subbyte.execute.reference import run as reference_run
-from subbyte.ir import Graph
+from subbyte.ir import Graph, is_weighted
 from subbyte.metrics.output_check import Check, check
 from subbyte.quant import QTensor
 
@@ -112,9 +112,9 @@ def weight_precision(graph: Graph) -> str:
     """The width that most weights have, and that of most activations behind them: "w4a8", "fp32"."""
     sizes: dict[str, int] = {}
     for node in graph.nodes:
-        weight = node.params.get("weight")
-        if weight is None or node.op == "batch_norm":
+        if not is_weighted(node):
             continue
+        weight = node.params["weight"]
         q = graph.value(node.inputs[0]).q
         label = f"w{weight.bits}a{q.bits}" if isinstance(weight, QTensor) and q is not None else "fp32"
         sizes[label] = sizes.get(label, 0) + int(np.prod(weight.shape))

@@ -13,7 +13,7 @@ import numpy as np
 from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
-from subbyte.ir import Graph, verify
+from subbyte.ir import OPS, Graph, verify
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
 from subbyte.quantize.calibrate import Progress, batches, calibrate
@@ -142,8 +142,8 @@ def _folder(
 
 def _check_float(graph: Graph) -> None:
     for node in graph.nodes:
-        if node.op == "batch_norm":
-            raise GraphError(f"batch norm {node.name!r} is not folded; apply subbyte.passes.optimize first")
+        if not OPS[node.op].quantizable:
+            raise GraphError(f"{node.op} {node.name!r} is not folded; apply subbyte.passes.optimize first")
     for value in graph.values.values():
         if value.q is not None:
             raise GraphError(f"value {value.name!r} is quantized already; compress the float32 graph")

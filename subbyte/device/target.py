@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from subbyte.ir import CLAMP_ACTIVATIONS, Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
+from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
 
 
@@ -63,20 +64,15 @@ def layers(graph: Graph) -> dict[str, Layer]:
 
 
 def _layer(graph: Graph, node: Node, gated: set[str]) -> Layer:
-    kernel = (1, 1)
-    if node.op == "conv2d":
-        kernel = (int(node.params["weight"].shape[1]), int(node.params["weight"].shape[2]))
-    elif "kernel" in node.attrs:
-        kernel = tuple(node.attrs["kernel"])
     act = node.attrs.get("act", "none")
     return Layer(
         node.op,
-        kernel,
+        OPS[node.op].kernel(node),
         tuple(node.attrs.get("stride", (1, 1))),
         int(node.attrs.get("groups", 1)),
         graph.value(node.inputs[0]).shape,
         graph.value(node.output).shape,
         "table" if act not in CLAMP_ACTIVATIONS else "none" if act == "none" else "clamp",
-        len(node.inputs) == 2 and node.op == "conv2d",
+        adds_residual(node),
         node.inputs[0] in gated,
     )

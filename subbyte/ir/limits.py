@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-from subbyte.errors import GraphError
-from subbyte.ir.graph import Graph, Node, Value
+from subbyte.ir.graph import Graph, Value
 
 MAX_NODES = 10_000
 MAX_NAME = 256  # characters of a node's or value's name
@@ -20,16 +19,6 @@ MAX_KERNEL = 256  # positions of a window (16 x 16)
 MAX_PARAMETERS = 1 << 28  # elements of all parameters together
 MAX_WORK = 1 << 42  # multiplications (or comparisons, additions) per image
 MAX_LIVE_BYTES = 1 << 32  # of the activations alive at once, per image
-
-
-def node_work(node: Node, output: Value) -> int:
-    """Multiply-accumulates of a conv2d or linear; elements touched for every other op."""
-    if node.op in ("conv2d", "linear"):
-        weight = node.params["weight"].shape
-        return math.prod(output.shape) * math.prod(weight[1:])
-    if node.op == "max_pool2d":
-        return math.prod(output.shape) * math.prod(node.attrs["kernel"])
-    return math.prod(output.shape)
 
 
 def value_bytes(value: Value) -> int:
@@ -49,18 +38,3 @@ def peak_live_bytes(graph: Graph) -> int:
         dead = {name for name in (*node.inputs, node.output) if last_use[name] == i}
         live -= sum(value_bytes(graph.value(name)) for name in dead)
     return peak
-
-
-def check_budget(graph: Graph) -> None:
-    """Raises GraphError if the whole (otherwise valid) graph costs more than the bounds above."""
-    parameters = sum(math.prod(p.shape) for node in graph.nodes for p in node.params.values())
-    if parameters > MAX_PARAMETERS:
-        raise GraphError(f"the graph has {parameters} parameters; at most {MAX_PARAMETERS} are supported")
-    work = sum(node_work(node, graph.value(node.output)) for node in graph.nodes)
-    if work > MAX_WORK:
-        raise GraphError(f"the graph needs {work} operations per image; at most {MAX_WORK} are supported")
-    live = peak_live_bytes(graph)
-    if live > MAX_LIVE_BYTES:
-        raise GraphError(
-            f"the graph keeps {live} bytes of activations alive; at most {MAX_LIVE_BYTES} are supported"
-        )

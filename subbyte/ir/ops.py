@@ -1,4 +1,4 @@
-"""The op table: name, arity, attributes, parameters and shape rule of every operation.
+"""The op table: everything about an operation that does not depend on who executes it.
 
 An op works on float32 values or on quantized ones (uint8 codes on a grid); which, follows from
 its values. The arithmetic of each is in docs/spec/numerics.md and subbyte/execute/reference.
@@ -7,29 +7,74 @@ its values. The arithmetic of each is in docs/spec/numerics.md and subbyte/execu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 
 from subbyte.errors import GraphError
+from subbyte.ir import grid_rules
 from subbyte.ir.activations import ACTIVATIONS, parse_activation
-from subbyte.ir.graph import Node
+from subbyte.ir.graph import Graph, Node, Value
 from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
 
 Shape = tuple[int, ...]
 
 
+class Kind(Enum):
+    """What an operation does, for all who need not know which one it is."""
+
+    WEIGHTED = "sums of products with weights, which quantization rounds"
+    ELEMENTWISE = "computes every element from those at its place"
+    POOL = "one number for a window of positions"
+    MOVE = "elements stay as they are"
+    GRID = "the same numbers in another form: codes or float32"
+
+
+def _elements(node: Node, output: Shape) -> int:
+    return math.prod(output)
+
+
+def _window_work(node: Node, output: Shape) -> int:
+    return math.prod(output) * math.prod(_window_kernel(node))
+
+
+def _products(node: Node, output: Shape) -> int:
+    return math.prod(output) * math.prod(node.params["weight"].shape[1:])
+
+
+def _window_kernel(node: Node) -> tuple[int, int]:
+    return int(node.attrs["kernel"][0]), int(node.attrs["kernel"][1])
+
+
+def _weight_kernel(node: Node) -> tuple[int, int]:
+    return node.params["weight"].shape[1], node.params["weight"].shape[2]
+
+
 @dataclass(frozen=True)
 class OpDef:
-    """A row of the table. `attrs` and `params` list what a node must carry, `optional` what it may."""
+    """A row of the table.
+
+    arity: fewest and most inputs. shape: the output's, from the inputs'; GraphError if they do not fit.
+    attrs and params list what a node must carry, `optional` what it may. rule: what must hold of grids and
+    numbers beyond what holds for every op. kernel: (height, width) of its window. work: per image, from the
+    output's shape: multiply-accumulates of a weighted op, of every other the elements it touches.
+    lacks: executors and exporters (by their names in `EXECUTORS` and `EXPORTERS`) that do not take the op,
+    and what a user does instead.
+    """
 
     name: str
+    kind: Kind
     arity: tuple[int, int]
     shape: Callable[[Node, list[Shape]], Shape]
     attrs: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    rule: Callable[[Node, list[Value], Value], None] = grid_rules.any_grids
+    kernel: Callable[[Node], tuple[int, int]] = lambda node: (1, 1)
+    work: Callable[[Node, Shape], int] = _elements
     quantizable: bool = True
     keeps_grid: bool = False  # the output has the input's grid
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,13 +196,13 @@ def _flatten(node: Node, shapes: list[Shape]) -> Shape:
 
 
 def _batch_norm(node: Node, shapes: list[Shape]) -> Shape:
-    for role in ("weight", "bias", "mean", "var"):
+    for role in node.params:
         _need(node.params[role].shape == (shapes[0][-1],), node, f"{role} does not fit {shapes[0]}")
     return shapes[0]
 
 
 def _max_pool2d(node: Node, shapes: list[Shape]) -> Shape:
-    height, width = window(node, shapes[0], tuple(node.attrs["kernel"]))
+    height, width = window(node, shapes[0], _window_kernel(node))
     return (height, width, shapes[0][2])
 
 
@@ -170,23 +215,80 @@ def _concat(node: Node, shapes: list[Shape]) -> Shape:
 #: `pre_zero` (the 8-bit pre-activation grid) and the parameter `table` (uint8 [256]).
 _TABLE = ("pre_scale", "pre_zero", "table")
 
+_FOLD = "fold it with subbyte.passes.optimize first"
+_FLOATS = {"onnx": "it takes float graphs; apply subbyte.passes.dequantize.dequantize_graph first"}
+
+_LAYER = ("weight", "bias")
+_STATISTICS = (*_LAYER, "mean", "var")
+
 OPS: dict[str, OpDef] = {
     op.name: op
     for op in (
-        OpDef("quantize", (1, 1), _same),
-        OpDef("dequantize", (1, 1), _same),
+        OpDef("quantize", Kind.GRID, (1, 1), _same, rule=grid_rules.quantize, lacks=_FLOATS),
+        OpDef("dequantize", Kind.GRID, (1, 1), _same, rule=grid_rules.dequantize, lacks=_FLOATS),
         # inputs: x [, residual]: act(conv(x) + bias) + residual; a quantized one with a residual has act none
-        OpDef("conv2d", (1, 2), _conv2d, ("stride", "pad", "groups", "act"), ("weight", "bias"), _TABLE),
-        OpDef("linear", (1, 1), _linear, ("act",), ("weight", "bias"), _TABLE),
         OpDef(
-            "batch_norm", (1, 1), _batch_norm, ("eps",), ("weight", "bias", "mean", "var"), quantizable=False
+            "conv2d", Kind.WEIGHTED, (1, 2), _conv2d, ("stride", "pad", "groups", "act"), _LAYER, _TABLE,
+            rule=grid_rules.layer, kernel=_weight_kernel, work=_products,
         ),
-        OpDef("activation", (1, 1), _same, ("act",), (), ("table",)),
-        OpDef("add", (2, 2), _add),
-        OpDef("mul", (2, 2), _mul),
-        OpDef("global_avg_pool", (1, 1), _global_avg_pool),
-        OpDef("max_pool2d", (1, 1), _max_pool2d, ("kernel", "stride", "pad"), keeps_grid=True),
-        OpDef("concat", (1, 64), _concat, keeps_grid=True),
-        OpDef("flatten", (1, 1), _flatten, keeps_grid=True),
+        OpDef(
+            "linear", Kind.WEIGHTED, (1, 1), _linear, ("act",), _LAYER, _TABLE,
+            rule=grid_rules.layer, work=_products,
+        ),
+        OpDef(
+            "batch_norm", Kind.ELEMENTWISE, (1, 1), _batch_norm, ("eps",), _STATISTICS,
+            rule=grid_rules.statistics, quantizable=False, lacks={"native": _FOLD, "tflite": _FOLD},
+        ),
+        OpDef(
+            "activation", Kind.ELEMENTWISE, (1, 1), _same, ("act",), optional=("table",),
+            rule=grid_rules.table,
+        ),
+        OpDef("add", Kind.ELEMENTWISE, (2, 2), _add, rule=grid_rules.ratio),
+        OpDef("mul", Kind.ELEMENTWISE, (2, 2), _mul, rule=grid_rules.gate),
+        OpDef("global_avg_pool", Kind.POOL, (1, 1), _global_avg_pool, rule=grid_rules.pooled_sum),
+        OpDef(
+            "max_pool2d", Kind.POOL, (1, 1), _max_pool2d, ("kernel", "stride", "pad"), kernel=_window_kernel,
+            work=_window_work, keeps_grid=True,
+        ),
+        OpDef("concat", Kind.MOVE, (1, 64), _concat, keeps_grid=True),
+        OpDef("flatten", Kind.MOVE, (1, 1), _flatten, keeps_grid=True),
     )
-}
+}  # fmt: skip
+
+
+def is_weighted(node: Node) -> bool:
+    """Whether the node sums products with weights: a conv2d or a linear."""
+    return OPS[node.op].kind is Kind.WEIGHTED
+
+
+def adds_residual(node: Node) -> bool:
+    """Whether the node adds its second input to its sums."""
+    return is_weighted(node) and len(node.inputs) == 2
+
+
+def is_plain(node: Node) -> bool:
+    """Whether the node is sums of products and nothing else: no activation, no residual."""
+    return is_weighted(node) and node.attrs["act"] == "none" and len(node.inputs) == 1
+
+
+def refusal(node: Node, name: str, what: str) -> str | None:
+    """Why an executor or exporter does not take a node, for its user; None if it does.
+
+    name: its name in `lacks`; what: "the engine", "ONNX export".
+    """
+    advice = OPS[node.op].lacks.get(name)
+    return advice and f"node {node.name!r}: {what} has no {node.op}; {advice}"
+
+
+def work(graph: Graph) -> dict[str, int]:
+    """Operations per image, by name of every node: see `OpDef.work`."""
+    return {node.name: OPS[node.op].work(node, graph.value(node.output).shape) for node in graph.nodes}
+
+
+def macs(graph: Graph) -> dict[str, int]:
+    """Multiply-accumulate operations per image, by name of every weighted node.
+
+    Taps that fall into the padding count: the figure depends on shapes only, as in the literature.
+    """
+    costs = work(graph)
+    return {node.name: costs[node.name] for node in graph.nodes if is_weighted(node)}

@@ -13,12 +13,18 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.ir.graph import Graph, Node, Value
-from subbyte.ir.limits import MAX_ELEMENTS, MAX_EXTENT, MAX_NAME, MAX_NODES, check_budget
-from subbyte.ir.ops import ATTRS, OPS, OpDef
-from subbyte.ir.verify_grids import verify_grids, verify_weight
+from subbyte.ir.limits import (
+    MAX_ELEMENTS,
+    MAX_EXTENT,
+    MAX_LIVE_BYTES,
+    MAX_NAME,
+    MAX_NODES,
+    MAX_PARAMETERS,
+    MAX_WORK,
+    peak_live_bytes,
+)
+from subbyte.ir.ops import ATTRS, OPS, Kind, OpDef, is_plain, work
 from subbyte.quant import QParams, QTensor
-
-FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def _fail(node: Node, text: str) -> None:
@@ -113,11 +119,24 @@ def _verify_node(graph: Graph, node: Node) -> None:
     shape = op.shape(node, [v.shape for v in inputs])
     if shape != output.shape:
         _fail(node, f"makes shape {shape}, but its output says {output.shape}")
-    verify_grids(node, op, inputs, output)
-    if node.op == "batch_norm":
-        _verify_batch_norm(node)
-    elif "weight" in op.params:
-        verify_weight(node, inputs, output)
+    if op.kind is not Kind.GRID:
+        _verify_grids(node, op, inputs, output)
+    op.rule(node, inputs, output)
+
+
+def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> None:
+    """Grids everywhere or nowhere, but where codes become sums that a float32 layer or a user reads."""
+    quantized = [v.q is not None for v in inputs]
+    if len(set(quantized)) != 1:
+        _fail(node, "mixes float32 and quantized inputs")
+    if quantized[0] and not op.quantizable:
+        _fail(node, "cannot work on quantized values; fold it first")
+    if not quantized[0] and output.q is not None:
+        _fail(node, "float32 inputs cannot make a quantized output; use quantize")
+    if quantized[0] and output.q is None and not is_plain(node):
+        _fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
+    if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
+        _fail(node, "must keep the grid of its inputs")
 
 
 def _verify_fields(node: Node, op: OpDef) -> None:
@@ -141,11 +160,16 @@ def _verify_fields(node: Node, op: OpDef) -> None:
             _fail(node, f"{role} holds NaN or infinity; the weights are damaged")
 
 
-def _verify_batch_norm(node: Node) -> None:
-    for role, param in node.params.items():
-        if isinstance(param, QTensor) or param.dtype not in FLOAT_DTYPES:
-            _fail(node, f"{role} must be float32 or float16")
-    variance = node.params["var"]
-    assert isinstance(variance, np.ndarray)
-    if float(variance.min()) < 0:
-        _fail(node, "var is negative; the weights are damaged")
+def check_budget(graph: Graph) -> None:
+    """GraphError if the whole (otherwise valid) graph costs more than subbyte.ir.limits allows."""
+    parameters = sum(math.prod(p.shape) for node in graph.nodes for p in node.params.values())
+    if parameters > MAX_PARAMETERS:
+        raise GraphError(f"the graph has {parameters} parameters; at most {MAX_PARAMETERS} are supported")
+    needed = sum(work(graph).values())
+    if needed > MAX_WORK:
+        raise GraphError(f"the graph needs {needed} operations per image; at most {MAX_WORK} are supported")
+    live = peak_live_bytes(graph)
+    if live > MAX_LIVE_BYTES:
+        raise GraphError(
+            f"the graph keeps {live} bytes of activations alive; at most {MAX_LIVE_BYTES} are supported"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from subbyte.ir import Graph, Node
+from subbyte.ir import Graph, Node, ops
 from subbyte.ir.graph import consumers
 
 
@@ -19,13 +19,8 @@ def only_consumers(graph: Graph) -> dict[str, Node]:
 
 def is_plain(graph: Graph, node: Node) -> bool:
     """A float32 conv2d or linear that adds no activation and no residual."""
-    return (
-        node.op in ("conv2d", "linear")
-        and node.attrs["act"] == "none"
-        and len(node.inputs) == 1
-        and graph.value(node.inputs[0]).q is None
-        and graph.value(node.output).q is None
-    )
+    values = (graph.value(node.inputs[0]), graph.value(node.output))
+    return ops.is_plain(node) and all(value.q is None for value in values)
 
 
 def until_stable(graph: Graph, step: Callable[[Graph], Graph | None]) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir import OPS, Graph, Kind, Node, Value, verify
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 
@@ -35,7 +35,7 @@ def dequantize_graph(graph: Graph) -> Graph:
 
 
 def _changes_grid_only(graph: Graph, node: Node) -> bool:
-    if node.op in ("quantize", "dequantize"):
+    if OPS[node.op].kind is Kind.GRID:
         return True
     quantized = graph.value(node.output).q is not None
     return node.op == "activation" and node.attrs["act"] == "none" and quantized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subbyte.ir import Graph, Node
+from subbyte.ir import OPS, Graph, Kind, Node
 from subbyte.ir.graph import producers
 from subbyte.passes.dataflow import only_consumers
 
@@ -44,6 +44,6 @@ def _match(graph: Graph, gate: Node) -> SqueezeExcite | None:
                 return None
             expand, reduce = convolutions
             return SqueezeExcite(node.name, reduce, expand, gate.name, value)
-        elif node.op not in ("activation", "quantize", "dequantize"):
+        elif node.op != "activation" and OPS[node.op].kind is not Kind.GRID:
             return None
     return None

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from subbyte.errors import RecipeError
-from subbyte.ir import OPS, Graph, Node
+from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
+from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
 from subbyte.recipes import Override, Recipe
-
-WEIGHTED = ("conv2d", "linear")
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ def roles(graph: Graph) -> dict[str, set[str]]:
     behind: dict[str, set[str]] = {graph.input: set()}  # value: the weighted nodes nearest before it
     for node in graph.nodes:
         nearest = set().union(*(behind[name] for name in node.inputs))
-        if node.op in WEIGHTED:
+        if is_weighted(node):
             if not nearest:
                 found[node.name].add("first")
             fed |= nearest
             nearest = {node.name}
         behind[node.output] = nearest
     for node in graph.nodes:
-        if node.op in WEIGHTED and node.name not in fed:
+        if is_weighted(node) and node.name not in fed:
             found[node.name].add("last")
     return found
 
@@ -61,7 +60,7 @@ def _shape_roles(node: Node) -> set[str]:
             result.add("depthwise")
         else:
             result.add("pointwise" if weight[1:3] == (1, 1) else "spatial")
-    if node.op == "add" or (node.op == "conv2d" and len(node.inputs) == 2):
+    if node.op == "add" or adds_residual(node):
         result.add("residual")
     return result
 
@@ -115,7 +114,7 @@ def _apply(
     ]
     if not nodes and rule.match is not None:
         raise RecipeError(f"the override for {rule.match!r} fits no layer; {_some_names(graph)}")
-    if nodes and rule.weights is not None and not any(n.op in WEIGHTED for n in nodes):
+    if nodes and rule.weights is not None and not any(is_weighted(n) for n in nodes):
         raise RecipeError(f"the override for {rule.match!r} sets weights, but fits no layer with weights")
     for node in nodes:
         changed = result[node.name]
@@ -134,5 +133,5 @@ def _apply(
 
 
 def _some_names(graph: Graph) -> str:
-    names = [node.name for node in graph.nodes if node.op in WEIGHTED]
+    names = [node.name for node in graph.nodes if is_weighted(node)]
     return f"its layers are called {', '.join(names[:3])}, …"

@@ -9,10 +9,11 @@ import numpy as np
 
 from subbyte.errors import RecipeError
 from subbyte.execute.reference import activation_function
-from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir import OPS, Graph, Node, Value, is_weighted, verify
 from subbyte.ir.graph import consumers
+from subbyte.ir.ops import is_plain
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias
-from subbyte.quantize.assignment import WEIGHTED, Assignment
+from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.weights import quantized_weight
@@ -107,7 +108,7 @@ class _Rewriter:
     def _float(self, node: Node) -> None:
         inputs = tuple(self._as_real(name) for name in node.inputs)
         params = dict(node.params)
-        if self.assignments[node.name].precision == "fp16" and node.op in WEIGHTED:
+        if self.assignments[node.name].precision == "fp16" and is_weighted(node):
             params["weight"] = _half(node)
         self.nodes.append(node.with_(inputs=inputs, params=params, output=self._define(node.output, None)))
 
@@ -116,13 +117,13 @@ class _Rewriter:
         real = self._makes_real(node)
         output = self._define(node.output, None if real else self.grids[node.output])
         attrs, params = dict(node.attrs), {}
-        if node.op in WEIGHTED:
+        if is_weighted(node):
             params = self._weights(node)
             if needs_table(node):
                 pre = pre_activation_grid(node, self.recipe, self.seen)
                 attrs |= {"pre_scale": pre.scale, "pre_zero": pre.zero_point}
                 params["table"] = self._table(node, pre)
-        elif node.op == "activation":
+        elif "table" in OPS[node.op].optional:
             params["table"] = self._table(node, self.grids[node.inputs[0]])
         self.nodes.append(node.with_(inputs=inputs, output=output, attrs=attrs, params=params))
 
@@ -137,9 +138,8 @@ class _Rewriter:
 
     def _makes_real(self, node: Node) -> bool:
         """Whether the accumulator becomes float32 at once: nobody reads the output's codes."""
-        plain = node.op in WEIGHTED and node.attrs["act"] == "none" and len(node.inputs) == 1
         readers = consumers(self.graph)[node.output]
-        return plain and all(self.assignments[reader.name].precision != "int" for reader in readers)
+        return is_plain(node) and all(self.assignments[reader.name].precision != "int" for reader in readers)
 
 
 def _half(node: Node) -> np.ndarray:

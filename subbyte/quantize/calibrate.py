@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import InputError
+from subbyte.execute.images import checked
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.quantize.histogram import Histogram
@@ -31,7 +32,7 @@ def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) 
     for array in calibration:
         if not isinstance(array, np.ndarray):
             raise InputError(f"calibration must give numpy arrays, got {type(array).__name__}")
-        for image in torch_executor.checked(graph, array):
+        for image in checked(graph, array):
             waiting.append(image)
             if len(waiting) == size:
                 seen = True

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from subbyte.errors import RecipeError
 from subbyte.execute.reference import activation_function
-from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, qparams_from_range
-from subbyte.quantize.assignment import WEIGHTED, Assignment
+from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import pre_value
 from subbyte.quantize.ranges import choose_grid
@@ -21,7 +21,7 @@ KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
 
 def needs_table(node: Node) -> bool:
     """Whether the node's activation is a table behind an 8-bit pre-activation grid."""
-    return node.op in WEIGHTED and node.attrs["act"] not in CLAMP_ACTIVATIONS
+    return is_weighted(node) and node.attrs["act"] not in CLAMP_ACTIVATIONS
 
 
 def value_grids(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from subbyte.ir import Graph, Node, Value
+from subbyte.ir import Graph, Node, Value, is_weighted
 from subbyte.ir.graph import consumers
-from subbyte.quantize.assignment import WEIGHTED, Assignment
+from subbyte.quantize.assignment import Assignment
 
 
 def split_for_integers(
@@ -20,7 +20,7 @@ def split_for_integers(
     nodes, values, asked = [], dict(graph.values), dict(assignments)
     read = consumers(graph)
     for node in graph.nodes:
-        plain = node.op not in WEIGHTED or node.attrs["act"] == "none" or asked[node.name].precision != "int"
+        plain = not is_weighted(node) or node.attrs["act"] == "none" or asked[node.name].precision != "int"
         if plain:
             nodes.append(node)
         elif len(node.inputs) == 2:
@@ -58,7 +58,7 @@ def exposed(graph: Graph) -> Graph:
     nodes: list[Node] = []
     values = dict(graph.values)
     for node in graph.nodes:
-        if node.op not in WEIGHTED or pre_value(node) == node.output:
+        if not is_weighted(node) or pre_value(node) == node.output:
             nodes.append(node)
             continue
         shape, act = values[node.output].shape, node.attrs["act"]

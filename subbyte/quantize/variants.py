@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from subbyte.ir import OPS, Graph, Node
+from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, QTensor
-from subbyte.quantize.assignment import WEIGHTED, Assignment, assignments
+from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.calibrate import Progress, batches, calibrate
 from subbyte.quantize.grids import sharing
@@ -71,7 +71,7 @@ class Variants:
     def layers(self) -> list[str]:
         """Names of the layers whose weights are quantized, in order."""
         nodes = self.float_graph.nodes
-        return [n.name for n in nodes if n.op in WEIGHTED and self.asked[n.name].precision == "int"]
+        return [n.name for n in nodes if is_weighted(n) and self.asked[n.name].precision == "int"]
 
     def activations(self) -> list[Shared]:
         """What 8 bits quantize of what the network makes, in groups of one width; without the image."""

@@ -78,7 +78,7 @@ def nearest_level(steps: Tensor, levels: np.ndarray) -> Tensor:
     grid = np.unique(levels).astype(np.float32)
     if len(grid) == grid[-1] - grid[0] + 1:
         return steps.round().clamp_(float(grid[0]), float(grid[-1]))
-    table = torch.from_numpy(grid)
+    table = torch.from_numpy(grid).to(steps.device)
     return table[torch.bucketize(steps, (table[1:] + table[:-1]) / 2)]
 
 

@@ -13,11 +13,11 @@ SMALLEST_CROP = 0.7
 def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     """Random crops of images [N, C, H, W], resized to their size, half of them mirrored."""
     count, _, height, width = x.shape
-    u = torch.rand(4, count, generator=generator)
+    u = torch.rand(4, count, generator=generator).to(x.device)
     side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]
     mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
     shift = (1.0 - side) * (2.0 * u[2:4] - 1.0)
-    theta = torch.zeros(count, 2, 3)
+    theta = torch.zeros(count, 2, 3, device=x.device)
     theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
     theta[:, 0, 2], theta[:, 1, 2] = shift[0], shift[1]
     grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)

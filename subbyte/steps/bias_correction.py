@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch import ops as torch_ops
+from subbyte.execute.torch.ops import OPS
+from subbyte.execute.torch.step import Step, accumulate, per_channel
 from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.ir.limits import peak_live_bytes
@@ -88,16 +89,16 @@ class Walk:
         self.last_use = {name: node.name for node in graph.nodes for name in node.inputs}
         self.pending = iter(graph.nodes)
 
-    def step(self, node: Node) -> torch_ops.Step:
+    def step(self, node: Node) -> Step:
         values = [self.graph.value(name) for name in node.inputs]
-        return torch_ops.Step(node, values, self.graph.value(node.output), self.state)
+        return Step(node, values, self.graph.value(node.output), self.state)
 
     def execute(self, node: Node) -> Tensor:
         """Runs the next node, frees what nothing reads any more, and returns the output."""
         step, arrays = self.step(node), [self.live[name] for name in node.inputs]
         kept = torch.float32 if step.output.q is None else torch.uint8
         parts = [
-            torch_ops.OPS[node.op](step, [a[i : i + BATCH].float() for a in arrays]).to(kept)
+            OPS[node.op].run(step, [a[i : i + BATCH].float() for a in arrays]).to(kept)
             for i in range(0, len(arrays[0]), BATCH)
         ]
         result = torch.cat(parts)
@@ -116,7 +117,7 @@ class Walk:
         raise KeyError(value)
 
 
-def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) -> Node:
+def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) -> Node:
     """The node with the bias that brings its sums, read from codes x, closest to `wanted`.
 
     shrink: take less of a shift that these images know badly: m²/(m² + e²) of a mean m with the
@@ -130,8 +131,8 @@ def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool =
     unit = np.float64(q.scale) * weight.scale.astype(np.float64)
     errors, totals = [], []
     for codes, exact in zip(x.split(BATCH), wanted.split(BATCH), strict=True):
-        sums = torch_ops.accumulate(step, codes.float()).float()
-        real = sums * torch_ops.per_channel(torch.from_numpy(unit.astype(np.float32)), sums)
+        sums = accumulate(step, codes.float()).float()
+        real = sums * per_channel(torch.from_numpy(unit.astype(np.float32)).to(sums.device), sums)
         importance = _slope(step.node.attrs["act"], exact).square() + FLAT
         errors.append(_channel_sums((exact - real) * importance))
         totals.append(_channel_sums(importance))
@@ -140,7 +141,7 @@ def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool =
     if shrink:
         variance = (error - mean * total).square().sum(0) / total.sum(0).square()
         mean = mean * (mean.square() / (mean.square() + variance).clamp(min=1e-300))
-    shift = np.rint(mean.numpy() / unit)
+    shift = np.rint(mean.cpu().numpy() / unit)
     new = np.clip(bias + shift, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
     return step.node.with_(params={**step.node.params, "bias": new})
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subbyte.ir import OPS, Graph, Node
-from subbyte.quantize.assignment import WEIGHTED
+from subbyte.ir import OPS, Graph, Kind, Node, is_weighted
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
     ended, weighted = _single(graph), 0
     for position, node in enumerate(graph.nodes):
         nodes.append(node.name)
-        weighted += node.op in WEIGHTED
+        weighted += is_weighted(node)
         last = position == len(graph.nodes) - 1
         ends = weighted and node.output in ended and _ends(graph, node, start, first=not result)
         if ends or last:
@@ -63,7 +62,7 @@ def _ends(graph: Graph, node: Node, start: str, *, first: bool) -> bool:
     """Whether a block that began at `start` ends at this node's output."""
     if first:
         return True
-    if OPS[node.op].keeps_grid or node.op in ("quantize", "dequantize", "global_avg_pool"):
+    if OPS[node.op].kind in (Kind.GRID, Kind.POOL, Kind.MOVE):
         return False
     linear = node.attrs.get("act", "none") == "none" and node.op != "mul"
     return linear or graph.value(node.output).shape[-1] <= graph.value(start).shape[-1]

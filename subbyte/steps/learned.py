@@ -37,16 +37,18 @@ LARGEST_BIAS = float(1 << 29)
 
 
 class Learned:
-    """The trainable form of `graph`; `original` holds the same layers before rounding.
+    """The trainable form of `graph`, on `device`; `original` holds the same layers before rounding.
 
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
     of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
     factor on an activation scale, for activations below 8 bits that a layer in `graph` makes).
     """
 
-    def __init__(self, graph: Graph, original: Mapping[str, Node]) -> None:
+    def __init__(
+        self, graph: Graph, original: Mapping[str, Node], device: torch_executor.Device = "cpu"
+    ) -> None:
         self.graph = graph
-        self.fixed = torch_executor.state_of(graph)
+        self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
         self.unit: dict[str, float] = {}
@@ -57,9 +59,10 @@ class Learned:
             steps = real / _rows(torch.from_numpy(weight.scale), real)
             unit = self.unit[node.name] = float(steps.square().mean().sqrt()) + 1e-12
             low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
-            self.parameters["weight"][node.name] = (torch.clamp(steps, low, high) / unit).contiguous()
+            latent = (torch.clamp(steps, low, high) / unit).contiguous()
+            self.parameters["weight"][node.name] = latent.to(device)
             for kind in ("scale", "bias"):
-                self.parameters[kind][node.name] = torch.zeros(len(weight.scale))
+                self.parameters[kind][node.name] = torch.zeros(len(weight.scale), device=device)
         self._find_grids()
         for named in self.parameters.values():
             for parameter in named.values():
@@ -74,7 +77,7 @@ class Learned:
             q = self.graph.value(members[0]).q
             free = q is not None and q.bits < 8 and all(name in made for name in members)
             if free:
-                self.parameters["grid"][members[0]] = torch.zeros(())
+                self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
 
     def state(self) -> dict[str, Tensor]:
@@ -113,8 +116,8 @@ class Learned:
         target = self.fixed.get(f"{node.name}:pre_scale", self.fixed.get(output))
         q = self.graph.value(node.output).q
         codes = 256 if q is None or "pre_scale" in node.attrs else q.qmax + 1
-        span = float(target) * codes if target is not None else 1.0
-        return start + self.parameters["bias"][node.name] * (span * BIAS_UNIT)
+        span = BIAS_UNIT if target is None else target * (codes * BIAS_UNIT)
+        return start + self.parameters["bias"][node.name] * span
 
     def save(self, path: Path | None) -> None:
         """Writes the parameters, if there is a path."""
@@ -148,10 +151,10 @@ class Learned:
         weight = params.get("weight")
         if isinstance(weight, QTensor):
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
-            scale = state[f"{node.name}:weight_scale"].numpy().astype(np.float32)
+            scale = state[f"{node.name}:weight_scale"].cpu().numpy().astype(np.float32)
             params["weight"] = QTensor(codes, scale, weight.bits, weight.levels)
             bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_BIAS, LARGEST_BIAS)
-            params["bias"] = bias.numpy().astype(np.int32)
+            params["bias"] = bias.cpu().numpy().astype(np.int32)
         if "table" in params and self._moves(node):
             source, target = _source(node, values), values[node.output].q
             assert target is not None
@@ -197,7 +200,7 @@ def _reach(levels: np.ndarray) -> tuple[float, float]:
 
 def _channels_last(weight: Tensor) -> np.ndarray:
     order = weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight
-    return np.ascontiguousarray(order.numpy())
+    return np.ascontiguousarray(order.cpu().numpy())
 
 
 def _rows(v: Tensor, like: Tensor) -> Tensor:
@@ -219,7 +222,7 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     assert y is not None
     s_y = state[f"{node.output}:scale"].detach().double()
     moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
-    s = source.scale if moved is None else float(moved)
-    codes = torch.arange(256, dtype=torch.float64).clamp(max=source.qmax)
+    s = source.scale if moved is None else moved.detach().double()
+    codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
     exact = real(node.attrs["act"])((codes - source.zero_point) * s)
     return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

@@ -119,7 +119,7 @@ def _with(graph: Graph, part: Graph) -> Graph:
 
 def _through(part: Graph, x: Tensor) -> Tensor:
     """The only output of `part` for all images: bytes where quantized, else float32."""
-    state, (name,) = torch_executor.state_of(part), part.outputs
+    state, (name,) = torch_executor.state_of(part, x.device), part.outputs
     kept = torch.float32 if part.value(name).q is None else torch.uint8
     result: Tensor | None = None
     with torch.no_grad():
@@ -127,7 +127,8 @@ def _through(part: Graph, x: Tensor) -> Tensor:
             made = torch_executor.forward(part, x[start : start + BATCH].float(), state, exact=False)[name]
             if result is None:
                 layout = torch.channels_last if made.ndim == 4 else torch.contiguous_format
-                result = torch.empty((len(x), *made.shape[1:]), dtype=kept, memory_format=layout)
+                shape = (len(x), *made.shape[1:])
+                result = torch.empty(shape, dtype=kept, memory_format=layout, device=x.device)
             result[start : start + BATCH] = made
     assert result is not None
     return result

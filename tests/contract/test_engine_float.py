@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subbyte.errors import GraphError
 from subbyte.execute.native import Session, available_isas
 from subbyte.execute.reference import run
 from subbyte.execute.reference.bounds import float_error_bound, run_with_bounds
@@ -76,12 +75,6 @@ def test_linear_add_mul_pool_concat_flatten() -> None:
     joined = b.concat(b.add("add", [gated, x]), "image", b.max_pool(x, 3, 1))
     graph = b.finish(b.flinear(b.flatten(b.max_pool(joined, 2, 2)), 33))
     assert_within_bounds(graph, random_images(graph, 2, 2))
-
-
-def test_batch_norms_must_be_folded_first() -> None:
-    b = Builder(random.Random(3), (4, 5, 21))
-    with pytest.raises(GraphError, match="fold"):
-        Session(b.finish(b.batch_norm("image")))
 
 
 def test_every_float_operation_at_once() -> None:

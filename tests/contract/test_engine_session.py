@@ -8,16 +8,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from subbyte.errors import GraphError, InputError
-from subbyte.execute import reference
 from subbyte.execute.native import Session, available_isas, best_isa
-from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, macs
 from tests.contract.agreement import engine_outputs, expected_outputs, random_images, same
 from tests.fuzz import graphs
@@ -117,25 +114,16 @@ def test_more_threads_than_the_machine_gives_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: x.astype(np.float64), "float64"),
-        (lambda x: x.astype(np.uint8), "uint8"),
-        (lambda x: x.tolist(), "list"),
-        (lambda x: None, "NoneType"),
-        (lambda x: x[:, :-1], "must be"),
-        (lambda x: x[..., :2], "must be"),
-        (lambda x: x[None], "must be"),
-        (lambda x: x[0, 0], "must be"),
-        (lambda x: np.float32(1.0), "float32"),
-        (lambda x: x[:0], "must be"),
-        (lambda x: x.transpose(0, 3, 1, 2), "channels last"),
-        (lambda x: np.where(x == x.max(), np.float32("nan"), x), "NaN"),
-        (lambda x: np.where(x == x.max(), np.float32("inf"), x), "infinity"),
-        (lambda x: np.where(x == x.max(), -np.float32("inf"), x), "infinity"),
+        (lambda x: x[:, :-1], r"\(channels last\), got \[2, 7, 8, 3\]"),
+        (lambda x: x[0, 0], r"\(channels last\), got \[8, 3\]"),
+        (lambda x: x[:0], "must be at least one image"),
+        (lambda x: x[0] / np.float32(0), "NaN"),
     ],
 )
 def test_unusable_images_are_refused(graph: Graph, change: Any, words: str) -> None:
+    """The check is that of all executors (executor_suite.py), but for an image alone, and for none."""
     session, x = Session(graph), random_images(graph, 2, 4)
-    with pytest.raises(InputError, match=words):
+    with np.errstate(divide="ignore"), pytest.raises(InputError, match=words):
         session.run(change(x))
     assert same(engine_outputs(session, x), expected_outputs(graph, x))
 
@@ -259,15 +247,6 @@ def test_the_engine_itself_refuses_a_residual_behind_an_activation(act: str) -> 
     late = graph.nodes[1].with_(attrs={**graph.nodes[1].attrs, "act": act})
     with pytest.raises(InputError, match="a residual cannot follow an activation"):
         Session(graphs.wrap(replace(graph, nodes=(graph.nodes[0], late))))
-
-
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
-def test_every_executor_refuses_what_is_no_number(graph: Graph, number: str) -> None:
-    x = random_images(graph, 2, 5)
-    x[1, 0, 0, 1] = float(number)
-    for run in (Session(graph).run, partial(reference.run, graph), partial(torch_executor.run, graph)):
-        with pytest.raises(InputError, match=r"^input holds NaN or infinity$"):
-            run(x)
 
 
 def test_windows_beyond_the_engine_are_refused() -> None:

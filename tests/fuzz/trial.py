@@ -26,7 +26,8 @@ from subbyte.artifact.file import serialize
 from subbyte.errors import ArtifactError, SubbyteError
 from subbyte.execute import reference
 from subbyte.ir import Graph
-from subbyte.ir.limits import node_work, peak_live_bytes
+from subbyte.ir.limits import peak_live_bytes
+from subbyte.ir.ops import work
 from tests.fuzz.graphs import seeds
 from tests.fuzz.mutations import MUTATIONS
 from tests.fuzz.rewrites import rewrite
@@ -65,8 +66,8 @@ def attempt(path: Path, engine: bool, number: int) -> Outcome:
         text = str(error)
         return ("refused", text) if text.isprintable() and len(text) < 1000 else ("failed", repr(text))
     graph = artifact.graph
-    work = sum(node_work(node, graph.value(node.output)) for node in graph.nodes)
-    if work > RUN_WORK or peak_live_bytes(graph) > RUN_BYTES:
+    needed = sum(work(graph).values())
+    if needed > RUN_WORK or peak_live_bytes(graph) > RUN_BYTES:
         return "large", ""
     batch = 1 + number % 2
     x = np.random.default_rng(number).normal(size=(batch, *graph.value(graph.input).shape)).astype(np.float32)

@@ -8,10 +8,12 @@ import numpy as np
 
 from subbyte import _native
 from subbyte.errors import GraphError
-from subbyte.ir import Graph, Node, Value
+from subbyte.execute.native import ops
+from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
-from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
+from subbyte.ir.ops import refusal
+from subbyte.quant import QTensor, clamp_bounds, conv_multiplier
 from subbyte.quant.packing import pack
 
 f32 = np.float32
@@ -39,33 +41,30 @@ def _value(value: Value) -> Any:
 
 
 def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
-    if node.op == "batch_norm":
-        raise GraphError(
-            f"node {node.name!r}: the engine has no batch_norm; fold it with subbyte.passes.optimize first"
-        )
+    if reason := refusal(node, "native", "the engine"):
+        raise GraphError(reason)
+    row = ops.OPS[node.op]
     d = _native.NodeDesc()
     d.name = node.name
-    d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)
+    d.op = getattr(_native.Op, row.engine)
     d.inputs, d.output = [index[n] for n in node.inputs], index[node.output]
-    row, parameters = parse_activation(node.attrs.get("act", "none"))
-    d.set_activation(getattr(_native.Act, row.name), *parameters, *[0.0] * (3 - len(parameters)))
+    act, parameters = parse_activation(node.attrs.get("act", "none"))
+    d.set_activation(getattr(_native.Act, act.name), *parameters, *[0.0] * (3 - len(parameters)))
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
-    if node.op in ("conv2d", "linear"):
+    if "stride" in node.attrs:
+        d.set_window(*OPS[node.op].kernel(node), *node.attrs["stride"], *node.attrs["pad"])
+    d.groups = node.attrs.get("groups", 1)
+    if is_weighted(node):
         _convolution(d, node, inputs, output)
-    elif node.op == "max_pool2d":
-        d.set_window(*node.attrs["kernel"], *node.attrs["stride"], *node.attrs["pad"])
     if "table" in node.params:
         d.set_table(np.ascontiguousarray(node.params["table"]))
     if output.q is not None:
-        _factors(d, node, inputs, output)
+        d.factor_a, d.factor_b = row.factors(inputs, output)
     return d
 
 
 def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
     weight, bias = node.params["weight"], np.asarray(node.params["bias"])
-    if node.op == "conv2d":
-        d.set_window(*weight.shape[1:3], *node.attrs["stride"], *node.attrs["pad"])
-        d.groups = node.attrs["groups"]
     if not isinstance(weight, QTensor):
         d.half_precision = weight.dtype == np.float16
         d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
@@ -87,26 +86,3 @@ def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
     if weight.bits != 3:
         return pack(weight.codes, weight.bits), weight.levels
     return pack(weight.codes, 4), np.concatenate([weight.levels, np.zeros(8, np.int8)])
-
-
-def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
-    """The scalar multipliers of numerics.md: residual, add, gate, pool."""
-    y, grids = output.q, [v.q for v in inputs]
-    assert y is not None
-    if node.op == "conv2d" and len(grids) == 2:
-        assert grids[1] is not None
-        d.factor_a = float(f32(grids[1].scale) / f32(y.scale))
-    elif node.op == "add":
-        a, b = grids
-        assert a is not None
-        assert b is not None
-        d.factor_a, d.factor_b = (float(f32(q.scale) / f32(y.scale)) for q in (a, b))
-    elif node.op == "mul":
-        x, gate = grids
-        assert x is not None
-        assert gate is not None
-        d.factor_a = float(gate_multiplier_scale(x, gate, y))
-    elif node.op == "global_avg_pool":
-        x, shape = grids[0], inputs[0].shape
-        assert x is not None
-        d.factor_a = float(f32(x.scale) / f32(y.scale) / f32(shape[0] * shape[1]))

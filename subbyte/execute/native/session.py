@@ -13,6 +13,7 @@ import numpy as np
 from subbyte import _native
 from subbyte.artifact import Artifact, load
 from subbyte.errors import InputError
+from subbyte.execute.images import checked
 from subbyte.execute.native.lower import lower
 from subbyte.ir import Graph, verify
 
@@ -123,18 +124,10 @@ class Session:
 
     def _check(self, x: np.ndarray) -> np.ndarray:
         expected = self.graph.value(self.graph.input).shape
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-            kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-            raise InputError(
-                f"input must be a float32 numpy array, got {kind}; convert it with .astype('float32')"
-            )
-        batch = x[None] if x.ndim == len(expected) else x
-        if batch.shape[1:] != expected or len(batch) == 0:
-            raise InputError(
-                f"input must be [N, {', '.join(map(str, expected))}] (channels last), got {list(x.shape)}"
-            )
-        if not np.isfinite(batch).all():
-            raise InputError("input holds NaN or infinity")
+        one = isinstance(x, np.ndarray) and x.ndim == len(expected)
+        batch = checked(self.graph, x[None] if one else x)
+        if len(batch) == 0:
+            raise InputError(f"input must be at least one image, got {list(x.shape)}")
         if len(expected) == 1:
             batch = batch.reshape(len(batch), 1, 1, expected[0])
         return np.ascontiguousarray(batch)

@@ -16,4 +16,4 @@ def patches(
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
     windows = windows[:, :: stride[0], :: stride[1]]  # [N, Ho, Wo, C, kh, kw]
     n, ho, wo, c = windows.shape[:4]
-    return windows.reshape(n, ho, wo, c, -1).swapaxes(3, 4)
+    return windows.reshape(n, ho, wo, c, kernel[0] * kernel[1]).swapaxes(3, 4)

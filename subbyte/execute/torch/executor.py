@@ -5,34 +5,38 @@ holds exact codes, so gradients flow through it; docs/spec/numerics.md is follow
 rounding. Because everything happens in the code domain with scales as tensors, the gradient of
 a scale is the one of LSQ (arXiv 1902.08153) without a formula for it.
 
-Sums of products are exact: in float32 where a bound proves every partial sum below 2**24, in
-float64 elsewhere. Equality holds on CPUs; an accelerator's convolutions may round differently.
+Sums of products are exact: on a CPU in float32 where a bound proves every partial sum below 2**24, in
+float64 elsewhere. Any torch device will do; every tensor is made on that of the images. The tests
+prove equal integers on CPUs, whose float32 operations are IEEE 754's; on another device equality asks
+for the same of its elementwise operations, and for float64 convolutions that multiply and add.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.errors import InputError
-from subbyte.execute.torch import ops as torch_ops
-from subbyte.execute.torch import training_ops
-from subbyte.ir import Graph
+from subbyte.execute.images import checked
+from subbyte.execute.torch.ops import OPS
+from subbyte.execute.torch.step import Step
+from subbyte.ir import Graph, verify
 from subbyte.quant import QTensor
 
 State = dict[str, Tensor]
+Device = torch.device | str
 Visit = Callable[[str, Tensor], None]
 
 #: Images that run through the whole graph together in `run`, so that maps stay in the cache.
 CHUNK = 8
 
 
-def state_of(graph: Graph) -> State:
-    """Every number of a graph that a gradient can reach, and its tables, as new tensors.
+def state_of(graph: Graph, device: Device = "cpu") -> State:
+    """Every number of a graph that a gradient can reach, and its tables, as new tensors on `device`.
 
     `value:scale` of quantized values, 0-dim float32. Per node: `node:weight` (float32; integers
     where quantized), `node:bias` (float32, or float64 holding the int32), `node:weight_scale`
@@ -55,7 +59,7 @@ def state_of(graph: Graph) -> State:
                 state[f"{node.name}:{role}"] = torch.from_numpy(np.array(param)).to(wide)
         if "pre_scale" in node.attrs:
             state[f"{node.name}:pre_scale"] = torch.tensor(node.attrs["pre_scale"], dtype=torch.float32)
-    return state
+    return {name: tensor.to(device) for name, tensor in state.items()}
 
 
 def weight_tensor(array: np.ndarray) -> Tensor:
@@ -80,16 +84,17 @@ def forward(
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
     are rounded like any float32 computation, which training does not notice.
     """
-    state = state_of(graph) if state is None else state
+    state = state_of(graph, x.device) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
     values: dict[str, Tensor] = {graph.input: x}
     with exact_convolutions():
         for node in graph.nodes:
             inputs = [graph.value(name) for name in node.inputs]
             arrays = [values[name] for name in node.inputs]
-            step = torch_ops.Step(node, inputs, graph.value(node.output), state)
-            fast = not exact and step.quantized and node.op in ("conv2d", "linear")
-            result = training_ops.conv(step, arrays) if fast else torch_ops.OPS[node.op](step, arrays)
+            step = Step(node, inputs, graph.value(node.output), state)
+            row = OPS[node.op]
+            fast = None if exact or not step.quantized else row.training
+            result = (fast or row.run)(step, arrays)
             values[node.output] = result
             if visit is not None:
                 visit(node.output, result)
@@ -105,33 +110,38 @@ def exact_convolutions() -> AbstractContextManager[None]:
     return torch.backends.nnpack.flags(enabled=False)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A verified graph and its numbers on a device."""
+
+    graph: Graph
+    state: State
+    device: Device
+
+    def run(self, x: np.ndarray, *, keep: bool = False) -> dict[str, np.ndarray]:
+        """See subbyte.execute.Prepared; every value if `keep`."""
+        images, parts = checked(self.graph, x), []
+        with torch.no_grad():
+            for start in range(0, max(len(images), 1), CHUNK):
+                batch = nchw(images[start : start + CHUNK]).to(self.device)
+                parts.append(forward(self.graph, batch, self.state, keep=keep))
+        return {name: _array(self.graph, name, [part[name] for part in parts]) for name in parts[0]}
+
+
+def prepare(graph: Graph, device: Device = "cpu") -> Prepared:
+    """The graph, ready to run on a torch device. Raises GraphError if it breaks a rule."""
+    return Prepared(verify(graph), state_of(graph, device), device)
+
+
 def run(graph: Graph, x: np.ndarray | Tensor, *, keep: bool = False) -> dict[str, np.ndarray]:
     """The same as `reference.run`: equal codes, float32 within the bounds of numerics.md.
 
-    x: float32 [N, H, W, C]. Raises InputError if x has another shape or dtype than the graph's
-    input, or is not finite.
+    x: float32 [N, H, W, C]; where it is a tensor, its device computes. Raises InputError if x has another
+    shape or dtype than the graph's input, or is not finite.
     """
-    images = checked(graph, x.detach().cpu().numpy() if isinstance(x, Tensor) else x)
-    state = state_of(graph)
-    parts: list[dict[str, Tensor]] = []
-    with torch.no_grad():
-        for start in range(0, max(len(images), 1), CHUNK):
-            batch = nchw(images[start : start + CHUNK])
-            parts.append(forward(graph, batch, state, keep=keep))
-    return {name: _array(graph, name, [part[name] for part in parts]) for name in parts[0]}
-
-
-def checked(graph: Graph, images: np.ndarray) -> np.ndarray:
-    """The images, or InputError if they do not fit the graph's input or are not finite."""
-    expected = graph.value(graph.input).shape
-    if images.dtype != np.float32 or images.shape[1:] != expected:
-        raise InputError(
-            f"input must be float32 [N, {', '.join(map(str, expected))}], "
-            f"got {images.dtype} {list(images.shape)}"
-        )
-    if not np.isfinite(images).all():
-        raise InputError("input holds NaN or infinity")
-    return images
+    device = x.device if isinstance(x, Tensor) else "cpu"
+    images = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+    return Prepared(graph, state_of(graph, device), device).run(images, keep=keep)
 
 
 def nchw(images: np.ndarray) -> Tensor:
@@ -144,4 +154,4 @@ def _array(graph: Graph, name: str, parts: list[Tensor]) -> np.ndarray:
     joined = torch.cat(parts)
     joined = joined.permute(0, 2, 3, 1) if joined.ndim == 4 else joined
     quantized = graph.value(name).q is not None
-    return joined.to(torch.uint8 if quantized else torch.float32).contiguous().numpy()
+    return joined.to(torch.uint8 if quantized else torch.float32).contiguous().cpu().numpy()

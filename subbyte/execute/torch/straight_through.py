@@ -76,11 +76,14 @@ class _RoundClamp(torch.autograd.Function):
     """clamp(rne(v) + zero, low, high); gradient 1 where the clamp leaves the code alone."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, zero: float, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, v: Tensor, zero: float, low: float, high: float | Tensor) -> Tensor:
         rounded = v.round()
         if zero != 0.0:
             rounded.add_(zero)
-        codes = rounded.clamp(low, high)
+        if isinstance(high, Tensor):  # a number would have to come from its device
+            codes = rounded.clamp(min=low).clamp_(max=high)
+        else:
+            codes = rounded.clamp(low, high)
         ctx.save_for_backward(rounded == codes)
         return codes
 
@@ -89,11 +92,15 @@ class _RoundClamp(torch.autograd.Function):
         return grads[0] * ctx.saved_tensors[0], None, None, None
 
 
-def round_clamp(v: Tensor, zero: float, low: float, high: float) -> Tensor:
-    """clamp(rne(v) + zero, low, high), straight through. Overwrites `v` when nothing records gradients."""
+def round_clamp(v: Tensor, zero: float, low: float, high: float | Tensor) -> Tensor:
+    """clamp(rne(v) + zero, low, high), straight through. Overwrites `v` when nothing records gradients.
+
+    No gradient reaches a `high` that is a 0-dim tensor.
+    """
     if traced(v):
         return _RoundClamp.apply(v, zero, low, high)
-    return v.round_().add_(zero).clamp_(low, high)
+    v.round_().add_(zero)
+    return v.clamp_(min=low).clamp_(max=high.detach()) if isinstance(high, Tensor) else v.clamp_(low, high)
 
 
 class _Sampled(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Convolutions for training: what torch_ops computes but for float32 rounding, in fewer passes.
+"""Layers for training: what their rows' `run` computes but for float32 rounding, in fewer passes.
 
 The multiplier to the target's grid is folded into the weights, zero points into the bias, and an
 activation's gradient is looked up by the byte that its table was looked up with. Most of the time
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subbyte.execute.torch.ops import Grid, Step, bounds, products, slopes
+from subbyte.execute.torch.step import Grid, Step, bounds, products, slopes
 from subbyte.execute.torch.straight_through import round_clamp, take
 
 
-def conv(step: Step, arrays: list[Tensor]) -> Tensor:
+def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     """A quantized conv2d or linear: codes, or reals where the output is real."""
     x = step.grid(0)
     real = x.scale * step.param("weight_scale")
@@ -33,7 +33,7 @@ def conv(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
-    return round_clamp(v, 0.0, low, target.qmax if high is None else float(high.detach()))
+    return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach())
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
@@ -42,7 +42,7 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
     weight = step.param("weight")
     weight = weight * multiplier.view(-1, *([1] * (weight.ndim - 1)))
     bias = step.param("bias").float() * multiplier + shift
-    if node.op == "linear" or not any(node.attrs["pad"]):
+    if not any(node.attrs.get("pad", ())):
         bias = bias - x.zero * weight.flatten(1).sum(1)
     else:
         codes = codes - x.zero

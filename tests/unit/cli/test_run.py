@@ -54,8 +54,8 @@ def test_run_refuses_bad_arrays(fails: Fails, int8: Path, tmp_path: Path) -> Non
         fails(message, "run", int8, tmp_path / "x.npy")
 
     good = np.zeros((16, 16, 3), np.float32)
-    refused("input must be [N, 16, 16, 3]", np.zeros((16, 15, 3), np.float32))
-    refused("input must be [N, 16, 16, 3]", np.zeros((3, 16, 16), np.float32))
+    refused("input must be float32 [N, 16, 16, 3]", np.zeros((16, 15, 3), np.float32))
+    refused("input must be float32 [N, 16, 16, 3]", np.zeros((3, 16, 16), np.float32))
     refused("input must be a float32", good.astype(np.float64))
     refused("input must be a float32", good.astype(np.uint8))
     for value in (np.nan, np.inf, -np.inf):

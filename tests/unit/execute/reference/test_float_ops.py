@@ -139,7 +139,7 @@ def test_quantize_and_dequantize() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((1, 2, 3, 2)), "must be float32"),
+        (np.zeros((1, 2, 3, 2)), "must be a float32 numpy array, got float64"),
         (np.zeros((1, 2, 2, 2), np.float32), r"must be float32 \[N, 2, 3, 2\]"),
         (np.zeros((2, 3, 2), np.float32), "must be float32"),
         (np.full((1, 2, 3, 2), np.nan, np.float32), "NaN or infinity"),

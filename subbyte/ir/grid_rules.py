@@ -1,5 +1,7 @@
-"""The verifier's arithmetic rules: grids, tables, accumulators. The bounds are those of
-docs/spec/numerics.md: with them no intermediate integer of any executor can overflow.
+"""What each operation asks of grids, tables, weights and accumulators: the rules in the table of ops.
+
+The bounds are those of docs/spec/numerics.md: with them no intermediate integer of any executor can
+overflow. A rule takes the node, its inputs and its output, and raises GraphError.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import numpy as np
 from subbyte.errors import GraphError
 from subbyte.ir.activations import CLAMP_ACTIVATIONS
 from subbyte.ir.graph import Node, Value, pre_activation
-from subbyte.ir.ops import OpDef
 from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_scale
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
@@ -21,38 +22,70 @@ def _fail(node: Node, text: str) -> None:
     raise GraphError(f"node {node.name!r} ({node.op}): {text}")
 
 
-def verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> None:
-    """Grids where the op needs them and nowhere else; tables; ratios of grids."""
-    quantized = [v.q is not None for v in inputs]
-    if node.op == "quantize" and (quantized[0] or output.q is None):
+def any_grids(node: Node, inputs: list[Value], output: Value) -> None:
+    """Nothing beyond what holds for every operation."""
+
+
+def quantize(node: Node, inputs: list[Value], output: Value) -> None:
+    """From float32 to a grid."""
+    if inputs[0].q is not None or output.q is None:
         _fail(node, "must turn float32 into a quantized value")
-    if node.op == "dequantize" and (not quantized[0] or output.q is not None):
+
+
+def dequantize(node: Node, inputs: list[Value], output: Value) -> None:
+    """From a grid to float32."""
+    if inputs[0].q is None or output.q is not None:
         _fail(node, "must turn a quantized value into float32")
-    if node.op in ("quantize", "dequantize"):
-        return
-    if len(set(quantized)) != 1:
-        _fail(node, "mixes float32 and quantized inputs")
-    real_output = output.q is None
-    if quantized[0] and not op.quantizable:
-        _fail(node, "cannot work on quantized values; fold it first")
-    if not quantized[0] and not real_output:
-        _fail(node, "float32 inputs cannot make a quantized output; use quantize")
-    if (
-        quantized[0]
-        and real_output
-        and not (node.op in ("conv2d", "linear") and node.attrs["act"] == "none" and len(inputs) == 1)
-    ):
-        _fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
-    if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
-        _fail(node, "must keep the grid of its inputs")
-    if node.op == "mul" and quantized[0]:
-        _verify_gate(node, *(v.q for v in (*inputs, output)))
-    if node.op in ("add", "global_avg_pool") and output.q is not None:
+
+
+def ratio(node: Node, inputs: list[Value], output: Value) -> None:
+    """No input's grid is so much coarser than the output's that codes leave their range."""
+    if output.q is not None:
         _verify_ratio(node, inputs, output.q)
-    if node.op == "global_avg_pool" and inputs[0].shape[0] * inputs[0].shape[1] * 255 >= 1 << 31:
+
+
+def pooled_sum(node: Node, inputs: list[Value], output: Value) -> None:
+    """A ratio, and a sum over all positions that fits 31 bits."""
+    ratio(node, inputs, output)
+    if inputs[0].shape[0] * inputs[0].shape[1] * 255 >= 1 << 31:
         _fail(node, "its sum can leave 31 bits; the image is too large")
-    if "act" in node.attrs:
-        _verify_table(node, quantized[0], len(inputs), output.q)
+
+
+def gate(node: Node, inputs: list[Value], output: Value) -> None:
+    """A gate's factors fit 16 bits."""
+    if output.q is not None:
+        _verify_gate(node, *(v.q for v in (*inputs, output)))
+
+
+def table(node: Node, inputs: list[Value], output: Value) -> None:
+    """A standalone activation: on codes always a table, from one grid to another."""
+    _verify_table(node, inputs[0].q is not None, output.q)
+
+
+def layer(node: Node, inputs: list[Value], output: Value) -> None:
+    """A layer with weights: its table, types and shapes, and accumulators that cannot overflow."""
+    quantized, act = inputs[0].q is not None, node.attrs["act"]
+    if quantized and len(inputs) == 2 and act != "none":
+        _fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
+    wanted = quantized and act not in CLAMP_ACTIVATIONS
+    _verify_table(node, wanted, output.q)
+    carried = {"pre_scale", "pre_zero"} & node.attrs.keys()
+    if not wanted and carried:
+        _fail(node, "has a pre-activation grid but no table")
+    if wanted and len(carried) < 2:
+        _fail(node, "needs pre_scale and pre_zero")
+    if act == "relu6" and output.q is not None and 6.0 / output.q.scale >= MAX_CODE:
+        _fail(node, "its six lies beyond 2**30 codes; the output grid is far too fine")
+    _verify_weight(node, inputs, output)
+
+
+def statistics(node: Node, inputs: list[Value], output: Value) -> None:
+    """Batch normalization: float parameters, and a variance that can be one."""
+    for role, param in node.params.items():
+        if isinstance(param, QTensor) or param.dtype not in FLOAT_DTYPES:
+            _fail(node, f"{role} must be float32 or float16")
+    if float(np.min(np.asarray(node.params["var"]))) < 0:
+        _fail(node, "var is negative; the weights are damaged")
 
 
 def _verify_gate(node: Node, x: QParams | None, gate: QParams | None, y: QParams | None) -> None:
@@ -72,30 +105,20 @@ def _verify_ratio(node: Node, inputs: list[Value], y: QParams) -> None:
             _fail(node, f"the grid of {value.name!r} is more than 2**20 times coarser than its output's")
 
 
-def _verify_table(node: Node, quantized: bool, arity: int, y: QParams | None) -> None:
-    # a quantized standalone activation is always a table: codes of one grid to codes of another
-    if quantized and arity == 2 and node.attrs["act"] != "none":
-        _fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
-    wanted = quantized and (node.op == "activation" or node.attrs["act"] not in CLAMP_ACTIVATIONS)
+def _verify_table(node: Node, wanted: bool, y: QParams | None) -> None:
     table = node.params.get("table")
     if wanted != (table is not None):
         _fail(node, "needs a table" if wanted else "has a table that nothing reads")
     if table is None:
-        if "pre_scale" in node.attrs or "pre_zero" in node.attrs:
-            _fail(node, "has a pre-activation grid but no table")
-        if node.attrs["act"] == "relu6" and y is not None and 6.0 / y.scale >= MAX_CODE:
-            _fail(node, "its six lies beyond 2**30 codes; the output grid is far too fine")
         return
     if isinstance(table, QTensor) or table.dtype != np.uint8 or table.shape != (256,):
         _fail(node, "table must be uint8 [256]")
         return
     if y is not None and int(table.max()) > y.qmax:
         _fail(node, f"its table makes code {int(table.max())}, its output ends at {y.qmax}")
-    if node.op != "activation" and not {"pre_scale", "pre_zero"} <= node.attrs.keys():
-        _fail(node, "needs pre_scale and pre_zero")
 
 
-def verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
+def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
     """Types and shapes of weight and bias, and that no accumulator or code can overflow."""
     weight, bias = node.params["weight"], node.params["bias"]
     x = inputs[0].q

@@ -1,0 +1,55 @@
+"""quantize, dequantize, activation, add and mul."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from subbyte.execute.torch.step import Row, Step, from_table, store
+from subbyte.execute.torch.straight_through import floor, real, round_even
+
+
+def _quantize(step: Step, arrays: list[Tensor]) -> Tensor:
+    y = step.target
+    scaled = (arrays[0] * (1.0 / y.scale)).clamp(-y.zero, y.qmax - y.zero)
+    return round_even(scaled) + y.zero
+
+
+def _dequantize(step: Step, arrays: list[Tensor]) -> Tensor:
+    return (arrays[0] - step.grid(0).zero) * step.grid(0).scale
+
+
+def _activation(step: Step, arrays: list[Tensor]) -> Tensor:
+    if step.quantized:
+        return from_table(step, arrays[0], step.grid(0))
+    return real(step.node.attrs["act"])(arrays[0])
+
+
+def _add(step: Step, arrays: list[Tensor]) -> Tensor:
+    if not step.quantized:
+        return arrays[0] + arrays[1]
+    y = step.target
+    left, right = (
+        (array - grid.zero) * (grid.scale / y.scale)
+        for array, grid in zip(arrays, (step.grid(0), step.grid(1)), strict=True)
+    )
+    return store(left + right, y)
+
+
+def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
+    if not step.quantized:
+        return arrays[0] * arrays[1]
+    x, gate, y = step.grid(0), step.grid(1), step.target
+    multiplier = x.scale * gate.scale / y.scale * 256.0
+    factors = round_even((arrays[1] - gate.zero) * multiplier).clamp(-32768.0, 32767.0)
+    # (a·128·G + 2^14) >> 15 = floor((a·G + 128) / 256), all below 2^24
+    product = ((arrays[0] - x.zero) * factors + 128.0) * 0.00390625
+    return (floor(product) + y.zero).clamp(0.0, y.qmax)
+
+
+ROWS = {
+    "quantize": Row(_quantize),
+    "dequantize": Row(_dequantize),
+    "activation": Row(_activation),
+    "add": Row(_add),
+    "mul": Row(_mul),
+}

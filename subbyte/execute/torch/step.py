@@ -1,0 +1,159 @@
+"""What the torch executor's operations have in common: the step they are given, their row, codes, sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from subbyte.execute.torch.straight_through import (
+    look_up,
+    real,
+    round_clamp,
+    round_even,
+    sampled,
+    traced,
+)
+from subbyte.ir import Node, Value
+
+EXACT_FLOAT32 = float(1 << 24)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An activation grid whose scale may be trained: real = scale * (code - zero)."""
+
+    scale: Tensor
+    zero: float
+    qmax: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an op needs to know besides its inputs."""
+
+    node: Node
+    inputs: list[Value]
+    output: Value
+    state: Mapping[str, Tensor]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its input holds codes."""
+        return self.inputs[0].q is not None
+
+    def param(self, role: str) -> Tensor:
+        """A parameter as a tensor, as torch lays it out."""
+        return self.state[f"{self.node.name}:{role}"]
+
+    def grid(self, index: int) -> Grid:
+        """The grid of input `index`."""
+        return self._grid(self.inputs[index])
+
+    @property
+    def target(self) -> Grid:
+        """The grid of the output."""
+        return self._grid(self.output)
+
+    @property
+    def pre(self) -> Grid:
+        """The 8-bit pre-activation grid."""
+        return Grid(self.param("pre_scale"), float(self.node.attrs["pre_zero"]), 255.0)
+
+    def _grid(self, value: Value) -> Grid:
+        assert value.q is not None
+        return Grid(self.state[f"{value.name}:scale"], float(value.q.zero_point), float(value.q.qmax))
+
+
+Op = Callable[[Step, list[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operation. Both functions take NCHW inputs, codes as exact float32 numbers, and make one.
+
+    run: the reference's integers. training: in fewer passes over memory, on codes, where float32
+    rounding may differ; None: `run`.
+    """
+
+    run: Op
+    training: Op | None = None
+
+
+def store(v: Tensor, grid: Grid, low: float = 0.0, high: Tensor | None = None) -> Tensor:
+    """clamp(rne(v) + z, low, high). Overwrites `v` when nothing records gradients."""
+    if high is not None and traced(v, high):
+        return torch.minimum(round_clamp(v, grid.zero, low, grid.qmax), high)
+    return round_clamp(v, grid.zero, low, grid.qmax if high is None else high)
+
+
+def bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
+    """quant.clamp_bounds on tensors: relu6's upper bound, a code, follows the scale."""
+    if act != "relu6":
+        return (y.zero if act == "relu" else 0.0), None
+    return y.zero, (round_even(6.0 / y.scale) + y.zero).clamp(max=y.qmax)
+
+
+def from_table(step: Step, codes: Tensor, source: Grid) -> Tensor:
+    """T[codes], with the gradient of clamp(f(s (codes - z)) / s_y + z_y)."""
+    y, table = step.target, step.param("table")
+    if not traced(codes, source.scale, y.scale):
+        return look_up(table, codes)
+    return sampled(codes, source.scale, y.scale, table, slopes(step.node.attrs["act"], source, y))
+
+
+def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:
+    """Derivatives of clamp(f(s (c - z)) / s_y + z_y) at c = 0 .. 255 by c, s and s_y."""
+    code = torch.arange(256.0, device=source.scale.device, requires_grad=True)
+    s, s_y = (grid.scale.detach().expand(256).clone().requires_grad_() for grid in (source, y))
+    with torch.enable_grad():
+        exact = real(act)((code - source.zero) * s)
+        clamped = (exact / s_y + y.zero).clamp(0.0, y.qmax)
+        return torch.autograd.grad(clamped.sum(), (code, s, s_y))
+
+
+def per_channel(v: Tensor, like: Tensor) -> Tensor:
+    """[C] so that it broadcasts over `like`, [N, C, H, W] or [N, C]."""
+    return v.view(1, -1, 1, 1) if like.ndim == 4 else v
+
+
+def products(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Σ x·w (+ bias [O]) in the dtype of its arguments: conv2d [N, C, H, W] or linear [N, C]."""
+    if weight.ndim == 2:
+        return F.linear(x, weight, bias)
+    top, bottom, left, right = node.attrs["pad"]
+    padding = (top, left)
+    if top != bottom or left != right:
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    return F.conv2d(x, weight, bias, tuple(node.attrs["stride"]), padding, 1, node.attrs["groups"])
+
+
+def largest_sums(weight: Tensor, low: float, high: float) -> Tensor:
+    """[O]: a bound on |any partial sum of x·w|, in any order, for x in low .. high (low <= 0 <= high)."""
+    w = weight.detach().flatten(1)
+    positive, negative = w.clamp(min=0).sum(1), -w.clamp(max=0).sum(1)
+    return torch.maximum(positive * high - negative * low, negative * high - positive * low)
+
+
+def accumulate(step: Step, x: Tensor) -> Tensor:
+    """Σ (x − z)·w + B, rounded once to float32: fl(acc).
+
+    Only a CPU's float32 convolutions are known to round nothing below 2**24; elsewhere float64 is taken.
+    """
+    weight, bias, grid = step.param("weight"), step.param("bias"), step.grid(0)
+    centred = x - grid.zero
+    bound = largest_sums(weight, -grid.zero, grid.qmax - grid.zero)
+    if _small(bound):
+        acc = products(step.node, centred, weight)
+    else:
+        acc = products(step.node, centred.double(), weight.double())
+    if _small(bound + bias.detach().abs()):
+        return acc + per_channel(bias.to(acc.dtype), acc)
+    return (acc.double() + per_channel(bias.double(), acc)).float()
+
+
+def _small(bound: Tensor) -> bool:
+    return bound.device.type == "cpu" and float(bound.max()) < EXACT_FLOAT32

@@ -1,0 +1,6 @@
+"""The operations, one row each, in files by kind. A file here adds its `ROWS`."""
+
+from subbyte.exporters.onnx.writer import Row
+from subbyte.system.rows import rows_of
+
+OPS: dict[str, Row] = rows_of(__name__, __path__)
