@@ -121,9 +121,10 @@ def _check_time(budget: Budget, chosen: Allocation, allocator: Allocator) -> Non
 def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any) -> Sensitivity:
     """The analysis: the user's own, a kept one, or a new one, which is kept."""
     from subbyte.analysis.sensitivity import analysis_key, sensitivity
-    from subbyte.analysis.table import check_widths
+    from subbyte.analysis.table import parse_formats
     from subbyte.artifact.digest import graph_digest
     from subbyte.device.cache import cache_folder
+    from subbyte.quant.format import UINT8
 
     if request.sensitivity is not None:
         if request.sensitivity.network not in ("", graph_digest(variants.graph)):
@@ -131,7 +132,7 @@ def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any)
                 "--sensitivity is the analysis of another network; run `subbyte sensitivity` on this one"
             )
         return request.sensitivity
-    widths = check_widths("activations", request.activation_bits)
+    formats = parse_formats("activations", request.activation_bits)
     path = cache_folder() / f"sensitivity-{analysis_key(variants, images, request.threads)[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any)
         raise InputError(
             f"cannot keep the analysis in {path.parent} ({error.strerror}); set XDG_CACHE_HOME"
         ) from None
-    narrow = tuple(bits for bits in widths if bits != 8)
+    narrow = tuple(format for format in formats if format != UINT8)
     return sensitivity(
         variants,
         images,
@@ -155,13 +156,14 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     from subbyte.allocate.allocator import Allocator
     from subbyte.allocate.costs import Costs
     from subbyte.allocate.refuse import Rules
-    from subbyte.analysis.table import check_widths
-    from subbyte.device import Host
-    from subbyte.quant.qtensor import WEIGHT_BITS
+    from subbyte.analysis.table import parse_formats
+    from subbyte.device import find_target
+    from subbyte.quant.format import INT8
 
-    host = Host()
-    host.measure({str(b): variants.quantized(dict.fromkeys(variants.layers(), b)) for b in WEIGHT_BITS})
-    costs = Costs(variants, table, host, check_widths("activations", request.activation_bits), Rules())
+    target = find_target("host")
+    formats = dict.fromkeys((INT8, *(row.format for row in table.rows if row.kind == "weights")))
+    target.prepare({str(f): variants.quantized(dict.fromkeys(variants.layers(), f)) for f in formats})
+    costs = Costs(variants, table, target, parse_formats("activations", request.activation_bits), Rules())
     recipe = request.recipe.model_copy(update={"name": f"{request.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
@@ -252,13 +254,13 @@ def _time(artifact: Artifact, promised: float) -> list[str]:
 
 def _summary(plan: Plan) -> list[Any]:
     found = plan.checked.allocation
-    widths = sorted(set(found.weights.values()), reverse=True)
+    formats = sorted(set(found.weights.values()), key=lambda format: -format.width)
     counts = Table("component", box=None, title="Layers by bits of their weights", title_justify="left")
-    for bits in widths:
-        counts.add_column(str(bits), justify="right")
+    for format in formats:
+        counts.add_column(str(format.short), justify="right")
     for kind in dict.fromkeys(plan.components[name] for name in found.weights):
-        by_bits = Counter(bits for name, bits in found.weights.items() if plan.components[name] == kind)
-        counts.add_row(kind, *(str(by_bits[bits] or "") for bits in widths))
+        by_format = Counter(f for name, f in found.weights.items() if plan.components[name] == kind)
+        counts.add_row(kind, *(str(by_format[format] or "") for format in formats))
     kept = Table("layers that keep 8 bits", "why", box=None)
     for name, reason in found.reasons.items():
         kept.add_row(name, reason)

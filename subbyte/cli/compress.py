@@ -86,7 +86,7 @@ def compress(
         ),
     ] = None,
     activation_bits: Annotated[
-        str, typer.Option(help="Widths to choose from for activations, comma-separated.")
+        str, typer.Option(help="Bits or formats to choose from for activations, comma-separated.")
     ] = "8",
     work: Annotated[
         Path | None,
@@ -107,7 +107,7 @@ def compress(
     agreement and KL are those of these images.
     """
     from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
-    from subbyte.analysis.table import check_widths, read_sensitivity
+    from subbyte.analysis.table import parse_formats, read_sensitivity
     from subbyte.data.held_back import held_back
     from subbyte.recipes import load_recipe
 
@@ -124,7 +124,7 @@ def compress(
     for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
         if value is not None and not budget.given:
             raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
-    check_widths("activations", activation_bits)
+    parse_formats("activations", activation_bits)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
     inputs = (model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
     check_output("--output", output, ".subbyte", inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,12 +11,7 @@ from pydantic import ValidationError
 from subbyte.errors import InputError, RecipeError
 from subbyte.recipes.recipe import Recipe, Step
 from subbyte.system.text_file import read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from subbyte.system.toml import tomllib
 
 #: Of a file; the widths of a thousand layers take a tenth.
 MAX_BYTES = 1 << 18

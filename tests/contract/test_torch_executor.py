@@ -13,7 +13,8 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch.straight_through import real as function
 from subbyte.ir import ACTIVATIONS, CLAMP_ACTIVATIONS, Graph, Node, Value, verify
-from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.quant import QParams, QTensor, activation_table, weight_format
+from subbyte.quant.format import INT8
 from tests.fuzz.builder import PARAMETRIC
 
 ACTS = (*ACTIVATIONS, *PARAMETRIC)
@@ -54,10 +55,12 @@ class Builder:
         scale = (unit * self.rng.uniform(0.5, 1.5, shape[0])).astype(np.float32)
         bias = self.rng.integers(-40, 40, shape[0]) * spread
         levels = None
-        weight = QTensor.from_values(values, scale, bits)
+        weight = QTensor.from_values(values, scale, weight_format(bits))
         if bits < 8 and self.rng.random() < 0.5:  # a code book
             levels = self.rng.integers(-128, 128, 1 << bits).astype(np.int8)
-            weight = QTensor(weight.codes, (scale * half / 128).astype(np.float32), bits, levels)
+            weight = QTensor(
+                weight.codes, (scale * half / 128).astype(np.float32), weight.format.with_book(levels), levels
+            )
         return {"weight": weight, "bias": bias.astype(np.int32)}
 
     def conv(  # type: ignore[no-untyped-def]
@@ -201,7 +204,7 @@ def test_sums_beyond_float32_stay_exact() -> None:
     """Weights of 127, inputs of 255 and biases near 2**30: partial sums and sums above 2**24."""
     rng = np.random.default_rng(7)
     q = QParams(0.03125, 0, 8)
-    weight = QTensor.from_values(rng.integers(100, 128, (6, 3, 3, 96)), np.full(6, 1e-3, np.float32), 8)
+    weight = QTensor.from_values(rng.integers(100, 128, (6, 3, 3, 96)), np.full(6, 1e-3, np.float32), INT8)
     bias = np.array([1, -1, 2**24 + 1, -(2**29) + 1, 2**30 - 1, 12345], np.int32)
     values = {
         "image": Value("image", (5, 5, 96)),
@@ -319,7 +322,7 @@ def smooth_network() -> tuple[Graph, np.ndarray]:
         k = int(np.prod(weight_shape[1:]))
         weight = rng.integers(-127, 128, weight_shape)
         scale = np.full(weight_shape[0], 1 / (74 * np.sqrt(k)), np.float32)
-        params = {"weight": QTensor.from_values(weight, scale, 8)}
+        params = {"weight": QTensor.from_values(weight, scale, INT8)}
         params["bias"] = rng.integers(-900, 900, weight_shape[0]).astype(np.int32)
         attrs["act"] = act
         if act != "none":

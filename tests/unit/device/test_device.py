@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from subbyte import Artifact, save
 from subbyte.device import Host, artifact_bytes, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
-from subbyte.device.size import weight_bytes
+from subbyte.device.target import reads, weights_of
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
+from subbyte.quant.format import INT8, UINT8
 from tests.fuzz.graphs import seeds
 
 ARTIFACTS = seeds()
@@ -32,14 +32,6 @@ def test_nodes_and_files_have_the_bytes_that_are_written(name: str, tmp_path: Pa
     assert sum(map(node_bytes, artifact.graph.nodes)) == stored
 
 
-def test_bytes_of_weights() -> None:
-    assert weight_bytes((4, 3, 3, 3), 8) == 108 + 16
-    assert weight_bytes((4, 3, 3, 3), 4) == 54 + 16
-    assert weight_bytes((4, 3, 3, 3), 2) == 27 + 16
-    assert weight_bytes((4, 3, 3, 3), 3) == 27 + 14 + 16  # planes of two bits and of one
-    assert weight_bytes((4, 3, 3, 3), 2, book=True) == 27 + 16 + 4
-
-
 def mixed() -> Artifact:
     return ARTIFACTS["mixed"]
 
@@ -48,33 +40,33 @@ def test_a_host_measures_and_remembers(tmp_path: Path) -> None:
     graph = mixed().graph
     host = Host(cache=tmp_path)
     assert not host.knows(graph)
-    host.measure({"mixed": graph})
+    host.prepare({"mixed": graph})
     assert host.knows(graph)
     again = Host(cache=tmp_path)
     assert again.milliseconds == host.milliseconds
     assert again.knows(graph)
     for name, layer in layers(graph).items():
-        weight = graph.node(name).params.get("weight")
-        bits = 0 if weight is None else getattr(weight, "bits", 32)
-        if isinstance(weight, np.ndarray):
-            bits = 8 * weight.dtype.itemsize
-        assert again.latency(layer, bits, 8) >= 0.0
+        node = graph.node(name)
+        cost = again.cost(layer, weights_of(node), reads(graph, node))
+        assert cost.time >= 0.0
+        assert cost.moved > 0
+        assert cost.energy is None
     assert len(Session(graph).plan()) <= len(graph.nodes)
 
 
 def test_a_table_of_a_busy_machine_is_measured_again(tmp_path: Path) -> None:
     graph = mixed().graph
     host = Host(cache=tmp_path)
-    host.measure({"mixed": graph})
+    host.prepare({"mixed": graph})
     kept = dict(host.milliseconds)
-    host.measure({"mixed": graph, "again": graph})
+    host.prepare({"mixed": graph, "again": graph})
     # another program may slow the machine down meanwhile, which is no reason to measure
     assert host.milliseconds.keys() == kept.keys()
     slow = {layer: {bits: 1e4 + ms for bits, ms in row.items()} for layer, row in kept.items()}
     write_json(host.path, slow)  # type: ignore[arg-type]
     again = Host(cache=tmp_path)
     assert again.total(graph) > 1e4
-    again.measure({"mixed": graph})
+    again.prepare({"mixed": graph})
     assert again.total(graph) < 1e4
     assert Host(cache=tmp_path).milliseconds == again.milliseconds
 
@@ -82,7 +74,7 @@ def test_a_table_of_a_busy_machine_is_measured_again(tmp_path: Path) -> None:
 def test_nothing_is_kept_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     host = Host(keep=False)
-    host.measure({"mixed": mixed().graph})
+    host.prepare({"mixed": mixed().graph})
     assert host.knows(mixed().graph)
     assert not list(tmp_path.iterdir())
     assert cache_folder() == tmp_path / "subbyte"
@@ -95,7 +87,7 @@ def test_another_isa_is_another_table(tmp_path: Path) -> None:
 def test_an_unmeasured_layer_is_an_error(tmp_path: Path) -> None:
     layer = next(iter(layers(mixed().graph).values()))
     with pytest.raises(InputError, match="has not been measured"):
-        Host(cache=tmp_path).latency(layer, 8, 8)
+        Host(cache=tmp_path).cost(layer, INT8, UINT8)
 
 
 def test_signatures_tell_layers_apart() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from subbyte.errors import RecipeError
+from subbyte.quant import activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.recipes import Recipe, list_recipes, load, load_recipe
 
 
@@ -26,9 +28,9 @@ def test_the_shipped_names() -> None:
 @pytest.mark.parametrize("name", [n for n in list_recipes() if n != "fp32"])
 def test_widths_follow_the_name(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.weights.bits == int(name[1])
-    assert recipe.activations.bits == int(name[3])
-    assert recipe.first.weights == recipe.first.activations == 8
+    assert recipe.weights.bits == weight_format(int(name[1]))
+    assert recipe.activations.bits == activation_format(int(name[3]))
+    assert (recipe.first.weights, recipe.first.activations) == (INT8, UINT8)
 
 
 def test_the_ending_of_a_name_sets_the_steps() -> None:
@@ -45,7 +47,7 @@ def test_a_recipe_from_a_file(tmp_path: Path) -> None:
     path.write_text('name = "mine"\nseed = 3\n[[override]]\nmatch = "blocks.*"\nweights = 4\n')
     for argument in (path, str(path)):
         recipe = load_recipe(argument)
-        assert (recipe.name, recipe.seed, recipe.override[0].weights) == ("mine", 3, 4)
+        assert (recipe.name, recipe.seed, recipe.override[0].weights) == ("mine", 3, weight_format(4))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -58,7 +60,7 @@ BAD = {
     "no name": ("seed = 1", "name: Field required"),
     "unknown option": ('name = "x"\nweigths = 4', "weigths: there is no such option"),
     "unknown nested option": ('name = "x"\n[weights]\nbit = 4', "weights.bit: there is no such option"),
-    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: Input should be 2, 3, 4 or 8"),
+    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: weights can have 8, 4, 3, 2 bits, not 5"),
     "range": ('name = "x"\n[activations]\nrange = "max"', "activations.range: Input should be"),
     "percentile": (
         'name = "x"\n[activations]\npercentile = 101',
