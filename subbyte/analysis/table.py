@@ -173,8 +173,9 @@ def _renamed(found: dict[str, Any]) -> dict[str, Any]:
 def parse_formats(kind: Kind, text: str) -> tuple[Format, ...]:
     """ "8,4,int3" as formats, each one that weights or activations can have. InputError otherwise."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
+    bits = {str(one): one for one in range(100)}
     try:
-        found = [PARSE[kind](int(part) if part.isdecimal() else part) for part in parts]
+        found = [PARSE[kind](bits.get(part, part)) for part in parts]
     except GraphError as error:
         raise InputError(str(error)) from None
     return tuple(dict.fromkeys(found))

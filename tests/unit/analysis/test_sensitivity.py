@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from subbyte.analysis.degradation import Degradation, Meter, log_softmax
 from subbyte.analysis.sensitivity import sensitivity
-from subbyte.analysis.table import Sensitivity, read_sensitivity
+from subbyte.analysis.table import Sensitivity, parse_formats, read_sensitivity
 from subbyte.compress import compress
 from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
@@ -188,6 +189,37 @@ def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
         read_sensitivity(path)
+
+
+def test_files_of_earlier_versions_are_read(table: Sensitivity, tmp_path: Path) -> None:
+    """Bits by number; before that, also other names of two keys."""
+    path = tmp_path / "s.json"
+    table.save(path)
+    old = json.loads(path.read_text())
+    for row in old["rows"]:
+        row["bits"] = int(row.pop("format")[-1])
+    path.write_text(json.dumps(old))
+    assert read_sensitivity(path) == table
+    for row in old["rows"]:
+        row["damage"] = row.pop("degradation")
+    old["pictures"] = old.pop("images")
+    path.write_text(json.dumps(old))
+    assert read_sensitivity(path) == table
+    old["rows"][0]["bits"] = 5
+    path.write_text(json.dumps(old))
+    with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
+        read_sensitivity(path)
+
+
+@pytest.mark.parametrize("text", ["8,4", "int8, 4", " 4,8,int4,"])
+def test_formats_are_written_as_bits_or_texts(text: str) -> None:
+    assert set(parse_formats("weights", text)) == {INT8, weight_format(4)}
+
+
+@pytest.mark.parametrize("text", ["5", "4x", "uint4", "-4", "٤", "²"])
+def test_other_formats_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="weights can have 8, 4, 3, 2 bits, not "):
+        parse_formats("weights", text)
 
 
 def test_degradation_by_hand() -> None:

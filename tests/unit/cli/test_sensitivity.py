@@ -72,7 +72,7 @@ def test_only_the_widths_that_are_asked_for(
     result = invoke("sensitivity", *network, "--output", tmp_path / "s.json", *options)
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "s.json").read_text())["rows"]
-    assert {(row["kind"], row["bits"]) for row in rows} == {("weights", 4)}
+    assert {(row["kind"], row["format"]) for row in rows} == {("weights", "int4")}
     assert "of activations" not in (tmp_path / "page.html").read_text()
 
 

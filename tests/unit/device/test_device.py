@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from subbyte import Artifact, save
-from subbyte.device import Host, artifact_bytes, layers, node_bytes
+from subbyte.device import TARGETS, Host, Layer, Memory, artifact_bytes, find_target, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
+from subbyte.device.roofline import PROFILES, profiles
 from subbyte.device.target import reads, weights_of
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
-from subbyte.quant.format import INT8, UINT8
+from subbyte.ir.limits import peak_live_bytes
+from subbyte.quant import activation_format, weight_format
+from subbyte.quant.format import FP32, INT8, UINT8
+from subbyte.system.toml import tomllib
 from tests.fuzz.graphs import seeds
 
 ARTIFACTS = seeds()
@@ -104,3 +108,48 @@ def test_a_damaged_or_unwritable_cache_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     write_json(tmp_path / "file" / "x.json", {"a": {"8": 1.0}})
     assert len(engine_version()) == 16
+
+
+def test_a_roofline_is_the_longer_of_work_and_traffic() -> None:
+    target = find_target("raspberry-pi-5")
+    layer = Layer(
+        "conv2d", (3, 3), (1, 1), 1, (8, 8, 16), (8, 8, 32), "clamp", False, False, (32, 3, 3, 16), 1024
+    )
+    assert layer.macs == 8 * 8 * 32 * 3 * 3 * 16
+    cost, narrow = (target.cost(layer, weight_format(bits), UINT8) for bits in (8, 2))
+    # inputs and output a byte each; 4608 weights of 1 byte or a quarter, 32 scales of 4
+    assert (cost.moved, narrow.moved) == (1024 + 2048 + 4608 + 128, 1024 + 2048 + 1152 + 128)
+    assert cost.time == narrow.time == pytest.approx(1e3 * layer.macs / 76.8e9)  # work is the longer
+    assert cost.energy == pytest.approx((0.3 * layer.macs + 162.5 * cost.moved) * 1e-9)
+    assert target.cost(layer, FP32, FP32).moved == 4 * (1024 + 2048 + 4608)
+    add = Layer("add", (1, 1), (1, 1), 1, (8, 8, 16), (8, 8, 16), "none", False, False, None, 2048)
+    assert target.cost(add, None, UINT8).moved == 3072
+    assert target.cost(add, None, UINT8).time == pytest.approx(1e3 * 3072 / 17.07e9)
+    assert not target.supports(layer, INT8, activation_format(4))
+    with pytest.raises(InputError, match="does not run int8 on uint4 activations"):
+        target.cost(layer, INT8, activation_format(4))
+
+
+def test_memory_is_that_of_the_device() -> None:
+    graph = mixed().graph
+    session = Session(graph)
+    assert Host(keep=False).memory(graph) == Memory(session.arena_bytes, session.weight_bytes)
+    expected = Memory(peak_live_bytes(graph), sum(map(node_bytes, graph.nodes)))
+    assert find_target("raspberry-pi-5").memory(graph) == expected
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
+    found = tomllib.loads((PROFILES / f"{name}.toml").read_text("utf-8"))
+    for table in (found["memory"], *found["weights"].values()):
+        figures = {key for key, value in table.items() if isinstance(value, float)}
+        assert figures
+        assert {key for key, value in table.items() if isinstance(value, str) and value} == {
+            f"{figure}_source" for figure in figures
+        }
+
+
+def test_the_table_of_devices() -> None:
+    assert list(TARGETS) == ["host", *profiles()]
+    assert find_target("host").here
+    assert not find_target("raspberry-pi-5").here

@@ -150,3 +150,15 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     refused("is not a regular file", tmp_path / "pipe.toml")
     refused("is not a regular file", tmp_path)
+
+
+def test_a_format_is_written_as_bits_or_text() -> None:
+    said = {"name": "x", "weights": {"bits": "int4"}, "override": [{"match": "a", "activations": "uint3"}]}
+    recipe = Recipe.model_validate(said)
+    assert recipe.weights.bits == weight_format(4)
+    assert recipe.override[0].activations == activation_format(3)
+    # what is stored are bits, which earlier versions read
+    plain = recipe.model_dump(mode="json")
+    assert (plain["weights"]["bits"], plain["first"]["weights"]) == (4, 8)
+    assert plain["override"][0]["activations"] == 3
+    assert Recipe.model_validate(plain) == recipe
