@@ -57,11 +57,13 @@ class Row(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, found: dict[str, Any]) -> dict[str, Any]:
+    def _read(cls, found: Any) -> Any:
         """The format from its text, or from bits as earlier versions wrote them."""
-        found = _renamed(found)
+        if not isinstance(found, dict):
+            return found
+        row = _renamed(found)
         try:
-            return {**found, "format": PARSE[str(found.get("kind"))](found.get("format"))}
+            return {**row, "format": PARSE[str(row.get("kind"))](row.get("format"))}
         except (GraphError, KeyError) as error:
             raise ValueError(str(error)) from None
 
@@ -93,8 +95,8 @@ class Sensitivity(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, found: dict[str, Any]) -> dict[str, Any]:
-        return _renamed(found)
+    def _read(cls, found: Any) -> Any:
+        return _renamed(found) if isinstance(found, dict) else found
 
     def row(self, kind: Kind, node: str, format: Format) -> Row | None:
         """The row of a layer's weights, or of the activations that the node takes part in making."""
@@ -165,9 +167,7 @@ def read_sensitivity(path: Path) -> Sensitivity:
 
 
 def _renamed(found: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {OLD_KEYS.get(key, key): value for key, value in found.items()} if isinstance(found, dict) else found
-    )
+    return {OLD_KEYS.get(key, key): value for key, value in found.items()}
 
 
 def parse_formats(kind: Kind, text: str) -> tuple[Format, ...]:

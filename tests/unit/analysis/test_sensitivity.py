@@ -205,10 +205,11 @@ def test_files_of_earlier_versions_are_read(table: Sensitivity, tmp_path: Path) 
     old["pictures"] = old.pop("images")
     path.write_text(json.dumps(old))
     assert read_sensitivity(path) == table
-    old["rows"][0]["bits"] = 5
-    path.write_text(json.dumps(old))
-    with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
-        read_sensitivity(path)
+    row = old["rows"][0]
+    for wrong in (3, None, [], {**row, "bits": 5}, {**row, "bits": [4]}, {**row, "kind": ["weights"]}):
+        path.write_text(json.dumps({**old, "rows": [wrong]}))
+        with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
+            read_sensitivity(path)
 
 
 @pytest.mark.parametrize("text", ["8,4", "int8, 4", " 4,8,int4,"])
