@@ -17,6 +17,7 @@ from bench import svg
 from subbyte.analysis.components import KINDS
 from subbyte.analysis.table import Kind, Row, Sensitivity, read_sensitivity
 from subbyte.errors import InputError, SubbyteError
+from subbyte.quant import Format, activation_format, weight_format
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 #: Below, a cell is white; from 1 nat on it is darkest.
@@ -32,6 +33,8 @@ SHORT = {
     "project": "projection",
     "head": "head",
 }
+FOUR, THREE, TWO = (weight_format(bits) for bits in (4, 3, 2))
+FOUR_BITS = activation_format(4)
 CELL, LEFT, TOP, GAP = 17, 165, 30, 34
 
 
@@ -65,21 +68,21 @@ def inserted(page: str, lines: Iterable[str]) -> str:
 def tables(weights: Sensitivity, activations: Sensitivity) -> list[str]:
     """Markdown: weights by component and by stage, activations by component."""
     return [
-        *_table(weights, "weights", "component", (4, 3, 2)),
+        *_table(weights, "weights", "component", (FOUR, THREE, TWO)),
         "",
-        *_table(weights, "weights", "stage", (4, 3, 2)),
+        *_table(weights, "weights", "stage", (FOUR, THREE, TWO)),
         "",
-        *_place_table(weights, (4, 3, 2)),
+        *_place_table(weights, (FOUR, THREE, TWO)),
         "",
-        *_table(activations, "activations", "component", (4,)),
+        *_table(activations, "activations", "component", (FOUR_BITS,)),
     ]
 
 
-def _table(table: Sensitivity, kind: Kind, by: str, widths: Sequence[int]) -> list[str]:
+def _table(table: Sensitivity, kind: Kind, by: str, formats: Sequence[Format]) -> list[str]:
     groups = table.grouped(kind, by)  # type: ignore[arg-type]
     heads = [f"{kind}, by {by}", "layers", "numbers"]
-    for bits in widths:
-        heads += [f"KL at {bits} bits", "worst"]
+    for one in formats:
+        heads += [f"KL at {one.words}", "worst"]
     if kind == "weights":
         heads.append("nats per MB saved, 4 bits")
     else:
@@ -87,29 +90,29 @@ def _table(table: Sensitivity, kind: Kind, by: str, widths: Sequence[int]) -> li
     rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for group in groups:
         cells = [group.name, str(group.layers), f"{group.elements:,}"]
-        for bits in widths:
-            cells += [_number(group.kl[bits]), _number(group.worst[bits])]
+        for one in formats:
+            cells += [_number(group.kl[one]), _number(group.worst[one])]
         if kind == "weights":
-            cells.append(f"{group.kl[4] * group.layers / (group.elements / 2e6):.3f}")
+            cells.append(f"{group.kl[FOUR] * group.layers / (group.elements / 2e6):.3f}")
         else:
-            cells.append(f"{group.sqnr[4]:.1f}")
+            cells.append(f"{group.sqnr[FOUR_BITS]:.1f}")
         rows.append(cells)
     return [f"| {' | '.join(cells)} |" for cells in rows]
 
 
-def _place_table(table: Sensitivity, widths: Sequence[int]) -> list[str]:
+def _place_table(table: Sensitivity, formats: Sequence[Format]) -> list[str]:
     """Layers of MBConv blocks that begin a stage beside those that follow: mean KL added."""
     rows = [
-        ["weights in MBConv", *(f"{place}, {bits} bits" for bits in widths for place in ("first", "later"))],
-        ["---", *["---:"] * (2 * len(widths))],
+        ["weights in MBConv", *(f"{place}, {one.words}" for one in formats for place in ("first", "later"))],
+        ["---", *["---:"] * (2 * len(formats))],
     ]
-    columns = {bits: _cells(table, "weights", bits) for bits in widths}
+    columns = {one: _cells(table, "weights", one) for one in formats}
     for kind in ("expand", "depthwise", "project", "se_reduce", "se_expand"):
         cells = [KINDS[kind]]
-        for bits in widths:
+        for one in formats:
             seen: set[str] = set()
             found: dict[bool, list[float]] = {True: [], False: []}
-            for column in columns[bits]:
+            for column in columns[one]:
                 if kind in column:
                     row = column[kind]
                     found[row.stage not in seen].append(table.added_kl(row))
@@ -127,8 +130,8 @@ def _number(kl: float) -> str:
 def image(weights: Sensitivity, activations: Sensitivity) -> str:
     """SVG: components by blocks, a panel for each width."""
     panels = [
-        *((f"weights of {bits} bits", _cells(weights, "weights", bits)) for bits in (4, 3, 2)),
-        ("activations of 4 bits", _cells(activations, "activations", 4)),
+        *((f"weights of {one.words}", _cells(weights, "weights", one)) for one in (FOUR, THREE, TWO)),
+        ("activations of 4 bits", _cells(activations, "activations", FOUR_BITS)),
     ]
     kinds = [k for k in KINDS if any(k in rows for _, cells in panels for rows in cells)]
     columns = max(len(cells) for _, cells in panels)
@@ -150,12 +153,12 @@ def image(weights: Sensitivity, activations: Sensitivity) -> str:
     return svg.page(LEFT + CELL * columns + 20, bottom + 42, parts)
 
 
-def _cells(table: Sensitivity, kind: Kind, bits: int) -> list[dict[str, Row]]:
+def _cells(table: Sensitivity, kind: Kind, format: Format) -> list[dict[str, Row]]:
     """Per block, the most harmful row of each component."""
     columns: list[dict[str, Row]] = []
     before = ""
     for row in table.rows:
-        if row.kind != kind or row.bits != bits:
+        if row.kind != kind or row.format != format:
             continue
         fresh = row.component != before and (row.component in STARTS or before in ENDS)
         if not columns or fresh or (row.component in ENDS and row.component == before):

@@ -1,7 +1,7 @@
-"""Allocation: a width for every layer, so that the network fits its budgets and is damaged least.
+"""Allocation: a format for every layer, so that the network fits its budgets at the least degradation.
 
-From a sensitivity table (what each width costs in KL), the file format (what it costs in bytes) and a
-target (what it costs in time) to a recipe that sets widths and nothing else.
+From a sensitivity table (what each format costs in KL), the format itself (what it costs in bytes) and a
+target (what it costs in time) to a recipe that sets formats and nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from subbyte.allocate.budget import Budget
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import Goal, Program, Solution, solve
-from subbyte.allocate.recipe import with_widths
+from subbyte.allocate.recipe import with_formats
 from subbyte.artifact import Artifact
 from subbyte.device import artifact_bytes
 from subbyte.errors import InputError
-from subbyte.execute.native import Session
 from subbyte.ir import Graph
+from subbyte.quant import Format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
 
@@ -32,13 +33,13 @@ TRAINING_ROOM = 256
 
 @dataclass(frozen=True)
 class Allocation:
-    """recipe: of these widths. weights: bits by layer; activations: by node, where they are not 8.
+    """recipe: of these formats. weights: by layer; activations: by node, where they are not of 8 bits.
     degradation: predicted KL beyond that of 8 bits, nats. size: bytes of the file, rounded to nearest.
     latency: predicted, ms. reasons: by layer that keeps 8 bits, why."""
 
     recipe: Recipe
-    weights: Mapping[str, int]
-    activations: Mapping[str, int]
+    weights: Mapping[str, Format]
+    activations: Mapping[str, Format]
     degradation: float
     size: int
     latency: float
@@ -49,7 +50,7 @@ class Allocator:
     """Allocates the network of `variants`; `costs` may change between calls.
 
     recipe: whose ranges, steps and float layers the result has. wrap: makes the artifact whose size
-    counts. purpose: what the widths are for, in words for the recipe's description.
+    counts. purpose: what the formats are for, in words for the recipe's description.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Allocator:
     ) -> None:
         self.variants, self.costs, self.recipe, self.wrap = variants, costs, recipe, wrap
         self.purpose = purpose
-        plain = self._size(dict.fromkeys(costs.names, 8), {})
+        plain = self._size(dict.fromkeys(costs.names, INT8), {})
         self._rest_bytes = plain - costs.weight_bytes_at_8()
 
     def program(self) -> Program:
@@ -71,7 +72,7 @@ class Allocator:
     def allocate(self, budget: Budget) -> Allocation:
         """The least predicted degradation within the budget's size, latency and memory.
 
-        Raises InputError if no widths fit, naming the nearest values that there are.
+        Raises InputError if no formats fit, naming the nearest values that there are.
         """
         self._check_memory(budget)
         if budget.size is not None and set(self.recipe.steps) - {"bias_correction"}:
@@ -98,12 +99,12 @@ class Allocator:
         return self._allocation(found).size
 
     def graph(self, allocation: Allocation) -> Graph:
-        """The network with the allocation's widths, rounded to nearest."""
+        """The network with the allocation's formats, rounded to nearest."""
         return self.variants.quantized(allocation.weights, allocation.activations)
 
     def _allocation(self, solution: Solution) -> Allocation:
-        narrow = {i: bits for i, bits in solution.activations.items() if bits != 8}
-        activations = {node: bits for i, bits in narrow.items() for node in self.costs.shared[i].nodes}
+        narrow = {i: format for i, format in solution.activations.items() if format != UINT8}
+        activations = {node: format for i, format in narrow.items() for node in self.costs.shared[i].nodes}
         return Allocation(
             self._recipe(solution.weights, activations),
             solution.weights,
@@ -111,25 +112,26 @@ class Allocator:
             solution.degradation,
             self._size(solution.weights, activations),
             solution.latency,
-            {name: self.costs.kept_because(name) for name, bits in solution.weights.items() if bits == 8},
+            {name: self.costs.kept_because(name) for name, f in solution.weights.items() if f == INT8},
         )
 
-    def _size(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> int:
+    def _size(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> int:
         graph = self.variants.quantized(weights, activations)
         return artifact_bytes(self.wrap(graph, self._recipe(weights, activations)))
 
-    def _recipe(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> Recipe:
+    def _recipe(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> Recipe:
         name, graph = self.recipe.name, self.variants.graph
-        return with_widths(self.recipe, graph, weights, activations, name, self.purpose)
+        return with_formats(self.recipe, graph, weights, activations, name, self.purpose)
 
     def _check_memory(self, budget: Budget) -> None:
         if budget.memory is None:
             return
-        needed = Session(self.costs.base).arena_bytes
+        target = self.costs.target
+        needed = target.memory(self.costs.base).activations
         if needed > budget.memory:
             raise InputError(
-                f"activations may take {budget.memory} bytes, but this engine needs {needed} whatever "
-                "their widths (a byte each); allow that many"
+                f"activations may take {budget.memory} bytes, but {target.name} needs {needed}; "
+                "allow that many"
             )
 
     def _infeasible(self, program: Program, budget: Budget) -> str:

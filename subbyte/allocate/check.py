@@ -16,6 +16,8 @@ from subbyte.allocate.allocator import Allocation, Allocator
 from subbyte.allocate.budget import Budget
 from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.errors import InputError
+from subbyte.quant import Format
+from subbyte.quant.format import DENSE
 from subbyte.quantize.calibrate import Progress
 from subbyte.steps.bias_correction import correct_biases
 
@@ -66,7 +68,7 @@ class Checker:
     def best(self, budget: Budget, rounds: int = ROUNDS) -> Checked:
         """The allocation of least measured KL that was found within the budget's costs.
 
-        Raises InputError if no widths fit, as Allocator.allocate does.
+        Raises InputError if no formats fit, as Allocator.allocate does.
         """
         self.evaluations = 0
         found = self.allocator.allocate(budget)
@@ -117,8 +119,8 @@ class Checker:
         costs = self.allocator.costs
         probes = sorted(self._wider(found).items(), key=lambda item: -item[1][1])[:PROBES]
         ratios = {}
-        for name, (bits, expected) in probes:
-            widened = replace(found, weights={**found.weights, name: bits})
+        for name, (wider, expected) in probes:
+            widened = replace(found, weights={**found.weights, name: wider})
             ratios[name] = max(degradation.kl - self.measure(widened).kl, 0.0) / expected
         if not ratios:
             return False
@@ -128,15 +130,21 @@ class Checker:
             costs.factors[name] = costs.factors.get(name, 1.0) * factor
         return True
 
-    def _wider(self, found: Allocation) -> Mapping[str, tuple[int, float]]:
-        """For each layer that could be wider: the next width, and the KL that it should win."""
+    def _wider(self, found: Allocation) -> Mapping[str, tuple[Format, float]]:
+        """For each layer that could be wider: the next format, dense or of its pattern, and the KL that it
+        should win."""
         costs, result = self.allocator.costs, {}
-        for name, bits in found.weights.items():
-            degradations = costs.degradations("weights", name)
-            wider = sorted(b for b in degradations if b > bits and b not in costs.refused[name])
-            won = degradations[bits] - degradations[wider[0]] if wider else 0.0
+        for name, format in found.weights.items():
+            degradations = costs.degradations("weights", name)  # wide to narrow
+            patterns = (format.pattern, DENSE)
+            wider = [
+                one
+                for one in degradations
+                if one.width > format.width and one.pattern in patterns and one not in costs.refused[name]
+            ]
+            won = degradations[format] - degradations[wider[-1]] if wider else 0.0
             if won > 0.0:
-                result[name] = wider[0], won * costs.factors.get(name, 1.0)
+                result[name] = wider[-1], won * costs.factors.get(name, 1.0)
         return result
 
 

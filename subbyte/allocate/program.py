@@ -1,8 +1,8 @@
-"""Mixed precision as an integer program: one width per layer and per activation, least degradation.
+"""Mixed precision as an integer program: one format per layer and per activation, least degradation.
 
 Degradations are taken to add up: a second-order view in which every layer's rounding errors are small and
 independent of the others' ("HAWQ-V3", arXiv 2011.10680, poses the same program with Hessian traces;
-here degradations are measured). allocate_check.py measures how far that is from the truth.
+here degradations are measured). check.py measures how far that is from the truth.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from subbyte.quant import Format
 from subbyte.system.silence import silent_stdout
 
 Goal = Literal["degradation", "size", "latency"]
@@ -20,29 +21,30 @@ Goal = Literal["degradation", "size", "latency"]
 
 @dataclass(frozen=True)
 class LayerOption:
-    """A layer with weights of one width: degradation, bytes in the file, ms by the width of its input."""
+    """A layer with weights of one format: degradation, bytes in the file, ms by the format of its input."""
 
     degradation: float
     size: int
-    latency: Mapping[int, float]
+    latency: Mapping[Format, float]
 
 
 @dataclass(frozen=True)
 class LayerItem:
-    """options: by bits of the weights. input: index of the group it reads, None for the image's."""
+    """options: by format of the weights. input: index of the group it reads, None for the image's."""
 
     name: str
-    options: Mapping[int, LayerOption]
+    options: Mapping[Format, LayerOption]
     input: int | None
 
 
 @dataclass(frozen=True)
 class GroupItem:
-    """Activations of one width. degradation: by bits; latency: ms of the weightless nodes that read them."""
+    """Activations of one format. degradation, latency (ms of the nodes without weights that read them): by
+    format."""
 
     nodes: tuple[str, ...]
-    degradation: Mapping[int, float]
-    latency: Mapping[int, float]
+    degradation: Mapping[Format, float]
+    latency: Mapping[Format, float]
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Solution:
-    """Bits by layer and by index of the group, and what they sum up to, `size` and `latency` in all."""
+    """Formats by layer and by index of the group, and what they sum up to, `size` and `latency` in all."""
 
-    weights: dict[str, int]
-    activations: dict[int, int]
+    weights: dict[str, Format]
+    activations: dict[int, Format]
     degradation: float
     size: int
     latency: float
@@ -68,11 +70,11 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Pick:
-    """A 0/1 variable: a width of a layer at a width of its input, or a width of a group."""
+    """A 0/1 variable: a format of a layer at a format of its input, or a format of a group."""
 
     item: int
-    bits: int
-    input_bits: int | None
+    format: Format
+    input: Format | None
     degradation: float
     size: int
     latency: float
@@ -81,7 +83,7 @@ class _Pick:
 def solve(
     program: Program, *, size: float | None = None, latency: float | None = None, goal: Goal = "degradation"
 ) -> Solution | None:
-    """The widths of least `goal` within the limits (bytes, ms, of the whole); None if there are none."""
+    """The formats of least `goal` within the limits (bytes, ms, of the whole); None if there are none."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     layers, groups = _layer_picks(program), _group_picks(program)
@@ -113,24 +115,24 @@ def solve(
 def _layer_picks(program: Program) -> list[_Pick]:
     picks = []
     for i, layer in enumerate(program.layers):
-        for bits, option in layer.options.items():
-            for input_bits, latency in option.latency.items():
-                picks.append(_Pick(i, bits, input_bits, option.degradation, option.size, latency))
+        for format, option in layer.options.items():
+            for read, latency in option.latency.items():
+                picks.append(_Pick(i, format, read, option.degradation, option.size, latency))
     return picks
 
 
 def _group_picks(program: Program) -> list[_Pick]:
     return [
-        _Pick(i, bits, None, degradation, 0, group.latency[bits])
+        _Pick(i, format, None, degradation, 0, group.latency[format])
         for i, group in enumerate(program.groups)
-        for bits, degradation in group.degradation.items()
+        for format, degradation in group.degradation.items()
     ]
 
 
 def _choices(
     program: Program, layers: list[_Pick], groups: list[_Pick]
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """One width each, and a layer's input width is that of the group which it reads."""
+    """One format each, and that of a layer's input is that of the group which it reads."""
     rows: list[np.ndarray] = []
     bounds: list[float] = []
     item = np.array([pick.item for pick in layers])
@@ -143,10 +145,10 @@ def _choices(
         bounds.append(1.0)
         if layer.input is None:
             continue
-        for bits in program.groups[layer.input].degradation:
+        for format in program.groups[layer.input].degradation:
             row = nothing.copy()
-            row[: len(layers)] = [pick.item == i and pick.input_bits == bits for pick in layers]
-            row[len(layers) :] = [-float(p.item == layer.input and p.bits == bits) for p in groups]
+            row[: len(layers)] = [pick.item == i and pick.input == format for pick in layers]
+            row[len(layers) :] = [-float(p.item == layer.input and p.format == format) for p in groups]
             rows.append(row)
             bounds.append(0.0)
     for i in range(len(program.groups)):
@@ -159,8 +161,8 @@ def _choices(
 
 def _solution(program: Program, chosen: list[_Pick]) -> Solution:
     return Solution(
-        {program.layers[p.item].name: p.bits for p in chosen if p.input_bits is not None},
-        {p.item: p.bits for p in chosen if p.input_bits is None},
+        {program.layers[p.item].name: p.format for p in chosen if p.input is not None},
+        {p.item: p.format for p in chosen if p.input is None},
         float(sum(p.degradation for p in chosen)),
         program.size + sum(p.size for p in chosen),
         program.latency + float(sum(p.latency for p in chosen)),

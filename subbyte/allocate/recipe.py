@@ -1,4 +1,4 @@
-"""Widths of every layer as the rules of a recipe: as few as describe them, for they go into the file."""
+"""Formats of every layer as the rules of a recipe: as few as describe them, for they go into the file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from subbyte.ir import Graph, is_weighted
+from subbyte.quant import Format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments, roles
 from subbyte.recipes import Layers, Override, Recipe
 
@@ -17,18 +18,18 @@ from subbyte.recipes import Layers, Override, Recipe
 ROLES = ("pointwise", "spatial", "linear", "squeeze_excite", "depthwise")
 
 
-def with_widths(
+def with_formats(
     recipe: Recipe,
     graph: Graph,
-    weights: Mapping[str, int],
-    activations: Mapping[str, int],
+    weights: Mapping[str, Format],
+    activations: Mapping[str, Format],
     name: str,
     purpose: str = "",
 ) -> Recipe:
-    """The recipe with these widths instead of its own; its ranges, steps and float layers stay.
+    """The recipe with these formats instead of its own; its ranges, steps and float layers stay.
 
-    weights: bits by layer, for all layers with integer weights. activations: bits of what nodes make;
-    8 where none is given. The image has 8 bits. purpose: what the widths were chosen for; with their
+    weights: by layer, for all layers with quantized weights. activations: of what nodes make; 8 bits
+    where none is given. The image has 8 bits. purpose: what the formats were chosen for; with their
     shares of the weights it becomes the description.
     """
     common = _most_common(list(weights.values()))
@@ -43,7 +44,7 @@ def with_widths(
             "name": name,
             "description": _description(graph, weights, activations, purpose),
             "weights": recipe.weights.model_copy(update={"bits": common}),
-            "activations": recipe.activations.model_copy(update={"bits": 8}),
+            "activations": recipe.activations.model_copy(update={"bits": UINT8}),
             "first": Layers(weights=common),
             "last": Layers(weights=common),
             "squeeze_excite": Layers(weights=common),
@@ -58,52 +59,55 @@ def with_widths(
 
 
 def _description(
-    graph: Graph, weights: Mapping[str, int], activations: Mapping[str, int], purpose: str
+    graph: Graph, weights: Mapping[str, Format], activations: Mapping[str, Format], purpose: str
 ) -> str:
     """Such as "Weights: 74 % of 4 bits, 26 % of 8; activations of 8 bits. Chosen for ..."."""
-    counts: Counter[int] = Counter()
-    for name, bits in weights.items():
-        counts[bits] += math.prod(graph.node(name).params["weight"].shape)
+    counts: Counter[Format] = Counter()
+    for name, format in weights.items():
+        counts[format] += math.prod(graph.node(name).params["weight"].shape)
     total = sum(counts.values())
-    shares = ", ".join(f"{100 * count / total:.0f} % of {bits} bits" for bits, count in counts.most_common())
-    narrow = Counter(bits for bits in activations.values() if bits != 8)
+    shares = ", ".join(f"{100 * count / total:.0f} % of {f.words}" for f, count in counts.most_common())
+    narrow = Counter(format.bits for format in activations.values() if format != UINT8)
     fewer = "".join(f", of {bits} behind {count} node(s)" for bits, count in sorted(narrow.items()))
     end = f" Chosen for {purpose}." if purpose else ""
     return f"Weights: {shares or 'none quantized'}; activations of 8 bits{fewer}.{end}"
 
 
-def _most_common(values: list[int]) -> Any:
-    return Counter(values).most_common(1)[0][0] if values else 8
+def _most_common(values: list[Format]) -> Format:
+    return Counter(values).most_common(1)[0][0] if values else INT8
 
 
-def _role_rules(graph: Graph, weights: Mapping[str, int], common: int) -> list[Override]:
-    """A rule for each role most of whose layers have another width than `common`, if it saves any."""
+def _role_rules(graph: Graph, weights: Mapping[str, Format], common: Format) -> list[Override]:
+    """A rule for each role most of whose layers have another format than `common`, if it saves any."""
     role_of = roles(graph)
     rules = []
     for role in ROLES:
-        found = Counter(bits for name, bits in weights.items() if role in role_of[name])
-        if found and (bits := found.most_common(1)[0][0]) != common and found[bits] > found[common] + 1:
-            rules.append(Override.model_validate({"role": role, "weights": bits}))
+        found = Counter(format for name, format in weights.items() if role in role_of[name])
+        if found and (usual := found.most_common(1)[0][0]) != common and found[usual] > found[common] + 1:
+            rules.append(Override.model_validate({"role": role, "weights": usual}))
     return rules
 
 
 def _exceptions(
-    graph: Graph, so_far: Mapping[str, Assignment], weights: Mapping[str, int], activations: Mapping[str, int]
-) -> list[tuple[str, dict[str, int]]]:
+    graph: Graph,
+    so_far: Mapping[str, Assignment],
+    weights: Mapping[str, Format],
+    activations: Mapping[str, Format],
+) -> list[tuple[str, dict[str, Format]]]:
     result = []
     for node in graph.nodes:
         assignment, fields = so_far[node.name], {}
         wanted = weights.get(node.name, assignment.weights)
         if is_weighted(node) and wanted != assignment.weights:
             fields["weights"] = wanted
-        if activations.get(node.name, 8) != assignment.activations:
+        if activations.get(node.name, UINT8) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:
             result.append((node.name, fields))
     return result
 
 
-def _override(node: str, fields: Mapping[str, int]) -> Override:
+def _override(node: str, fields: Mapping[str, Format]) -> Override:
     return Override.model_validate({"match": glob.escape(node), **fields})
 
 

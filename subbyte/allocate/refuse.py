@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from subbyte.quant import Format
+from subbyte.quant.format import INT8
+
 #: Nats below which a degradation is not worth speaking of.
 FREE = 1e-4
 
@@ -20,8 +23,8 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class WidthFacts:
-    """A layer at one width, beside itself at 8 bits. saved: bytes of codes. scales: bytes of its scales.
+class FormatFacts:
+    """A layer in one format, beside itself at 8 bits. saved: bytes of codes. scales: bytes of its scales.
     lost: points of agreement, alone, on so many `images`. speedup: share of its time that it gains."""
 
     saved: int
@@ -37,32 +40,34 @@ class WidthFacts:
         return 100.0 * (count - math.sqrt(count)) / self.images
 
 
-def refusal(facts: WidthFacts, bits: int, rules: Rules) -> str | None:
-    """Why the layer may not have this width, or None."""
+def refusal(facts: FormatFacts, format: Format, rules: Rules) -> str | None:
+    """Why the layer may not have this format, or None."""
     if facts.saved < facts.scales:
-        return f"{bits} bits would save {facts.saved} bytes, less than the {facts.scales} of its scales"
+        return f"{format.words} would save {facts.saved} bytes, less than the {facts.scales} of its scales"
     if facts.surely_lost > rules.acceptable and facts.speedup < rules.faster:
-        return f"{bits} bits alone would cost {facts.lost:.1f} points of agreement, and no time would be won"
+        return (
+            f"{format.words} alone would cost {facts.lost:.1f} points of agreement, and no time would be won"
+        )
     return None
 
 
 def kept_because(
-    refused: Mapping[int, str], degradations: Mapping[int, float], saved: Mapping[int, int]
+    refused: Mapping[Format, str], degradations: Mapping[Format, float], saved: Mapping[Format, int]
 ) -> str:
     """Why a layer that was given 8 bits has them.
 
-    refused: reasons by width. degradations: KL that a width adds; saved: bytes that it saves.
+    refused: reasons by format. degradations: KL that a format adds; saved: bytes that it saves.
     """
-    narrower = [bits for bits in degradations if bits < 8]
+    narrower = [format for format in degradations if format != INT8]
     if not narrower:
-        return "no other width was measured"
-    widest = max(narrower)
+        return "no other format was measured"
+    widest = max(narrower, key=lambda format: format.width)
     if widest in refused:
         return refused[widest]
     if degradations[widest] < FREE:
         return "the budgets do not ask for less"
     price = 1e6 * degradations[widest] / max(saved[widest], 1)
     return (
-        f"{widest} bits would add {degradations[widest]:.4f} nats and save {saved[widest] / 1e3:.1f} kB: "
+        f"{widest.words} would add {degradations[widest]:.4f} nats and save {saved[widest] / 1e3:.1f} kB: "
         f"{price:.2g} nats per MB"
     )

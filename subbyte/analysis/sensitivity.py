@@ -26,7 +26,7 @@ from torch import Tensor
 
 from subbyte.analysis.components import components
 from subbyte.analysis.degradation import Meter
-from subbyte.analysis.table import Kind, Row, Sensitivity, key_of, read_sensitivity
+from subbyte.analysis.table import EIGHT_BITS, Kind, Row, Sensitivity, key_of, read_sensitivity
 from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch import executor as torch_executor
@@ -34,9 +34,8 @@ from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.execute.torch.step import Step
 from subbyte.ir import Graph, Node, verify
-from subbyte.quant import QTensor
-from subbyte.quant.qparams import ACTIVATION_BITS
-from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quant import Format, QTensor
+from subbyte.quant.format import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from subbyte.quantize.calibrate import Progress
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.quantize.variants import Variants
@@ -53,20 +52,20 @@ def sensitivity(
     images: np.ndarray,
     *,
     model: str = "",
-    weights: Sequence[int] = WEIGHT_BITS,
-    activations: Sequence[int] = ACTIVATION_BITS,
+    weights: Sequence[Format] = tuple(WEIGHT_FORMATS.values()),
+    activations: Sequence[Format] = tuple(ACTIVATION_FORMATS.values()),
     output: Path | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """The table of all layers and widths.
+    """The table of all layers and formats.
 
     variants: of a classifier; calibrated on `images` here. images: float32 [N, H, W, C].
-    model: a name for people. weights, activations: the widths to try. output: a file that the table
+    model: a name for people. weights, activations: the formats to try. output: a file that the table
     is kept in as it grows; one that holds rows of the same analysis is continued. threads: of torch
     and the engine.
 
-    A width that the graph's rules refuse for some activation has no row.
+    A format that the graph's rules refuse for some activation has no row.
     Raises InputError: the network is no classifier, or `output` belongs to another analysis.
     """
     report = progress or (lambda stage, done: None)
@@ -112,11 +111,11 @@ def _kept(output: Path | None, key: str) -> Sensitivity | None:
 
 @dataclass(frozen=True)
 class _Change:
-    """One width of one thing. node: where the network begins to differ."""
+    """One format of one thing. nodes: the first is where the network begins to differ."""
 
     kind: Kind
     nodes: tuple[str, ...]
-    bits: int
+    format: Format
 
 
 class _Analysis:
@@ -124,8 +123,8 @@ class _Analysis:
         self,
         variants: Variants,
         images: np.ndarray,
-        weights: tuple[int, ...],
-        activations: tuple[int, ...],
+        weights: tuple[Format, ...],
+        activations: tuple[Format, ...],
         threads: int,
     ) -> None:
         self.variants, self.split = variants, variants.float_graph
@@ -140,20 +139,18 @@ class _Analysis:
         self.ahead = Walk(self.split, few[:BLOCK_IMAGES])
 
     def _by_first_node(
-        self, weights: tuple[int, ...], activations: tuple[int, ...]
+        self, weights: tuple[Format, ...], activations: tuple[Format, ...]
     ) -> dict[str, list[_Change]]:
         result: dict[str, list[_Change]] = {node.name: [] for node in self.base.nodes}
         for name in self.variants.layers():
-            result[name] += [_Change("weights", (name,), bits) for bits in sorted(weights, reverse=True)]
+            result[name] += [_Change("weights", (name,), format) for format in _wide_first(weights)]
         for group in (shared.nodes for shared in self.variants.activations()):
-            result[group[0]] += [
-                _Change("activations", group, bits) for bits in sorted(activations, reverse=True)
-            ]
+            result[group[0]] += [_Change("activations", group, format) for format in _wide_first(activations)]
         return result
 
     def run(self, table: Sensitivity) -> Iterator[list[Row]]:
         """New rows, a list per node; those that `table` has are left out."""
-        done = {(row.kind, row.nodes, row.bits) for row in table.rows}
+        done = {(row.kind, row.nodes, row.format) for row in table.rows}
         for block in blocks(self.base):
             exact: Tensor | None = None
             for position, name in enumerate(block.nodes):
@@ -161,7 +158,7 @@ class _Analysis:
                 wanted = None
                 if isinstance(node.params.get("weight"), QTensor):
                     wanted = self.sums.until(pre_value(self.split.node(name)))
-                missing = [c for c in self.changes[name] if (c.kind, c.nodes, c.bits) not in done]
+                missing = [c for c in self.changes[name] if (c.kind, c.nodes, c.format) not in done]
                 if missing:
                     if exact is None:
                         exact = self._float_output(block)
@@ -187,7 +184,7 @@ class _Analysis:
         base: float,
     ) -> Row | None:
         name = change.nodes[0]
-        if change.bits == 8:
+        if change.format == EIGHT_BITS[change.kind]:
             degradation, sqnr = table.base, base
         else:
             try:
@@ -199,7 +196,7 @@ class _Analysis:
         return Row(
             kind=change.kind,
             nodes=change.nodes,
-            bits=change.bits,
+            format=change.format,
             component=component.kind,
             stage=component.stage,
             elements=self._elements(change),
@@ -214,10 +211,10 @@ class _Analysis:
         return sum(math.prod(self.variants.graph.value(node.output).shape) for node in nodes)
 
     def _changed(self, change: _Change, wanted: Tensor | None) -> Graph:
-        widths = dict.fromkeys(change.nodes, change.bits)
+        formats = dict.fromkeys(change.nodes, change.format)
         if change.kind == "activations":
-            return self._with_corrections(self.variants.quantized(activations=widths))
-        graph = self._with_corrections(self.variants.quantized(weights=widths))
+            return self._with_corrections(self.variants.quantized(activations=formats))
+        graph = self._with_corrections(self.variants.quantized(weights=formats))
         node = graph.node(change.nodes[0])
         assert wanted is not None
         better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
@@ -251,6 +248,10 @@ class _Analysis:
         output = graph.value(nodes[-1].output)
         result = live[output.name]
         return result if output.q is None else (result - output.q.zero_point) * output.q.scale
+
+
+def _wide_first(formats: tuple[Format, ...]) -> list[Format]:
+    return sorted(formats, key=lambda format: -format.width)
 
 
 def _step(graph: Graph, name: str) -> Step:

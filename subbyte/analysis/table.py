@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SkipValidation, ValidationError, model_validator
 
 from subbyte.analysis.components import KINDS
 from subbyte.analysis.degradation import Degradation
 from subbyte.artifact.digest import graph_digest
 from subbyte.artifact.strict_json import dump_json
-from subbyte.errors import InputError
+from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph
-from subbyte.quant.qparams import ACTIVATION_BITS
-from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quant import Format, activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.recipes import Recipe
 from subbyte.system.text_file import read_text, write_text
 
@@ -25,12 +27,18 @@ VERSION = 2
 MAX_BYTES = 1 << 26
 
 Kind = Literal["weights", "activations"]
+#: What every change is compared with.
+EIGHT_BITS: dict[Kind, Format] = {"weights": INT8, "activations": UINT8}
+#: From what people write to a format.
+PARSE: dict[str, Callable[[object], Format]] = {"weights": weight_format, "activations": activation_format}
+#: Keys of a row, and of the table, in files of earlier versions.
+OLD_KEYS = {"damage": "degradation", "bits": "format", "pictures": "images"}
 
 
 class Row(BaseModel):
     """What one change does to a network of 8-bit weights and activations, biases corrected.
 
-    kind: what has `bits` bits now: the weights of a layer, or what some nodes make. nodes: the layer,
+    kind: what has this format now: the weights of a layer, or what some nodes make. nodes: the layer,
     or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.
     elements: weights, or numbers per image. degradation: of the network, against float32.
     block_sqnr: of the output of the block that holds the layer, dB, against float32.
@@ -40,24 +48,37 @@ class Row(BaseModel):
 
     kind: Kind
     nodes: tuple[str, ...]
-    bits: int
+    format: Annotated[Format, SkipValidation, PlainSerializer(str)]
     component: str
     stage: str
     elements: int
     degradation: Degradation
     block_sqnr: float
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, found: Any) -> Any:
+        """The format from its text, or from bits as earlier versions wrote them."""
+        if not isinstance(found, dict):
+            return found
+        row = _renamed(found)
+        try:
+            return {**row, "format": PARSE[str(row.get("kind"))](row.get("format"))}
+        except (GraphError, KeyError) as error:
+            raise ValueError(str(error)) from None
 
-class Summary(BaseModel):
+
+@dataclass(frozen=True)
+class Summary:
     """Rows of a component or stage. kl: added by one change, nats, mean of the rows; worst: the most.
-    sqnr: mean, dB. All by bits."""
+    sqnr: mean, dB. All by format."""
 
     name: str
     layers: int
     elements: int
-    kl: dict[int, float]
-    worst: dict[int, float]
-    sqnr: dict[int, float]
+    kl: Mapping[Format, float]
+    worst: Mapping[Format, float]
+    sqnr: Mapping[Format, float]
 
 
 class Sensitivity(BaseModel):
@@ -72,10 +93,15 @@ class Sensitivity(BaseModel):
     base: Degradation
     rows: list[Row] = []
 
-    def row(self, kind: Kind, node: str, bits: int) -> Row | None:
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, found: Any) -> Any:
+        return _renamed(found) if isinstance(found, dict) else found
+
+    def row(self, kind: Kind, node: str, format: Format) -> Row | None:
         """The row of a layer's weights, or of the activations that the node takes part in making."""
         for row in self.rows:
-            if row.kind == kind and row.bits == bits and node in row.nodes:
+            if row.kind == kind and row.format == format and node in row.nodes:
                 return row
         return None
 
@@ -95,27 +121,27 @@ class Sensitivity(BaseModel):
         ]
 
     def _summary(self, name: str, rows: list[Row]) -> Summary:
-        by_bits: dict[int, list[Row]] = {}
+        by_format: dict[Format, list[Row]] = {}
         for row in rows:
-            by_bits.setdefault(row.bits, []).append(row)
+            by_format.setdefault(row.format, []).append(row)
         elements = {row.nodes: row.elements for row in rows}
-        added = {bits: [self.added_kl(row) for row in found] for bits, found in by_bits.items()}
+        added = {format: [self.added_kl(row) for row in found] for format, found in by_format.items()}
         return Summary(
             name=name,
             layers=len(elements),
             elements=sum(elements.values()),
-            kl={bits: float(np.mean(values)) for bits, values in added.items()},
-            worst={bits: max(values) for bits, values in added.items()},
-            sqnr={bits: float(np.mean([r.block_sqnr for r in found])) for bits, found in by_bits.items()},
+            kl={format: float(np.mean(values)) for format, values in added.items()},
+            worst={format: max(values) for format, values in added.items()},
+            sqnr={f: float(np.mean([row.block_sqnr for row in found])) for f, found in by_format.items()},
         )
 
     def maps(self) -> list[dict[str, Any]]:
-        """The rows as evaluate.heatmaps.sensitivity_heatmaps takes them."""
+        """The rows as report.heatmaps.sensitivity_heatmaps takes them; "bits" is `Format.short`."""
         return [
             {
                 "kind": row.kind,
                 "layer": row.nodes[0],
-                "bits": row.bits,
+                "bits": row.format.short,
                 "kl": self.added_kl(row),
                 "sqnr": row.block_sqnr,
             }
@@ -140,13 +166,19 @@ def read_sensitivity(path: Path) -> Sensitivity:
     return table
 
 
-def check_widths(kind: Kind, text: str) -> tuple[int, ...]:
-    """ "8,4,3,2" as numbers, each a width that weights or activations can have. InputError otherwise."""
-    known = WEIGHT_BITS if kind == "weights" else ACTIVATION_BITS
+def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+    return {OLD_KEYS.get(key, key): value for key, value in found.items()}
+
+
+def parse_formats(kind: Kind, text: str) -> tuple[Format, ...]:
+    """ "8,4,int3" as formats, each one that weights or activations can have. InputError otherwise."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() and int(part) in known for part in parts):
-        raise InputError(f"{kind} can have {', '.join(map(str, known))} bits, got {text!r}")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    bits = {str(one): one for one in range(100)}
+    try:
+        found = [PARSE[kind](bits.get(part, part)) for part in parts]
+    except GraphError as error:
+        raise InputError(str(error)) from None
+    return tuple(dict.fromkeys(found))
 
 
 def key_of(graph: Graph, recipe: Recipe, images: np.ndarray, settings: dict[str, object]) -> str:

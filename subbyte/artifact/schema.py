@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from subbyte.artifact.json_checks import array, exactly, mapping, one_of, record
@@ -12,9 +12,8 @@ from subbyte.artifact.strict_json import parse_json
 from subbyte.errors import ArtifactError
 from subbyte.ir import Graph, Node, Param, Value
 from subbyte.ir.limits import MAX_NODES, MAX_PARAMETERS
-from subbyte.quant import QParams, QTensor, uniform_levels
-from subbyte.quant.packing import pack, packed_size, unpack
-from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quant import Format, QParams, QTensor, uniform_levels
+from subbyte.quant.format import DENSE, WEIGHT_FORMATS
 
 MAX_FIELDS = 8  # attributes of a node, its parameters of a kind, integers in an attribute
 MAX_INPUTS = 64
@@ -39,11 +38,25 @@ class PlainJson:
 
 @dataclass(frozen=True)
 class PackedJson:
-    """A QTensor: codes of `bits` bits, one scale per output channel, a code book if it is not plain."""
+    """A QTensor: codes of `bits` bits, one scale per output channel, a code book if it is not plain; the
+    pattern of the codes by name, None if they are dense."""
 
     bits: int
     shape: list[int]
     codebook: bool = False
+    pattern: str | None = None
+
+    def format(self, node: str) -> Format:
+        """ArtifactError, which names the node, if this version knows no such format."""
+        text = f"int{self.bits}" + (f"+{self.pattern}" if self.pattern is not None else "")
+        known = WEIGHT_FORMATS.get(text)
+        if known is None or (self.codebook and known.pattern != DENSE):
+            names = ", ".join(WEIGHT_FORMATS)
+            end = " with a code book" * self.codebook
+            raise ArtifactError(
+                f"node {node!r:.80} has weights of the format {text!r:.80}{end}; this version knows {names}"
+            )
+        return replace(known, book=self.codebook)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,10 @@ _value = record(
     },
 )
 _plain = record(PlainJson, {"dtype": one_of("F16", "F32", "I32", "U8"), "shape": array(_integer, 0, 4)})
-_packed = record(PackedJson, {"bits": _integer, "shape": array(_integer, 2, 4), "codebook": exactly(bool)})
+_packed = record(
+    PackedJson,
+    {"bits": _integer, "shape": array(_integer, 2, 4), "codebook": exactly(bool), "pattern": _text},
+)
 _node = record(
     NodeJson,
     {
@@ -125,8 +141,10 @@ def _encode_node(node: Node, output: Value, writer: Writer) -> dict[str, Any]:
     for role, param in sorted(node.params.items()):
         if isinstance(param, QTensor):
             packed[role] = {"bits": param.bits, "shape": list(param.shape)}
-            if not param.is_uniform:
+            if param.format.book:
                 packed[role]["codebook"] = True
+            if param.format.pattern != DENSE:
+                packed[role]["pattern"] = param.format.pattern.name
         else:
             plain[role] = {"dtype": writer.append(param), "shape": list(param.shape)}
     for role in packed:
@@ -145,16 +163,16 @@ def _encode_node(node: Node, output: Value, writer: Writer) -> dict[str, Any]:
 
 def _append_packed(param: Param, writer: Writer) -> None:
     assert isinstance(param, QTensor)
-    writer.append(pack(param.codes, param.bits))
+    writer.append(param.format.pack(param.codes))
     writer.append(param.scale)
-    if not param.is_uniform:
+    if param.format.book:
         writer.append(param.levels)
 
 
 def sizes(graph: GraphJson) -> dict[str, int]:
     """Elements of each dtype that the graph's parameters take up in a file.
 
-    Raises ArtifactError if a shape or width is impossible or the parameters are too many together.
+    Raises ArtifactError if a shape or format is impossible or the parameters are too many together.
     """
     total = dict.fromkeys(("F16", "F32", "I32", "I8", "U8"), 0)
     parameters = 0
@@ -163,12 +181,9 @@ def sizes(graph: GraphJson) -> dict[str, int]:
             total[plain.dtype] += _count(node, plain.shape)
             parameters += _count(node, plain.shape)
         for packed in node.packed.values():
-            if packed.bits not in WEIGHT_BITS:
-                raise ArtifactError(
-                    f"node {node.name!r:.80} has weights of {packed.bits} bits, not 2, 3, 4 or 8"
-                )
+            format = packed.format(node.name)
             parameters += _count(node, packed.shape)
-            total["U8"] += packed_size(_count(node, packed.shape), packed.bits)
+            total["U8"] += format.packed_bytes(tuple(packed.shape))
             total["F32"] += packed.shape[0]
             total["I8"] += (1 << packed.bits) if packed.codebook else 0
     if parameters > MAX_PARAMETERS:
@@ -207,18 +222,18 @@ def _decode_node(node: NodeJson, reader: Reader) -> Node:
     for role, plain in sorted(node.plain.items()):
         params[role] = reader.take(plain.dtype, tuple(plain.shape))
     for role, packed in sorted(node.packed.items()):
-        params[role] = _take_packed(packed, reader)
+        params[role] = _take_packed(packed, packed.format(node.name), reader)
     attrs = {name: tuple(attr) if isinstance(attr, list) else attr for name, attr in node.attrs.items()}
     return Node(node.name, node.op, tuple(node.inputs), node.output.name, attrs, params)
 
 
-def _take_packed(packed: PackedJson, reader: Reader) -> QTensor:
-    size = packed_size(math.prod(packed.shape), packed.bits)
-    codes = unpack(reader.take("U8", (size,)), tuple(packed.shape), packed.bits)
-    scale = reader.take("F32", (packed.shape[0],))
-    if not packed.codebook:
-        return QTensor(codes, scale, packed.bits, uniform_levels(packed.bits))
-    weight = QTensor(codes, scale, packed.bits, reader.take("I8", (1 << packed.bits,)))
-    if weight.is_uniform:
-        raise ArtifactError("a code book says what its absence would say")
-    return weight
+def _take_packed(packed: PackedJson, format: Format, reader: Reader) -> QTensor:
+    shape = tuple(packed.shape)
+    codes = format.unpack(reader.take("U8", (format.packed_bytes(shape),)), shape)
+    scale = reader.take("F32", shape[:1])
+    levels = uniform_levels(format.bits)
+    if format.book:
+        levels = reader.take("I8", levels.shape)
+        if format.with_book(levels) != format:
+            raise ArtifactError("a code book says what its absence would say")
+    return QTensor(codes, scale, format, levels)

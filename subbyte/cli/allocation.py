@@ -46,13 +46,13 @@ def show_report(report: Report, write_recipe: Path | None) -> None:
 
 def _choice(report: Report) -> list[Any]:
     found, components = report.chosen.allocation, report.components
-    widths = sorted(set(found.weights.values()), reverse=True)
+    formats = sorted(set(found.weights.values()), key=lambda format: -format.width)
     counts = Table("component", box=None, title="Layers by bits of their weights", title_justify="left")
-    for bits in widths:
-        counts.add_column(str(bits), justify="right")
+    for format in formats:
+        counts.add_column(str(format.short), justify="right")
     for kind in dict.fromkeys(components[name] for name in found.weights):
-        by_bits = Counter(bits for name, bits in found.weights.items() if components[name] == kind)
-        counts.add_row(kind, *(str(by_bits[bits] or "") for bits in widths))
+        by_format = Counter(each for name, each in found.weights.items() if components[name] == kind)
+        counts.add_row(kind, *(str(by_format[format] or "") for format in formats))
     kept = Table("layers that keep 8 bits", "why", box=None)
     for name, reason in found.reasons.items():
         kept.add_row(name, reason)

@@ -103,7 +103,7 @@ def _facts(model: str, graph: Graph) -> dict[str, Any]:
 def _recipes(graph: Graph) -> dict[str, str | None]:
     """Name to None, or to what speaks against the recipe."""
     from subbyte.quantize.assignment import assignments
-    from subbyte.quantize.grids import shared_bits
+    from subbyte.quantize.grids import shared_formats
     from subbyte.quantize.prepare import split_for_integers
     from subbyte.recipes import list_recipes, load_recipe
 
@@ -112,8 +112,8 @@ def _recipes(graph: Graph) -> dict[str, str | None]:
         recipe = load_recipe(name)
         try:
             split, asked = split_for_integers(graph, assignments(graph, recipe))
-            if any(assignment.precision == "int" for assignment in asked.values()):
-                shared_bits(split, asked, recipe)
+            if any(assignment.quantized for assignment in asked.values()):
+                shared_formats(split, asked, recipe)
             result[name] = None
         except RecipeError as error:
             result[name] = str(error)

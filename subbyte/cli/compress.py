@@ -82,7 +82,7 @@ def compress(
     image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
     agreement and KL are those of these images.
     """
-    from subbyte.analysis.table import check_widths, read_sensitivity
+    from subbyte.analysis.table import parse_formats, read_sensitivity
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
@@ -93,7 +93,7 @@ def compress(
     for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
         if value is not None and not budget.given:
             raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
-    activations = check_widths("activations", activation_bits)
+    activations = parse_formats("activations", activation_bits)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
     inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
     check_output("--output", output, ".subbyte", inputs)

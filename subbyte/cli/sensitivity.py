@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ from subbyte.data.samples import batches, image_folder, subset, with_resize
 
 if TYPE_CHECKING:
     from subbyte.analysis.table import Sensitivity, Summary
+    from subbyte.quant import Format
 
 TITLES = {"weights": "Weights of fewer bits", "activations": "Activations of fewer bits"}
 
@@ -49,10 +51,10 @@ def sensitivity(
     resize: Fit = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     weight_bits: Annotated[
-        str, typer.Option(help="Widths to try, comma-separated; empty: none.")
+        str, typer.Option(help="Bits or formats to try, comma-separated; empty: none.")
     ] = "8,4,3,2",
     activation_bits: Annotated[
-        str, typer.Option(help="Widths to try, comma-separated; empty: none.")
+        str, typer.Option(help="Bits or formats to try, comma-separated; empty: none.")
     ] = "8,4,3,2",
     html: Annotated[
         Path | None, typer.Option(help="The heat maps; default: beside the output, as .html.")
@@ -73,10 +75,10 @@ def sensitivity(
     The degradation is the KL divergence of the class probabilities from those of float32, beyond that of
     8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
     """
-    from subbyte.analysis.table import check_widths
+    from subbyte.analysis.table import parse_formats
     from subbyte.recipes import load_recipe
 
-    widths = check_widths("weights", weight_bits), check_widths("activations", activation_bits)
+    formats = parse_formats("weights", weight_bits), parse_formats("activations", activation_bits)
     chosen, page = load_recipe(recipe), html or output.with_suffix(".html")
     inputs = (model.rpartition(":")[0] or None, recipe, weights)
     check_output("--output", output, ".json", inputs)
@@ -95,8 +97,8 @@ def sensitivity(
             Variants(loaded.graph, chosen),
             np.concatenate(arrays),
             model=printable(model),
-            weights=widths[0],
-            activations=widths[1],
+            weights=formats[0],
+            activations=formats[1],
             output=output,
             threads=threads,
             progress=stage,
@@ -122,17 +124,17 @@ def _head(table: Sensitivity) -> str:
 
 
 def _table(table: Sensitivity, kind: str, by: str) -> Table:
+    from subbyte.analysis.table import EIGHT_BITS
+
     groups = table.grouped(kind, by)  # type: ignore[arg-type]
-    bits = sorted({b for group in groups for b in group.kl if b != 8}, reverse=True)
+    found = dict.fromkeys(f for group in groups for f in group.kl if f != EIGHT_BITS[kind])  # type: ignore[index]
+    formats = sorted(found, key=lambda format: -format.width)
     result = Table(by, "layers", "numbers", box=None, title=TITLES[kind], title_justify="left")
-    for width in bits:
-        result.add_column(f"KL, {width} bits", justify="right")
-    for width in bits:
-        result.add_column(f"worst, {width} bits", justify="right")
-    for width in bits:
-        result.add_column(f"dB, {width} bits", justify="right")
+    for heading in ("KL", "worst", "dB"):
+        for format in formats:
+            result.add_column(f"{heading}, {format.words}", justify="right")
     for group in groups:
-        result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, bits))
+        result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, formats))
     result.caption = (
         "KL: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
         "noise behind the layer's block, mean."
@@ -141,8 +143,8 @@ def _table(table: Sensitivity, kind: str, by: str) -> Table:
     return result
 
 
-def _cells(group: Summary, bits: list[int]) -> list[str]:
-    def cell(found: dict[int, float], form: str) -> list[str]:
-        return [format(found[width], form) if width in found else "" for width in bits]
+def _cells(group: Summary, formats: list[Format]) -> list[str]:
+    def cell(found: Mapping[Format, float], form: str) -> list[str]:
+        return [format(found[one], form) if one in found else "" for one in formats]
 
     return [*cell(group.kl, ".4f"), *cell(group.worst, ".4f"), *cell(group.sqnr, ".1f")]

@@ -29,14 +29,15 @@ from subbyte.compress.graph import check_count, check_labels
 from subbyte.compress.job import Job
 from subbyte.compress.quick_time import QuickTime, quick_time
 from subbyte.data.held_back import held_back
-from subbyte.device import Host, Target, artifact_bytes
+from subbyte.device import Target, artifact_bytes, find_target
 from subbyte.device.cache import cache_folder
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.execute.torch.steady import fixed_threads
 from subbyte.ir import Graph
 from subbyte.metrics.accuracy import wilson_interval
-from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quant import Format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.calibrate import batches
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
@@ -107,7 +108,7 @@ class Search:
     budget: Budget
     target: str = "host"
     table: Sensitivity | None = None
-    activations: Sequence[int] = (8,)
+    activations: Sequence[Format] = (UINT8,)
 
 
 def within_budget(
@@ -173,7 +174,7 @@ def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivit
         variants,
         images,
         model=str(job.provenance.get("model", "")),
-        activations=tuple(bits for bits in search.activations if bits != 8),
+        activations=tuple(format for format in search.activations if format != UINT8),
         output=_kept_in(f"sensitivity-{analysis_key(variants, images, job.threads)[:16]}.json"),
         threads=job.threads,
         progress=job.progress,
@@ -192,7 +193,7 @@ def _kept_in(name: str) -> Path:
 
 
 def _allocator(search: Search, variants: Variants, table: Sensitivity, pending: Measured) -> Allocator:
-    costs = Costs(variants, table, _target(search.target, variants), search.activations, Rules())
+    costs = Costs(variants, table, _target(search.target, variants, table), search.activations, Rules())
     recipe = search.recipe.model_copy(update={"name": f"{search.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
@@ -202,13 +203,12 @@ def _allocator(search: Search, variants: Variants, table: Sensitivity, pending: 
     return Allocator(variants, costs, recipe, wrap, f"{search.budget}, else as {search.recipe.name}")
 
 
-def _target(name: str, variants: Variants) -> Target:
-    """The device, which knows what the network's layers cost in all bit-widths."""
-    if name != "host":
-        raise InputError(f"there is no target {name!r}; known: host")
-    host = Host()
-    host.measure({str(b): variants.quantized(dict.fromkeys(variants.layers(), b)) for b in WEIGHT_BITS})
-    return host
+def _target(name: str, variants: Variants, table: Sensitivity) -> Target:
+    """The device, which knows what the network's layers cost in all formats of the analysis."""
+    target = find_target(name)
+    formats = dict.fromkeys((INT8, *(row.format for row in table.rows if row.kind == "weights")))
+    target.prepare({str(f): variants.quantized(dict.fromkeys(variants.layers(), f)) for f in formats})
+    return target
 
 
 def _check_speed(budget: Budget, timed: QuickTime, promised: float) -> None:

@@ -14,6 +14,7 @@ from subbyte.artifact.digest import graph_digest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import OPS, Graph, verify
+from subbyte.quant.format import FP32
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
 from subbyte.quantize.calibrate import Progress, batches, calibrate
@@ -69,10 +70,10 @@ def _compressed(
     threads: int,
 ) -> Graph:
     asked = assignments(graph, recipe)
-    if all(t.precision == "fp32" for t in asked.values()):
+    if all(t.weights == FP32 for t in asked.values()):
         return graph
     split, asked = split_for_integers(graph, asked)
-    if all(t.precision != "int" for t in asked.values()):
+    if not any(t.quantized for t in asked.values()):
         return attach(split, asked, recipe, {})
     report = progress or (lambda stage, done: None)
     chosen_seed = recipe.seed if seed is None else seed

@@ -10,6 +10,8 @@ import numpy as np
 
 from subbyte.artifact import Artifact
 from subbyte.preprocess import Preprocessing
+from subbyte.quant import Format
+from subbyte.quant.format import UINT8
 
 if TYPE_CHECKING:
     from subbyte.allocate.budget import Budget
@@ -36,7 +38,7 @@ def compress_model(
     budget: Budget | None = None,
     target: str = "host",
     sensitivity: Sensitivity | None = None,
-    activations: Sequence[int] = (8,),
+    activations: Sequence[Format] = (UINT8,),
     report: Callable[[Report], None] | None = None,
 ) -> Artifact:
     """Compresses a network by `recipe` and returns the artifact, not yet saved.

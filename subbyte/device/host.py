@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.device.cache import cache_folder, cpu_name, engine_version, read_json, write_json
-from subbyte.device.target import Layer, layers
+from subbyte.device.target import Cost, Layer, Memory, layers, weights_of
 from subbyte.errors import InputError
 from subbyte.execute.native import Session, best_isa
 from subbyte.ir import Graph
-from subbyte.quant import QTensor
-from subbyte.quant.qparams import ACTIVATION_BITS
-from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.quant import Format
+from subbyte.quant.format import ACTIVATION_FORMATS, FLOAT_FORMATS, WEIGHT_FORMATS
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
 #: another program disturbs is not taken for slowness.
@@ -30,8 +29,10 @@ class Host:
     """The CPU under this process, as a Target.
 
     Activations of fewer than 8 bits lie one per byte and run like those of 8: they cost the same.
-    cache: a folder; None: nothing is kept.
+    cache: a folder; None: the user's own. keep: whether anything is kept.
     """
+
+    here = True
 
     def __init__(
         self, isa: str | None = None, threads: int = 1, cache: Path | None = None, *, keep: bool = True
@@ -46,26 +47,32 @@ class Host:
     def name(self) -> str:
         return f"{cpu_name()}, {self.isa}, {self.threads} thread(s)"
 
-    def supports(self, layer: Layer, weights: int, activations: int) -> bool:
-        return (weights == 0 or weights in WEIGHT_BITS) and activations in ACTIVATION_BITS
+    def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        floats = FLOAT_FORMATS.values()
+        known = weights is None or weights.plain in (*WEIGHT_FORMATS.values(), *floats)
+        return known and activations in (*ACTIVATION_FORMATS.values(), *floats)
 
-    def latency(self, layer: Layer, weights: int, activations: int) -> float:
+    def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
         known = self.milliseconds.get(layer.signature, {})
-        if str(weights) not in known:
+        if _key(weights) not in known:
             raise InputError(
-                f"the latency of {layer.signature} with {weights}-bit weights has not been measured"
+                f"the latency of {layer.signature} with weights of {_key(weights)} has not been measured"
             )
-        return known[str(weights)]
+        return Cost(known[_key(weights)], layer.moved(weights, activations))
+
+    def memory(self, graph: Graph) -> Memory:
+        session = Session(graph, isa=self.isa, threads=self.threads)
+        return Memory(session.arena_bytes, session.weight_bytes)
 
     def knows(self, graph: Graph) -> bool:
         """Whether every node of a quantized graph has been measured."""
         found = layers(graph)
         return all(
-            str(_weight_bits(graph, name)) in self.milliseconds.get(layer.signature, {})
+            _key(weights_of(graph.node(name))) in self.milliseconds.get(layer.signature, {})
             for name, layer in found.items()
         )
 
-    def measure(self, graphs: Mapping[str, Graph]) -> None:
+    def prepare(self, graphs: Mapping[str, Graph]) -> None:
         """Measures the layers of quantized graphs that are not known yet; graphs by any name.
 
         What is known is tried on one of the graphs, and measured again if it is too slow for this machine
@@ -97,7 +104,10 @@ class Host:
 
     def total(self, graph: Graph) -> float:
         """Milliseconds of all layers of a graph that is known."""
-        return sum(self.latency(layer, _weight_bits(graph, name), 8) for name, layer in layers(graph).items())
+        return sum(
+            self.milliseconds[layer.signature][_key(weights_of(graph.node(name)))]
+            for name, layer in layers(graph).items()
+        )
 
     def _now(self, graph: Graph) -> float:
         """Milliseconds that an image takes, measured."""
@@ -111,18 +121,15 @@ class Host:
         samples: dict[tuple[str, str], list[float]] = {}
         for name, layer in layers(graph).items():
             # a node without a step of its own is done inside another one
-            samples.setdefault((layer.signature, str(_weight_bits(graph, name))), []).append(
-                by_step.get(name, 0.0)
-            )
-        for (signature, bits), found in samples.items():
-            self.milliseconds.setdefault(signature, {})[bits] = float(np.mean(found))
+            key = layer.signature, _key(weights_of(graph.node(name)))
+            samples.setdefault(key, []).append(by_step.get(name, 0.0))
+        for (signature, weights), found in samples.items():
+            self.milliseconds.setdefault(signature, {})[weights] = float(np.mean(found))
 
 
-def _weight_bits(graph: Graph, name: str) -> int:
-    weight = graph.node(name).params.get("weight")
-    if weight is None:
-        return 0
-    return weight.bits if isinstance(weight, QTensor) else 8 * weight.dtype.itemsize
+def _key(weights: Format | None) -> str:
+    """Of a latency: code books cost no time."""
+    return "none" if weights is None else str(weights.plain)
 
 
 def _noise(graph: Graph) -> np.ndarray:

@@ -1,22 +1,26 @@
-"""The interface of a device whose latency a search can ask for, and what it is asked about."""
+"""What a device is to a search: what it can run, what that costs, and the layers that it is asked about."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
+from subbyte.quant import Format, QTensor
+from subbyte.quant.format import FP16, FP32
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A node as a device sees it: everything its time depends on, but the widths.
+    """A node as a device sees it: everything its cost depends on, but the formats.
 
     kernel, stride: (1, 1) where there is no window. input, output: shapes (H, W, C) or (C,), per
     image. epilogue: "none", "clamp" or "table". gated: reads a tensor that a squeeze-excite gate
-    scales on the way.
+    scales on the way. weight: shape of its weights, None without. read: numbers of all its inputs.
     """
 
     op: str
@@ -28,6 +32,8 @@ class Layer:
     epilogue: str
     residual: bool
     gated: bool
+    weight: tuple[int, ...] | None
+    read: int
 
     @property
     def signature(self) -> str:
@@ -37,22 +43,64 @@ class Layer:
         extras = ("+residual" if self.residual else "") + ("+gate" if self.gated else "")
         return f"{self.op} {window} g{self.groups} {shapes} {self.epilogue}{extras}"
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations per image; taps in the padding count."""
+        return 0 if self.weight is None else math.prod(self.output) * math.prod(self.weight[1:])
+
+    def moved(self, weights: Format | None, activations: Format) -> int:
+        """Bytes of weights, inputs and output in these formats, each once."""
+        made = activations.packed_bytes((self.read + math.prod(self.output),))
+        return made if self.weight is None or weights is None else made + weights.bytes(self.weight)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a layer, for one image. time: ms. moved: bytes of weights, inputs and output. energy: mJ, None if
+    the device does not know it."""
+
+    time: float
+    moved: int
+    energy: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a network needs on a device. activations: for one image, at the peak. weights: with biases
+    and tables, as the device keeps them."""
+
+    activations: int
+    weights: int
+
 
 class Target(Protocol):
-    """A device. Latencies of a network's nodes add up to that of the network."""
+    """A device. Times and energies of a network's layers add up to those of the network.
+
+    Formats of weights and of a layer's inputs; `weights` is None for a layer that has none.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def supports(self, layer: Layer, weights: int, activations: int) -> bool:
-        """Whether the device runs the layer with weights and input of so many bits.
-
-        weights: 0 for a layer that has none.
-        """
+    @property
+    def here(self) -> bool:
+        """Whether this process runs on it, so that a whole network can be timed."""
         ...
 
-    def latency(self, layer: Layer, weights: int, activations: int) -> float:
-        """Milliseconds for one image. InputError if the device does not know the layer."""
+    def prepare(self, graphs: Mapping[str, Graph]) -> None:
+        """Learns what it must know to answer for the layers of these quantized graphs (by any name)."""
+        ...
+
+    def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        """Whether the device runs the layer in these formats."""
+        ...
+
+    def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        """InputError if the device does not know the layer in these formats."""
+        ...
+
+    def memory(self, graph: Graph) -> Memory:
+        """Of a verified graph."""
         ...
 
 
@@ -63,7 +111,22 @@ def layers(graph: Graph) -> dict[str, Layer]:
     return {node.name: _layer(graph, node, gated) for node in graph.nodes}
 
 
+def weights_of(node: Node) -> Format | None:
+    """The format of a node's weights, None without any."""
+    weight = node.params.get("weight")
+    if weight is None or isinstance(weight, QTensor):
+        return None if weight is None else weight.format
+    return FP16 if weight.dtype == "float16" else FP32
+
+
+def reads(graph: Graph, node: Node) -> Format:
+    """The format of a node's first input."""
+    q = graph.value(node.inputs[0]).q
+    return FP32 if q is None else q.format
+
+
 def _layer(graph: Graph, node: Node, gated: set[str]) -> Layer:
+    weight = node.params["weight"].shape if "weight" in node.params else None
     act = node.attrs.get("act", "none")
     return Layer(
         node.op,
@@ -75,4 +138,6 @@ def _layer(graph: Graph, node: Node, gated: set[str]) -> Layer:
         "table" if act not in CLAMP_ACTIVATIONS else "none" if act == "none" else "clamp",
         adds_residual(node),
         node.inputs[0] in gated,
+        weight,
+        sum(math.prod(graph.value(name).shape) for name in node.inputs),
     )

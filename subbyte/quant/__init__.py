@@ -1,7 +1,8 @@
 """Quantized numbers: grids, tensors, bit packing and requantization (numpy only)."""
 
+from subbyte.quant.format import Format, activation_format, uniform_levels, weight_format
 from subbyte.quant.qparams import QParams, qparams_from_range
-from subbyte.quant.qtensor import QTensor, quantize_weight, uniform_levels
+from subbyte.quant.qtensor import QTensor, quantize_weight
 from subbyte.quant.requant import (
     activation_table,
     clamp_bounds,
@@ -11,8 +12,10 @@ from subbyte.quant.requant import (
 )
 
 __all__ = [
+    "Format",
     "QParams",
     "QTensor",
+    "activation_format",
     "activation_table",
     "clamp_bounds",
     "conv_multiplier",
@@ -21,4 +24,5 @@ __all__ = [
     "quantize_bias",
     "quantize_weight",
     "uniform_levels",
+    "weight_format",
 ]

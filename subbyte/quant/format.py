@@ -8,9 +8,8 @@ executes. docs/decisions/0007-formats.md says what was chosen and why.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,92 +23,147 @@ Kind = Literal["int", "uint", "float"]
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which codes of a tensor are stored, and how: a row of PATTERNS.
+    """Which codes of a tensor are stored, and how. The name tells patterns apart.
 
-    size: bytes of a shape at a width; pack: uint8 codes [O, ...] and their width to uint8 [size];
-    unpack: the inverse, of bytes, shape and width; ArtifactError for bytes that `pack` never makes.
+    size: bytes of a shape at a width; pack: uint8 codes [O, ...] and their width to uint8 [size]; unpack:
+    the inverse, of bytes, shape and width, ArtifactError for bytes that `pack` never makes; mask: bool, which
+    of real weights [O, ...] stay, all others being zero (None: every one stays). Codes that are not stored
+    are 0.
     """
 
     name: str
-    size: Callable[[Shape, int], int]
-    pack: Callable[[np.ndarray, int], np.ndarray]
-    unpack: Callable[[np.ndarray, Shape, int], np.ndarray]
+    size: Callable[[Shape, int], int] = field(compare=False, repr=False)
+    pack: Callable[[np.ndarray, int], np.ndarray] = field(compare=False, repr=False)
+    unpack: Callable[[np.ndarray, Shape, int], np.ndarray] = field(compare=False, repr=False)
+    mask: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False, repr=False)
 
 
-#: By name. A sparsity pattern is a row here; a file that names another is refused.
-PATTERNS: dict[str, Pattern] = {
-    "dense": Pattern("dense", lambda shape, bits: packed_size(math.prod(shape), bits), pack, unpack),
-}
-
-_TEXT = re.compile(r"(int|uint|fp)([0-9]{1,2})((?:\+[a-z0-9:]+)*)")
+DENSE = Pattern("dense", lambda shape, bits: packed_size(math.prod(shape), bits), pack, unpack)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, repr=False)
 class Format:
     """kind: "int" for signed codes (weights), "uint" for unsigned ones (activations), "float" for IEEE 754
     numbers. bits: of a code or number. book: codes index a code book of 2**bits int8 levels; without, they
-    are the numbers in two's complement. pattern: which codes are stored (PATTERNS).
+    are the numbers in two's complement. pattern: which codes are stored.
 
     Scales are float32, one per output channel for "int", one per tensor for "uint"; a "float" has none.
-    As text: "int4", "int4+book", "int8+2:4", "uint8", "fp16".
+    As text: "int4", "int4+book", "int8+2:4" (of a pattern so called), "uint8", "fp16".
+    Raises GraphError for a code book where there are no dense signed codes: a pattern leaves out zeros, which
+    a code book need not have.
     """
 
     kind: Kind
     bits: int
     book: bool = False
-    pattern: str = "dense"
+    pattern: Pattern = DENSE
+
+    def __post_init__(self) -> None:
+        if self.book and (self.kind != "int" or self.pattern != DENSE):
+            raise GraphError(f"only dense weights can have a code book, not {self.plain}")
 
     def __str__(self) -> str:
         name = f"{'fp' if self.kind == 'float' else self.kind}{self.bits}"
-        return name + "+book" * self.book + (f"+{self.pattern}" if self.pattern != "dense" else "")
+        return name + "+book" * self.book + f"+{self.pattern.name}" * (self.pattern != DENSE)
+
+    def __repr__(self) -> str:
+        return f"Format({self})"
 
     @property
-    def scales(self) -> Literal["channel", "tensor", "none"]:
-        """What shares a scale."""
-        return {"int": "channel", "uint": "tensor", "float": "none"}[self.kind]  # type: ignore[return-value]
+    def short(self) -> int | str:
+        """The bits, where these say everything to who knows the kind, else the text; so do files."""
+        return str(self) if self.is_float or self.book or self.pattern != DENSE else self.bits
+
+    @property
+    def words(self) -> str:
+        """For people: "4 bits", or the text."""
+        return f"{self.bits} bits" if self.short == self.bits else str(self)
 
     @property
     def is_float(self) -> bool:
         return self.kind == "float"
 
+    @property
+    def plain(self) -> Format:
+        """Without the code book."""
+        return replace(self, book=False)
+
+    def with_book(self, levels: np.ndarray) -> Format:
+        """With a code book if these levels, int8 [2**bits], are not two's complement."""
+        return replace(self, book=not np.array_equal(levels, uniform_levels(self.bits)))
+
+    @property
+    def scales(self) -> Literal["channel", "tensor", "none"]:
+        """What shares a scale."""
+        scales: dict[str, Literal["channel", "tensor", "none"]] = {"int": "channel", "uint": "tensor"}
+        return scales.get(self.kind, "none")
+
+    def scale_bytes(self, shape: Shape) -> int:
+        """Bytes of the scales of a tensor of that shape."""
+        return 4 * {"channel": shape[0], "tensor": 1, "none": 0}[self.scales]
+
     def bytes(self, shape: Shape) -> int:
-        """Bytes of a tensor of that shape in a file: codes, scales and code book, without padding."""
-        if self.is_float:
-            return math.prod(shape) * self.bits // 8
-        scales = {"channel": shape[0], "tensor": 1}[self.scales]
-        return self.packed_bytes(shape) + 4 * scales + (self.book and 1 << self.bits)
+        """Bytes of a tensor of that shape in a file: codes, scales and code book."""
+        return self.packed_bytes(shape) + self.scale_bytes(shape) + (1 << self.bits if self.book else 0)
 
     def packed_bytes(self, shape: Shape) -> int:
-        """Bytes of the codes alone."""
-        return PATTERNS[self.pattern].size(shape, self.bits)
+        """Bytes of the codes, or floats, alone."""
+        if self.is_float:
+            return math.prod(shape) * self.bits // 8
+        return self.pattern.size(shape, self.bits)
+
+    @property
+    def width(self) -> float:
+        """Bits that a number takes up in a large tensor: `bits`, less what a pattern leaves out."""
+        return self.packed_bytes((256, 256)) / (1 << 13)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
         """uint8 codes of any shape to uint8 [packed_bytes]: docs/spec/artifact.md."""
-        return PATTERNS[self.pattern].pack(codes, self.bits)
+        return self.pattern.pack(codes, self.bits)
 
     def unpack(self, packed: np.ndarray, shape: Shape) -> np.ndarray:
         """The inverse of `pack`. ArtifactError if the bytes are not what `pack` makes."""
-        return PATTERNS[self.pattern].unpack(packed, shape, self.bits)
+        return self.pattern.unpack(packed, shape, self.bits)
 
 
 FP32, FP16 = Format("float", 32), Format("float", 16)
-#: What a layer's weights can be quantized to (each also with a code book), and an activation; wide to narrow.
+#: What numbers of layers can be that are not quantized; by text, like the next two.
+FLOAT_FORMATS: dict[str, Format] = {"fp32": FP32, "fp16": FP16}
+#: What a layer's weights can be quantized to (dense ones also with a code book); wide to narrow.
 WEIGHT_FORMATS: dict[str, Format] = {f"int{bits}": Format("int", bits) for bits in (8, 4, 3, 2)}
+#: What an activation can be quantized to.
 ACTIVATION_FORMATS: dict[str, Format] = {f"uint{bits}": Format("uint", bits) for bits in (8, 4, 3, 2)}
 INT8, UINT8 = WEIGHT_FORMATS["int8"], ACTIVATION_FORMATS["uint8"]
 
 
+def uniform_levels(bits: int) -> np.ndarray:
+    """The int8 value of each code 0 .. 2**bits - 1 for plain two's complement codes."""
+    codes = np.arange(1 << bits, dtype=np.int16)
+    return np.where(codes >= 1 << (bits - 1), codes - (1 << bits), codes).astype(np.int8)
+
+
+def weight_format(value: object) -> Format:
+    """The format of weights that people write as 4 or "int4". GraphError if there is none."""
+    return _row(value, "weights", WEIGHT_FORMATS)
+
+
+def activation_format(value: object) -> Format:
+    """The format of activations that people write as 4 or "uint4". GraphError if there is none."""
+    return _row(value, "activations", ACTIVATION_FORMATS)
+
+
+def _row(value: object, what: str, table: Mapping[str, Format]) -> Format:
+    for row in table.values():
+        if type(value) in (int, str, Format) and value in (row, row.short, str(row)):
+            return row
+    known = ", ".join(str(row.short) for row in table.values())
+    raise GraphError(f"{what} can have {known} bits, not {value!r:.80}")
+
+
 def parse_format(text: str) -> Format:
     """The format whose text this is. GraphError if it is none that this version knows."""
-    found = _TEXT.fullmatch(text)
-    if found is not None:
-        traits = found[3].split("+")[1:]
-        patterns = [trait for trait in traits if trait != "book"] or ["dense"]
-        kind: Kind = "float" if found[1] == "fp" else found[1]  # type: ignore[assignment]
-        parsed = Format(kind, int(found[2]), "book" in traits, patterns[0])
-        known = (*WEIGHT_FORMATS.values(), *ACTIVATION_FORMATS.values(), FP32, FP16)
-        plain = Format(kind, int(found[2]))
-        if plain in known and patterns[0] in PATTERNS and str(parsed) == text:
-            return parsed
-    names = ", ".join([*WEIGHT_FORMATS, *ACTIVATION_FORMATS, "fp32", "fp16"])
-    raise GraphError(f"unknown format {text!r:.80}; known: {names}")
+    known = {**WEIGHT_FORMATS, **ACTIVATION_FORMATS, **FLOAT_FORMATS}
+    plain = known.get(text.removesuffix("+book"))
+    if plain is None:
+        raise GraphError(f"unknown format {text!r:.80}; known: {', '.join(known)}")
+    return replace(plain, book=text.endswith("+book"))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subbyte.errors import GraphError
-
-ACTIVATION_BITS = (2, 3, 4, 8)
+from subbyte.quant.format import ACTIVATION_FORMATS, Format
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,9 @@ class QParams:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or self.bits not in ACTIVATION_BITS:
-            raise GraphError(f"activation bits must be one of {ACTIVATION_BITS}, got {self.bits!r:.80}")
+        if type(self.bits) is not int or f"uint{self.bits}" not in ACTIVATION_FORMATS:
+            known = ", ".join(str(format.bits) for format in ACTIVATION_FORMATS.values())
+            raise GraphError(f"activation bits must be one of {known}, got {self.bits!r:.80}")
         if not isinstance(self.scale, float) or type(self.zero_point) is not int:
             raise GraphError(
                 f"a grid needs a float scale and an int zero point, got {self.scale!r:.80} and "
@@ -43,6 +43,11 @@ class QParams:
             raise GraphError(f"activation scale {self.scale!r} is not a normal float32 number")
         if not 0 <= self.zero_point <= self.qmax:
             raise GraphError(f"zero point {self.zero_point} is outside 0..{self.qmax}")
+
+    @property
+    def format(self) -> Format:
+        """Of the codes."""
+        return ACTIVATION_FORMATS[f"uint{self.bits}"]
 
     @property
     def qmax(self) -> int:

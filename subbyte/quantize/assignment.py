@@ -1,4 +1,4 @@
-"""What a recipe asks of every node of a graph: widths and precision, before anything is done."""
+"""What a recipe asks of every node of a graph: formats, before anything is done."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
+from subbyte.quant.format import FLOAT_FORMATS, Format
 from subbyte.recipes import Override, Recipe
 
 
@@ -18,14 +19,18 @@ from subbyte.recipes import Override, Recipe
 class Assignment:
     """Of one node. `asked` says whether an override set `activations`.
 
-    precision: "int", "fp32" or "fp16"; weights: bits of its weights; activations: bits of its
-    output. The bits mean nothing where the precision is not "int".
+    weights: of its weights, of FLOAT_FORMATS where the node runs in float32 (fp16 is a way to store them);
+    without a code book. activations: of its output, where that is quantized.
     """
 
-    precision: str
-    weights: int
-    activations: int
+    weights: Format
+    activations: Format
     asked: bool = False
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the node computes on codes."""
+        return not self.weights.is_float
 
 
 def roles(graph: Graph) -> dict[str, set[str]]:
@@ -74,9 +79,13 @@ def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     result = {node.name: _group(recipe, role_of[node.name]) for node in graph.nodes}
     for name in _feeding_last(graph, role_of):
         result[name] = replace(result[name], activations=recipe.last.activations)
+    precision: dict[str, str] = dict.fromkeys(result, recipe.precision)
     for rule in recipe.override:
-        _apply(graph, rule, role_of, result)
-    return result
+        _apply(graph, rule, role_of, result, precision)
+    return {
+        name: replace(found, weights=FLOAT_FORMATS.get(precision[name], found.weights))
+        for name, found in result.items()
+    }
 
 
 def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:
@@ -87,7 +96,7 @@ def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:
         weights = recipe.first.weights
     if "last" in node_roles:
         weights = recipe.last.weights
-    return Assignment(recipe.precision, weights, activations)
+    return Assignment(weights, activations)
 
 
 def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
@@ -104,7 +113,11 @@ def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
 
 
 def _apply(
-    graph: Graph, rule: Override, role_of: Mapping[str, set[str]], result: dict[str, Assignment]
+    graph: Graph,
+    rule: Override,
+    role_of: Mapping[str, set[str]],
+    result: dict[str, Assignment],
+    precision: dict[str, str],
 ) -> None:
     nodes = [
         node
@@ -119,14 +132,14 @@ def _apply(
     for node in nodes:
         changed = result[node.name]
         if rule.precision is not None:
-            changed = replace(changed, precision=rule.precision)
+            precision[node.name] = rule.precision
         if rule.weights is not None:
             changed = replace(changed, weights=rule.weights)
         if rule.activations is not None:
             changed = replace(changed, activations=rule.activations, asked=True)
-        if changed.precision != "int" and (rule.weights or rule.activations):
+        if precision[node.name] in FLOAT_FORMATS and (rule.weights or rule.activations):
             raise RecipeError(
-                f"layer {node.name!r} is to run in {changed.precision} and with quantized bits; "
+                f"layer {node.name!r} is to run in {precision[node.name]} and with quantized bits; "
                 "drop one of the two overrides"
             )
         result[node.name] = changed

@@ -1,4 +1,4 @@
-"""Rewrites a float graph into a quantized one, given widths and grids: round to nearest."""
+"""Rewrites a float graph into a quantized one, given formats and grids: round to nearest."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from subbyte.execute.reference import activation_function
 from subbyte.ir import OPS, Graph, Node, Value, is_weighted, verify
 from subbyte.ir.graph import consumers
 from subbyte.ir.ops import is_plain
-from subbyte.quant import QParams, QTensor, activation_table, quantize_bias
+from subbyte.quant import Format, QParams, QTensor, activation_table, quantize_bias
+from subbyte.quant.format import FP16, FP32
 from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.weights import quantized_weight
 from subbyte.recipes import Recipe
 
-#: A float layer, the grid of its input, and bits: the layer's weights on a grid of their own.
-Rounding = Callable[[Node, QParams, int], QTensor]
+#: A float layer, the grid of its input, and a format: the layer's weights on a grid of their own.
+Rounding = Callable[[Node, QParams, Format], QTensor]
 
 
 def attach(
@@ -34,9 +35,9 @@ def attach(
 
     Node and output names stay; a value that exists in a second form has `.codes` or `.real` added.
     rounding: how weights become codes; by default to the nearest, with scales as the recipe says.
-    Raises RecipeError if a layer would execute in another precision than the recipe asks for.
+    Raises RecipeError if a layer would execute in another format than the recipe asks for.
     """
-    integers = any(assignment.precision == "int" for assignment in assignments.values())
+    integers = any(assignment.quantized for assignment in assignments.values())
     grids = value_grids(graph, assignments, recipe, seen) if integers else {}
     rewriter = _Rewriter(graph, assignments, recipe, seen, grids, rounding or to_nearest(recipe))
     return verify(check_executed(rewriter.run(), assignments))
@@ -45,9 +46,9 @@ def attach(
 def to_nearest(recipe: Recipe) -> Rounding:
     """Rounding to nearest, with the recipe's scales."""
 
-    def rounded(node: Node, x: QParams, bits: int) -> QTensor:
+    def rounded(node: Node, x: QParams, format: Format) -> QTensor:
         weight, bias = (np.asarray(node.params[role], np.float32) for role in ("weight", "bias"))
-        return quantized_weight(weight, bias, x, bits, recipe.weights)
+        return quantized_weight(weight, bias, x, format, recipe.weights)
 
     return rounded
 
@@ -68,7 +69,7 @@ class _Rewriter:
     def run(self) -> Graph:
         self._define(self.graph.input, None)
         for node in self.graph.nodes:
-            if self.assignments[node.name].precision == "int":
+            if self.assignments[node.name].quantized:
                 self._integer(node)
             else:
                 self._float(node)
@@ -108,7 +109,7 @@ class _Rewriter:
     def _float(self, node: Node) -> None:
         inputs = tuple(self._as_real(name) for name in node.inputs)
         params = dict(node.params)
-        if self.assignments[node.name].precision == "fp16" and is_weighted(node):
+        if self.assignments[node.name].weights == FP16 and is_weighted(node):
             params["weight"] = _half(node)
         self.nodes.append(node.with_(inputs=inputs, params=params, output=self._define(node.output, None)))
 
@@ -139,7 +140,7 @@ class _Rewriter:
     def _makes_real(self, node: Node) -> bool:
         """Whether the accumulator becomes float32 at once: nobody reads the output's codes."""
         readers = consumers(self.graph)[node.output]
-        return is_plain(node) and all(self.assignments[reader.name].precision != "int" for reader in readers)
+        return is_plain(node) and not any(self.assignments[reader.name].quantized for reader in readers)
 
 
 def _half(node: Node) -> np.ndarray:
@@ -157,16 +158,14 @@ def check_executed(graph: Graph, assignments: Mapping[str, Assignment]) -> Graph
         if asked is None:
             continue
         quantized = graph.value(node.inputs[0]).q is not None
-        if quantized != (asked.precision == "int"):
-            raise RecipeError(f"layer {node.name!r} cannot run in {asked.precision}")
+        if quantized != asked.quantized:
+            raise RecipeError(f"layer {node.name!r} cannot run in {asked.weights}")
         weight, output = node.params.get("weight"), graph.value(node.output).q
-        if isinstance(weight, QTensor) and weight.bits != asked.weights:
+        if isinstance(weight, QTensor) and weight.format.plain != asked.weights:
+            raise RecipeError(f"layer {node.name!r} would have {weight.format} weights, not {asked.weights}")
+        made = FP32 if output is None else output.format
+        if asked.asked and made != asked.activations:
             raise RecipeError(
-                f"layer {node.name!r} would have {weight.bits}-bit weights, not {asked.weights}"
-            )
-        if asked.asked and (output is None or output.bits != asked.activations):
-            made = "float32" if output is None else f"{output.bits}-bit"
-            raise RecipeError(
-                f"layer {node.name!r} is to make {asked.activations}-bit activations, but makes {made} ones"
+                f"layer {node.name!r} is to make {asked.activations} activations, but makes {made} ones"
             )
     return graph

@@ -8,7 +8,7 @@ from subbyte.errors import RecipeError
 from subbyte.execute.reference import activation_function
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
-from subbyte.quant import QParams, qparams_from_range
+from subbyte.quant import Format, QParams, qparams_from_range
 from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import pre_value
@@ -34,19 +34,19 @@ def value_grids(
     Raises RecipeError if values that share a grid were asked to have different widths.
     """
     result: dict[str, QParams] = {}
-    for members, sources, bits in shared_bits(graph, assignments, recipe):
-        result.update(dict.fromkeys(members, _grid(graph, sources, bits, recipe, seen)))
+    for members, sources, format in shared_formats(graph, assignments, recipe):
+        result.update(dict.fromkeys(members, _grid(graph, sources, format.bits, recipe, seen)))
     return result
 
 
-def shared_bits(
+def shared_formats(
     graph: Graph, assignments: Mapping[str, Assignment], recipe: Recipe
-) -> list[tuple[list[str], list[str], int]]:
-    """The values that share a grid, those of them that make it, and its bits; RecipeError as above."""
+) -> list[tuple[list[str], list[str], Format]]:
+    """The values that share a grid, those of them that make it, and its format; RecipeError as above."""
     made, result = producers(graph), []
     for members in sharing(graph):
         sources = [v for v in members if v not in made or not OPS[made[v].op].keeps_grid]
-        result.append((members, sources, _common_bits(graph, members, sources, assignments, recipe)))
+        result.append((members, sources, _common(graph, members, sources, assignments, recipe)))
     return result
 
 
@@ -84,13 +84,13 @@ def sharing(graph: Graph) -> list[list[str]]:
     return list({id(members): members for members in group.values()}.values())
 
 
-def _common_bits(
+def _common(
     graph: Graph,
     members: list[str],
     sources: list[str],
     assignments: Mapping[str, Assignment],
     recipe: Recipe,
-) -> int:
+) -> Format:
     made = producers(graph)
     wanted = {v: assignments[made[v].name].activations for v in sources if v in made}
     wanted |= {v: recipe.first.activations for v in sources if v not in made}
@@ -100,6 +100,6 @@ def _common_bits(
         if v in made and assignments[made[v].name].asked
     }
     if len(set(wanted.values())) > 1:
-        listed = ", ".join(f"{name!r} {bits}" for name, bits in sorted(wanted.items()))
+        listed = ", ".join(f"{name!r} {format.short}" for name, format in sorted(wanted.items()))
         raise RecipeError(f"these values share one grid but are to have different bits: {listed}")
     return next(iter(wanted.values()))

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from subbyte.ir import Graph, Node, Value, is_weighted
 from subbyte.ir.graph import consumers
+from subbyte.quant.format import FP32, UINT8
 from subbyte.quantize.assignment import Assignment
 
 
 def split_for_integers(
     graph: Graph, assignments: dict[str, Assignment]
 ) -> tuple[Graph, dict[str, Assignment]]:
-    """A float graph of equal meaning whose "int" nodes all have a quantized form.
+    """A float graph of equal meaning whose quantized nodes all have a quantized form.
 
     A residual behind an activation becomes an add; an activation that makes an output of the
     network becomes a float32 node behind a float32 accumulator. The new nodes' assignments are added.
@@ -20,7 +21,7 @@ def split_for_integers(
     nodes, values, asked = [], dict(graph.values), dict(assignments)
     read = consumers(graph)
     for node in graph.nodes:
-        plain = not is_weighted(node) or node.attrs["act"] == "none" or asked[node.name].precision != "int"
+        plain = not is_weighted(node) or node.attrs["act"] == "none" or not asked[node.name].quantized
         if plain:
             nodes.append(node)
         elif len(node.inputs) == 2:
@@ -37,7 +38,7 @@ def split_for_integers(
             act = Node(
                 f"{node.name}.act", "activation", (inner.name,), node.output, {"act": node.attrs["act"]}
             )
-            asked[act.name] = Assignment("fp32", 8, 8)
+            asked[act.name] = Assignment(FP32, UINT8)
             nodes.append(act)
         else:
             nodes.append(node)

@@ -1,4 +1,4 @@
-"""Quantized forms of one network that share a calibration and differ in widths only."""
+"""Quantized forms of one network that share a calibration and differ in formats only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
-from subbyte.quant import QParams, QTensor
+from subbyte.quant import Format, QParams, QTensor
+from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.calibrate import Progress, batches, calibrate
@@ -18,12 +19,12 @@ from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import Layers, Override, Recipe
 
-Widths = Mapping[str, int]
+Formats = Mapping[str, Format]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Nodes of a network whose outputs have one width, and the values of `float_graph` that have it."""
+    """Nodes of a network whose outputs have one format, and the values of `float_graph` that have it."""
 
     nodes: tuple[str, ...]
     values: frozenset[str]
@@ -38,8 +39,8 @@ def eight_bits(recipe: Recipe) -> Recipe:
     )
     return recipe.model_copy(
         update={
-            "weights": recipe.weights.model_copy(update={"bits": 8}),
-            "activations": recipe.activations.model_copy(update={"bits": 8}),
+            "weights": recipe.weights.model_copy(update={"bits": INT8}),
+            "activations": recipe.activations.model_copy(update={"bits": UINT8}),
             "first": Layers(),
             "last": Layers(),
             "squeeze_excite": Layers(),
@@ -49,7 +50,7 @@ def eight_bits(recipe: Recipe) -> Recipe:
 
 
 class Variants:
-    """`quantized(...)` is the network at 8 bits, but for the widths it is given; rounded to nearest.
+    """`quantized(...)` is the network at 8 bits, but for the formats it is given; rounded to nearest.
 
     float_graph: the float network that all variants come from, split for integers (prepare.py).
     Weights that were rounded once are kept, so that a variant costs what is new in it.
@@ -59,7 +60,7 @@ class Variants:
         self.graph, self.recipe = graph, eight_bits(recipe)
         self.float_graph, self.asked = split_for_integers(graph, assignments(graph, self.recipe))
         self.seen: Mapping[str, Histogram] = seen or {}
-        self._rounded: dict[tuple[str, int, float], QTensor] = {}
+        self._rounded: dict[tuple[str, Format, float], QTensor] = {}
         self._nearest = to_nearest(self.recipe)
         self._owner = _owners(self.float_graph, graph)
 
@@ -71,10 +72,10 @@ class Variants:
     def layers(self) -> list[str]:
         """Names of the layers whose weights are quantized, in order."""
         nodes = self.float_graph.nodes
-        return [n.name for n in nodes if is_weighted(n) and self.asked[n.name].precision == "int"]
+        return [n.name for n in nodes if is_weighted(n) and self.asked[n.name].quantized]
 
     def activations(self) -> list[Shared]:
-        """What 8 bits quantize of what the network makes, in groups of one width; without the image."""
+        """What 8 bits quantize of what the network makes, in groups of one format; without the image."""
         base, made = self.quantized(), producers(self.float_graph)
         quantized = {name.removesuffix(".codes") for name, value in base.values.items() if value.q}
         groups: list[tuple[set[str], set[str]]] = []
@@ -91,13 +92,13 @@ class Variants:
         found = [Shared(tuple(sorted(nodes, key=order.__getitem__)), frozenset(vs)) for nodes, vs in groups]
         return sorted(found, key=lambda group: order[group.nodes[0]])
 
-    def quantized(self, weights: Widths | None = None, activations: Widths | None = None) -> Graph:
-        """The quantized graph; widths by node name of the network, 8 where none is given."""
+    def quantized(self, weights: Formats | None = None, activations: Formats | None = None) -> Graph:
+        """The quantized graph; formats by node name of the network, 8 bits where none is given."""
         weights, activations = weights or {}, activations or {}
         asked: dict[str, Assignment] = {}
         for name, assignment in self.asked.items():
             owner = self._owner[name]
-            if assignment.precision == "int":
+            if assignment.quantized:
                 assignment = replace(
                     assignment,
                     weights=weights.get(owner, assignment.weights),
@@ -106,10 +107,10 @@ class Variants:
             asked[name] = assignment
         return attach(self.float_graph, asked, self.recipe, self.seen, self._rounding)
 
-    def _rounding(self, node: Node, x: QParams, bits: int) -> QTensor:
-        key = node.name, bits, x.scale
+    def _rounding(self, node: Node, x: QParams, format: Format) -> QTensor:
+        key = node.name, format, x.scale
         if key not in self._rounded:
-            self._rounded[key] = self._nearest(node, x, bits)
+            self._rounded[key] = self._nearest(node, x, format)
         return self._rounded[key]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subbyte.quant import QParams, QTensor, uniform_levels
+from subbyte.quant import Format, QParams, QTensor, uniform_levels
+from subbyte.quant.format import DENSE
 from subbyte.recipes import WeightRange
 
 #: Scales that "mse" tries per channel: these shares of the min-max scale, then of the best of them.
@@ -21,15 +22,18 @@ LLOYD_ROUNDS = 60
 
 
 def quantized_weight(
-    weight: np.ndarray, bias: np.ndarray, x: QParams, bits: int, spec: WeightRange
+    weight: np.ndarray, bias: np.ndarray, x: QParams, format: Format, spec: WeightRange
 ) -> QTensor:
-    """float32 [O, ...] to codes, rounded to nearest, with code book and scales by `spec`.
+    """float32 [O, ...] to codes, rounded to nearest, with code book and scales by `spec`; those that the
+    format's pattern leaves out become zero.
 
     bias (float32 [O]) and x, the grid of the layer's input, keep scales of channels that are
     almost zero large enough for the bias to fit its accumulator.
     """
+    if format.pattern.mask is not None:
+        weight = np.where(format.pattern.mask(weight), weight, np.float32(0.0))
     real = torch.from_numpy(np.ascontiguousarray(weight.reshape(len(weight), -1), np.float32))
-    levels = code_book(real, bits, spec.levels)
+    levels = code_book(real, format, spec.levels)
     scale = weight_scales(real, levels, spec.range)
     empty = scale == 0.0
     # a channel without weights needs a unit only for its bias
@@ -37,12 +41,14 @@ def quantized_weight(
     floor = np.maximum(np.abs(bias) / (x.scale * BIAS_UNITS), np.finfo(np.float32).tiny * 2.0)
     scale = np.maximum(scale, floor).astype(np.float32)
     values = nearest_level(real / torch.from_numpy(scale)[:, None], usable(levels))
-    return QTensor(codes_of(values.numpy(), levels).reshape(weight.shape), scale, bits, levels)
+    codes = codes_of(values.numpy(), levels).reshape(weight.shape)
+    return QTensor(codes, scale, format.with_book(levels), levels)
 
 
-def code_book(real: Tensor, bits: int, kind: str) -> np.ndarray:
+def code_book(real: Tensor, format: Format, kind: str) -> np.ndarray:
     """int8 [2**bits] levels for weights [O, K]: see recipes.WeightRange."""
-    if kind == "uniform" or bits == 8:
+    bits = format.bits
+    if kind == "uniform" or bits == 8 or format.pattern != DENSE:
         return uniform_levels(bits)
     if kind == "symmetric":
         return (2 * np.arange(1 << bits) - ((1 << bits) - 1)).astype(np.int8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -13,12 +12,7 @@ from subbyte.errors import InputError, RecipeError
 from subbyte.recipes.recipe import Recipe
 from subbyte.recipes.steps import endings
 from subbyte.system.text_file import read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from subbyte.system.toml import tomllib
 
 #: Of a file; the widths of a thousand layers take a tenth.
 MAX_BYTES = 1 << 18

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    create_model,
+    model_validator,
+)
 
+from subbyte.errors import GraphError
+from subbyte.quant import Format, activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.recipes.steps import STEPS
 
-WeightBits = Literal[2, 3, 4, 8]
-ActivationBits = Literal[2, 3, 4, 8]
+
+def _parsed(parse: Callable[[object], Format]) -> Any:
+    def checked(value: object) -> Format:
+        try:
+            return parse(value)
+        except GraphError as error:
+            raise ValueError(str(error)) from None
+
+    return PlainValidator(checked)
+
+
+_SHORT = PlainSerializer(lambda found: found.short)
+#: Formats, written as a number of bits, like 4, or as a text, like "int4".
+WeightFormat = Annotated[Format, _parsed(weight_format), _SHORT]
+ActivationFormat = Annotated[Format, _parsed(activation_format), _SHORT]
 Precision = Literal["int", "fp32", "fp16"]
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
 
@@ -20,50 +45,50 @@ class _Table(BaseModel):
 
 
 class WeightRange(_Table):
-    """How wide weights are, and what their scales (one per output channel, symmetric) cover.
+    """The format of weights, and what their scales (one per output channel, symmetric) cover.
 
     range: "minmax" covers every weight; "mse" takes the scale with the least squared error.
-    levels: the code book of weights below 8 bits: "uniform" is two's complement, "symmetric" has
+    levels: the code book of dense weights below 8 bits: "uniform" is two's complement, "symmetric" has
     equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
     "learned" is fitted to each layer.
     """
 
-    bits: WeightBits = 8
+    bits: WeightFormat = INT8
     levels: Literal["uniform", "symmetric", "learned"] = "uniform"
     range: Literal["minmax", "mse"] = "mse"
 
 
 class ActivationRange(_Table):
-    """How wide activations are, and what their grids (one per tensor) cover.
+    """The format of activations, and what their grids (one per tensor) cover.
 
     range: "minmax" covers all that calibration saw; "percentile" cuts the same share of values
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
     error, measured behind the activation function where one follows.
     """
 
-    bits: ActivationBits = 8
+    bits: ActivationFormat = UINT8
     range: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
 
 
 class Layers(_Table):
-    """Widths of a group of layers: of their weights, and of the activations named there."""
+    """Formats of a group of layers: of their weights, and of the activations named there."""
 
-    weights: WeightBits = 8
-    activations: ActivationBits = 8
+    weights: WeightFormat = INT8
+    activations: ActivationFormat = UINT8
 
 
 class Override(_Table):
     """A rule for the nodes that fit both `match` (a glob over names) and `role`; later rules win.
 
-    weights: bits of their weights; activations: bits of what they produce; precision: run them in
+    weights: format of their weights; activations: of what they produce; precision: run them in
     float32, or in float32 with weights stored as float16.
     """
 
     match: str | None = None
     role: Role | None = None
-    weights: WeightBits | None = None
-    activations: ActivationBits | None = None
+    weights: WeightFormat | None = None
+    activations: ActivationFormat | None = None
     precision: Precision | None = None
 
     @model_validator(mode="after")

@@ -66,16 +66,24 @@ def degradation_step(kl: float) -> int:
     return min(STEPS - 1, int(STEPS * min(share, 1.0)))
 
 
+def _wide_first(bits: int | str) -> tuple[int, str]:
+    """Formats that say more than bits come last."""
+    return (-bits, "") if isinstance(bits, int) else (0, bits)
+
+
+def _words(bits: int | str) -> str:
+    return f"{bits} bits" if isinstance(bits, int) else bits
+
+
 def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    widths = sorted({row["bits"] for row in rows}, reverse=True)
+    widths = sorted({row["bits"] for row in rows}, key=_wide_first)
     parts = [
-        svg.text(LEFT - 8, ROW * i + 19, f"{bits} bits", "end", class_="label")
-        for i, bits in enumerate(widths)
+        svg.text(LEFT - 8, ROW * i + 19, _words(bits), "end", class_="label") for i, bits in enumerate(widths)
     ]
     for row in rows:
         left, top = LEFT + COLUMN * layers.index(row["layer"]), ROW * widths.index(row["bits"])
-        tip = f"{row['layer']}, {row['bits']} bits\nKL {row['kl']:.2g} nats\nblock {row['sqnr']:.1f} dB"
+        tip = f"{row['layer']}, {_words(row['bits'])}\nKL {row['kl']:.2g} nats\nblock {row['sqnr']:.1f} dB"
         cell = svg.rect(left, top, COLUMN - 1, ROW - 1)
         parts.append(svg.group(cell, tip=tip, class_=f"h{degradation_step(row['kl'])}"))
     bottom = ROW * len(widths) + 6

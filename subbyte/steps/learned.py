@@ -52,6 +52,7 @@ class Learned:
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
         self.unit: dict[str, float] = {}
+        self.kept: dict[str, Tensor] = {}  # 0 for weights that a pattern leaves out, else 1
         for node in self._quantized():
             weight = node.params["weight"]
             assert isinstance(weight, QTensor)
@@ -59,6 +60,9 @@ class Learned:
             steps = real / _rows(torch.from_numpy(weight.scale), real)
             unit = self.unit[node.name] = float(steps.square().mean().sqrt()) + 1e-12
             low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
+            if (mask := weight.format.pattern.mask) is not None:
+                kept = torch_executor.weight_tensor(np.float32(mask(weight.dequantize())))
+                self.kept[node.name] = kept.to(device)
             latent = (torch.clamp(steps, low, high) / unit).contiguous()
             self.parameters["weight"][node.name] = latent.to(device)
             for kind in ("scale", "bias"):
@@ -99,9 +103,8 @@ class Learned:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
         assert isinstance(weight, QTensor)
         latent = self.parameters["weight"][node.name]
-        state[f"{node.name}:weight"] = nearest(
-            latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels
-        )
+        values = nearest(latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels)
+        state[f"{node.name}:weight"] = values * self.kept[node.name] if node.name in self.kept else values
         scale = self.fixed[f"{node.name}:weight_scale"] * factor
         state[f"{node.name}:weight_scale"] = scale
         unit = state[f"{node.inputs[0]}:scale"] * scale
@@ -152,7 +155,7 @@ class Learned:
         if isinstance(weight, QTensor):
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
             scale = state[f"{node.name}:weight_scale"].cpu().numpy().astype(np.float32)
-            params["weight"] = QTensor(codes, scale, weight.bits, weight.levels)
+            params["weight"] = QTensor(codes, scale, weight.format, weight.levels)
             bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_BIAS, LARGEST_BIAS)
             params["bias"] = bias.cpu().numpy().astype(np.int32)
         if "table" in params and self._moves(node):

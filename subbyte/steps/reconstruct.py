@@ -65,10 +65,12 @@ def run(context: Context) -> Graph:
 
 
 def _narrow(part: Graph) -> bool:
-    """Whether anything in it has fewer than 8 bits; at 8 there is nothing to win."""
+    """Whether anything in it takes fewer than 8 bits; at 8 there is nothing to win."""
     weights = [node.params["weight"] for node in part.nodes if "weight" in node.params]
     made = [part.value(node.output).q for node in part.nodes]
-    return any(isinstance(w, QTensor) and w.bits < 8 for w in weights) or any(q and q.bits < 8 for q in made)
+    return any(isinstance(w, QTensor) and w.format.width < 8 for w in weights) or any(
+        q and q.bits < 8 for q in made
+    )
 
 
 def _seed(seed: int, number: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 from subbyte.execute import reference
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor
+from subbyte.quant.format import INT8
 from tests.contract.agreement import assert_engine_equals, random_images
 from tests.fuzz import graphs
 from tests.fuzz.builder import PARAMETRIC, Builder
@@ -231,7 +232,7 @@ def test_extremes(zero_point: int, sign: int) -> None:
             value = f"{name} {target}"
             # about 256 codes over the largest sum
             scale = np.full(outputs, 2.0**-6 / terms, np.float32) * rng.uniform(0.5, 1, outputs)
-            weight = QTensor(codes, scale.astype(np.float32), 8, np.arange(256).astype(np.int8))
+            weight = QTensor(codes, scale.astype(np.float32), INT8, np.arange(256).astype(np.int8))
             params = {"weight": weight, "bias": rng.integers(-(2**28), 2**28, outputs, dtype=np.int32)}
             attrs = {"stride": (1, 1), "pad": (1, 1, 1, 1), "act": "none"}
             attrs["groups"] = channels if name == "depthwise" else 1

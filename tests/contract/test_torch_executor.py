@@ -12,6 +12,7 @@ from subbyte.execute.torch.step import products
 from subbyte.execute.torch.straight_through import real as function
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.quant.format import INT8
 from tests.fuzz.builder import PARAMETRIC
 
 ACTS = (*ACTIVATIONS, *PARAMETRIC)
@@ -44,7 +45,7 @@ def smooth_network() -> tuple[Graph, np.ndarray]:
         k = int(np.prod(weight_shape[1:]))
         weight = rng.integers(-127, 128, weight_shape)
         scale = np.full(weight_shape[0], 1 / (74 * np.sqrt(k)), np.float32)
-        params = {"weight": QTensor.from_values(weight, scale, 8)}
+        params = {"weight": QTensor.from_values(weight, scale, INT8)}
         params["bias"] = rng.integers(-900, 900, weight_shape[0]).astype(np.int32)
         attrs["act"] = act
         if act != "none":

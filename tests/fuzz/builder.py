@@ -10,7 +10,7 @@ import numpy as np
 
 from subbyte.execute.reference import activation_function
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, Value, verify
-from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels
+from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels, weight_format
 
 #: Activations with other parameters than their defaults.
 PARAMETRIC = (
@@ -79,7 +79,7 @@ class Builder:
         fan_in = int(np.prod(shape[1:]))
         largest = float(np.abs(levels.astype(np.int16)).max())
         spread = self.arrays.uniform(0.5, 2.0, shape[0]) / (largest * np.sqrt(fan_in))
-        return QTensor(codes, spread.astype(np.float32), bits, levels)
+        return QTensor(codes, spread.astype(np.float32), weight_format(bits).with_book(levels), levels)
 
     def _quantized_layer(
         self, op: str, inputs: list[str], weight: QTensor, attrs: dict[str, Any], y: QParams | None

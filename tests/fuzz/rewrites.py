@@ -16,7 +16,7 @@ from subbyte.artifact import Artifact
 from subbyte.artifact.file import serialize
 from subbyte.errors import SubbyteError
 from subbyte.ir import OPS, Graph, Node, Value
-from subbyte.quant import QParams, QTensor
+from subbyte.quant import QParams, QTensor, weight_format
 
 Rewrite = Callable[[random.Random, Graph], Graph]
 
@@ -143,7 +143,7 @@ def change_weights(rng: random.Random, graph: Graph) -> Graph:
     levels = np.frombuffer(rng.randbytes(1 << bits), np.int8)
     scale = weight.scale * np.float32(2.0 ** rng.choice([-60, -8, 0, 0, 0, 8, 30]))
     bias = np.full_like(node.params["bias"], rng.choice([-(2**31), -(2**30), 0, 2**30, 2**31 - 1]))
-    params = {**node.params, "weight": QTensor(codes, scale, bits, levels)}
+    params = {**node.params, "weight": QTensor(codes, scale, weight_format(bits).with_book(levels), levels)}
     return _replace_node(
         graph, index, node.with_(params=params | ({"bias": bias} if rng.random() < 0.2 else {}))
     )

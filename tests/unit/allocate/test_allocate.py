@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,18 @@ from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 from subbyte.allocate.check import Checker, lost
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption, Program, solve
-from subbyte.allocate.recipe import to_toml, with_widths
-from subbyte.allocate.refuse import Rules, WidthFacts, kept_because, refusal
+from subbyte.allocate.recipe import to_toml, with_formats
+from subbyte.allocate.refuse import FormatFacts, Rules, kept_because, refusal
 from subbyte.analysis.degradation import Meter
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity
 from subbyte.compress import compress
-from subbyte.device import Layer
+from subbyte.device import Cost, Layer, Memory
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
-from subbyte.quant import QTensor
+from subbyte.quant import Format, QTensor, activation_format, weight_format
+from subbyte.quant.format import FP32, INT8, UINT8
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe, load_recipe
@@ -44,13 +46,25 @@ def _one_thread() -> None:
 class Simple:
     """A target that takes a microsecond per bit of weights and activations and 1000 numbers made."""
 
-    name = "simple"
+    name, here = "simple", False
 
-    def supports(self, layer: Layer, weights: int, activations: int) -> bool:
-        return weights != 3
+    def prepare(self, graphs: Mapping[str, Graph]) -> None:
+        pass
 
-    def latency(self, layer: Layer, weights: int, activations: int) -> float:
-        return 1e-6 * float(np.prod(layer.output)) * (max(weights, 2) + activations)
+    def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        return weights != weight_format(3)
+
+    def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        bits = 2 if weights is None else weights.bits
+        time = 1e-6 * float(np.prod(layer.output)) * (bits + activations.bits)
+        return Cost(time, layer.moved(weights, activations))
+
+    def memory(self, graph: Graph) -> Memory:
+        return Memory(activations=5000, weights=0)
+
+
+def weights_of(widths: Mapping[str, int]) -> dict[str, Format]:
+    return {name: weight_format(bits) for name, bits in widths.items()}
 
 
 def program(seed: int, groups: bool = True) -> Program:
@@ -59,13 +73,17 @@ def program(seed: int, groups: bool = True) -> Program:
     for i in range(4):
         degradation, size = rng.random(), int(rng.integers(100, 1000))
         index = None if i == 0 else int(rng.integers(0, 2)) if groups else 0
-        inputs = (8,) if index is None else (8, 4) if groups else (8,)
+        inputs = [UINT8] if index is None or not groups else [UINT8, activation_format(4)]
         options = {
-            bits: LayerOption(degradation * 2.0**-bits, size * bits, {a: bits * a * 0.01 for a in inputs})
+            weight_format(bits): LayerOption(
+                degradation * 2.0**-bits, size * bits, {a: bits * a.bits * 0.01 for a in inputs}
+            )
             for bits in (8, 4, 2)
         }
         items.append(LayerItem(f"l{i}", options, index))
-    degradations = ({8: 0.0, 4: float(rng.random()) * 0.1},) * 2 if groups else ({8: 0.0},)
+    degradations = (
+        ({UINT8: 0.0, activation_format(4): float(rng.random()) * 0.1},) * 2 if groups else ({UINT8: 0.0},)
+    )
     found = [GroupItem((f"g{i}",), d, dict.fromkeys(d, 0.1)) for i, d in enumerate(degradations)]
     return Program(items, found, 5000, 1.0)
 
@@ -81,7 +99,7 @@ def brute(p: Program, size: float, latency: float) -> float | None:
             for item, b in zip(p.layers, bits, strict=True):
                 option = item.options[b]
                 degradation, total = degradation + option.degradation, total + option.size
-                time += option.latency[8 if item.input is None else widths[item.input]]
+                time += option.latency[UINT8 if item.input is None else widths[item.input]]
             if total <= size and time <= latency and (best is None or degradation < best):
                 best = degradation
     return best
@@ -109,7 +127,7 @@ def test_the_least_size_is_all_narrow() -> None:
     p = program(3, groups=False)
     found = solve(p, goal="size")
     assert found is not None
-    assert set(found.weights.values()) == {2}
+    assert set(found.weights.values()) == {weight_format(2)}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +154,8 @@ def wrap(graph: Graph, recipe: Recipe) -> Artifact:
 def allocator(
     variants: Variants, table: Sensitivity, activations: tuple[int, ...] = (8,), rules: Rules | None = None
 ) -> Allocator:
-    costs = Costs(variants, table, Simple(), activations, rules or Rules(acceptable=100.0))
+    formats = [activation_format(bits) for bits in activations]
+    costs = Costs(variants, table, Simple(), formats, rules or Rules(acceptable=100.0))
     return Allocator(variants, costs, load_recipe("w4a8"), wrap)
 
 
@@ -144,7 +163,7 @@ def test_the_size_is_that_of_the_file(
     graph: Graph, variants: Variants, table: Sensitivity, tmp_path: Path
 ) -> None:
     whole = allocator(variants, table).allocate(Budget())
-    assert set(whole.weights.values()) == {8}  # nothing asks for less
+    assert set(whole.weights.values()) == {INT8}  # nothing asks for less
     for size in (whole.size, whole.size - 200):
         found = allocator(variants, table).allocate(Budget(size=size))
         assert found.size <= size
@@ -154,14 +173,14 @@ def test_the_size_is_that_of_the_file(
         save(tmp_path / "a.subbyte", wrap(compressed, found.recipe))
         assert (tmp_path / "a.subbyte").stat().st_size == found.size
         made = {n.name: n.params["weight"] for n in compressed.nodes if "weight" in n.params}
-        assert {name: w.bits for name, w in made.items() if isinstance(w, QTensor)} == found.weights
+        assert {name: w.format.plain for name, w in made.items() if isinstance(w, QTensor)} == found.weights
 
 
 def test_widths_that_the_target_lacks_are_not_used(variants: Variants, table: Sensitivity) -> None:
     size = allocator(variants, table).smallest(Budget()) + 100
     found = allocator(variants, table).allocate(Budget(size=size))
-    assert 3 not in found.weights.values()
-    assert 2 in found.weights.values()
+    assert weight_format(3) not in found.weights.values()
+    assert weight_format(2) in found.weights.values()
 
 
 def test_latency_may_narrow_activations(graph: Graph, variants: Variants, table: Sensitivity) -> None:
@@ -169,7 +188,7 @@ def test_latency_may_narrow_activations(graph: Graph, variants: Variants, table:
     assert not free.activations
     fast = allocator(variants, table, (8, 4)).allocate(Budget(latency=free.latency * 0.6))
     assert fast.latency <= free.latency * 0.6
-    assert set(fast.activations.values()) == {4}
+    assert set(fast.activations.values()) == {activation_format(4)}
     asked = assignments(graph, fast.recipe)
     assert {name: asked[name].weights for name in fast.weights} == fast.weights
     assert {name: asked[name].activations for name in fast.activations} == fast.activations
@@ -197,33 +216,34 @@ def test_two_impossible_budgets_name_both(variants: Variants, table: Sensitivity
         allocator(variants, table).allocate(Budget(size=1000, latency=1e-9))
 
 
-def test_memory_is_the_engines(variants: Variants, table: Sensitivity) -> None:
-    with pytest.raises(InputError, match=r"may take 10 bytes, but this engine needs \d+"):
+def test_memory_is_the_targets(variants: Variants, table: Sensitivity) -> None:
+    with pytest.raises(InputError, match=r"may take 10 bytes, but simple needs 5000;"):
         allocator(variants, table).allocate(Budget(memory=10))
     allocator(variants, table).allocate(Budget(memory=1 << 20))
 
 
 def test_refusals() -> None:
-    few = WidthFacts(saved=3000, scales=64, lost=10.0, images=30, speedup=0.0)
-    assert refusal(few, 4, Rules()) is None  # 3 of 30 is not sure to be more than 5 in 100
+    few = FormatFacts(saved=3000, scales=64, lost=10.0, images=30, speedup=0.0)
+    assert refusal(few, weight_format(4), Rules()) is None  # 3 of 30 is not sure to be more than 5 in 100
     assert few.surely_lost == pytest.approx(100 * (3 - 3**0.5) / 30)
-    small = WidthFacts(saved=30, scales=64, lost=0.0, images=200, speedup=0.5)
-    assert "less than the 64 of its scales" in str(refusal(small, 4, Rules()))
-    harmful = WidthFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.0)
-    assert "12.5 points" in str(refusal(harmful, 2, Rules()))
-    assert refusal(harmful, 2, Rules(acceptable=10.0)) is None
-    assert refusal(WidthFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.2), 2, Rules()) is None
+    small = FormatFacts(saved=30, scales=64, lost=0.0, images=200, speedup=0.5)
+    assert "less than the 64 of its scales" in str(refusal(small, weight_format(4), Rules()))
+    harmful = FormatFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.0)
+    assert "12.5 points" in str(refusal(harmful, weight_format(2), Rules()))
+    assert refusal(harmful, weight_format(2), Rules(acceptable=10.0)) is None
+    faster = FormatFacts(saved=3000, scales=64, lost=12.5, images=200, speedup=0.2)
+    assert refusal(faster, weight_format(2), Rules()) is None
 
 
 def test_reasons_for_8_bits() -> None:
-    free, dear = {8: 0.0, 4: 0.00004, 2: 0.3}, {8: 0.0, 4: 0.002, 2: 0.3}
-    saved = {8: 0, 4: 1000, 2: 1500}
+    four, two = weight_format(4), weight_format(2)
+    free, dear = {INT8: 0.0, four: 0.00004, two: 0.3}, {INT8: 0.0, four: 0.002, two: 0.3}
+    saved = {INT8: 0, four: 1000, two: 1500}
     assert kept_because({}, free, saved) == "the budgets do not ask for less"
-    assert kept_because({4: "a", 2: "b"}, dear, saved) == "a"
-    assert (
-        kept_because({2: "b"}, dear, saved) == "4 bits would add 0.0020 nats and save 1.0 kB: 2 nats per MB"
-    )
-    assert kept_because({}, {8: 0.0}, {8: 0}) == "no other width was measured"
+    assert kept_because({four: "a", two: "b"}, dear, saved) == "a"
+    price = "4 bits would add 0.0020 nats and save 1.0 kB: 2 nats per MB"
+    assert kept_because({two: "b"}, dear, saved) == price
+    assert kept_because({}, {INT8: 0.0}, {INT8: 0}) == "no other format was measured"
 
 
 def test_refused_widths_are_not_given_and_their_reason_is_kept(
@@ -234,7 +254,7 @@ def test_refused_widths_are_not_given_and_their_reason_is_kept(
     nearest = int(re.search(r"nearest: (\d+)", str(error.value))[1])  # type: ignore[index]
     strict = allocator(variants, table, rules=Rules(acceptable=-1.0, faster=2.0))
     found = strict.allocate(Budget())
-    assert set(found.weights.values()) == {8}
+    assert set(found.weights.values()) == {INT8}
     assert all("points of agreement" in reason or "scales" in reason for reason in found.reasons.values())
     assert len(found.reasons) == len(found.weights)
     with pytest.raises(InputError, match="8 layers are refused"):
@@ -242,11 +262,13 @@ def test_refused_widths_are_not_given_and_their_reason_is_kept(
 
 
 def test_the_description_says_the_widths_and_what_they_are_for(graph: Graph, variants: Variants) -> None:
-    weights = dict.fromkeys(variants.layers(), 4) | {"head": 2, "stem": 8}
+    weights = weights_of(dict.fromkeys(variants.layers(), 4) | {"head": 2, "stem": 8})
     counts = {name: np.asarray(graph.node(name).params["weight"]).size for name in weights}
     total, narrow, wide = sum(counts.values()), counts["head"], counts["stem"]
     purpose = str(Budget(size=3000, drop=1.5))
-    recipe = with_widths(load_recipe("w4a8"), graph, weights, {"expand": 4}, "mixed", purpose)
+    recipe = with_formats(
+        load_recipe("w4a8"), graph, weights, {"expand": activation_format(4)}, "mixed", purpose
+    )
     assert recipe.description == (
         f"Weights: {100 * (total - narrow - wide) / total:.0f} % of 4 bits, {100 * wide / total:.0f} % of 8 "
         f"bits, {100 * narrow / total:.0f} % of 2 bits; activations of 8 bits, of 4 behind 1 node(s). Chosen "
@@ -257,23 +279,24 @@ def test_the_description_says_the_widths_and_what_they_are_for(graph: Graph, var
 @pytest.mark.parametrize("seed", range(6))
 def test_rules_of_a_recipe_say_the_widths(graph: Graph, variants: Variants, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    weights = {name: int(rng.choice([8, 4, 3, 2], p=[0.1, 0.6, 0.2, 0.1])) for name in variants.layers()}
-    activations = {"expand": 4, "mul6": 3} if seed % 2 else {}
+    widths = {name: int(rng.choice([8, 4, 3, 2], p=[0.1, 0.6, 0.2, 0.1])) for name in variants.layers()}
+    weights = weights_of(widths)
+    activations = {"expand": activation_format(4), "mul6": activation_format(3)} if seed % 2 else {}
     base = load_recipe("w2a8")
-    recipe = with_widths(base, graph, weights, activations, "mixed")
+    recipe = with_formats(base, graph, weights, activations, "mixed")
     asked = assignments(graph, recipe)
     assert {name: asked[name].weights for name in weights} == weights
     made = {n.name for n in graph.nodes}
-    assert {n: asked[n].activations for n in made if asked[n].activations != 8} == activations
+    assert {n: asked[n].activations for n in made if asked[n].activations != UINT8} == activations
     assert (recipe.name, recipe.steps, recipe.weights.range) == ("mixed", base.steps, base.weights.range)
-    assert (recipe.first.activations, recipe.last.activations) == (8, 8)
+    assert recipe.first.activations == recipe.last.activations == UINT8
 
 
 def test_float_layers_of_a_recipe_stay(graph: Graph) -> None:
     rules = {**load_recipe("w4a8").model_dump(), "override": [{"match": "head", "precision": "fp32"}]}
     recipe = Recipe.model_validate(rules)
-    found = with_widths(recipe, graph, dict.fromkeys(["stem", "expand"], 4), {}, "mixed")
-    assert assignments(graph, found)["head"].precision == "fp32"
+    found = with_formats(recipe, graph, weights_of({"stem": 4, "expand": 4}), {}, "mixed")
+    assert assignments(graph, found)["head"].weights == FP32
 
 
 @pytest.mark.parametrize(
@@ -337,8 +360,9 @@ def test_the_smallest_file_that_keeps_a_drop(graph: Graph, variants: Variants, t
 
 
 def test_toml_says_the_same(graph: Graph, variants: Variants, tmp_path: Path) -> None:
-    weights = dict.fromkeys(variants.layers(), 4) | {"stem": 8, "head": 3}
-    recipe = with_widths(load_recipe("w2a8-distill"), graph, weights, {"expand": 4}, 'a "mixed" one')
+    weights = weights_of(dict.fromkeys(variants.layers(), 4) | {"stem": 8, "head": 3})
+    activations = {"expand": activation_format(4)}
+    recipe = with_formats(load_recipe("w2a8-distill"), graph, weights, activations, 'a "mixed" one')
     path = tmp_path / "a.toml"
     path.write_text(to_toml(recipe), "utf-8")
     assert load_recipe(path) == recipe

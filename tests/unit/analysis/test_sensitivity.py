@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ import torch
 
 from subbyte.analysis.degradation import Degradation, Meter, log_softmax
 from subbyte.analysis.sensitivity import sensitivity
-from subbyte.analysis.table import Sensitivity, read_sensitivity
+from subbyte.analysis.table import Sensitivity, parse_formats, read_sensitivity
 from subbyte.compress import compress
 from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
-from subbyte.quant import QTensor
+from subbyte.quant import QTensor, activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.variants import Variants, eight_bits
 from subbyte.recipes import Recipe, load_recipe
 from subbyte.steps.bias_correction import correct_biases
@@ -51,7 +54,9 @@ def test_a_variant_is_what_compress_makes_of_those_widths(graph: Graph) -> None:
         {"match": "head", "weights": 3},
     ]
     expected = compress(graph, Recipe.model_validate(recipe), [random_images(graph, 24)])
-    actual = variants(graph).quantized({"expand": 2, "head": 3}, {"expand": 4})
+    actual = variants(graph).quantized(
+        {"expand": weight_format(2), "head": weight_format(3)}, {"expand": activation_format(4)}
+    )
     assert actual.values == expected.values
     for ours, theirs in zip(actual.nodes, expected.nodes, strict=True):
         assert (ours.name, ours.inputs, ours.output, ours.attrs) == (
@@ -64,7 +69,7 @@ def test_a_variant_is_what_compress_makes_of_those_widths(graph: Graph) -> None:
             other = theirs.params[role]
             if isinstance(param, QTensor):
                 assert isinstance(other, QTensor)
-                assert param.bits == other.bits
+                assert param.format == other.format
                 np.testing.assert_array_equal(param.codes, other.codes)
                 np.testing.assert_array_equal(param.scale, other.scale)
             else:
@@ -79,7 +84,7 @@ def test_only_widths_of_a_recipe_are_dropped() -> None:
         }
     )
     plain = eight_bits(recipe)
-    assert plain.weights.bits == plain.first.weights == plain.squeeze_excite.weights == 8
+    assert plain.weights.bits == plain.first.weights == plain.squeeze_excite.weights == INT8
     assert [rule.precision for rule in plain.override] == ["fp16"]
     assert (plain.weights.range, plain.activations, plain.steps) == (
         recipe.weights.range,
@@ -89,24 +94,25 @@ def test_only_widths_of_a_recipe_are_dropped() -> None:
 
 
 def test_every_layer_and_activation_has_its_rows(graph: Graph, table: Sensitivity) -> None:
-    weights = {(row.nodes, row.bits) for row in table.rows if row.kind == "weights"}
+    weights = {(row.nodes, row.format) for row in table.rows if row.kind == "weights"}
     layers = ("stem", "expand", "depthwise", "squeeze", "excite", "project", "head", "classifier")
-    assert weights == {((name,), bits) for name in layers for bits in (8, 4, 3, 2)}
+    assert weights == {((name,), weight_format(bits)) for name in layers for bits in (8, 4, 3, 2)}
     activations = {row.nodes for row in table.rows if row.kind == "activations"}
     assert activations == {(n.name,) for n in graph.nodes if n.name not in ("classifier", "flatten10")}
-    assert table.row("weights", "project", 4).elements == 128  # type: ignore[union-attr]
-    assert table.row("activations", "expand", 4).elements == 8 * 8 * 16  # type: ignore[union-attr]
+    assert table.row("weights", "project", weight_format(4)).elements == 128  # type: ignore[union-attr]
+    assert table.row("activations", "expand", activation_format(4)).elements == 8 * 8 * 16  # type: ignore[union-attr]
 
 
 def test_eight_bits_change_nothing_and_two_bits_much(table: Sensitivity) -> None:
     for row in table.rows:
-        if row.bits == 8:
+        if row.format in (INT8, UINT8):
             assert row.degradation == table.base
             assert table.added_kl(row) == 0.0
     for name in ("stem", "classifier", "head"):
-        kl = [table.row("weights", name, bits).degradation.kl for bits in (8, 4, 2)]  # type: ignore[union-attr]
+        rows = [table.row("weights", name, weight_format(bits)) for bits in (8, 4, 3, 2)]
+        kl = [row.degradation.kl for row in rows if row and row.format != weight_format(3)]
         assert kl == sorted(kl)
-        sqnr = [table.row("weights", name, bits).block_sqnr for bits in (8, 4, 3, 2)]  # type: ignore[union-attr]
+        sqnr = [row.block_sqnr for row in rows if row]
         assert sqnr == sorted(sqnr, reverse=True)
 
 
@@ -117,10 +123,9 @@ def test_rows_are_those_of_corrected_networks(graph: Graph, table: Sensitivity) 
     plain = made.quantized()
     base = correct_biases(plain, made.float_graph, images, lambda stage, done: None, shrink=True)
     assert table.base == Meter(graph, images).of(base)
-    last = correct_biases(
-        made.quantized({"classifier": 3}), made.float_graph, images, lambda stage, done: None, shrink=True
-    )
-    row = table.row("weights", "classifier", 3)
+    changed = made.quantized({"classifier": weight_format(3)})
+    last = correct_biases(changed, made.float_graph, images, lambda stage, done: None, shrink=True)
+    row = table.row("weights", "classifier", weight_format(3))
     assert row is not None
     assert row.degradation == Meter(graph, images).of(last)
 
@@ -129,7 +134,9 @@ def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Se
     images = random_images(graph, 24)
     made = variants(graph)
     base = correct_biases(made.quantized(), made.float_graph, images, lambda stage, done: None, shrink=True)
-    changed = made.quantized(activations={"project": 4})  # before it, all is as in the base
+    changed = made.quantized(
+        activations={"project": activation_format(4)}
+    )  # before it, all is as in the base
     nodes = [node if node.name in ("head", "classifier") else base.node(node.name) for node in changed.nodes]
     q = changed.value(graph.node("project").output).q
     project = changed.node("project").with_(params=base.node("project").params)
@@ -140,7 +147,7 @@ def test_block_sqnr_is_that_of_the_whole_networks_values(graph: Graph, table: Se
     exact = torch_executor.run(graph, images[:8], keep=True)[output].astype(np.float64)
     real = q.dequantize(torch_executor.run(mixed, images[:8], keep=True)[output])
     expected = 10 * np.log10((exact**2).sum() / ((real - exact) ** 2).sum())
-    row = table.row("activations", "project", 4)
+    row = table.row("activations", "project", activation_format(4))
     assert row is not None
     assert row.block_sqnr == pytest.approx(expected, rel=1e-5)  # sums of float32 and float64 numbers
 
@@ -171,17 +178,49 @@ def test_a_killed_analysis_continues(graph: Graph, table: Sensitivity, tmp_path:
 
 def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
     path = tmp_path / "s.json"
-    widths: dict[str, tuple[int, ...]] = {"weights": (8,), "activations": ()}
-    sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 4), output=path, **widths)
+    formats: dict[str, Any] = {"weights": (INT8,), "activations": ()}
+    sensitivity(Variants(graph, load_recipe("w8a8")), random_images(graph, 4), output=path, **formats)
     for other, images in (
         (graph, random_images(graph, 4, seed=9)),
         (efficientnet_like(1), random_images(graph, 4)),
     ):
         with pytest.raises(InputError, match="another network, other images or another recipe"):
-            sensitivity(Variants(other, load_recipe("w8a8")), images, output=path, **widths)
+            sensitivity(Variants(other, load_recipe("w8a8")), images, output=path, **formats)
     path.write_text("{}")
     with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
         read_sensitivity(path)
+
+
+def test_files_of_earlier_versions_are_read(table: Sensitivity, tmp_path: Path) -> None:
+    """Bits by number; before that, also other names of two keys."""
+    path = tmp_path / "s.json"
+    table.save(path)
+    old = json.loads(path.read_text())
+    for row in old["rows"]:
+        row["bits"] = int(row.pop("format")[-1])
+    path.write_text(json.dumps(old))
+    assert read_sensitivity(path) == table
+    for row in old["rows"]:
+        row["damage"] = row.pop("degradation")
+    old["pictures"] = old.pop("images")
+    path.write_text(json.dumps(old))
+    assert read_sensitivity(path) == table
+    row = old["rows"][0]
+    for wrong in (3, None, [], {**row, "bits": 5}, {**row, "bits": [4]}, {**row, "kind": ["weights"]}):
+        path.write_text(json.dumps({**old, "rows": [wrong]}))
+        with pytest.raises(InputError, match="not the result of a sensitivity analysis"):
+            read_sensitivity(path)
+
+
+@pytest.mark.parametrize("text", ["8,4", "int8, 4", " 4,8,int4,"])
+def test_formats_are_written_as_bits_or_texts(text: str) -> None:
+    assert set(parse_formats("weights", text)) == {INT8, weight_format(4)}
+
+
+@pytest.mark.parametrize("text", ["5", "4x", "uint4", "-4", "٤", "²"])
+def test_other_formats_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="weights can have 8, 4, 3, 2 bits, not "):
+        parse_formats("weights", text)
 
 
 def test_degradation_by_hand() -> None:

@@ -159,7 +159,7 @@ def test_weights_take_their_true_width(tmp_path: Path) -> None:
                     for plane in (2, 1) if param.bits == 3 else (param.bits,):
                         wanted["uint8"] += -(-param.codes.size * plane // 8)
                     wanted["float32"] += 4 * param.shape[0]
-                    wanted["int8"] += 0 if param.is_uniform else 1 << param.bits
+                    wanted["int8"] += 1 << param.bits if param.format.book else 0
                 else:
                     wanted[str(param.dtype)] += param.nbytes
         with safe_open(tmp_path / "a.subbyte", "np") as file:

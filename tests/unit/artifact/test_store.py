@@ -29,7 +29,7 @@ def test_they_use_what_the_format_has() -> None:
             params += list(node.params.values())
             ops.add(node.op)
     packed = [param for param in params if isinstance(param, QTensor)]
-    assert {(param.bits, param.is_uniform) for param in packed} >= {
+    assert {(param.bits, not param.format.book) for param in packed} >= {
         *((bits, True) for bits in (2, 3, 4, 8)),
         *((bits, False) for bits in (2, 3, 4)),
     }

@@ -11,13 +11,14 @@ from bench import sensitivity as page
 from subbyte.analysis.degradation import Degradation
 from subbyte.analysis.table import Kind, Row, Sensitivity
 from subbyte.errors import InputError
+from subbyte.quant import activation_format, weight_format
 
 
 def row(kind: Kind, name: str, component: str, stage: str, bits: int, kl: float) -> Row:
     return Row(
         kind=kind,
         nodes=(name,),
-        bits=bits,
+        format=weight_format(bits) if kind == "weights" else activation_format(bits),
         component=component,
         stage=stage,
         elements=1_000_000,

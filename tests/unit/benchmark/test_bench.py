@@ -27,7 +27,7 @@ from subbyte.ir import Graph, Node, Value, verify
 from subbyte.metrics.output_check import CENTRED_FROM, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
-from subbyte.quant import QParams, quantize_bias, quantize_weight
+from subbyte.quant import QParams, quantize_bias, quantize_weight, weight_format
 from subbyte.system.interleave import Samples
 
 X, A, P = QParams(0.03125, 128), QParams(0.03125, 0), QParams(0.015625, 0)
@@ -42,7 +42,7 @@ def layer(
     weight = rng.normal(0, 0.3, shape).astype(np.float32)
     scale = (np.abs(weight).reshape(shape[0], -1).max(axis=1) / 7).astype(np.float32)
     params = {
-        "weight": quantize_weight(weight, scale, 4),
+        "weight": quantize_weight(weight, scale, weight_format(4)),
         "bias": quantize_bias(rng.normal(0, 0.2, shape[0]).astype(np.float32), q, scale),
     }
     return Node(name, op, (x,), y, {"act": act, **attrs}, params)

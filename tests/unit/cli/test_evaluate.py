@@ -236,6 +236,7 @@ def test_report_draws_a_sensitivity_analysis(
 ) -> None:
     from subbyte.analysis.degradation import Degradation
     from subbyte.analysis.table import Row, Sensitivity
+    from subbyte.quant import weight_format
 
     def degradation(kl: float) -> Degradation:
         return Degradation(kl=kl, mse=0.0, agreement=1.0)
@@ -243,7 +244,7 @@ def test_report_draws_a_sensitivity_analysis(
     row = Row(
         kind="weights",
         nodes=("stem",),
-        bits=4,
+        format=weight_format(4),
         component="first",
         stage="0",
         elements=9,

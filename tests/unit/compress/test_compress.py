@@ -294,7 +294,7 @@ def test_a_network_that_overflows_is_an_input_error() -> None:
 
 def test_a_layer_that_cannot_run_as_asked_is_an_error() -> None:
     graph = efficientnet_like()
-    with pytest.raises(RecipeError, match="'classifier' is to make 4-bit activations, but makes float32"):
+    with pytest.raises(RecipeError, match="'classifier' is to make uint4 activations, but makes fp32"):
         compress(
             graph, recipe(override=[{"match": "classifier", "activations": 4}]), [random_images(graph, 2)]
         )

@@ -11,6 +11,7 @@ import pytest
 from subbyte.errors import GraphError
 from subbyte.ir import ACTIVATIONS, Graph, Node, Value, verify
 from subbyte.quant import QParams, QTensor, uniform_levels
+from subbyte.quant.format import INT8
 from tests.unit.ir.breakage import attr, coded, insert, node, of, param, plain, value, without
 
 Break = Callable[[Graph], Graph]
@@ -29,7 +30,7 @@ def real_activation(graph: Graph) -> Graph:
     return insert(graph, Node("late", "activation", ("v0",), "late", {"act": "none"}), (8, 8, 4))
 
 
-PACKED = QTensor(np.zeros((2, 4), np.uint8), np.ones(2, f32), 8, uniform_levels(8))
+PACKED = QTensor(np.zeros((2, 4), np.uint8), np.ones(2, f32), INT8, uniform_levels(8))
 
 RULES: list[tuple[str, Break, str]] = [
     ("quantize makes float", grid_of("quantize", None), "must turn float32 into"),
@@ -104,7 +105,9 @@ FLOAT_RULES: list[tuple[str, Break, str]] = [
     (
         "packed weight",
         first(
-            "linear", param, weight=QTensor(np.zeros((2, 4), np.uint8), np.ones(2, f32), 8, uniform_levels(8))
+            "linear",
+            param,
+            weight=QTensor(np.zeros((2, 4), np.uint8), np.ones(2, f32), INT8, uniform_levels(8)),
         ),
         "quantized weights on a float32 input",
     ),
@@ -142,7 +145,7 @@ def linear(codes: int, bias: int, levels: np.ndarray | None = None, scale: float
     weight = QTensor(
         np.full((1, codes), 128, np.uint8),
         np.array([scale], f32),
-        8,
+        INT8 if levels is None else INT8.with_book(levels),
         uniform_levels(8) if levels is None else levels,
     )
     params = {"weight": weight, "bias": np.array([bias], np.int32)}

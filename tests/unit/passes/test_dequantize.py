@@ -9,7 +9,7 @@ from subbyte.execute.reference import activation_function, run
 from subbyte.execute.reference.executor import run_node
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.passes.dequantize import dequantize_graph
-from subbyte.quant import QParams, activation_table, quantize_bias, quantize_weight
+from subbyte.quant import QParams, activation_table, quantize_bias, quantize_weight, weight_format
 
 X, PRE, Y = QParams(0.0625, 128), QParams(0.125, 120), QParams(0.0625, 10)
 
@@ -17,7 +17,7 @@ X, PRE, Y = QParams(0.0625, 128), QParams(0.125, 120), QParams(0.0625, 10)
 def conv(act: str, bits: int = 4) -> Node:
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.02, 0.05, 5).astype(np.float32)
-    weight = quantize_weight(rng.normal(0, 0.1, (5, 3, 3, 2)).astype(np.float32), scale, bits)
+    weight = quantize_weight(rng.normal(0, 0.1, (5, 3, 3, 2)).astype(np.float32), scale, weight_format(bits))
     bias = quantize_bias(rng.normal(0, 0.3, 5).astype(np.float32), X, scale)
     attrs: dict = {"stride": (1, 1), "pad": (1, 1, 1, 1), "groups": 1, "act": act}
     params: dict = {"weight": weight, "bias": bias}

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from subbyte.execute.reference import activation_function
-from subbyte.quant import QParams, qparams_from_range, quantize_bias, quantize_weight, uniform_levels
+from subbyte.quant import (
+    QParams,
+    qparams_from_range,
+    quantize_bias,
+    quantize_weight,
+    uniform_levels,
+    weight_format,
+)
 from subbyte.quantize.histogram import BINS, SAMPLE, Histogram
 from subbyte.quantize.ranges import choose_grid, least_squares_range
 from subbyte.quantize.weights import SHARES, quantized_weight, weight_scales
@@ -101,7 +108,9 @@ def test_weight_scales(bits: int) -> None:
     for channel in (0, 1, 2, 4):
 
         def error(scale: float, w: np.ndarray = weight[channel][None]) -> float:
-            return float(((quantize_weight(w, np.float32([scale]), bits).dequantize() - w) ** 2).sum())
+            return float(
+                ((quantize_weight(w, np.float32([scale]), weight_format(bits)).dequantize() - w) ** 2).sum()
+            )
 
         assert error(best[channel]) <= error(covering[channel])
         assert error(best[channel]) <= min(error(s * covering[channel]) for s in SHARES) * (1 + 1e-6)
@@ -118,7 +127,7 @@ def test_channels_that_are_almost_zero_keep_their_bias() -> None:
     bias = np.array([0.1, -3.0, 5.0], np.float32)
     x = QParams(0.0625, 10, 8)
     for bits in (2, 4, 8):
-        quantized = quantized_weight(weight, bias, x, bits, WeightRange(bits=bits))
+        quantized = quantized_weight(weight, bias, x, weight_format(bits), WeightRange())
         units = quantize_bias(bias, x, quantized.scale) * x.scale * quantized.scale.astype(float)
         step = x.scale * quantized.scale.astype(float)
         assert (np.abs(units - bias) <= step).all()

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from subbyte.errors import RecipeError
+from subbyte.quant import activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.recipes import Recipe, list_recipes, load, load_recipe
 
 
@@ -26,9 +28,9 @@ def test_the_shipped_names() -> None:
 @pytest.mark.parametrize("name", [n for n in list_recipes() if n != "fp32"])
 def test_widths_follow_the_name(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.weights.bits == int(name[1])
-    assert recipe.activations.bits == int(name[3])
-    assert recipe.first.weights == recipe.first.activations == 8
+    assert recipe.weights.bits == weight_format(int(name[1]))
+    assert recipe.activations.bits == activation_format(int(name[3]))
+    assert (recipe.first.weights, recipe.first.activations) == (INT8, UINT8)
 
 
 def test_the_ending_of_a_name_sets_the_steps() -> None:
@@ -54,7 +56,7 @@ def test_a_recipe_from_a_file(tmp_path: Path) -> None:
     path.write_text('name = "mine"\nseed = 3\n[[override]]\nmatch = "blocks.*"\nweights = 4\n')
     for argument in (path, str(path)):
         recipe = load_recipe(argument)
-        assert (recipe.name, recipe.seed, recipe.override[0].weights) == ("mine", 3, 4)
+        assert (recipe.name, recipe.seed, recipe.override[0].weights) == ("mine", 3, weight_format(4))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -67,7 +69,7 @@ BAD = {
     "no name": ("seed = 1", "name: Field required"),
     "unknown option": ('name = "x"\nweigths = 4', "weigths: there is no such option"),
     "unknown nested option": ('name = "x"\n[weights]\nbit = 4', "weights.bit: there is no such option"),
-    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: Input should be 2, 3, 4 or 8"),
+    "bits": ('name = "x"\n[weights]\nbits = 5', "weights.bits: weights can have 8, 4, 3, 2 bits, not 5"),
     "range": ('name = "x"\n[activations]\nrange = "max"', "activations.range: Input should be"),
     "percentile": (
         'name = "x"\n[activations]\npercentile = 101',
@@ -164,3 +166,15 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     refused("is not a regular file", tmp_path / "pipe.toml")
     refused("is not a regular file", tmp_path)
+
+
+def test_a_format_is_written_as_bits_or_text() -> None:
+    said = {"name": "x", "weights": {"bits": "int4"}, "override": [{"match": "a", "activations": "uint3"}]}
+    recipe = Recipe.model_validate(said)
+    assert recipe.weights.bits == weight_format(4)
+    assert recipe.override[0].activations == activation_format(3)
+    # what is stored are bits, which earlier versions read
+    plain = recipe.model_dump(mode="json")
+    assert (plain["weights"]["bits"], plain["first"]["weights"]) == (4, 8)
+    assert plain["override"][0]["activations"] == 3
+    assert Recipe.model_validate(plain) == recipe

@@ -12,8 +12,7 @@ import pytest
 from subbyte.execute.reference import run
 from subbyte.ir import Graph, Node, Value
 from subbyte.metrics.layer_error import layer_sqnr
-from subbyte.quant import QTensor, quantize_weight
-from subbyte.quant.qtensor import uniform_levels
+from subbyte.quant import QTensor, quantize_weight, uniform_levels, weight_format
 from subbyte.report.entry import Entry
 from subbyte.report.layer_table import error_step, histogram_drawing, layer_rows, time_step, weight_bits
 from subbyte.report.layers import Layer, block_name, blocks_of, histogram, layers_of
@@ -59,7 +58,7 @@ def test_layers_say_what_they_do_and_read(graph: Graph) -> None:
 
 
 def test_histogram_of_codes_is_of_the_levels() -> None:
-    weight = quantize_weight(np.float32([[-8, -1], [0, 7], [7, 7]]), np.ones(3, np.float32), 4)
+    weight = quantize_weight(np.float32([[-8, -1], [0, 7], [7, 7]]), np.ones(3, np.float32), weight_format(4))
     found = histogram(weight)
     assert (found.bits, found.low, found.high, found.total) == (4, -8, 7, 6)
     assert dict(enumerate(found.counts, start=-8)) == {
@@ -70,7 +69,11 @@ def test_histogram_of_codes_is_of_the_levels() -> None:
         7: 3,
     }
     book = np.array([-100, -3, 3, 90], np.int8)
-    learned = histogram(QTensor(np.array([[0, 1, 2, 3]], np.uint8), np.ones(1, np.float32), 2, book))
+    learned = histogram(
+        QTensor(
+            np.array([[0, 1, 2, 3]], np.uint8), np.ones(1, np.float32), weight_format(2).with_book(book), book
+        )
+    )
     assert (learned.low, learned.high, learned.total) == (-100, 90, 4)
     assert [i for i, count in enumerate(learned.counts) if count] == [
         0,
@@ -79,7 +82,12 @@ def test_histogram_of_codes_is_of_the_levels() -> None:
         190 // 3,
     ]  # 3 a bin
     assert (
-        len(histogram(quantize_weight(np.ones((1, 4), np.float32), np.ones(1, np.float32), 8)).counts) == 64
+        len(
+            histogram(
+                quantize_weight(np.ones((1, 4), np.float32), np.ones(1, np.float32), weight_format(8))
+            ).counts
+        )
+        == 64
     )
 
 
@@ -193,5 +201,5 @@ def test_the_image_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> 
 
 def test_levels_of_two_bits() -> None:
     codes = np.array([[0, 1, 2, 3]], np.uint8)
-    found = histogram(QTensor(codes, np.ones(1, np.float32), 2, uniform_levels(2)))
+    found = histogram(QTensor(codes, np.ones(1, np.float32), weight_format(2), uniform_levels(2)))
     assert (found.low, found.high, found.counts) == (-2, 1, (1, 1, 1, 1))

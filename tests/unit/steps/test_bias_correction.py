@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from subbyte.ir import Graph, Node
+from subbyte.quant import weight_format
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import load_recipe
 from subbyte.steps.bias_correction import Walk, corrected
@@ -22,7 +23,7 @@ def _one_thread() -> None:
 def graph() -> Graph:
     variants = Variants(efficientnet_like(), load_recipe("w8a8"))
     variants.calibrate([random_images(variants.graph, 24)], lambda stage, done: None)
-    return variants.quantized({"classifier": 4})
+    return variants.quantized({"classifier": weight_format(4)})
 
 
 def shifts(graph: Graph, images: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from subbyte.errors import InputError
 from subbyte.execute import reference
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
-from subbyte.quant import QTensor, uniform_levels
+from subbyte.quant import QTensor, uniform_levels, weight_format
 from subbyte.quantize.weights import code_book, codes_of, lloyd_levels
 from subbyte.recipes import Recipe
 from subbyte.steps.augment import augmented
@@ -206,10 +206,10 @@ def test_lloyd_levels_are_those_known_for_the_normal_distribution() -> None:
 
 def test_code_books_and_codes() -> None:
     row = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
-    assert code_book(row, 2, "symmetric").tolist() == [-3, -1, 1, 3]
-    assert code_book(row, 8, "learned").tolist() == uniform_levels(8).tolist()
+    assert code_book(row, weight_format(2), "symmetric").tolist() == [-3, -1, 1, 3]
+    assert code_book(row, weight_format(8), "learned").tolist() == uniform_levels(8).tolist()
     for kind in ("uniform", "symmetric", "learned"):
-        levels = code_book(row, 4, kind)
+        levels = code_book(row, weight_format(4), kind)
         values = levels[np.random.default_rng(0).integers(0, 16, 100)]
         assert np.array_equal(levels[codes_of(values, levels)], values)
 

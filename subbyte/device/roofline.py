@@ -1,0 +1,78 @@
+"""A device by its peaks, as a file of profiles/ gives them, with the source of every figure.
+
+The roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009): a layer takes as long as its
+multiplications at the peak rate of the formats, or its bytes at the peak bandwidth, whichever is longer.
+Weights, inputs and output are each moved once, from and to main memory. These are bounds, not measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from subbyte.device.size import node_bytes
+from subbyte.device.target import Cost, Layer, Memory
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.ir.limits import peak_live_bytes
+from subbyte.quant import Format
+from subbyte.quant.format import parse_format
+
+PROFILES = resources.files("subbyte.device") / "profiles"
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A Target. rates: G MAC/s, and mac_energy: pJ of a MAC, by format of the weights; activations: formats
+    of the inputs; bandwidth: GB/s; byte_energy: pJ of a byte that is moved."""
+
+    name: str
+    rates: Mapping[Format, float]
+    mac_energy: Mapping[Format, float]
+    activations: frozenset[Format]
+    bandwidth: float
+    byte_energy: float
+    here: bool = False
+
+    def prepare(self, graphs: Mapping[str, Graph]) -> None:
+        """Nothing: the profile says all."""
+
+    def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        return (weights is None or weights.plain in self.rates) and activations in self.activations
+
+    def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        if not self.supports(layer, weights, activations):
+            raise InputError(f"{self.name} does not run {weights or 'layers'} on {activations} activations")
+        moved, seconds, energy = layer.moved(weights, activations), 0.0, 0.0
+        if weights is not None:
+            seconds = layer.macs / (1e9 * self.rates[weights.plain])
+            energy = layer.macs * self.mac_energy[weights.plain]
+        seconds = max(seconds, moved / (1e9 * self.bandwidth))
+        return Cost(1e3 * seconds, moved, 1e-9 * (energy + moved * self.byte_energy))
+
+    def memory(self, graph: Graph) -> Memory:
+        return Memory(peak_live_bytes(graph), sum(map(node_bytes, graph.nodes)))
+
+
+def profiles() -> list[str]:
+    """Names of the files in profiles/, sorted."""
+    return sorted(
+        file.name.removesuffix(".toml") for file in PROFILES.iterdir() if file.name.endswith(".toml")
+    )
+
+
+def read_profile(name: str) -> Roofline:
+    """The device of that file."""
+    from subbyte.system.toml import tomllib  # not among what running an artifact needs
+
+    found = tomllib.loads((PROFILES / f"{name}.toml").read_text("utf-8"))
+    rows = {parse_format(text): row for text, row in found["weights"].items()}
+    return Roofline(
+        found["name"],
+        {format: row["rate"] for format, row in rows.items()},
+        {format: row["energy"] for format, row in rows.items()},
+        frozenset(map(parse_format, found["activations"]["formats"])),
+        found["memory"]["bandwidth"],
+        found["memory"]["energy"],
+    )
