@@ -73,8 +73,10 @@ def _agreement(measured: Measured) -> str:
 
 
 def _time(report: Report) -> list[str]:
-    """The network's time on this machine, and what puts it in doubt."""
+    """The network's time, and what puts it in doubt."""
     timed, promised = report.time, report.chosen.allocation.latency
+    if timed is None:
+        return [f"{promised:.3g} ms an image is what the target promises; on it, nothing was measured."]
     lines = [
         f"{timed.median:.3g} ms an image on one thread (median of {timed.runs} runs; fastest "
         f"{timed.fastest:.3g})"

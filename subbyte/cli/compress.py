@@ -32,6 +32,7 @@ from subbyte.cli.options import (
     Seed,
     Size,
     Std,
+    Target,
     TorchThreads,
     Traceback,
     Weights,
@@ -71,6 +72,7 @@ def compress(
     drop: Drop = None,
     sensitivity: Analysis = None,
     activation_bits: ActivationBits = "8",
+    target: Target = "host",
     work: Work = None,
     write_recipe: WriteRecipe = None,
     traceback: Traceback = False,
@@ -83,6 +85,7 @@ def compress(
     agreement and KL are those of these images.
     """
     from subbyte.analysis.table import parse_formats, read_sensitivity
+    from subbyte.device import find_target
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
@@ -94,6 +97,7 @@ def compress(
         if value is not None and not budget.given:
             raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
     activations = parse_formats("activations", activation_bits)
+    find_target(target)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
     inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
     check_output("--output", output, ".subbyte", inputs)
@@ -122,6 +126,7 @@ def compress(
             work=work,
             threads=threads,
             budget=budget,
+            target=target,
             sensitivity=table,
             activations=activations,
             report=reports.append,

@@ -75,8 +75,11 @@ TorchThreads = Annotated[
     ),
 ]
 Size = Annotated[str | None, typer.Option(help=_BUDGET + "the file has at most so many bytes, like 3.5MB.")]
+Target = Annotated[
+    str, typer.Option(help="Device whose time and memory a budget counts; host is this machine, measured.")
+]
 Latency = Annotated[
-    str | None, typer.Option(help=_BUDGET + "an image takes at most so long on this machine, like 3ms.")
+    str | None, typer.Option(help=_BUDGET + "an image takes at most so long on the target, like 3ms.")
 ]
 Memory = Annotated[
     str | None, typer.Option(help=_BUDGET + "activations take at most so many bytes, like 1MB.")

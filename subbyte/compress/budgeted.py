@@ -83,14 +83,14 @@ class Report:
 
     chosen: the bit-widths, their reasons and their degradation, rounded to nearest, on the images that they
     were chosen on. components: of every node, by name (stem, depthwise, ...). measured, time: of the finished
-    network, the latter on this machine.
+    network, the latter on this machine, None if that is not the target.
     """
 
     artifact: Artifact
     chosen: Checked
     components: Mapping[str, str]
     measured: Measured
-    time: QuickTime
+    time: QuickTime | None
 
     @property
     def recipe(self) -> Recipe:
@@ -118,24 +118,25 @@ def within_budget(
 
     Raises InputError if no bit-widths keep the budget, or the finished network does not.
     """
-    job, budget = search.job, search.budget
+    job, budget, target = search.job, search.budget, find_target(search.target)
     check_labels(labels, search.recipe)
     every = np.concatenate(list(batches(job.graph, calibration)))
     check_count(labels, len(every))
     used, unseen = held_back(range(len(every)))
     images, held = every[used], every[unseen]
     with fixed_threads(job.threads):
-        chosen, graph = _chosen(search, images, pending=Measured(PENDING, len(held), bool(unseen)))
-    if budget.latency is not None:  # better known before the network is trained
+        pending = Measured(PENDING, len(held), bool(unseen))
+        chosen, graph = _chosen(search, target, images, pending)
+    if budget.latency is not None and target.here:  # better known before the network is trained
         _check_speed(budget, quick_time(Session(graph)), chosen.allocation.latency)
     recipe = chosen.allocation.recipe
     artifact = job.compressed(recipe, [images], None if labels is None else labels[used])
     where = held if unseen else images
     found = Measured(Meter(job.graph, where).of(artifact.graph), len(where), bool(unseen))
     artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found.record()})
-    session = Session(artifact)
-    report = Report(artifact, chosen, _kinds(job.graph), found, quick_time(session))
-    _check_finished(budget, report, session.arena_bytes)
+    time = quick_time(Session(artifact)) if target.here else None
+    report = Report(artifact, chosen, _kinds(job.graph), found, time)
+    _check_finished(budget, report, target.memory(artifact.graph).activations)
     return report
 
 
@@ -143,7 +144,7 @@ def _kinds(graph: Graph) -> dict[str, str]:
     return {name: KINDS[component.kind] for name, component in components(graph).items()}
 
 
-def _chosen(search: Search, images: np.ndarray, pending: Measured) -> tuple[Checked, Graph]:
+def _chosen(search: Search, target: Target, images: np.ndarray, pending: Measured) -> tuple[Checked, Graph]:
     """The bit-widths, and the network with them, rounded to nearest."""
     job, budget = search.job, search.budget
     # the smallest file is searched on images that its candidates have not seen, those held back apart
@@ -155,7 +156,9 @@ def _chosen(search: Search, images: np.ndarray, pending: Measured) -> tuple[Chec
     table = _table(search, variants, some)
     if not variants.seen:
         variants.calibrate([some], job.progress)
-    allocator = _allocator(search, variants, table, pending)
+    _prepare(target, variants, table)
+    costs = Costs(variants, table, target, search.activations, Rules())
+    allocator = _allocator(search, variants, costs, pending)
     checker = Checker(allocator, Meter(job.graph, images[unseen] if unseen else some), some, job.progress)
     found = checker.smallest(budget) if searching else checker.best(budget)
     return found, allocator.graph(found.allocation)
@@ -192,8 +195,7 @@ def _kept_in(name: str) -> Path:
     return folder / name
 
 
-def _allocator(search: Search, variants: Variants, table: Sensitivity, pending: Measured) -> Allocator:
-    costs = Costs(variants, table, _target(search.target, variants, table), search.activations, Rules())
+def _allocator(search: Search, variants: Variants, costs: Costs, pending: Measured) -> Allocator:
     recipe = search.recipe.model_copy(update={"name": f"{search.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
@@ -203,17 +205,15 @@ def _allocator(search: Search, variants: Variants, table: Sensitivity, pending: 
     return Allocator(variants, costs, recipe, wrap, f"{search.budget}, else as {search.recipe.name}")
 
 
-def _target(name: str, variants: Variants, table: Sensitivity) -> Target:
-    """The device, which knows what the network's layers cost in all formats of the analysis."""
-    target = find_target(name)
+def _prepare(target: Target, variants: Variants, table: Sensitivity) -> None:
+    """Tells the device what layers it will be asked for: the network's, in all formats of the analysis."""
     formats = dict.fromkeys((INT8, *(row.format for row in table.rows if row.kind == "weights")))
     target.prepare({str(f): variants.quantized(dict.fromkeys(variants.layers(), f)) for f in formats})
-    return target
 
 
-def _check_speed(budget: Budget, timed: QuickTime, promised: float) -> None:
+def _check_speed(budget: Budget, timed: QuickTime | None, promised: float) -> None:
     """InputError if the network, timed as a whole, is slower than its layers' times promise."""
-    if budget.latency is not None and timed.fastest > budget.latency:
+    if budget.latency is not None and timed is not None and timed.fastest > budget.latency:
         raise InputError(
             f"an image takes {timed.fastest:.3g} ms, the fastest of {timed.runs} runs, not the "
             f"{budget.latency:g} ms asked for, of which the layers' own times promised {promised:.3g}; "

@@ -21,6 +21,7 @@ from subbyte.execute.reference.bounds import run_with_bounds
 from subbyte.ir import ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.passes import optimize
 from subbyte.quant import QParams, QTensor
+from subbyte.quant.format import INT8
 from tests.contract.agreement import random_images
 from tests.fuzz import graphs
 from tests.fuzz.builder import PARAMETRIC, Builder
@@ -141,7 +142,7 @@ def vectors(executor: Executor) -> None:
 def sums_beyond_float32(executor: Executor) -> None:
     """Weights of 127, inputs of 255 and biases near 2**30: partial sums and sums above 2**24."""
     rng = np.random.default_rng(7)
-    weight = QTensor.from_values(rng.integers(100, 128, (6, 3, 3, 96)), np.full(6, 1e-3, np.float32), 8)
+    weight = QTensor.from_values(rng.integers(100, 128, (6, 3, 3, 96)), np.full(6, 1e-3, np.float32), INT8)
     bias = np.array([1, -1, 2**24 + 1, -(2**29) + 1, 2**30 - 1, 12345], np.int32)
     values = {
         "image": Value("image", (5, 5, 96)),

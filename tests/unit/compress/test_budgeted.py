@@ -190,7 +190,7 @@ def test_what_a_finished_network_can_fail(
 
     with pytest.raises(InputError, match="no calibration images"):
         compress_model(network, "w4a8", budget=Budget(size=SIZE))
-    with pytest.raises(InputError, match="there is no target 'phone'"):
+    with pytest.raises(InputError, match="there is no device 'phone'"):
         compress_model(network, "w4a8", arrays(images), budget=Budget(size=SIZE), target="phone")
     whole = budgeted.artifact_bytes
     monkeypatch.setattr(budgeted, "artifact_bytes", lambda artifact: whole(artifact) + SIZE)
