@@ -31,6 +31,7 @@ from subbyte.benchmark.candidate import (
 )
 from subbyte.benchmark.footprint import Footprint, footprint
 from subbyte.benchmark.interleave import Samples, interleave
+from subbyte.benchmark.machine import commit, describe_machine
 from subbyte.benchmark.peers import load_peers
 from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
 from subbyte.benchmark.throughput import throughput_of_files
@@ -39,14 +40,7 @@ from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.ir.cost import macs
 from subbyte.passes.dequantize import dequantize_graph
-from subbyte.system.host import (
-    choose_cpus,
-    commit,
-    describe_host,
-    load_average,
-    pinned,
-    preemptions,
-)
+from subbyte.system.cpus import choose_cpus, load_average, pinned, preemptions
 
 CALIBRATION_IMAGES = 24
 CHECK_IMAGES = 2
@@ -107,7 +101,7 @@ def bench(
             list, zip(*(pair for pair in checked if pair[1].fault is None), strict=True)
         )
         held = _footprints(candidates, x[:batch], threads, notify) if footprints else None
-        host, before, peaks = describe_host(), preemptions(), _peaks(candidates)
+        host, before, peaks = describe_machine(), preemptions(), _peaks(candidates)
         notify(f"timing {len(candidates)} candidates in turns for {seconds:g} s")
         samples = interleave([c.bind(x[:batch]) for c in candidates], seconds)
         preempted = preemptions() - before

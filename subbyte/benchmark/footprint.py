@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte.benchmark.engine_file import EngineFile, opener
+from subbyte.benchmark.engine_file import EngineFile
+from subbyte.benchmark.opener import opener
 from subbyte.system.own_process import ask
 
 RUNS = 10

@@ -54,7 +54,7 @@ def onnxruntime_peer(
 
 
 def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
-    """An ONNX file for `subbyte.benchmark.engine_file.opener`: one session, in its callers' threads."""
+    """An ONNX file for `subbyte.benchmark.opener.opener`: one session, in its callers' threads."""
     return [_runner(_session(peer_module("onnxruntime"), file.path, threads))] * streams
 
 

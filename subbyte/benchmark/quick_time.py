@@ -12,7 +12,7 @@ import numpy as np
 
 from subbyte.benchmark.interleave import interleave
 from subbyte.execute.native import Session
-from subbyte.system.host import load_average, preemptions
+from subbyte.system.cpus import load_average, preemptions
 
 SECONDS = 0.5
 #: Share of the runs that may be interrupted on a machine that has nothing else to do.

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from subbyte.benchmark.machine import Machine
 from subbyte.errors import InputError
 from subbyte.metrics.output_check import Check
-from subbyte.system.host import Host
 from subbyte.system.whole_file import write_whole
 
 FORMAT = 1
@@ -92,7 +92,7 @@ class BenchResult(BaseModel):
     format: int = FORMAT
     date: str
     commit: str | None
-    host: Host
+    host: Machine
     threads: int
     streams: int | None = None
     cpus: tuple[int, ...]

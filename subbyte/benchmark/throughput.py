@@ -18,7 +18,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from subbyte.benchmark.engine_file import EngineFile, Run, opener
+from subbyte.benchmark.engine_file import EngineFile, Run
+from subbyte.benchmark.opener import opener
 from subbyte.system.own_process import ask
 
 ROUNDS = 5

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from subbyte.artifact import Artifact
 from subbyte.benchmark.quick_time import quick_time
-from subbyte.cli.console import percent, printable, say, show, stages
+from subbyte.cli.console import printable, say, show, stages
 from subbyte.data.held_back import LEAST, held_back
 from subbyte.device.host import STALE
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.metrics.accuracy import wilson_interval
-from subbyte.report.units import size_text
+from subbyte.system.units import percent, size_text
 
 if TYPE_CHECKING:
     from subbyte.allocate.allocator import Allocation, Allocator

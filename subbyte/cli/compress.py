@@ -29,7 +29,7 @@ from subbyte.cli.source import OwnInput, load_model
 from subbyte.data.classes import read_classes
 from subbyte.data.samples import Sample, batches, image_folder, subset, with_resize
 from subbyte.errors import InputError
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.artifact import Artifact
@@ -145,7 +145,8 @@ def compress(
         "weights": loaded.provenance,
         "calibration": _source(calibration, samples),
     }
-    from subbyte import compress_model, save
+    from subbyte.artifact import save
+    from subbyte.compress.model import compress_model
 
     def made_by(recipe: Any, images: Any) -> Artifact:
         with stages(f"compressing {model} to {recipe.name}") as stage:

@@ -198,8 +198,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def percent(share: float) -> str:
-    """A share 0..1 in per cent."""
-    return f"{100 * share:.2f} %"

@@ -17,7 +17,7 @@ from subbyte.ir import Graph, verify
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
-from subbyte.quantize.calibrate import Progress, batches, calibrate
+from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import Recipe
 from subbyte.steps.bias_correction import correct_biases
@@ -79,7 +79,7 @@ def _compressed(
     report = progress or (lambda stage, done: None)
     chosen_seed = recipe.seed if seed is None else seed
     kept = _Kept(split)
-    stream = batches(split, calibration)
+    stream = regrouped(split, calibration)
     seen = calibrate(split, kept.all_of(stream) if recipe.steps else stream, chosen_seed, report)
     result = attach(split, asked, recipe, seen)
     if not recipe.steps:

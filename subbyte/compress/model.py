@@ -10,6 +10,7 @@ import numpy as np
 
 from subbyte.artifact import Artifact
 from subbyte.preprocess import Preprocessing
+from subbyte.system.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +74,4 @@ def made_with(seed: int, threads: int) -> dict[str, Any]:
     """What `compress_model` adds to the provenance of an artifact."""
     import torch
 
-    import subbyte
-
-    return {"seed": seed, "subbyte": subbyte.__version__, "torch": torch.__version__, "threads": threads}
+    return {"seed": seed, "subbyte": __version__, "torch": torch.__version__, "threads": threads}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte.device.cache import cache_folder, cpu_name, engine_version, read_json, write_json
+from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
 from subbyte.device.target import Layer, layers
 from subbyte.errors import InputError
 from subbyte.execute.native import Session, best_isa
@@ -17,6 +17,7 @@ from subbyte.ir import Graph
 from subbyte.quant import QTensor
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
+from subbyte.system.cpus import cpu_name
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
 #: another program disturbs is not taken for slowness.

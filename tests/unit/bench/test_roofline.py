@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench import roofline
+from subbyte.benchmark.machine import describe_machine
 from subbyte.execute.native import Session
 from subbyte.ir import Graph
-from subbyte.system.host import describe_host
 from tests.fuzz.builder import Builder
 
 
@@ -64,7 +64,7 @@ def test_stages_are_the_first_parts_of_names() -> None:
 
 
 def profile(*layers: roofline.Layer, load: float = 1.0) -> roofline.Profile:
-    host = describe_host().model_copy(update={"load_before": load})
+    host = describe_machine().model_copy(update={"load_before": load})
     return roofline.Profile("net w8a8", "avx2", 7, layers, 0.004, 100.0, host, "abc")
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from subbyte.artifact import save
 from subbyte.benchmark import footprint as module
-from subbyte.benchmark.engine_file import EngineFile, opener
+from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.footprint import Footprint, footprint, resident_bytes
+from subbyte.benchmark.opener import opener
 from subbyte.benchmark.throughput import ROUNDS, throughput, throughput_of_files
 from subbyte.errors import InputError
 from subbyte.execute.native import Session

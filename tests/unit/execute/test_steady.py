@@ -63,7 +63,7 @@ def test_another_version_is_another_analysis(monkeypatch: pytest.MonkeyPatch) ->
     graph = efficientnet_like()
     variants, images = Variants(graph, load_recipe("w8a8")), random_images(graph, 4)
     keys = [analysis_key(variants, images, 1), analysis_key(variants, images, 2)]
-    for module in (steady.subbyte, steady.torch, steady.np):
+    for module in (steady, steady.torch, steady.np):
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "other")
             keys.append(analysis_key(variants, images, 1))
