@@ -34,12 +34,13 @@ from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, Node, verify
 from subbyte.quant import QTensor
+from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quant.qparams import ACTIVATION_BITS
 from subbyte.quant.qtensor import WEIGHT_BITS
 from subbyte.quantize.calibrate import Progress
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.quantize.variants import Variants
-from subbyte.steps.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
+from subbyte.steps.bias_correction import Walk, correct_biases, corrected
 from subbyte.steps.blocks import Block, blocks
 
 #: Images that biases are corrected on, and those of them that the output of a block is measured on.
@@ -233,7 +234,7 @@ class _Analysis:
                     np.asarray(base.params["bias"], np.float64) - np.asarray(plain.params["bias"])
                 ) * units
                 bias = np.asarray(node.params["bias"]) + np.rint(shift)
-                bounded = np.clip(bias, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+                bounded = np.clip(bias, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)
                 node = node.with_(params={**node.params, "bias": bounded})
             nodes.append(node)
         return replace(graph, nodes=tuple(nodes))

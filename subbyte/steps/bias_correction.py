@@ -24,11 +24,10 @@ from subbyte.execute.torch import ops as torch_ops
 from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.quant import QTensor
+from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.calibrate import BATCH, Progress
 from subbyte.quantize.prepare import exposed, pre_value
 
-#: A corrected bias stays below this many accumulator units.
-LARGEST_BIAS = float(1 << 29)
 #: Weight of an error where the activation is flat; decides for channels that are never active.
 FLAT = 1e-4
 
@@ -121,7 +120,7 @@ def corrected(step: torch_ops.Step, x: Tensor, wanted: Tensor, *, shrink: bool =
         variance = (error - mean * total).square().sum(0) / total.sum(0).square()
         mean = mean * (mean.square() / (mean.square() + variance).clamp(min=1e-300))
     shift = np.rint(mean.numpy() / unit)
-    new = np.clip(bias + shift, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+    new = np.clip(bias + shift, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)
     return step.node.with_(params={**step.node.params, "bias": new})
 
 

@@ -200,9 +200,3 @@ def test_help_imports_nothing_slow(arguments: tuple[str, ...]) -> None:
     commands = {name for name in modules if name.startswith("subbyte.")}
     own = {f"subbyte.cli{module}" for module in ("", ".app", ".console", ".once", ".signals")}
     assert commands - {"subbyte.system", "subbyte.system.version"} == own | {"subbyte.errors"}
-
-
-def test_import_subbyte_imports_nothing_else() -> None:
-    modules = imported("import subbyte")
-    assert {name for name in modules if name.partition(".")[0] == "subbyte"} == {"subbyte"}
-    assert not HEAVY & modules
