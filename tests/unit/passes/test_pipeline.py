@@ -6,7 +6,16 @@ import pytest
 
 from subbyte.errors import GraphError
 from subbyte.ir import macs
-from subbyte.passes import STANDARD, Pass, SqueezeExcite, apply, drop_dead_nodes, optimize, squeeze_excite
+from subbyte.passes import (
+    STANDARD,
+    Pass,
+    Rule,
+    SqueezeExcite,
+    apply,
+    drop_dead_nodes,
+    optimize,
+    squeeze_excite,
+)
 from subbyte.quant import QParams
 
 
@@ -56,19 +65,57 @@ def test_random_graphs(random_graph, check_pass, seed):
     assert "batch_norm" not in ops(result)
 
 
+def unoptimized(draft):
+    """A graph that breaks every rule of the standard pipeline but that its values are float32."""
+    d = draft()
+    total = d.add(d.batch_norm(d.conv("x")), d.conv("x"))
+    d.activation(d.conv(total))  # dead, and not fused
+    return d.graph(total)
+
+
 @pytest.mark.parametrize("step", STANDARD, ids=lambda p: p.name)
-def test_every_pass_says_what_it_requires_and_ensures(step):
-    assert step.name == step.run.__name__
-    assert step.requires
+def test_what_a_pass_ensures_it_brings_about(draft, step):
+    """Each rule is broken where the pass did not run, and the runner sees that."""
+    before = [earlier for earlier in STANDARD[: STANDARD.index(step)] if step.name == "fuse_residual"]
+    graph = apply(unoptimized(draft), before)
     assert step.ensures
+    assert not any(rule.holds(graph) for rule in step.ensures)
+    assert all(rule.holds(apply(graph, [step])) for rule in step.ensures)
+
+    def forgets(graph):
+        return graph
+
+    for rule in step.ensures:
+        with pytest.raises(
+            GraphError, match=f"pass forgets is to ensure that {rule.text}, but that is not so"
+        ):
+            apply(graph, [replace(step, run=forgets)])
+
+
+def test_what_a_pass_requires_is_asked_before_it_runs(draft):
+    def never(graph):
+        raise AssertionError
+
+    rule = Rule("it has two outputs", lambda graph: len(graph.outputs) == 2)
+    with pytest.raises(GraphError, match="pass never requires that it has two outputs, but that is not so"):
+        apply(unoptimized(draft), [Pass(never, requires=(rule,))])
+
+
+def test_passes_in_another_order_are_refused(draft):
+    """A residual fused first would hide an activation behind it."""
+    message = "pass fuse_residual requires that no activation is the only consumer of a plain conv2d"
+    with pytest.raises(GraphError, match=message):
+        apply(unoptimized(draft), reversed(STANDARD))
 
 
 def test_the_pass_that_breaks_a_graph_is_named(draft):
+    def loses_outputs(graph):
+        return replace(graph, outputs=())
+
     d = draft()
     d.conv("x")
-    broken = Pass("loses_outputs", lambda graph: replace(graph, outputs=()), "nothing", "nothing")
     with pytest.raises(GraphError, match="after pass loses_outputs: a graph needs at least one output"):
-        apply(d.graph(), [broken])
+        apply(d.graph(), [Pass(loses_outputs)])
 
 
 def test_quantized_graphs_are_refused(draft):
