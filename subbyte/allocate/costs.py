@@ -57,6 +57,7 @@ class Costs:
         return result
 
     def shape(self, layer: str) -> tuple[int, ...]:
+        """Of a layer's weight, output channels first."""
         weight = self.base.node(layer).params["weight"]
         assert isinstance(weight, QTensor)
         return weight.shape
@@ -66,6 +67,7 @@ class Costs:
         return weight_bytes(self.shape(layer), bits, book=self._books and bits < 8)
 
     def layer_item(self, name: str) -> LayerItem:
+        """Degradation, bytes and milliseconds of a layer at every width that it may have."""
         layer, group = self.layers[name], self._reads[name]
         options = {}
         for bits, degradation in self.degradations("weights", name).items():
@@ -80,6 +82,7 @@ class Costs:
         return LayerItem(name, options, group)
 
     def group_item(self, index: int) -> GroupItem:
+        """Degradation and milliseconds of the activations of a group, which share one width."""
         nodes = self.shared[index].nodes
         readers = [n for n, group in self._reads.items() if group == index and not self._has_weights(n)]
         degradations = self.degradations("activations", nodes[0])
@@ -103,6 +106,7 @@ class Costs:
         return total
 
     def weight_bytes_at_8(self) -> int:
+        """Bytes in the file of all weights at 8 bits."""
         return sum(self.bytes_of(name, 8) for name in self.names)
 
     def kept_because(self, name: str) -> str:

@@ -53,6 +53,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
+        """Name and precision, "openvino-int8"."""
         return f"{self.name}-{self.precision}"
 
 

@@ -53,6 +53,7 @@ def footprint(file: EngineFile, *, threads: int, shape: Sequence[int]) -> Footpr
 
 
 def main() -> None:
+    """The process that is measured: prints load_ms and resident_bytes as JSON."""
     job = json.loads(sys.argv[1])
     x = np.random.default_rng(0).standard_normal(job["shape"], np.float32)
     before = resident_bytes()

@@ -14,7 +14,7 @@ from subbyte.system.cpus import CPUS, cpu_name, cpuinfo, load_average, read_line
 #: Beginnings of the CPU flags that decide which kernels an engine picks (x86 and Arm).
 RELEVANT_FLAGS = ("avx", "fma", "f16c", "amx", "gfni", "asimd", "i8mm", "bf16", "sve")
 #: The folder that holds the package; its clone, if it is one.
-ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
 
 
 class Machine(BaseModel):
@@ -53,7 +53,7 @@ def describe_machine() -> Machine:
 
 def commit() -> str | None:
     """The git commit of this package's source tree ("-dirty" if changed), None if it is no clone."""
-    root = ROOT
+    root = _ROOT
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]

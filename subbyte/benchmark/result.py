@@ -29,6 +29,7 @@ class Spread(BaseModel):
 
     @classmethod
     def of(cls, values: np.ndarray) -> Spread:
+        """Of any numbers, float64 [n]."""
         low, middle, high = np.percentile(values, (10, 50, 90))
         return cls(min=float(values.min()), p10=float(low), median=float(middle), p90=float(high))
 
@@ -114,6 +115,7 @@ class BenchResult(BaseModel):
         return min(timings, key=lambda t: t.ms.median, default=None)
 
     def to_json(self) -> str:
+        """What `from_json` reads."""
         return self.model_dump_json(indent=1) + "\n"
 
     @classmethod

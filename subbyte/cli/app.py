@@ -136,6 +136,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    """Options of the program itself."""
     pass
 
 

@@ -26,7 +26,10 @@ def cache_folder() -> Path:
 
 
 def engine_version() -> str:
-    """The first digits of the SHA-256 of the engine's library: another build, another version."""
+    """The first digits of the SHA-256 of the engine's library: another build, another version.
+
+    Raises InputError if it is not built.
+    """
     spec = importlib.util.find_spec("subbyte._native")
     if spec is None or spec.origin is None:
         raise InputError("the native engine is not built; install subbyte first")

@@ -45,12 +45,15 @@ class Host:
 
     @property
     def name(self) -> str:
+        """The CPU, its instruction set and the threads."""
         return f"{cpu_name()}, {self.isa}, {self.threads} thread(s)"
 
     def supports(self, layer: Layer, weights: int, activations: int) -> bool:
+        """Whether the engine has a kernel of these widths."""
         return (weights == 0 or weights in WEIGHT_BITS) and activations in ACTIVATION_BITS
 
     def latency(self, layer: Layer, weights: int, activations: int) -> float:
+        """Milliseconds for one image. InputError if the layer has not been measured."""
         known = self.milliseconds.get(layer.signature, {})
         if str(weights) not in known:
             raise InputError(

@@ -41,7 +41,9 @@ class Target(Protocol):
     """A device. Latencies of a network's nodes add up to that of the network."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For people."""
+        ...
 
     def supports(self, layer: Layer, weights: int, activations: int) -> bool:
         """Whether the device runs the layer with weights and input of so many bits.

@@ -70,6 +70,7 @@ class Format:
 
     @property
     def is_float(self) -> bool:
+        """Whether numbers are stored as they are, without a grid."""
         return self.kind == "float"
 
     def bytes(self, shape: Shape) -> int:

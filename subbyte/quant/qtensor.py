@@ -52,6 +52,7 @@ class QTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of its codes."""
         return self.codes.shape
 
     @property

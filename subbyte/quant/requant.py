@@ -44,7 +44,10 @@ def gate_multiplier_scale(x: QParams, gate: QParams, y: QParams) -> np.float32:
 
 
 def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:
-    """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`."""
+    """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`.
+
+    Raises GraphError for another activation.
+    """
     if act == "none":
         return 0, y.qmax
     if act == "relu":

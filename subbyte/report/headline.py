@@ -30,6 +30,7 @@ class Headline:
 
     @property
     def text(self) -> str:
+        """Without emphasis."""
         return "".join(words for words, _ in self.words)
 
 

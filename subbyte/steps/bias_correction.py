@@ -68,6 +68,7 @@ class Walk:
         self.pending = iter(graph.nodes)
 
     def step(self, node: Node) -> torch_ops.Step:
+        """A node with its values and the state, for the torch operations."""
         values = [self.graph.value(name) for name in node.inputs]
         return torch_ops.Step(node, values, self.graph.value(node.output), self.state)
 

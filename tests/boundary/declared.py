@@ -42,7 +42,10 @@ def modules(requirements: Iterable[str]) -> set[str]:
 
 
 BASE = modules(PROJECT["dependencies"])
-EXTRA_TEXTS = {name: texts for name, texts in PROJECT["optional-dependencies"].items() if name != "all"}
+#: Of what the package imports: "all" is all of these, and "docs" only reads it.
+EXTRA_TEXTS = {
+    name: texts for name, texts in PROJECT["optional-dependencies"].items() if name not in ("all", "docs")
+}
 EXTRA = {name: modules(texts) - {"subbyte"} for name, texts in EXTRA_TEXTS.items()}
 
 

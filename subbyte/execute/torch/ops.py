@@ -46,9 +46,11 @@ class Step:
 
     @property
     def quantized(self) -> bool:
+        """Whether its input holds codes."""
         return self.inputs[0].q is not None
 
     def param(self, role: str) -> Tensor:
+        """A parameter as a tensor, as torch lays it out."""
         return self.state[f"{self.node.name}:{role}"]
 
     def grid(self, index: int) -> Grid:
@@ -108,6 +110,7 @@ def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:
 
 
 def per_channel(v: Tensor, like: Tensor) -> Tensor:
+    """[C] so that it broadcasts over `like`, [N, C, H, W] or [N, C]."""
     return v.view(1, -1, 1, 1) if like.ndim == 4 else v
 
 

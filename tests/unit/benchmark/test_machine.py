@@ -23,7 +23,7 @@ def test_the_description_names_the_kernels_flags(tmp_path: Path, monkeypatch: py
 
 
 def test_commit_only_of_the_packages_own_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "_ROOT", tmp_path)
     assert machine.commit() is None
     (tmp_path / ".git").mkdir()  # not a repository
     assert machine.commit() is None
