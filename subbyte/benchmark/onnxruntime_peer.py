@@ -118,7 +118,7 @@ def _quantize(model: bytes, calibration: Sequence[np.ndarray], method: str, path
 def _reader(tools: Any, name: str, calibration: Sequence[np.ndarray]) -> Any:
     arrays = iter(calibration)
 
-    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, np.ndarray] | None:
             x = next(arrays, None)
             return None if x is None else {name: x}

@@ -177,7 +177,7 @@ def _console(**options: Any) -> Console:
     class Plain(Console):
         """Takes every string, in a table or not, as text without meaning."""
 
-        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text), **options)
 
         def on_broken_pipe(self) -> None:

@@ -165,7 +165,7 @@ def test_a_result_without_peers(tmp_path: Path) -> None:
     assert ElementTree.fromstring(plot).tag == SVG + "svg"
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert page.main(["--results", str(tmp_path)]) == 1
     (tmp_path / "x.json").write_text('{"format": 1}')
     assert page.main(["--results", str(tmp_path)]) == 1

@@ -116,7 +116,7 @@ def test_measuring_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "small" in roofline.render(result, "x.svg")
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none.subbyte")
     for arguments in (["resnet"], [missing], [missing, "--runs", "0"]):
         assert roofline.main([*arguments, "--output", str(tmp_path)]) == 1

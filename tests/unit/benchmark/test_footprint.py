@@ -67,7 +67,7 @@ def test_an_artifact_is_opened_with_its_streams(tmp_path: Path) -> None:
     runs = opener("subbyte")(file, threads=1, streams=2)
     assert len(runs) == 2
     expected = Session(file.path).run(x)
-    assert all(np.array_equal(run(x), expected) for run in runs)
+    assert all(np.array_equal(np.asarray(run(x)), expected) for run in runs)
 
 
 def test_streams_run_at_the_same_time() -> None:

@@ -101,7 +101,9 @@ def test_weight_scales(bits: int) -> None:
     for channel in (0, 1, 2, 4):
 
         def error(scale: float, w: np.ndarray = weight[channel][None]) -> float:
-            return float(((quantize_weight(w, np.float32([scale]), bits).dequantize() - w) ** 2).sum())
+            return float(
+                ((quantize_weight(w, np.array([scale], np.float32), bits).dequantize() - w) ** 2).sum()
+            )
 
         assert error(best[channel]) <= error(covering[channel])
         assert error(best[channel]) <= min(error(s * covering[channel]) for s in SHARES) * (1 + 1e-6)

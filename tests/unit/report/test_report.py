@@ -56,8 +56,8 @@ def page(tmp_path: Path) -> Report:
     for i, label in enumerate((0, 1, 2, 0)):
         Image.new("RGB", (40, 30), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
         samples.append(Sample(tmp_path / f"{i}.png", label))
-    good = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]]))
-    bad = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]]))
+    good = top_classes(np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]], np.float32))
+    bad = top_classes(np.array([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]], np.float32))
     float_entry = Entry(
         "tiny-fp32",
         "fp32",
@@ -187,7 +187,7 @@ def test_figures_carry_the_measured_values(page: Report) -> None:
         assert len(front.attrib["points"].split()) == 4  # two points, the corner between, and the end
         assert {e.text for e in svg.findall("text[@class='label']")} == {"tiny-fp32", "tiny-w4a8"}
         assert len(svg.findall("line[@class='leader']")) == 2
-    tips = [title.text for title in ElementTree.fromstring(figures[2].wide).iter("title")]
+    tips = [str(title.text) for title in ElementTree.fromstring(figures[2].wide).iter("title")]
     assert tips == ["tiny-w4a8: 0.500 ms", "onnxruntime-int8: 0.900 ms", "tiny-fp32: 2.000 ms"]
     assert [f.id for f in figures_of(page.entries[:1])] == ["latency"]
     assert latency_bars([replace(page.entries[0], latency_ms=None)]) is None
@@ -310,7 +310,7 @@ def test_corruption_table_is_the_mean_of_the_severities(full: Report) -> None:
     assert [step for _, step in table.rows[1][1]] == [0, 1, 5]
     curves = accuracy_by_severity(full.entries)
     assert curves is not None
-    tips = [title.text for title in ElementTree.fromstring(curves.wide).iter("title")]
+    tips = [str(title.text) for title in ElementTree.fromstring(curves.wide).iter("title")]
     assert tips[3:] == [f"tiny-w4a8, severity {x}: {y:.1f} %" for x, y in ((0, 100), (1, 75), (3, 25))]
     assert corruption_table(full.entries[2:]) is None
     assert accuracy_by_severity(full.entries[2:]) is None
