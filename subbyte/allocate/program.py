@@ -2,7 +2,7 @@
 
 Degradations are taken to add up: a second-order view in which every layer's rounding errors are small and
 independent of the others' ("HAWQ-V3", arXiv 2011.10680, poses the same program with Hessian traces;
-here degradations are measured). allocate_check.py measures how far that is from the truth.
+here degradations are measured). check.py measures how far that is from the truth.
 """
 
 from __future__ import annotations
