@@ -135,7 +135,7 @@ def test_commands_that_need_no_other_extra(artifact: Path, words: tuple[str, ...
         (
             (
                 "compress",
-                "efficientnet_b0",
+                "tf_efficientnet_lite0",
                 "--weights",
                 "random",
                 "--recipe",

@@ -65,3 +65,32 @@ def test_nothing_of_one_machine() -> None:
             if MACHINE.search(line):
                 found.append(f"{path}:{number}: {line.strip()[:100]}")
     assert found == []
+
+
+#: What a document writes as a place in the repository.
+PLACE = re.compile(r"(?<![\w./<-])(?:subbyte|native|tests|bench|demo|docs)/[\w./-]*\w")
+
+
+def test_places_in_documents_exist() -> None:
+    """Documents of today; the log, the changelog and decisions tell of what was."""
+    places = {str(parent) for path in tracked() for parent in (path, *path.parents)}
+    old = {"docs/log.md", "CHANGELOG.md"}
+    lost = []
+    for path in tracked():
+        if path.suffix == ".md" and str(path) not in old and path.parent != Path("docs/decisions"):
+            found = set(PLACE.findall(text(path) or "")) - {"bench/results/serving"}  # which a command makes
+            lost += [f"{path}: {place}" for place in found if not {place, f"{place}.py"} & places]
+    assert lost == []
+
+
+def test_only_one_place_replaces_files() -> None:
+    """Beside it, a folder that another engine's tool filled is put in place as a whole."""
+    replacing = {
+        str(path)
+        for path in tracked()
+        if path.suffix == ".py" and re.search(r"\bos\.(replace|rename)\(|\bmkstemp\(", text(path) or "")
+    }
+    assert replacing - {"tests/boundary/test_names.py"} == {
+        "subbyte/system/whole_file.py",
+        "subbyte/benchmark/quantized_cache.py",
+    }
