@@ -11,7 +11,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 NATIVE := $(shell find native -type f 2>/dev/null) CMakeLists.txt
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types kernels unit sanitize format lock clean
+.PHONY: demo test lint types kernels unit sanitize docs format lock clean
 
 demo: $(VENV)/.test
 	$(BIN)/python -m demo --output $(DEMO_OUT)
@@ -38,6 +38,10 @@ unit: $(VENV)/.test
 # descriptor sets; a minute of threads under ThreadSanitizer.
 sanitize: $(VENV)/.test
 	$(BIN)/python -m tests.sanitize
+
+# The API reference, a page for every module: open build/reference/index.html.
+docs: $(VENV)/.test
+	$(BIN)/python -m docs.reference build/reference
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.benchmark.machine import describe_machine
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
 from subbyte.data.samples import Sample
 from subbyte.data.sets import ImageSet, parse_sets
@@ -28,7 +29,6 @@ from subbyte.errors import SubbyteError
 from subbyte.metrics.accuracy import Predictions, wilson_interval
 from subbyte.metrics.statistics import Paired, correct, paired, random_effects
 from subbyte.quant import QTensor
-from subbyte.system.host import describe_host
 from subbyte.system.interleave import interleave
 
 RESULTS = Path("bench/analyses")
@@ -89,7 +89,7 @@ def measure(
     result = {
         "sets": [each.folder.name for each in sets],
         "images": [len(r) for r in answers[0].right],
-        "host": describe_host().model_dump(mode="json"),
+        "host": describe_machine().model_dump(mode="json"),
         "rows": rows,
     }
     return result if agreement is None else result | _agreement(subjects, agreement, rows)

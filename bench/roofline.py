@@ -24,12 +24,13 @@ from bench import networks, svg
 from bench.page import TOLERATED_LOAD
 from subbyte import _native
 from subbyte.artifact import load
+from subbyte.benchmark.machine import Machine, commit, describe_machine
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError, SubbyteError
 from subbyte.execute.native import Session
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
-from subbyte.system.host import Host, choose_cpus, commit, describe_host, pinned
+from subbyte.system.cpus import choose_cpus, pinned
 
 KINDS = ("k × k", "1 × 1", "depthwise", "squeeze-excite", "classifier", "other")
 WARM_UP_RUNS = 5
@@ -67,7 +68,7 @@ class Profile:
     layers: tuple[Layer, ...]
     run_seconds: float
     peak: float
-    host: Host
+    host: Machine
     commit: str | None
 
 
@@ -143,7 +144,7 @@ def measure(source: Path | Graph, title: str, runs: int) -> Profile:
         session = Session(graph)
         x = synthetic_images(session.graph.value(session.graph.input).shape, 1)
         session.profile(x, WARM_UP_RUNS)
-        host, peak = describe_host(), _peak(session.isa)
+        host, peak = describe_machine(), _peak(session.isa)
         times = np.array([session.profile(x, 1) for _ in range(runs)])
         peak = max(peak, _peak(session.isa))
     layers = tuple(layers_of(session, graph, times.min(axis=0)))

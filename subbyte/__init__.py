@@ -6,8 +6,6 @@ imported by what captures and compresses, not by what loads and runs.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False  # as type checkers know it, without the time to import typing
 if TYPE_CHECKING:
     from subbyte.allocate.budget import Budget
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from subbyte.ir import Graph
     from subbyte.preprocess import Preprocessing
     from subbyte.recipes import Recipe, list_recipes, load_recipe
+    from subbyte.system.version import __version__ as __version__
 
 _HOME = {
     "Artifact": "subbyte.artifact",
@@ -28,6 +27,7 @@ _HOME = {
     "Recipe": "subbyte.recipes",
     "Session": "subbyte.execute.native",
     "SubbyteError": "subbyte.errors",
+    "__version__": "subbyte.system.version",
     "available_isas": "subbyte.execute.native",
     "compress_model": "subbyte.compress.model",
     "import_model": "subbyte.importers",

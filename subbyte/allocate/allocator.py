@@ -62,6 +62,7 @@ class Allocator:
         self._rest_bytes = plain - costs.weight_bytes_at_8()
 
     def program(self) -> Program:
+        """The integer program of the layers and groups, without limits."""
         return Program(
             [self.costs.layer_item(name) for name in self.costs.names],
             [self.costs.group_item(index) for index in range(len(self.costs.shared))],

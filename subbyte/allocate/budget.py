@@ -28,6 +28,7 @@ class Budget:
 
     @property
     def given(self) -> bool:
+        """Whether there is any limit."""
         return any(limit is not None for limit in (self.size, self.latency, self.memory, self.drop))
 
     def __str__(self) -> str:

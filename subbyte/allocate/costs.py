@@ -66,6 +66,7 @@ class Costs:
         return result
 
     def shape(self, layer: str) -> tuple[int, ...]:
+        """Of a layer's weight, output channels first."""
         weight = self.base.node(layer).params["weight"]
         assert isinstance(weight, QTensor)
         return weight.shape
@@ -76,6 +77,7 @@ class Costs:
         return replace(format, book=book).bytes(self.shape(layer))
 
     def layer_item(self, name: str) -> LayerItem:
+        """Degradation, bytes and milliseconds of a layer at every width that it may have."""
         layer, group = self.layers[name], self._reads[name]
         options = {}
         for format, degradation in self.degradations("weights", name).items():
@@ -90,6 +92,7 @@ class Costs:
         return LayerItem(name, options, group)
 
     def group_item(self, index: int) -> GroupItem:
+        """Degradation and milliseconds of the activations of a group, which share one width."""
         nodes = self.shared[index].nodes
         readers = [n for n, group in self._reads.items() if group == index and not self._has_weights(n)]
         degradations = self.degradations("activations", nodes[0])
@@ -114,6 +117,7 @@ class Costs:
         return total
 
     def weight_bytes_at_8(self) -> int:
+        """Bytes in the file of all weights at 8 bits."""
         return sum(self.bytes_of(name, INT8) for name in self.names)
 
     def kept_because(self, name: str) -> str:

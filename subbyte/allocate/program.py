@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from subbyte.quant import Format
-from subbyte.system.silence import silent_stdout
+from subbyte.system.quiet import quiet_descriptor
 
 Goal = Literal["degradation", "size", "latency"]
 
@@ -98,7 +98,7 @@ def solve(
             high.append((limit - fixed) / unit)
     costs = np.array([getattr(pick, goal) for pick in picks], float)
     costs /= costs.max() or 1.0
-    with silent_stdout():  # HiGHS reports repairs of its solutions there
+    with quiet_descriptor(1):  # HiGHS reports repairs of its solutions there
         result = milp(
             costs,
             constraints=LinearConstraint(np.array(rows), low, high),

@@ -42,6 +42,7 @@ class Meter:
         return Session(graph, threads=self.threads).run(self.images).astype(np.float64)
 
     def of(self, graph: Graph) -> Degradation:
+        """Runs a graph on the images and compares its outputs with the original's."""
         return self.of_logits(self.logits(graph))
 
     def of_logits(self, logits: np.ndarray) -> Degradation:

@@ -35,11 +35,12 @@ from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.execute.torch.step import Step
 from subbyte.ir import Graph, Node, verify
 from subbyte.quant import Format, QTensor
+from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quant.format import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from subbyte.quantize.calibrate import Progress
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.quantize.variants import Variants
-from subbyte.steps.bias_correction import LARGEST_BIAS, Walk, correct_biases, corrected
+from subbyte.steps.bias_correction import Walk, correct_biases, corrected
 from subbyte.steps.blocks import Block, blocks
 
 #: Images that biases are corrected on, and those of them that the output of a block is measured on.
@@ -231,7 +232,7 @@ class _Analysis:
                     np.asarray(base.params["bias"], np.float64) - np.asarray(plain.params["bias"])
                 ) * units
                 bias = np.asarray(node.params["bias"]) + np.rint(shift)
-                bounded = np.clip(bias, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+                bounded = np.clip(bias, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)
                 node = node.with_(params={**node.params, "bias": bounded})
             nodes.append(node)
         return replace(graph, nodes=tuple(nodes))

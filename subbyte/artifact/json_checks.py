@@ -36,6 +36,8 @@ def exactly(*kinds: type) -> Check:
 
 
 def one_of(*texts: str) -> Check:
+    """A check that a value is one of these strings."""
+
     def check(value: Any, place: str) -> str:
         if type(value) is not str or value not in texts:
             _fail(place, f"must be {' or '.join(texts)}")

@@ -74,6 +74,8 @@ class NodeJson:
 
 @dataclass(frozen=True)
 class GraphJson:
+    """The graph of docs/spec/artifact.md."""
+
     input: ValueJson
     outputs: list[str]
     nodes: list[NodeJson]

@@ -30,6 +30,7 @@ from subbyte.benchmark.candidate import (
     verify_candidates,
 )
 from subbyte.benchmark.footprint import Footprint, footprint
+from subbyte.benchmark.machine import commit, describe_machine
 from subbyte.benchmark.peers import load_peers
 from subbyte.benchmark.result import BenchResult, Skipped, Spread, Timing
 from subbyte.benchmark.throughput import throughput_of_files
@@ -37,14 +38,7 @@ from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError
 from subbyte.ir import Graph, macs
 from subbyte.passes.dequantize import dequantize_graph
-from subbyte.system.host import (
-    choose_cpus,
-    commit,
-    describe_host,
-    load_average,
-    pinned,
-    preemptions,
-)
+from subbyte.system.cpus import choose_cpus, load_average, pinned, preemptions
 from subbyte.system.interleave import Samples, interleave
 
 CALIBRATION_IMAGES = 24
@@ -106,7 +100,7 @@ def bench(
             list, zip(*(pair for pair in checked if pair[1].fault is None), strict=True)
         )
         held = _footprints(candidates, x[:batch], threads, notify) if footprints else None
-        host, before, peaks = describe_host(), preemptions(), _peaks(candidates)
+        host, before, peaks = describe_machine(), preemptions(), _peaks(candidates)
         notify(f"timing {len(candidates)} candidates in turns for {seconds:g} s")
         samples = interleave([c.bind(x[:batch]) for c in candidates], seconds)
         preempted = preemptions() - before

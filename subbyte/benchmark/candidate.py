@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import subbyte
 from subbyte.artifact import Artifact, load, save
 from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.peer import Peer
@@ -18,6 +17,7 @@ from subbyte.execute.reference import run as reference_run
 from subbyte.ir import Graph, is_weighted
 from subbyte.metrics.output_check import Check, check
 from subbyte.quant import QTensor
+from subbyte.system.version import __version__
 
 Outputs = tuple[np.ndarray, ...]
 
@@ -53,6 +53,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
+        """Name and precision, "openvino-int8"."""
         return f"{self.name}-{self.precision}"
 
 
@@ -96,7 +97,7 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
     return Candidate(
         "subbyte",
         precision,
-        subbyte.__version__,
+        __version__,
         0 if data is None else len(data),
         lambda x: _tuple(session.run(x)),
         lambda x: lambda: session.run(x),

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte.benchmark.engine_file import EngineFile, opener
+from subbyte.benchmark.engine_file import EngineFile
+from subbyte.benchmark.opener import opener
 from subbyte.system.own_process import ask
 
 RUNS = 10
@@ -52,6 +53,7 @@ def footprint(file: EngineFile, *, threads: int, shape: Sequence[int]) -> Footpr
 
 
 def main() -> None:
+    """The process that is measured: prints load_ms and resident_bytes as JSON."""
     job = json.loads(sys.argv[1])
     x = np.random.default_rng(0).standard_normal(job["shape"], np.float32)
     before = resident_bytes()

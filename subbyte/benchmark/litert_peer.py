@@ -1,21 +1,18 @@
 """LiteRT (TensorFlow Lite) on the CPU with XNNPACK: float32, and INT8.
 
-TensorFlow's converter needs TensorFlow, so models are made by `tflite_export`: INT8 ones from the network as
-this package's recipe w8a8 quantizes it, in TensorFlow Lite's 8-bit format. That decides the accuracy;
-the speed is that of any INT8 model of the network.
+TensorFlow's converter needs TensorFlow, so models are made by `exporters.tflite`: INT8 ones from the
+network as this package's recipe w8a8 quantizes it, in TensorFlow Lite's 8-bit format. That decides the
+accuracy; the speed is that of any INT8 model of the network.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import subbyte
 from subbyte.benchmark.engine_file import EngineFile, Run
 from subbyte.benchmark.peer import Outputs, Peer
 from subbyte.benchmark.quantized_cache import cache_key, cached_file
@@ -23,6 +20,8 @@ from subbyte.errors import InputError
 from subbyte.exporters.tflite import to_tflite
 from subbyte.ir import Graph
 from subbyte.system.imports import peer_module
+from subbyte.system.quiet import quiet_descriptor
+from subbyte.system.version import __version__
 
 PRECISIONS = ("fp32", "int8")
 RANGE_IMAGES = 8  # from which the grids of float32 outputs are taken
@@ -51,7 +50,7 @@ def litert_peer(
         return _peer(model, precision, threads)
     if not calibration:
         raise InputError("INT8 needs calibration images; give at least one")
-    versions = [_version(), subbyte.__version__]
+    versions = [_version(), __version__]
     settings = {"tool": "subbyte", "versions": versions, "recipe": "w8a8"}
     name = f"litert-{cache_key(model, calibration, settings)}.tflite"
     with cached_file(cache, name, lambda path: _quantize(graph, batch, calibration, path)) as path:
@@ -59,7 +58,7 @@ def litert_peer(
 
 
 def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
-    """A TensorFlow Lite file for `subbyte.benchmark.engine_file.opener`: one interpreter a stream."""
+    """A TensorFlow Lite file for `subbyte.benchmark.opener.opener`: one interpreter a stream."""
     return [_runner(_interpreter(threads, model_path=file.path)) for _ in range(streams)]
 
 
@@ -79,7 +78,7 @@ def _version() -> str:
 
 def _interpreter(threads: int, **source: Any) -> Any:
     module = peer_module("ai_edge_litert.interpreter")
-    with _silent_stderr():  # it announces its delegate
+    with quiet_descriptor(2):  # it announces its delegate
         made = module.Interpreter(num_threads=threads, **source)
         made.allocate_tensors()
     return made
@@ -95,19 +94,6 @@ def _runner(interpreter: Any) -> Callable[[np.ndarray], Outputs]:
         return tuple(interpreter.get_tensor(index) for index in targets)
 
     return run
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Nothing that is written to the file descriptor, by libraries, comes through."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _quantize(graph: Graph, batch: int, calibration: Sequence[np.ndarray], path: Path) -> None:

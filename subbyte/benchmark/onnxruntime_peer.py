@@ -54,7 +54,7 @@ def onnxruntime_peer(
 
 
 def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
-    """An ONNX file for `subbyte.benchmark.engine_file.opener`: one session, in its callers' threads."""
+    """An ONNX file for `subbyte.benchmark.opener.opener`: one session, in its callers' threads."""
     return [_runner(_session(peer_module("onnxruntime"), file.path, threads))] * streams
 
 
@@ -118,7 +118,7 @@ def _quantize(model: bytes, calibration: Sequence[np.ndarray], method: str, path
 def _reader(tools: Any, name: str, calibration: Sequence[np.ndarray]) -> Any:
     arrays = iter(calibration)
 
-    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, np.ndarray] | None:
             x = next(arrays, None)
             return None if x is None else {name: x}

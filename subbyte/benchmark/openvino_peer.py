@@ -71,7 +71,7 @@ def has_bf16() -> bool:
 
 
 def open_file(file: EngineFile, *, threads: int, streams: int = 1) -> list[Run]:
-    """An IR file for `subbyte.benchmark.engine_file.opener`; throughput mode if there are several streams."""
+    """An IR file for `subbyte.benchmark.opener.opener`; throughput mode if there are several streams."""
     ov = peer_module("openvino")
     compiled = _compile(ov, ov.Core().read_model(file.path), file.precision, threads, streams)
     return [_runner(compiled) for _ in range(streams)]

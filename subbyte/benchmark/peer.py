@@ -35,6 +35,7 @@ class Peer:
 
     @property
     def label(self) -> str:
+        """Name and precision, "openvino-int8"."""
         return f"{self.name}-{self.precision}"
 
     def __call__(self, x: np.ndarray) -> np.ndarray | Outputs:

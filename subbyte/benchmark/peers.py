@@ -63,7 +63,7 @@ def load_peers(
     wanted = [pair for pair in peer_names(against) if _is_possible(pair, against)]
     if not wanted:
         return []
-    images = _batches(calibration, batch)
+    images = _full_batches(calibration, batch)
     common: dict[str, Any] = {"threads": threads, "cache": cache}
     loaders: dict[str, Callable[[str], Peer]] = {}
     if any(engine != "litert" for engine, _ in wanted):
@@ -95,7 +95,7 @@ def _load(loader: Callable[[str], Peer], engine: str, precision: str) -> Peer:
         ) from error
 
 
-def _batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
+def _full_batches(calibration: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
     """All images as arrays of exactly `batch`; a remainder is left out."""
     if not len(calibration):
         return []

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from subbyte.benchmark.machine import Machine
 from subbyte.errors import InputError
 from subbyte.metrics.output_check import Check
-from subbyte.system.host import Host
 from subbyte.system.whole_file import write_whole
 
 FORMAT = 1
@@ -29,6 +29,7 @@ class Spread(BaseModel):
 
     @classmethod
     def of(cls, values: np.ndarray) -> Spread:
+        """Of any numbers, float64 [n]."""
         low, middle, high = np.percentile(values, (10, 50, 90))
         return cls(min=float(values.min()), p10=float(low), median=float(middle), p90=float(high))
 
@@ -92,7 +93,7 @@ class BenchResult(BaseModel):
     format: int = FORMAT
     date: str
     commit: str | None
-    host: Host
+    host: Machine
     threads: int
     streams: int | None = None
     cpus: tuple[int, ...]
@@ -114,6 +115,7 @@ class BenchResult(BaseModel):
         return min(timings, key=lambda t: t.ms.median, default=None)
 
     def to_json(self) -> str:
+        """What `from_json` reads."""
         return self.model_dump_json(indent=1) + "\n"
 
     @classmethod

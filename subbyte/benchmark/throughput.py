@@ -18,7 +18,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from subbyte.benchmark.engine_file import EngineFile, Run, opener
+from subbyte.benchmark.engine_file import EngineFile, Run
+from subbyte.benchmark.opener import opener
 from subbyte.system.own_process import ask
 
 ROUNDS = 5
@@ -77,6 +78,7 @@ def _turn(streams: Sequence[Run], x: np.ndarray, seconds: float) -> float:
 
 
 def main() -> None:
+    """The process that is measured: prints images per second as JSON."""
     job = json.loads(sys.argv[1])
     files = [EngineFile(**file) for file in job["files"]]
     rng = np.random.default_rng(0)

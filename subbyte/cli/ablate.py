@@ -48,7 +48,7 @@ from subbyte.system.text_file import write_text
 if TYPE_CHECKING:
     from subbyte.importers import Imported
     from subbyte.recipes import Recipe
-    from subbyte.report.report import Report
+    from subbyte.report.contents import Report
 
 
 def ablate(
@@ -126,7 +126,7 @@ def ablate(
 def _page(
     title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
 ) -> Report:
-    from subbyte.report.report import Report
+    from subbyte.report.contents import Report
 
     return Report(title, entries, samples, None, "fp32", facts)
 
@@ -166,7 +166,7 @@ class _Job:
             raise InputError(f"{path} was made with other arguments; remove it or choose another folder")
 
     def _make(self, path: Path, recipe: Recipe) -> None:
-        from subbyte import compress_model
+        from subbyte.compress.model import compress_model
 
         images = batches(self.images, self.loaded.preprocessing)
         with stages(f"compressing to {recipe.name}") as stage:

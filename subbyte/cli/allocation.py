@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from subbyte.cli.console import percent, say, show
+from subbyte.cli.console import say, show
 from subbyte.data.held_back import LEAST
 from subbyte.device.host import STALE
-from subbyte.report.units import size_text
+from subbyte.system.units import percent, size_text
 
 if TYPE_CHECKING:
     from subbyte.allocate.budget import Budget

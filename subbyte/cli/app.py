@@ -13,10 +13,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-import subbyte
-from subbyte.cli import RECEIVED
 from subbyte.cli.console import explain, fail, say, show_traceback, warn
 from subbyte.cli.once import Once
+from subbyte.cli.signals import RECEIVED
 
 #: The base of all that can be wrong with a command line; typer has no public name for it.
 UsageError: Any = typer.BadParameter.__base__
@@ -125,7 +124,9 @@ for _name, (_, _line) in COMMANDS.items():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"subbyte {subbyte.__version__}")
+        from subbyte.system.version import __version__
+
+        say(f"subbyte {__version__}")
         raise typer.Exit
 
 
@@ -135,6 +136,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    """Options of the program itself."""
     pass
 
 

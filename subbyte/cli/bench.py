@@ -13,7 +13,7 @@ from subbyte.artifact import Artifact, load
 from subbyte.cli.console import note, show, show_json
 from subbyte.cli.options import Against, Artifacts, Isa, Json, Threads
 from subbyte.data.samples import batches, image_folder, subset
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 if TYPE_CHECKING:
     from subbyte.benchmark.result import BenchResult

@@ -44,7 +44,7 @@ from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
 from subbyte.data.samples import batches, image_folder, subset, with_resize
 from subbyte.errors import InputError
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 
 def compress(
@@ -110,8 +110,9 @@ def compress(
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
     loaded = load_model(model, weights, given)
-    from subbyte import compress_model, save
+    from subbyte.artifact import save
     from subbyte.compress.budgeted import Report
+    from subbyte.compress.model import compress_model
 
     reports: list[Report] = []
     with stages(f"compressing {model} to {chosen.name}") as stage:

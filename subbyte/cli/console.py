@@ -170,7 +170,7 @@ def _console(**options: Any) -> Console:
     class Plain(Console):
         """Takes every string, in a table or not, as text without meaning."""
 
-        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text), **options)
 
         def on_broken_pipe(self) -> None:
@@ -191,8 +191,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def percent(share: float) -> str:
-    """A share 0..1 in per cent."""
-    return f"{100 * share:.2f} %"

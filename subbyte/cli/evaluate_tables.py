@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from subbyte.cli.console import percent
+from subbyte.system.units import percent
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

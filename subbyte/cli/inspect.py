@@ -13,7 +13,7 @@ from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
 from subbyte.execute.native import Session
 from subbyte.report.plan import memory, plan_rows, regions
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 
 def inspect(

@@ -36,6 +36,7 @@ class Subject:
 
     @property
     def run(self) -> Predictor:
+        """The artifact's outputs of images, as metrics take them."""
         return logits_of(self.session.run)
 
 

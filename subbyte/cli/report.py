@@ -79,7 +79,8 @@ def report(
     """
     import jinja2  # noqa: F401  better missed now than when everything is measured
 
-    from subbyte.report.report import Report, markdown, render, table_rows
+    from subbyte.report.contents import Report
+    from subbyte.report.report import markdown, render, table_rows
 
     inputs = (*artifacts, bench, sensitivity)
     check_output("--output", output, ".html", inputs)
@@ -184,9 +185,9 @@ def facts_of(
     measured: BenchResult | None, sets: Sequence[ImageSet], samples: Sequence[object], first: Subject
 ) -> dict[str, Any]:
     """Host, versions and images, for people."""
-    from subbyte.system.host import commit, describe_host
+    from subbyte.benchmark.machine import commit, describe_machine
 
-    host = describe_host() if measured is None else measured.host
+    host = describe_machine() if measured is None else measured.host
     facts: dict[str, Any] = {
         "CPU": host.cpu,
         "CPU flags": host.flags,

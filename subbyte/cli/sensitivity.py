@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from subbyte.cli.checks import check_output
-from subbyte.cli.console import percent, printable, say, show, show_json, stages
+from subbyte.cli.console import printable, say, show, show_json, stages
 from subbyte.cli.options import (
     Channels,
     CropFraction,
@@ -29,6 +29,7 @@ from subbyte.cli.options import (
 )
 from subbyte.cli.source import OwnInput, load_model
 from subbyte.data.samples import batches, image_folder, subset, with_resize
+from subbyte.system.units import percent
 
 if TYPE_CHECKING:
     from subbyte.analysis.table import Sensitivity, Summary

@@ -38,7 +38,7 @@ from subbyte.ir import Graph
 from subbyte.metrics.accuracy import wilson_interval
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8
-from subbyte.quantize.calibrate import batches
+from subbyte.quantize.calibrate import regrouped
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
 
@@ -120,7 +120,7 @@ def within_budget(
     """
     job, budget, target = search.job, search.budget, find_target(search.target)
     check_labels(labels, search.recipe)
-    every = np.concatenate(list(batches(job.graph, calibration)))
+    every = np.concatenate(list(regrouped(job.graph, calibration)))
     check_count(labels, len(every))
     used, unseen = held_back(range(len(every)))
     images, held = every[used], every[unseen]

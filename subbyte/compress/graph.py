@@ -17,7 +17,7 @@ from subbyte.ir import OPS, Graph, verify
 from subbyte.quant.format import FP32
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
-from subbyte.quantize.calibrate import Progress, batches, calibrate
+from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, function_of
@@ -79,7 +79,7 @@ def _compressed(
     chosen_seed = recipe.seed if seed is None else seed
     check_labels(labels, recipe)
     kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
-    stream = batches(split, calibration)
+    stream = regrouped(split, calibration)
     seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
     result = attach(split, asked, recipe, seen)
     images, shown = kept.images(), kept.labels(labels)

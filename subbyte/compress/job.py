@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import subbyte
 from subbyte.artifact import Artifact
 from subbyte.compress.graph import compress
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quantize.calibrate import Progress
 from subbyte.recipes import Recipe
+from subbyte.system.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Job:
         """A graph that this recipe made, as the artifact to be written, with the versions used."""
         made = {
             "seed": recipe.seed if self.seed is None else self.seed,
-            "subbyte": subbyte.__version__,
+            "subbyte": __version__,
             "torch": torch.__version__,
             "threads": self.threads,
         }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subbyte.execute.native import Session
-from subbyte.system.host import load_average, preemptions
+from subbyte.system.cpus import load_average, preemptions
 from subbyte.system.interleave import interleave
 
 SECONDS = 0.5

@@ -88,7 +88,10 @@ def image_folder(root: Path | str) -> list[Sample]:
 
 
 def subset(samples: Sequence[Sample], count: int | None, seed: int = 0) -> list[Sample]:
-    """`count` samples drawn without replacement with numpy's PCG64(seed), in the given order."""
+    """`count` samples drawn without replacement with numpy's PCG64(seed), in the given order.
+
+    Raises InputError if count is less than 1.
+    """
     if count is None or count >= len(samples):
         return list(samples)
     if count < 1:
@@ -114,7 +117,10 @@ def _from_table(table: Path) -> list[Sample]:
 
 
 def read_csv(table: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """The rows of a CSV file by the names in its first line, each with its line number."""
+    """The rows of a CSV file by the names in its first line, each with its line number.
+
+    Raises InputError if it cannot be read.
+    """
     reader = csv.DictReader(io.StringIO(read_text("labels from", table, MAX_TABLE), newline=""))
     try:
         return [(reader.line_num, row) for row in reader]

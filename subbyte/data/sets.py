@@ -29,7 +29,10 @@ class ImageSet:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the folder says labels: it has a labels.csv or a subfolder per class."""
+        """Whether the folder says labels: it has a labels.csv or a subfolder per class.
+
+        Raises InputError if it is no folder.
+        """
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is not a folder")
         inside = (path for path in self.folder.iterdir() if not path.name.startswith("."))

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -27,23 +26,14 @@ def cache_folder() -> Path:
 
 
 def engine_version() -> str:
-    """The first digits of the SHA-256 of the engine's library: another build, another version."""
+    """The first digits of the SHA-256 of the engine's library: another build, another version.
+
+    Raises InputError if it is not built.
+    """
     spec = importlib.util.find_spec("subbyte._native")
     if spec is None or spec.origin is None:
         raise InputError("the native engine is not built; install subbyte first")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
-
-
-def cpu_name() -> str:
-    """The CPU's model as the system names it, else its architecture."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    for line in text.splitlines():
-        if line.startswith(("model name", "Hardware")):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def read_json(path: Path) -> dict[str, dict[str, float]]:

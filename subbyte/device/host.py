@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from subbyte.device.cache import cache_folder, cpu_name, engine_version, read_json, write_json
+from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
 from subbyte.device.target import Cost, Layer, Memory, layers, weights_of
 from subbyte.errors import InputError
 from subbyte.execute.native import Session, best_isa
 from subbyte.ir import Graph
 from subbyte.quant import Format
 from subbyte.quant.format import ACTIVATION_FORMATS, FLOAT_FORMATS, WEIGHT_FORMATS
+from subbyte.system.cpus import cpu_name
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
 #: another program disturbs is not taken for slowness.
@@ -45,14 +46,17 @@ class Host:
 
     @property
     def name(self) -> str:
+        """The CPU, its instruction set and the threads."""
         return f"{cpu_name()}, {self.isa}, {self.threads} thread(s)"
 
     def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        """Whether the engine runs these formats."""
         floats = FLOAT_FORMATS.values()
         known = weights is None or weights.plain in (*WEIGHT_FORMATS.values(), *floats)
         return known and activations in (*ACTIVATION_FORMATS.values(), *floats)
 
     def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        """For one image. InputError if the layer has not been measured."""
         known = self.milliseconds.get(layer.signature, {})
         if _key(weights) not in known:
             raise InputError(

@@ -80,7 +80,9 @@ class Target(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For people."""
+        ...
 
     @property
     def here(self) -> bool:

@@ -28,6 +28,7 @@ class Value:
 
     @property
     def dtype(self) -> str:
+        """ "uint8" for codes, else "float32"."""
         return "float32" if self.q is None else "uint8"
 
 

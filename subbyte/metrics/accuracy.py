@@ -117,7 +117,10 @@ def score(predictions: Predictions, samples: Sequence[Sample]) -> Accuracy:
 
 
 def agreement(a: Predictions, b: Predictions) -> int:
-    """On how many images two classifiers have the same best class."""
+    """On how many images two classifiers have the same best class.
+
+    Raises InputError if the images differ in number.
+    """
     if len(a.top) != len(b.top):
         raise InputError("agreement needs predictions on the same images")
     return int((a.top[:, 0] == b.top[:, 0]).sum())

@@ -54,6 +54,7 @@ class ShapeBias:
         return self.shape / self.n
 
     def to_json(self) -> dict[str, Any]:
+        """JSON values: counts, and shares 0..1."""
         return {
             "images": self.n,
             "shape": self.shape,

@@ -58,6 +58,7 @@ class Robustness:
         return float(difference.mean()), mean_interval(difference, -1, 1)
 
     def to_json(self) -> dict[str, Any]:
+        """JSON values: counts of right answers, and shares 0..1."""
         counts = self.right.sum(axis=0)
         return {
             "images": len(self.clean),

@@ -58,6 +58,7 @@ class Transfer:
         return (self.accuracy - floor) / (self.accuracy * exact_interval(self.counts.lost, right, 0.9)[1])
 
     def to_json(self, floor: float | None = None) -> dict[str, Any]:
+        """JSON values, shares 0..1; with a `floor` also the factor that leads to it."""
         result = {
             "reference_accuracy": self.accuracy,
             "estimate": self.estimate,
@@ -147,6 +148,8 @@ def worst_case(strata: Sequence[Stratum], accuracy: float, confidence: float = C
     Losses count with the upper ends of Clopper and Pearson's intervals, gains with the lower ones; the
     reference's accuracy in a stratum may be anywhere in its own interval. These 4 ends of every stratum
     hold together with probability `confidence` (Bonferroni). A linear program in the shares.
+
+    Raises InputError if no shares give that accuracy.
     """
     from scipy.optimize import linprog
 

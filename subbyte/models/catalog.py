@@ -16,7 +16,7 @@ HALF: PerChannel = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """`preprocessing` is what the default checkpoint, in `hub_repo`, was tested with."""
 
     architecture: Architecture
@@ -24,7 +24,7 @@ class Entry:
     hub_repo: str
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CatalogEntry:
     """The catalog's entry. Raises InputError for an unknown name, with the closest known ones."""
     try:
         return ENTRIES[name]
@@ -76,8 +76,8 @@ _TENSORFLOW: tuple[tuple[str, Architecture, Preprocessing, str], ...] = (
     ("tf_efficientnetv2_l", tables.V2_L, _half(480, 1.0, crop_mode="squash"), "in1k"),
 )
 
-ENTRIES: dict[str, Entry] = {
-    name: Entry(architecture, preprocessing, f"timm/{name}.{tag}")
+ENTRIES: dict[str, CatalogEntry] = {
+    name: CatalogEntry(architecture, preprocessing, f"timm/{name}.{tag}")
     for name, architecture, preprocessing, tag in (
         *_PLAIN,
         *((n, tables.tensorflow(a), p, t) for n, a, p, t in _TENSORFLOW),

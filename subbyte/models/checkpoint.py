@@ -82,6 +82,8 @@ def in_order_of(state: Mapping[str, Tensor], names: Iterable[str], origin: str) 
     """`state` under other names: the n-th tensor gets the n-th name.
 
     The last component (weight, running_mean, ...) must agree; `fit` checks the shapes after.
+
+    Raises InputError if their numbers or last components differ.
     """
     names = list(names)
     if len(names) != len(state):

@@ -12,7 +12,7 @@ from torch import nn
 
 from subbyte.errors import InputError
 from subbyte.models import checkpoint, hub
-from subbyte.models.catalog import Entry, entry
+from subbyte.models.catalog import CatalogEntry, entry
 from subbyte.models.checkpoint import StateDict
 from subbyte.models.efficientnet import EfficientNet
 from subbyte.models.initialize import randomize
@@ -76,7 +76,7 @@ def load(name: str, weights: str | Path) -> LoadedModel:
     return _load_file(known, Path(weights))
 
 
-def _load_random(name: str, known: Entry, detail: str) -> LoadedModel:
+def _load_random(name: str, known: CatalogEntry, detail: str) -> LoadedModel:
     try:
         seed = int(detail or "0")
     except ValueError:
@@ -87,13 +87,13 @@ def _load_random(name: str, known: Entry, detail: str) -> LoadedModel:
     return LoadedModel(module, known.preprocessing, provenance)
 
 
-def _load_file(known: Entry, path: Path) -> LoadedModel:
+def _load_file(known: CatalogEntry, path: Path) -> LoadedModel:
     module = _module(known, checkpoint.read(path), str(path))
     provenance = {"source": "file", "preprocessing": "model default", **_file_facts(path)}
     return LoadedModel(module, known.preprocessing, provenance)
 
 
-def _load_hub(name: str, known: Entry, detail: str) -> LoadedModel:
+def _load_hub(name: str, known: CatalogEntry, detail: str) -> LoadedModel:
     repo, revision = hub.split(detail or known.hub_repo)
     given = None if repo == known.hub_repo else hub.preprocessing(repo, revision, name)
     path = hub.weights(repo, revision)
@@ -109,7 +109,7 @@ def _load_hub(name: str, known: Entry, detail: str) -> LoadedModel:
     return LoadedModel(module, given or known.preprocessing, provenance)
 
 
-def _load_package(name: str, known: Entry) -> LoadedModel:
+def _load_package(name: str, known: CatalogEntry) -> LoadedModel:
     path = _package_file(name)
     package = PACKAGES[name]
     with torch.device("meta"):
@@ -140,7 +140,7 @@ def _package_file(name: str) -> Path:
     return files[0]
 
 
-def _module(known: Entry, state: StateDict, origin: str) -> nn.Module:
+def _module(known: CatalogEntry, state: StateDict, origin: str) -> nn.Module:
     """The network with `state` in it; built on the meta device, so no initial values are drawn."""
     classifier = state.get("classifier.bias")
     classes = NUM_CLASSES if classifier is None or classifier.ndim != 1 else len(classifier)

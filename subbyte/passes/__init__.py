@@ -9,11 +9,13 @@ from subbyte.passes.fold_batch_norm import fold_batch_norm
 from subbyte.passes.fuse_activation import fuse_activation
 from subbyte.passes.fuse_residual import fuse_residual
 from subbyte.passes.pipeline import STANDARD, Pass, apply, optimize
+from subbyte.passes.rules import Rule
 from subbyte.passes.squeeze_excite import SqueezeExcite, squeeze_excite
 
 __all__ = [
     "STANDARD",
     "Pass",
+    "Rule",
     "SqueezeExcite",
     "apply",
     "drop_dead_nodes",

@@ -1,4 +1,4 @@
-"""The standard pipeline: a table of passes, and the runner that verifies after each."""
+"""The standard pipeline: a table of passes, and the runner that holds each to what it says."""
 
 from __future__ import annotations
 
@@ -11,46 +11,63 @@ from subbyte.passes.drop_dead_nodes import drop_dead_nodes
 from subbyte.passes.fold_batch_norm import fold_batch_norm
 from subbyte.passes.fuse_activation import fuse_activation
 from subbyte.passes.fuse_residual import fuse_residual
+from subbyte.passes.rules import (
+    ACTIVATIONS_FUSED,
+    FLOAT32,
+    NO_BATCH_NORM,
+    NO_DEAD_NODES,
+    RESIDUALS_FUSED,
+    Rule,
+)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A rewrite Graph -> Graph that keeps the meaning of every output, and is idempotent."""
+    """A rewrite Graph -> Graph that keeps the meaning of every output, and is idempotent.
 
-    name: str
+    requires: what holds of every graph that it is given. ensures: what then holds of its result.
+    """
+
     run: Callable[[Graph], Graph]
-    requires: str
-    ensures: str
+    requires: tuple[Rule, ...] = ()
+    ensures: tuple[Rule, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its function."""
+        return self.run.__name__
 
 
 STANDARD = (
-    Pass("drop_dead_nodes", drop_dead_nodes, "a verified graph", "every node contributes to an output"),
-    Pass("fold_batch_norm", fold_batch_norm, "float32 values", "no batch_norm"),
-    Pass(
-        "fuse_activation",
-        fuse_activation,
-        "float32 values",
-        "no activation is the only consumer of a plain conv2d or linear",
-    ),
-    Pass(
-        "fuse_residual",
-        fuse_residual,
-        "float32 values, activations fused",
-        "no add reads a plain conv2d that nothing else reads",
-    ),
+    Pass(drop_dead_nodes, ensures=(NO_DEAD_NODES,)),
+    Pass(fold_batch_norm, (FLOAT32,), (NO_BATCH_NORM,)),
+    Pass(fuse_activation, (FLOAT32,), (ACTIVATIONS_FUSED,)),
+    Pass(fuse_residual, (FLOAT32, ACTIVATIONS_FUSED), (RESIDUALS_FUSED,)),
 )
 
 
 def apply(graph: Graph, passes: Iterable[Pass]) -> Graph:
-    """Runs `passes` in order. GraphError, naming the pass, if one leaves an invalid graph."""
+    """Runs `passes` in order.
+
+    Raises GraphError, naming the pass, if the graph breaks what one requires, or if one leaves an
+    invalid graph or one that breaks what it ensures.
+    """
     verify(graph)
     for step in passes:
+        _check(graph, step.requires, f"pass {step.name} requires that")
         graph = step.run(graph)
         try:
             verify(graph)
         except GraphError as error:
             raise GraphError(f"after pass {step.name}: {error}") from None
+        _check(graph, step.ensures, f"pass {step.name} is to ensure that")
     return graph
+
+
+def _check(graph: Graph, rules: tuple[Rule, ...], subject: str) -> None:
+    for rule in rules:
+        if not rule.holds(graph):
+            raise GraphError(f"{subject} {rule.text}, but that is not so")
 
 
 def optimize(graph: Graph) -> Graph:

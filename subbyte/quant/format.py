@@ -81,6 +81,7 @@ class Format:
 
     @property
     def is_float(self) -> bool:
+        """Whether numbers are stored as they are, without a grid."""
         return self.kind == "float"
 
     @property

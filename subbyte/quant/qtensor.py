@@ -56,6 +56,7 @@ class QTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of its codes."""
         return self.codes.shape
 
     def values(self) -> np.ndarray:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from subbyte.errors import GraphError
+from subbyte.quant.bias import LARGEST
 from subbyte.quant.qparams import QParams
-
-INT32_MAX = 2**31 - 1
 
 
 def conv_multiplier(x: QParams, weight_scale: np.ndarray, target: QParams | None) -> np.ndarray:
@@ -31,7 +30,7 @@ def quantize_bias(bias: np.ndarray, x: QParams, weight_scale: np.ndarray) -> np.
     """
     unit = np.float64(x.scale) * weight_scale.astype(np.float64)
     codes = np.rint(bias.astype(np.float64) / unit)
-    if codes.size and np.abs(codes).max() > 2**30:
+    if codes.size and np.abs(codes).max() > LARGEST:
         raise GraphError(
             "a bias does not fit its accumulator: the layer's weights or inputs are almost zero; "
             "keep this layer in float32"
@@ -45,7 +44,10 @@ def gate_multiplier_scale(x: QParams, gate: QParams, y: QParams) -> np.float32:
 
 
 def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:
-    """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`."""
+    """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`.
+
+    Raises GraphError for another activation.
+    """
     if act == "none":
         return 0, y.qmax
     if act == "relu":

@@ -21,7 +21,7 @@ Progress = Callable[[str, int], None]
 BATCH = 16
 
 
-def batches(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
+def regrouped(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
     """The images in order, float32 [size, H, W, C], the last batch as large as what is left.
 
     Raises InputError for arrays that do not fit the graph's input or are not finite, and if there

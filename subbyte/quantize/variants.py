@@ -13,7 +13,7 @@ from subbyte.quant import Format, QParams, QTensor
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
-from subbyte.quantize.calibrate import Progress, batches, calibrate
+from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import split_for_integers
@@ -66,7 +66,7 @@ class Variants:
 
     def calibrate(self, images: Iterable[np.ndarray], progress: Progress) -> None:
         """Records the values of the float network on `images`, arrays float32 [N, H, W, C]."""
-        stream = batches(self.float_graph, images)
+        stream = regrouped(self.float_graph, images)
         self.seen = calibrate(self.float_graph, stream, self.recipe.seed, progress)
 
     def layers(self) -> list[str]:

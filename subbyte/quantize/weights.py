@@ -7,16 +7,13 @@ import torch
 from torch import Tensor
 
 from subbyte.quant import Format, QParams, QTensor, uniform_levels
+from subbyte.quant.bias import ALONE, LARGEST_ROUNDED
 from subbyte.quant.format import DENSE
 from subbyte.recipes import WeightRange
 
 #: Scales that "mse" tries per channel: these shares of the min-max scale, then of the best of them.
 SHARES = np.concatenate([np.linspace(0.2, 0.68, 25), np.linspace(0.7, 1.1, 41)])
 CLOSER = np.linspace(0.99, 1.01, 21)
-#: Largest |bias| in accumulator units that a scale has to leave room for.
-BIAS_UNITS = float(1 << 28)
-
-
 #: Rounds of Lloyd's algorithm for a learned code book.
 LLOYD_ROUNDS = 60
 
@@ -37,8 +34,8 @@ def quantized_weight(
     scale = weight_scales(real, levels, spec.range)
     empty = scale == 0.0
     # a channel without weights needs a unit only for its bias
-    scale[empty] = np.where(bias == 0.0, 1.0, np.abs(bias) / (x.scale * (1 << 20)))[empty]
-    floor = np.maximum(np.abs(bias) / (x.scale * BIAS_UNITS), np.finfo(np.float32).tiny * 2.0)
+    scale[empty] = np.where(bias == 0.0, 1.0, np.abs(bias) / (x.scale * ALONE))[empty]
+    floor = np.maximum(np.abs(bias) / (x.scale * LARGEST_ROUNDED), np.finfo(np.float32).tiny * 2.0)
     scale = np.maximum(scale, floor).astype(np.float32)
     values = nearest_level(real / torch.from_numpy(scale)[:, None], usable(levels))
     codes = codes_of(values.numpy(), levels).reshape(weight.shape)

@@ -20,10 +20,12 @@ class Frame:
     y_range: tuple[float, float]
 
     def x(self, value: float) -> float:
+        """The pixel of a value on the horizontal axis."""
         low, high = self.x_range
         return LEFT + (value - low) / (high - low) * (self.width - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
+        """The pixel of a value on the vertical axis."""
         low, high = self.y_range
         return self.height - BOTTOM - (value - low) / (high - low) * (self.height - TOP - BOTTOM)
 

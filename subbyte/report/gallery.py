@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,7 @@ from subbyte.data.classes import distinct
 from subbyte.data.corruptions import corrupt
 from subbyte.data.decode import read_image
 from subbyte.data.samples import Sample, fit
-
-if TYPE_CHECKING:
-    from subbyte.report.report import Report
+from subbyte.report.contents import Report
 
 THUMBNAIL = 320  # pixels, the shorter side of a sample image
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from subbyte.metrics.statistics import Paired
 from subbyte.report.entry import Entry
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 #: The share of the baseline's top-1 that a candidate has to keep to be eligible (as in MLPerf Inference),
 #: and what is enough as long as the images do not show that it loses anything.
@@ -30,6 +30,7 @@ class Headline:
 
     @property
     def text(self) -> str:
+        """Without emphasis."""
         return "".join(words for words, _ in self.words)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from subbyte.report.heatmaps import sensitivity_heatmaps
-from subbyte.report.report import page_environment
+from subbyte.report.page import page_environment
 
 
 def render_heatmaps(rows: Sequence[Mapping[str, Any]], title: str) -> str:

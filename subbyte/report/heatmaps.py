@@ -29,6 +29,8 @@ class CorruptionTable:
 
 @dataclass(frozen=True)
 class Heatmap:
+    """A drawing with its heading; id: unique in the page."""
+
     id: str
     title: str
     drawing: svg.Markup

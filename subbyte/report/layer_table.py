@@ -34,10 +34,12 @@ class LayerRow:
 
     @property
     def name(self) -> str:
+        """The node's name."""
         return str(self.plan["name"])
 
     @property
     def histogram(self) -> Histogram | None:
+        """Of the layer's weights; None if it has none."""
         return None if self.layer is None else self.layer.weights
 
 

@@ -28,6 +28,7 @@ class Histogram:
 
     @property
     def total(self) -> int:
+        """The number of values counted."""
         return sum(self.counts)
 
 

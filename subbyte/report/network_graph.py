@@ -36,6 +36,7 @@ class Block:
 
     @property
     def height(self) -> float:
+        """In pixels."""
         return HEAD + LINE * len(self.layers) + FOOT
 
     def top(self, index: int) -> float:

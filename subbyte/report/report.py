@@ -7,60 +7,25 @@ the page shows the same, unsorted. Its Content-Security-Policy lets that one scr
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from subbyte.data.samples import Sample
-from subbyte.preprocess import Preprocessing
 from subbyte.report import network_graph
+from subbyte.report.contents import Report
 from subbyte.report.entry import Entry
 from subbyte.report.figures import accuracy_by_severity, figures_of
 from subbyte.report.gallery import card, corrupted_rows, pick
 from subbyte.report.headline import drop_interval, headline, signed
 from subbyte.report.heatmaps import corruption_table, sensitivity_heatmaps
-from subbyte.report.layer_table import described, histogram_drawing, layer_rows
+from subbyte.report.layer_table import layer_rows
 from subbyte.report.markdown_text import plain
-from subbyte.report.svg import Markup
+from subbyte.report.page import page_environment
 from subbyte.report.techniques import markdown_table, technique_table, technique_values
-from subbyte.report.units import size_text
 
 WORST_LAYERS = 5
 CORRUPTED_SHOWN = 2  # images
 #: Columns that the page shows in its first table, together with their counts.
 IN_FIRST_TABLE = ("file", "latency", "speedup", "top-1", "accuracy drop", "agreement")
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """All of a page. `reference` is the name of the baseline: agreement, accuracy drop, sizes and errors of
-    layers are relative to it.
-
-    facts: what was measured on what (host, versions, threads, images), shown as it is.
-    fastest_peer: what `speedup` is relative to; fastest_float: what `float_speedup` is, the fastest float32
-    runtime timed. warning: a sentence below the table.
-    sensitivity: rows with kind ("weights" or "activations"), layer, bits, kl (added to the class scores
-    by that change alone), sqnr (dB, of the block's output).
-    corrupted: the images that were corrupted, as preprocessing fits them to the network's input.
-    error_images: how many images the layers' errors are of.
-    """
-
-    title: str
-    entries: Sequence[Entry]
-    samples: Sequence[Sample]
-    classes: Sequence[str] | None
-    reference: str
-    facts: Mapping[str, Any]
-    fastest_peer: str | None = None
-    warning: str | None = None
-    sensitivity: Sequence[Mapping[str, Any]] = ()
-    fastest_float: str | None = None
-    corrupted: Sequence[Sample] = ()
-    preprocessing: Preprocessing | None = None
-    error_images: int = 0
 
 
 def render(report: Report, shown: int = 12) -> str:
@@ -90,30 +55,6 @@ def render(report: Report, shown: int = 12) -> str:
         sensitivity=sensitivity_heatmaps(report.sensitivity),
         planned=[_layers(report, entry) for entry in report.entries if entry.plan],
     )
-
-
-def page_environment() -> Any:
-    """The jinja2 environment of pages: everything is escaped, and what a page needs is at hand as `script`,
-    `policy` and the template report.css."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("subbyte.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"size": size_text, "percent": _percent, "kilobytes": _kilobytes}
-    environment.filters |= {"histogram": histogram_drawing, "described": described}
-    script = Path(__file__).with_name("report.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals |= {
-        "script": Markup(script),
-        "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'",
-    }
-    return environment
 
 
 def _layers(report: Report, entry: Entry) -> dict[str, Any]:
@@ -192,11 +133,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _kilobytes(count: float) -> str:
-    return f"{count / 1e3:,.1f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"

@@ -52,15 +52,18 @@ def text(x: float, y: float, content: str, anchor: str = "start", **attributes: 
 
 
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -> Markup:
+    """From one point to another, in pixels."""
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), **attributes)
 
 
 def rect(x: float, y: float, width: float, height: float, **attributes: object) -> Markup:
+    """By its upper left corner and size, in pixels."""
     size = {"x": float(x), "y": float(y), "width": float(width), "height": float(height)}
     return element("rect", **size, **attributes)
 
 
 def polyline(points: Iterable[tuple[float, float]], **attributes: object) -> Markup:
+    """Through points (x, y), in pixels."""
     return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), **attributes)
 
 

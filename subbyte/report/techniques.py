@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from subbyte.report.entry import Entry
 from subbyte.report.headline import drop_interval, signed
 from subbyte.report.markdown_text import plain, row
-from subbyte.report.units import size_text
+from subbyte.system.units import percent, size_text
 
 HEADINGS = (
     "network",
@@ -91,7 +91,7 @@ def _row(entry: Entry, base: Entry) -> list[Cell]:
         _accuracy(entry),
         _drop(entry),
         _agreement(entry),
-        Cell("–" if entry.calibration is None else _percent(entry.calibration)),
+        Cell("–" if entry.calibration is None else percent(entry.calibration)),
         _corrupted(entry),
         _robustness_drop(entry, base),
         _shape_bias(entry),
@@ -120,7 +120,7 @@ def _accuracy(entry: Entry) -> Cell:
     if entry.accuracy is None:
         return Cell("–")
     low, high = entry.accuracy.interval()
-    return Cell(_percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
+    return Cell(percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def _drop(entry: Entry) -> Cell:
@@ -134,14 +134,14 @@ def _drop(entry: Entry) -> Cell:
 def _agreement(entry: Entry) -> Cell:
     if entry.accuracy is None or entry.agreement is None:
         return Cell("–")
-    return Cell(_percent(entry.agreement / entry.accuracy.n))
+    return Cell(percent(entry.agreement / entry.accuracy.n))
 
 
 def _corrupted(entry: Entry) -> Cell:
     if entry.robustness is None:
         return Cell("–")
     low, high = entry.robustness.interval()
-    return Cell(_percent(entry.robustness.mean), f"{100 * low:.1f} – {100 * high:.1f}")
+    return Cell(percent(entry.robustness.mean), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def _robustness_drop(entry: Entry, base: Entry) -> Cell:
@@ -154,8 +154,4 @@ def _robustness_drop(entry: Entry, base: Entry) -> Cell:
 def _shape_bias(entry: Entry) -> Cell:
     if entry.shape_bias is None or entry.shape_bias.bias is None:
         return Cell("–")
-    return Cell(_percent(entry.shape_bias.bias), f"{_percent(entry.shape_bias.accuracy)} by shape")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    return Cell(percent(entry.shape_bias.bias), f"{percent(entry.shape_bias.accuracy)} by shape")

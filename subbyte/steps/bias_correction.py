@@ -26,12 +26,11 @@ from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import QTensor
+from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.calibrate import BATCH, Progress
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.steps.context import Context
 
-#: A corrected bias stays below this many accumulator units.
-LARGEST_BIAS = float(1 << 29)
 #: Weight of an error where the activation is flat; decides for channels that are never active.
 FLAT = 1e-4
 #: Memory for the values of all images at once, while biases are corrected layer by layer.
@@ -90,6 +89,7 @@ class Walk:
         self.pending = iter(graph.nodes)
 
     def step(self, node: Node) -> Step:
+        """A node with its values and the state, for the torch operations."""
         values = [self.graph.value(name) for name in node.inputs]
         return Step(node, values, self.graph.value(node.output), self.state)
 
@@ -142,7 +142,7 @@ def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) ->
         variance = (error - mean * total).square().sum(0) / total.sum(0).square()
         mean = mean * (mean.square() / (mean.square() + variance).clamp(min=1e-300))
     shift = np.rint(mean.cpu().numpy() / unit)
-    new = np.clip(bias + shift, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+    new = np.clip(bias + shift, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)
     return step.node.with_(params={**step.node.params, "bias": new})
 
 

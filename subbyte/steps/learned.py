@@ -23,6 +23,7 @@ from subbyte.execute.torch.straight_through import real, round_even
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.graph import producers
 from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, nearest_level, usable
 from subbyte.steps.train import read_state, write_state
@@ -32,8 +33,6 @@ BIAS_UNIT = 1.0 / 16.0
 #: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
 #: this share of a step: an earlier step may have chosen another code than the nearest.
 MARGIN = 0.05
-#: Real biases stay below this many accumulator units.
-LARGEST_BIAS = float(1 << 29)
 
 
 class Learned:
@@ -156,7 +155,7 @@ class Learned:
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
             scale = state[f"{node.name}:weight_scale"].cpu().numpy().astype(np.float32)
             params["weight"] = QTensor(codes, scale, weight.format, weight.levels)
-            bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+            bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_TRAINED, LARGEST_TRAINED)
             params["bias"] = bias.cpu().numpy().astype(np.int32)
         if "table" in params and self._moves(node):
             source, target = _source(node, values), values[node.output].q

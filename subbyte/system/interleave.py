@@ -29,10 +29,12 @@ class Samples:
 
     @property
     def all(self) -> np.ndarray:
+        """Seconds, float64 [calls], of all rounds."""
         return np.concatenate(self.rounds)
 
     @property
     def round_medians(self) -> np.ndarray:
+        """Seconds, float64 [rounds]."""
         return np.array([np.median(r) for r in self.rounds])
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import subbyte
 from subbyte.errors import InputError
 
 TIMEOUT_SECONDS = 600
@@ -23,7 +22,7 @@ def ask(module: str, job: dict[str, Any], subject: str, seconds: float = 0) -> A
 
     Raises InputError, which names `subject`, if it fails.
     """
-    path = os.pathsep.join([str(Path(subbyte.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", module, json.dumps(job)]
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
     timeout = TIMEOUT_SECONDS + seconds

@@ -65,3 +65,39 @@ def test_nothing_of_one_machine() -> None:
             if MACHINE.search(line):
                 found.append(f"{path}:{number}: {line.strip()[:100]}")
     assert found == []
+
+
+#: What a document writes as a place in the repository.
+PLACE = re.compile(r"(?<![\w./<-])(?:subbyte|native|tests|bench|demo|docs)/[\w./-]*\w")
+
+
+def test_places_in_documents_exist() -> None:
+    """Documents of today; the log, the changelog and decisions tell of what was."""
+    places = {str(parent) for path in tracked() for parent in (path, *path.parents)}
+    old = {"docs/log.md", "CHANGELOG.md"}
+    lost = []
+    for path in tracked():
+        if path.suffix == ".md" and str(path) not in old and path.parent != Path("docs/decisions"):
+            found = set(PLACE.findall(text(path) or "")) - {"bench/results/serving"}  # which a command makes
+            lost += [f"{path}: {place}" for place in found if not {place, f"{place}.py"} & places]
+    assert lost == []
+
+
+def holding(pattern: str) -> set[str]:
+    """The package's Python files in which a pattern occurs."""
+    files = [
+        path for path in tracked() if path.suffix == ".py" and path.parts[0] in ("subbyte", "bench", "demo")
+    ]
+    return {str(path) for path in files if re.search(pattern, text(path) or "")}
+
+
+def test_only_one_place_replaces_files() -> None:
+    """Beside it, a folder that another engine's tool filled is put in place as a whole."""
+    replacing = holding(r"\bos\.(replace|rename)\(|\bmkstemp\(")
+    assert replacing == {"subbyte/system/whole_file.py", "subbyte/benchmark/quantized_cache.py"}
+
+
+def test_only_one_place_silences_output() -> None:
+    """Beside it, the command line ends when nobody reads its output any more."""
+    silencing = holding(r"\bredirect_std(out|err)\b|\bos\.dup2\(")
+    assert silencing == {"subbyte/system/quiet.py", "subbyte/cli/__init__.py"}

@@ -12,13 +12,11 @@ Exits with 1 on a failure, whose story is kept.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import random
 import resource
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +28,7 @@ from subbyte import _native
 from subbyte.execute.native import available_isas
 from tests.fuzz.graphs import random_graph, seeds, strided
 from tests.fuzz.recorded import recorded
-from tests.fuzz.run import Command, Summary, report, watch
+from tests.fuzz.run import Command, Summary, hunt, parser_of
 from tests.fuzz.trial import _say
 
 Set = dict[str, Any]
@@ -299,31 +297,16 @@ def save_failures(summary: Summary, seed: int, folder: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--begin", type=int, default=0, help="number of the first set")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds for one set")
-    parser.add_argument("--memory", type=int, default=2048, help="address space in MiB; 0: no limit")
-    parser.add_argument("--failures", type=Path, default=Path(tempfile.gettempdir()) / "subbyte-fuzz")
+    parser = parser_of(str(__doc__), "descriptor set", limit=60.0)
     parser.add_argument("--child", action="store_true", help="make the sets in this process")
     args = parser.parse_args()
-    end = args.begin + args.count
     if args.child:
         if args.memory:
             resource.setrlimit(resource.RLIMIT_AS, (args.memory << 20, args.memory << 20))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        serve(args.seed, args.begin, end)
+        serve(args.seed, args.begin, args.begin + args.count)
         return 0
-    print(f"seed {args.seed}, descriptor sets {args.begin}..{end - 1}", flush=True)
-    summary = watch(command_of(args.seed, args.memory), args.begin, end, args.limit)
-    print(report(summary))
-    if summary.failures:
-        save_failures(summary, args.seed, args.failures)
-        print(f"{len(summary.failures)} failures, saved in {args.failures}")
-    return 1 if summary.failures else 0
+    return hunt(args, "descriptor set", command_of(args.seed, args.memory), save_failures)
 
 
 if __name__ == "__main__":

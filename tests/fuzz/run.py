@@ -162,26 +162,39 @@ def report(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def parser_of(description: str, subject: str, limit: float) -> argparse.ArgumentParser:
+    """The options of both fuzzers, for `hunt`; `limit`: the usual seconds for one subject."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--begin", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--engine", action="store_true", help="run on the native engine, compare")
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds for one mutant")
+    parser.add_argument("--begin", type=int, default=0, help=f"number of the first {subject}")
+    parser.add_argument("--limit", type=float, default=limit, help=f"seconds for one {subject}")
     parser.add_argument("--memory", type=int, default=2048, help="address space in MiB; 0: no limit")
     parser.add_argument("--failures", type=Path, default=Path(tempfile.gettempdir()) / "subbyte-fuzz")
-    args = parser.parse_args()
-    print(f"seed {args.seed}, mutants {args.begin}..{args.begin + args.count - 1}", flush=True)
-    command = trial_command(args.seed, args.engine, args.memory)
-    summary = watch(command, args.begin, args.begin + args.count, args.limit)
+    return parser
+
+
+def hunt(
+    args: argparse.Namespace, subject: str, command: Command, save: Callable[[Summary, int, Path], None]
+) -> int:
+    """Watches what the options ask for, prints the counts and saves the failures; the exit status."""
+    end = args.begin + args.count
+    print(f"seed {args.seed}, {subject}s {args.begin}..{end - 1}", flush=True)
+    summary = watch(command, args.begin, end, args.limit)
     print(report(summary))
     if summary.failures:
-        save_failures(summary, args.seed, args.failures)
+        save(summary, args.seed, args.failures)
         print(f"{len(summary.failures)} failures, saved in {args.failures}")
     return 1 if summary.failures else 0
+
+
+def main() -> int:
+    parser = parser_of(str(__doc__), "mutant", limit=30.0)
+    parser.add_argument("--engine", action="store_true", help="run on the native engine, compare")
+    args = parser.parse_args()
+    return hunt(args, "mutant", trial_command(args.seed, args.engine, args.memory), save_failures)
 
 
 if __name__ == "__main__":

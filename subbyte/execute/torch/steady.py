@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-import subbyte
 from subbyte.errors import InputError
+from subbyte.system.version import __version__
 
 #: glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
@@ -65,7 +65,7 @@ def glibc() -> bool:
 def environment(threads: int) -> dict[str, object]:
     """What the digits of a result depend on beside its inputs; plain JSON."""
     return {
-        "subbyte": subbyte.__version__,
+        "subbyte": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),

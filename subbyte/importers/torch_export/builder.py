@@ -55,6 +55,7 @@ class Builder:
         self._maps: dict[str, str] = {}
 
     def shape(self, value: str) -> tuple[int, ...]:
+        """Of a value, per image, channels last."""
         return self.values[value].shape
 
     def stand_in(self, shape: tuple[int, ...]) -> Operand | None:

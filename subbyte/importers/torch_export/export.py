@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import linecache
-import logging
 import traceback
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from subbyte.errors import SubbyteError
 from subbyte.importers.torch_export.sites import is_users
+from subbyte.system.quiet import quiet
 
 
 def export(
@@ -30,7 +28,8 @@ def export(
     height, width, channels = shape
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     example = torch.zeros(1, channels, height, width, device=device)
-    with _quiet(), _evaluation_mode(module), torch.no_grad():
+    # quiet: torch's deprecations and its dumps of graphs that failed are nothing a user could act on
+    with quiet(), _evaluation_mode(module), torch.no_grad():
         try:
             traced = torch.export.export(module, (example,), strict=False)
             program = traced.run_decompositions({})
@@ -44,19 +43,6 @@ def export(
             ) from error
     program.graph.eliminate_dead_code()
     return program, traced
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's deprecations and its dumps of graphs that failed: nothing a user could act on."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _where(module: nn.Module, error: BaseException) -> str:

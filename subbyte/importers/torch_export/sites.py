@@ -19,6 +19,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def is_users(file: str) -> bool:
+    """Whether a source file is the user's, neither torch's nor of this package or Python."""
     return not file.startswith(_NOT_THEIRS) and (not file.startswith(_LIBRARY) or "site-packages" in file)
 
 

@@ -12,9 +12,11 @@ from PIL import Image
 
 from bench import accuracy
 from subbyte.artifact import Artifact, save
+from subbyte.cli.measure import subject
 from subbyte.compress import compress
 from subbyte.data.samples import Sample, batches, with_resize
 from subbyte.execute import reference
+from subbyte.metrics.statistics import Paired, random_effects
 from subbyte.preprocess import Preprocessing
 from subbyte.recipes import load_recipe
 from tests.unit.compress.networks import efficientnet_like, random_images
@@ -55,7 +57,7 @@ def test_counts_are_those_of_the_reference(files: list[Path], folder: Path, tmp_
     (x,) = batches(samples, with_resize(PREPROCESSING, "squash"))
     best = []
     for path in files:
-        graph = accuracy.subject(path, None, 1, None).artifact.graph
+        graph = subject(path, None, 1, None).artifact.graph
         best.append(reference.run(graph, x)[graph.outputs[0]].argmax(1))
     right = [int((b == np.arange(6)).sum()) for b in best]
     assert [row["right"] for row in result["rows"]] == [[r, r] for r in right]
@@ -99,7 +101,7 @@ def test_drops_of_two_sets_together() -> None:
     *_, line = accuracy.pooled_table(result, others).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["a", "2 of 100", "8 of 100", "5.0 points"]
-    pairs = [accuracy.Paired(100, 3, 1), accuracy.Paired(100, 9, 1)]
-    low, high = accuracy.random_effects([-0.02, -0.08], [p.variance for p in pairs]).interval()
+    pairs = [Paired(100, 3, 1), Paired(100, 9, 1)]
+    low, high = random_effects([-0.02, -0.08], [p.variance for p in pairs]).interval()
     assert cells[4] == f"{-100 * high:.1f} to {-100 * low:.1f}"
     assert high - low > 2 * 1.96 * (0.14 / 200 - 0.05**2 / 200) ** 0.5  # of one set of 200 images

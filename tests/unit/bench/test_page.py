@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import page
+from subbyte.benchmark.machine import Machine
 from subbyte.benchmark.result import BenchResult, Spread, Timing
 from subbyte.metrics.output_check import Check
-from subbyte.system.host import Host
 
 
 def timing(name: str, precision: str, ms: float, ratio: float | None, peak: float | None = None) -> Timing:
@@ -41,7 +41,7 @@ def result(load: float, *timings: Timing, threads: int = 1) -> BenchResult:
     return BenchResult(
         date="2001-02-03T04:05:06+00:00",
         commit="0123456789abcdef0123-dirty",
-        host=Host(
+        host=Machine(
             cpu="Some | CPU",
             flags=("avx2",),
             cpus=4,
@@ -165,7 +165,7 @@ def test_a_result_without_peers(tmp_path: Path) -> None:
     assert ElementTree.fromstring(plot).tag == SVG + "svg"
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert page.main(["--results", str(tmp_path)]) == 1
     (tmp_path / "x.json").write_text('{"format": 1}')
     assert page.main(["--results", str(tmp_path)]) == 1

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench import roofline
+from subbyte.benchmark.machine import describe_machine
 from subbyte.execute.native import Session
 from subbyte.ir import Graph
-from subbyte.system.host import describe_host
 from tests.fuzz.builder import Builder
 
 
@@ -64,7 +64,7 @@ def test_stages_are_the_first_parts_of_names() -> None:
 
 
 def profile(*layers: roofline.Layer, load: float = 1.0) -> roofline.Profile:
-    host = describe_host().model_copy(update={"load_before": load})
+    host = describe_machine().model_copy(update={"load_before": load})
     return roofline.Profile("net w8a8", "avx2", 7, layers, 0.004, 100.0, host, "abc")
 
 
@@ -116,7 +116,7 @@ def test_measuring_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "small" in roofline.render(result, "x.svg")
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none.subbyte")
     for arguments in (["resnet"], [missing], [missing, "--runs", "0"]):
         assert roofline.main([*arguments, "--output", str(tmp_path)]) == 1

@@ -24,6 +24,7 @@ from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError
 from subbyte.execute.reference import run as reference_run
 from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir.graph import Param
 from subbyte.metrics.output_check import CENTRED_FROM, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
@@ -36,12 +37,12 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def layer(
-    name: str, op: str, x: str, y: str, q: QParams, shape: tuple[int, ...], act: str, attrs: dict
+    name: str, op: str, x: str, y: str, q: QParams, shape: tuple[int, ...], act: str, attrs: dict[str, object]
 ) -> Node:
     rng = np.random.default_rng(len(name))
     weight = rng.normal(0, 0.3, shape).astype(np.float32)
     scale = (np.abs(weight).reshape(shape[0], -1).max(axis=1) / 7).astype(np.float32)
-    params = {
+    params: dict[str, Param] = {
         "weight": quantize_weight(weight, scale, weight_format(4)),
         "bias": quantize_bias(rng.normal(0, 0.2, shape[0]).astype(np.float32), q, scale),
     }
@@ -271,7 +272,7 @@ def test_check() -> None:
 
 
 def test_check_of_several_and_of_tiny_outputs() -> None:
-    points, score = synthetic_images((7, 3, 1), 2), np.float32([[4000.0], [2000.0]])
+    points, score = synthetic_images((7, 3, 1), 2), np.array([[4000.0], [2000.0]], np.float32)
     expected = [points, score]
     assert check([points, score], expected).correlation == pytest.approx(1.0)
     assert check([-points, score], expected).correlation < 0.5, "a large score hides nothing"

@@ -12,8 +12,9 @@ import pytest
 
 from subbyte.artifact import save
 from subbyte.benchmark import footprint as module
-from subbyte.benchmark.engine_file import EngineFile, opener
+from subbyte.benchmark.engine_file import EngineFile
 from subbyte.benchmark.footprint import Footprint, footprint, resident_bytes
+from subbyte.benchmark.opener import opener
 from subbyte.benchmark.throughput import ROUNDS, throughput, throughput_of_files
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
@@ -66,7 +67,7 @@ def test_an_artifact_is_opened_with_its_streams(tmp_path: Path) -> None:
     runs = opener("subbyte")(file, threads=1, streams=2)
     assert len(runs) == 2
     expected = Session(file.path).run(x)
-    assert all(np.array_equal(run(x), expected) for run in runs)
+    assert all(np.array_equal(np.asarray(run(x)), expected) for run in runs)
 
 
 def test_streams_run_at_the_same_time() -> None:

@@ -28,7 +28,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_one_small_network(networks: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_one_small_network(networks: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
     options = ["--only", "lite0", "--recipes", "w4a8,w2a8", "--peers", "", "--seconds", "0", *folders]
     assert networks.main([*options, "--streams", "1", "--batch", "2"]) == 0
@@ -49,7 +49,9 @@ def test_one_small_network(networks: ModuleType, tmp_path: Path, capsys: pytest.
     assert [path.stat().st_mtime_ns for path in made] == times, "built again"
 
 
-def test_mistakes_are_one_line(networks: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_one_line(
+    networks: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
     assert networks.main(["--only", "resnet"]) == 1
     assert networks.main(["--peers", "tvm", "--recipes", "fp32", "--seconds", "0", *folders]) == 1

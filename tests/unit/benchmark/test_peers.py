@@ -52,7 +52,9 @@ NOISE = {"fp32": (4 * 29 * 2.0**-24) ** 2, "bf16": (3 * 2.0**-8) ** 2, "int8": 0
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_every_peer_computes_the_network(batch: int, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_every_peer_computes_the_network(
+    batch: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     graph, x = network(), images()
     names = ["onnxruntime", "openvino", "litert"]
     peers = load_peers(graph, names, batch=batch, calibration=[images()], cache=tmp_path)
@@ -169,8 +171,8 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), cached_file(tmp_path, "a.onnx", fails):
         pass
     assert list(tmp_path.iterdir()) == []
-    with cached_file(tmp_path, "a.onnx", lambda p: p.write_text("whole")) as path:  # type: ignore[arg-type, return-value]
+    with cached_file(tmp_path, "a.onnx", lambda p: p.write_text("whole")) as path:  # type: ignore[arg-type]
         assert path.read_text() == "whole"
-    with cached_file(None, "a.onnx", lambda p: p.write_text("once")) as path:  # type: ignore[arg-type, return-value]
+    with cached_file(None, "a.onnx", lambda p: p.write_text("once")) as path:  # type: ignore[arg-type]
         scratch = path
     assert not scratch.exists()

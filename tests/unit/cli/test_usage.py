@@ -33,7 +33,7 @@ def misused(invoke: Invoke) -> Callable[..., None]:
 
 
 def function_of(name: str) -> Callable[..., None]:
-    return getattr(importlib.import_module(f"subbyte.cli.{COMMANDS[name][0]}"), name)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(f"subbyte.cli.{COMMANDS[name][0]}"), name)
 
 
 def required(name: str) -> list[str]:

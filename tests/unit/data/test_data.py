@@ -219,7 +219,7 @@ def test_channels_are_those_of_the_preprocessing(tmp_path: Path, channels: int) 
     assert x.shape == (8, 6, channels)
     grey = 76 / 255  # ITU-R 601: 0.299 of 255
     expected = {1: (grey,), 3: (1, 0, 0), 4: (1, 0, 0, 0.2)}[channels]
-    np.testing.assert_array_equal(x[2, 3], np.float32(expected) - np.float32(mean))
+    np.testing.assert_array_equal(x[2, 3], np.array(expected, np.float32) - np.array(mean, np.float32))
 
 
 def test_squash_keeps_everything() -> None:
@@ -242,7 +242,9 @@ def test_normalization(tmp_path: Path) -> None:
     path = image(tmp_path / "a.png", pixels)
     x = data.load_image(path, Preprocessing(8, 8, (0.5, 0.25, 0.0), (0.5, 0.25, 0.1), "bicubic", 1.0))
     assert x.dtype == np.float32
-    np.testing.assert_array_equal(x[3, 3], np.float32([1.0, -1.0, np.float32(0.2) / np.float32(0.1)]))
+    np.testing.assert_array_equal(
+        x[3, 3], np.array([1.0, -1.0, np.float32(0.2) / np.float32(0.1)], np.float32)
+    )
 
 
 def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:

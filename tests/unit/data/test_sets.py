@@ -67,7 +67,7 @@ def test_corrupted_images_do_too(image: Path) -> None:
 
     def classifier(x: np.ndarray) -> np.ndarray:
         seen.append(x)
-        return np.float32([[1, 0]] * len(x))
+        return np.array([[1, 0]] * len(x), np.float32)
 
     samples = [Sample(image, 0, way) for way in ("squash", "crop")]
     measure_robustness([(classifier, WIDE)], samples, ["brightness"], [1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_another_version_is_another_analysis(monkeypatch: pytest.MonkeyPatch) ->
     graph = efficientnet_like()
     variants, images = Variants(graph, load_recipe("w8a8")), random_images(graph, 4)
     keys = [analysis_key(variants, images, 1), analysis_key(variants, images, 2)]
-    for module in (steady.subbyte, steady.torch, steady.np):
+    for module in (steady, torch, np):
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "other")
             keys.append(analysis_key(variants, images, 1))
@@ -94,7 +95,7 @@ def test_memory_is_kept_while_compressing_and_given_back_after_any_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     libc, graph = Libc(), efficientnet_like()
-    monkeypatch.setattr(steady.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
     monkeypatch.setattr(steady, "glibc", lambda: True)
     during: list[tuple[int, ...]] = []
 
@@ -111,6 +112,6 @@ def test_memory_is_kept_while_compressing_and_given_back_after_any_end(
 
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "glibc", lambda: False)
-    monkeypatch.setattr(steady.ctypes, "CDLL", lambda name: pytest.fail("there is no such function"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("there is no such function"))
     with kept_memory():
         pass

@@ -33,20 +33,20 @@ def test_counts_top1_and_top5() -> None:
 
 
 def test_fewer_than_five_classes() -> None:
-    predictions = acc.top_classes(np.float32([[0.0, 2.0]]))
+    predictions = acc.top_classes(np.array([[0.0, 2.0]], np.float32))
     assert predictions.top.tolist() == [[1, 0]]
     assert acc.score(predictions, samples(0)) == acc.Accuracy(1, 0, 1)
 
 
 def test_probabilities_are_a_softmax_and_do_not_overflow() -> None:
-    predictions = acc.top_classes(np.float32([[1000.0, 1000.0 + np.log(3.0)]]))
+    predictions = acc.top_classes(np.array([[1000.0, 1000.0 + np.log(3.0)]], np.float32))
     np.testing.assert_allclose(predictions.probability, [[0.75, 0.25]], rtol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_outputs_must_be_finite_logits(bad: float) -> None:
     with pytest.raises(InputError, match="NaN or infinity"):
-        acc.top_classes(np.float32([[bad, 1.0]]))
+        acc.top_classes(np.array([[bad, 1.0]], np.float32))
     with pytest.raises(InputError, match="no classifier"):
         acc.top_classes(np.zeros((1, 2, 2), np.float32))
 
@@ -62,11 +62,11 @@ def test_wilson_interval_solves_its_equation() -> None:
 
 
 def test_agreement() -> None:
-    a = acc.top_classes(np.float32([[1, 0], [1, 0], [0, 1]]))
-    b = acc.top_classes(np.float32([[1, 0], [0, 1], [0, 1]]))
+    a = acc.top_classes(np.array([[1, 0], [1, 0], [0, 1]], np.float32))
+    b = acc.top_classes(np.array([[1, 0], [0, 1], [0, 1]], np.float32))
     assert acc.agreement(a, b) == 2
     with pytest.raises(InputError, match="same images"):
-        acc.agreement(a, acc.top_classes(np.float32([[1, 0]])))
+        acc.agreement(a, acc.top_classes(np.array([[1, 0]], np.float32)))
 
 
 def test_predict_runs_every_image_once(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_predict_runs_every_image_once(tmp_path: Path) -> None:
 
 
 def test_accuracy_needs_labels() -> None:
-    predictions = acc.top_classes(np.float32([[1, 0]]))
+    predictions = acc.top_classes(np.array([[1, 0]], np.float32))
     with pytest.raises(InputError, match="one labelled image per prediction"):
         acc.score(predictions, [Sample(Path("a"))])
     with pytest.raises(InputError, match="one labelled image per prediction"):

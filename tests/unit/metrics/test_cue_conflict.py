@@ -31,7 +31,7 @@ def by_colour(answers: dict[int, list[float]]):  # type: ignore[no-untyped-def]
     """Logits by the red of the image, in steps of 50."""
 
     def predictor(x: np.ndarray) -> np.ndarray:
-        return np.float32([answers[round(float(v) * 5.1)] for v in x[:, 0, 0, 0]])
+        return np.array([answers[round(float(v) * 5.1)] for v in x[:, 0, 0, 0]], np.float32)
 
     return predictor
 

@@ -36,7 +36,7 @@ class Recorder:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self.seen.extend(x)
-        return np.tile(np.float32([1, 0]), (len(x), 1))
+        return np.tile(np.array([1, 0], np.float32), (len(x), 1))
 
 
 def test_everyone_sees_the_same_images_normalized_in_its_own_way(samples: list[Sample]) -> None:

@@ -101,7 +101,7 @@ def test_mean_interval() -> None:
 
 
 def test_correct_needs_the_same_images() -> None:
-    predictions = top_classes(np.float32([[1, 0], [0, 1]]))
+    predictions = top_classes(np.array([[1, 0], [0, 1]], np.float32))
     samples = [Sample(Path("a"), 0), Sample(Path("b"), 0)]
     assert st.correct(predictions, samples).tolist() == [True, False]
     with pytest.raises(InputError, match="same images"):

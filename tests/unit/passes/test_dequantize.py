@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from subbyte.execute.reference import activation_function, run
 from subbyte.execute.reference.executor import run_node
 from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir.graph import Param
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.quant import QParams, activation_table, quantize_bias, quantize_weight, weight_format
 
@@ -19,8 +22,8 @@ def conv(act: str, bits: int = 4) -> Node:
     scale = rng.uniform(0.02, 0.05, 5).astype(np.float32)
     weight = quantize_weight(rng.normal(0, 0.1, (5, 3, 3, 2)).astype(np.float32), scale, weight_format(bits))
     bias = quantize_bias(rng.normal(0, 0.3, 5).astype(np.float32), X, scale)
-    attrs: dict = {"stride": (1, 1), "pad": (1, 1, 1, 1), "groups": 1, "act": act}
-    params: dict = {"weight": weight, "bias": bias}
+    attrs: dict[str, Any] = {"stride": (1, 1), "pad": (1, 1, 1, 1), "groups": 1, "act": act}
+    params: dict[str, Param] = {"weight": weight, "bias": bias}
     if act == "silu":
         attrs |= {"pre_scale": PRE.scale, "pre_zero": PRE.zero_point}
         params["table"] = activation_table(activation_function(act), PRE, Y)
@@ -52,7 +55,7 @@ def rounding(graph: Graph) -> float:
     and output; each at most 2**-24 of Σ|x·w| + |bias|."""
     real = dequantize_graph(graph)
     node = real.nodes[0]
-    params = {role: np.abs(param) for role, param in node.params.items()}
+    params = {role: np.abs(np.asarray(param)) for role, param in node.params.items()}
     terms = run_node(real, node.with_(attrs={**node.attrs, "act": "none"}, params=params), [np.abs(image())])
     return 6 * 2.0**-24 * float(terms.max())
 
@@ -84,7 +87,7 @@ def test_grids_and_tables_are_gone() -> None:
     assert graph.outputs == ("y",)
     assert all(value.q is None for value in graph.values.values())
     assert set(graph.nodes[0].params) == {"weight", "bias"}
-    assert graph.nodes[0].params["weight"].dtype == np.float32
+    assert np.asarray(graph.nodes[0].params["weight"]).dtype == np.float32
 
 
 def test_change_of_grid_vanishes_but_a_real_activation_stays() -> None:

@@ -109,7 +109,10 @@ def test_weight_scales(bits: int) -> None:
 
         def error(scale: float, w: np.ndarray = weight[channel][None]) -> float:
             return float(
-                ((quantize_weight(w, np.float32([scale]), weight_format(bits)).dequantize() - w) ** 2).sum()
+                (
+                    (quantize_weight(w, np.array([scale], np.float32), weight_format(bits)).dequantize() - w)
+                    ** 2
+                ).sum()
             )
 
         assert error(best[channel]) <= error(covering[channel])

@@ -10,7 +10,7 @@ import pytest
 from subbyte.errors import RecipeError
 from subbyte.quant import activation_format, weight_format
 from subbyte.quant.format import INT8, UINT8
-from subbyte.recipes import Recipe, list_recipes, load, load_recipe
+from subbyte.recipes import Recipe, list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -134,7 +134,7 @@ def test_a_deep_recipe_is_refused_before_it_is_parsed(
     def parse(text: str) -> None:
         pytest.fail("it was parsed")
 
-    monkeypatch.setattr(load.tomllib, "loads", parse)
+    monkeypatch.setattr("subbyte.recipes.load.tomllib.loads", parse)
     path = tmp_path / "deep.toml"
     path.write_text(HOSTILE[case])
     with pytest.raises(RecipeError, match="nested too deeply in line"):

@@ -58,7 +58,9 @@ def test_layers_say_what_they_do_and_read(graph: Graph) -> None:
 
 
 def test_histogram_of_codes_is_of_the_levels() -> None:
-    weight = quantize_weight(np.float32([[-8, -1], [0, 7], [7, 7]]), np.ones(3, np.float32), weight_format(4))
+    weight = quantize_weight(
+        np.array([[-8, -1], [0, 7], [7, 7]], np.float32), np.ones(3, np.float32), weight_format(4)
+    )
     found = histogram(weight)
     assert (found.bits, found.low, found.high, found.total) == (4, -8, 7, 6)
     assert dict(enumerate(found.counts, start=-8)) == {
@@ -92,7 +94,7 @@ def test_histogram_of_codes_is_of_the_levels() -> None:
 
 
 def test_histogram_of_floats_is_symmetric_and_counts_all() -> None:
-    found = histogram(np.float32([[-0.5, 0.1], [0.2, 2.0]]))
+    found = histogram(np.array([[-0.5, 0.1], [0.2, 2.0]], np.float32))
     assert (found.bits, found.low, found.high, found.total) == (None, -2.0, 2.0, 4)
     assert histogram(np.zeros((2, 2), np.float32)).total == 4
     drawing = ElementTree.fromstring(histogram_drawing(found, "a <layer>"))
@@ -130,7 +132,7 @@ def test_error_is_the_one_of_the_reference(graph: Graph) -> None:
     """Every second weight doubled from the depthwise layer on: nothing before it differs."""
     image = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
     nodes = list(graph.nodes)
-    nodes[2] = nodes[2].with_(params={**nodes[2].params, "weight": 2 * nodes[2].params["weight"]})
+    nodes[2] = nodes[2].with_(params={**nodes[2].params, "weight": 2 * np.asarray(nodes[2].params["weight"])})
     changed = replace(graph, nodes=tuple(nodes))
     found = layer_sqnr(changed, graph, image)
     assert found["stem"] == found["blocks.0.expand"] == math.inf

@@ -25,6 +25,7 @@ from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.statistics import Paired
 from subbyte.preprocess import Preprocessing
 from subbyte.report import report
+from subbyte.report.contents import Report
 from subbyte.report.entry import Entry
 from subbyte.report.figures import accuracy_by_severity, figures_of, latency_bars, pareto
 from subbyte.report.gallery import corrupted_rows, pick
@@ -49,14 +50,14 @@ def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> report.Report:
+def page(tmp_path: Path) -> Report:
     """Four images, three classes, three entries that disagree on image 2 only."""
     samples = []
     for i, label in enumerate((0, 1, 2, 0)):
         Image.new("RGB", (40, 30), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
         samples.append(Sample(tmp_path / f"{i}.png", label))
-    good = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]]))
-    bad = top_classes(np.float32([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]]))
+    good = top_classes(np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0]], np.float32))
+    bad = top_classes(np.array([[3, 0, 0], [0, 3, 0], [3, 0, 0], [3, 0, 0]], np.float32))
     float_entry = Entry(
         "tiny-fp32",
         "fp32",
@@ -84,7 +85,7 @@ def page(tmp_path: Path) -> report.Report:
     )
     peer = Entry("onnxruntime-int8", "int8", peer=True, latency_ms=0.9, file_bytes=700_000)
     facts = {"CPU": "a processor", "threads": 1, "isas": ["portable", "avx2"]}
-    return report.Report(
+    return Report(
         "Tiny & small", [float_entry, small, peer], samples, ["cat", "dog", "</script>"], "tiny-fp32", facts
     )
 
@@ -94,7 +95,7 @@ def text_of(html: str) -> str:
     return re.sub(r"<style>.*?</style>|<script>.*?</script>", "", html, flags=re.DOTALL)
 
 
-def test_page_holds_every_number(page: report.Report) -> None:
+def test_page_holds_every_number(page: Report) -> None:
     html = report.render(page)
     for text in ("100.00", "4 of 4", "75.00", "3 of 4", "4.00 MB", "600 kB", "0.50 ms", "0.40 – 0.60"):
         assert text in html
@@ -103,7 +104,7 @@ def test_page_holds_every_number(page: report.Report) -> None:
     assert "a processor · 1 thread<" in html
 
 
-def test_page_is_self_contained_and_escapes(page: report.Report) -> None:
+def test_page_is_self_contained_and_escapes(page: Report) -> None:
     html = report.render(page)
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", html)
     assert "@import" not in html
@@ -112,7 +113,7 @@ def test_page_is_self_contained_and_escapes(page: report.Report) -> None:
     assert "&lt;/script&gt;" in html
 
 
-def test_the_policy_allows_the_page_s_own_script_only(page: report.Report) -> None:
+def test_the_policy_allows_the_page_s_own_script_only(page: Report) -> None:
     html = report.render(page)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
@@ -126,7 +127,7 @@ def test_the_policy_allows_the_page_s_own_script_only(page: report.Report) -> No
     assert not re.search(r"https?:|\*|unsafe-eval", policy.group(1))
 
 
-def test_speedups_name_what_they_are_relative_to_and_a_warning_shows(page: report.Report) -> None:
+def test_speedups_name_what_they_are_relative_to_and_a_warning_shows(page: Report) -> None:
     assert "speedup" not in text_of(report.render(page))
     own, small, peer = page.entries
     entries = [own, replace(small, float_speedup=3.6, float_speedup_range=(3.5, 3.7)), peer]
@@ -140,7 +141,7 @@ def test_speedups_name_what_they_are_relative_to_and_a_warning_shows(page: repor
     assert '<p class="warning">Busy.</p>' in html
 
 
-def test_gallery_shows_images_and_who_is_wrong(page: report.Report) -> None:
+def test_gallery_shows_images_and_who_is_wrong(page: Report) -> None:
     html = report.render(page)
     uris = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert len(uris) == 4
@@ -152,13 +153,13 @@ def test_gallery_shows_images_and_who_is_wrong(page: report.Report) -> None:
     assert html.count('class="zoom" data-caption="') >= 4
 
 
-def test_pick_prefers_disagreement_then_spreads(page: report.Report) -> None:
+def test_pick_prefers_disagreement_then_spreads(page: Report) -> None:
     assert pick(page, 2) == [0, 2]
     assert pick(page, 99) == [0, 1, 2, 3]
     assert pick(replace(page, entries=page.entries[2:]), 4) == []
 
 
-def test_plan_marks_another_executed_precision_and_shares(page: report.Report) -> None:
+def test_plan_marks_another_executed_precision_and_shares(page: Report) -> None:
     html = report.render(page)
     assert html.count('class="differs"') == 1
     assert '<td class="n share" data-value="0.25">25.0<' in html
@@ -167,14 +168,14 @@ def test_plan_marks_another_executed_precision_and_shares(page: report.Report) -
     assert 'style="width: 100.0%"' in html
 
 
-def test_plan_without_profile(page: report.Report) -> None:
+def test_plan_without_profile(page: Report) -> None:
     entry = replace(page.entries[1], plan=[plan_row("stem", None)])
     html = report.render(replace(page, entries=[entry], reference=entry.name))
     assert "stem" in html
     assert 'style="width' not in html
 
 
-def test_figures_carry_the_measured_values(page: report.Report) -> None:
+def test_figures_carry_the_measured_values(page: Report) -> None:
     figures = figures_of(page.entries)
     assert [f.id for f in figures] == ["accuracy-over-size", "accuracy-over-latency", "latency"]
     for drawing in (figures[0].wide, figures[0].narrow):
@@ -186,13 +187,13 @@ def test_figures_carry_the_measured_values(page: report.Report) -> None:
         assert len(front.attrib["points"].split()) == 4  # two points, the corner between, and the end
         assert {e.text for e in svg.findall("text[@class='label']")} == {"tiny-fp32", "tiny-w4a8"}
         assert len(svg.findall("line[@class='leader']")) == 2
-    tips = [title.text for title in ElementTree.fromstring(figures[2].wide).iter("title")]
+    tips = [str(title.text) for title in ElementTree.fromstring(figures[2].wide).iter("title")]
     assert tips == ["tiny-w4a8: 0.500 ms", "onnxruntime-int8: 0.900 ms", "tiny-fp32: 2.000 ms"]
     assert [f.id for f in figures_of(page.entries[:1])] == ["latency"]
     assert latency_bars([replace(page.entries[0], latency_ms=None)]) is None
 
 
-def test_equal_points_are_rings_around_each_other(page: report.Report) -> None:
+def test_equal_points_are_rings_around_each_other(page: Report) -> None:
     twin = replace(page.entries[0], name="twin", file_bytes=page.entries[0].file_bytes)
     svg = ElementTree.fromstring(figures_of([page.entries[0], twin])[0].wide)
     marks = [element for element in svg.iter() if "mark" in element.attrib.get("class", "").split()]
@@ -214,7 +215,7 @@ def robust(*right: list[list[int]]) -> Robustness:
 
 
 @pytest.fixture
-def full(page: report.Report) -> report.Report:
+def full(page: Report) -> Report:
     """Everything measured; the second entry agrees on one image of four."""
     first, small, peer = page.entries
     first = replace(first, robustness=robust([[1, 1], [1, 0]], [[1, 1], [1, 1]]), memory_bytes=9_000_000)
@@ -238,7 +239,7 @@ def full(page: report.Report) -> report.Report:
     return replace(page, entries=[first, small, peer], sensitivity=layers)
 
 
-def test_techniques_beside_the_reference(full: report.Report) -> None:
+def test_techniques_beside_the_reference(full: Report) -> None:
     headings, rows = technique_table(full.entries, "tiny-fp32", "ort-fp32")
     cells = [dict(zip(headings, row, strict=True)) for row in rows]
     assert cells[1]["network"] == ("tiny-w4a8", "failed")
@@ -256,13 +257,13 @@ def test_techniques_beside_the_reference(full: report.Report) -> None:
     assert cells[0]["robustness drop"].text == "–"
 
 
-def test_columns_without_measurements_are_left_out(page: report.Report) -> None:
+def test_columns_without_measurements_are_left_out(page: Report) -> None:
     headings, _ = technique_table(page.entries, "tiny-fp32")
     assert "shape bias" not in headings
     assert "file" in headings
 
 
-def test_markdown_is_the_same_table(full: report.Report) -> None:
+def test_markdown_is_the_same_table(full: Report) -> None:
     lines = markdown_table(full.entries, "tiny-fp32").splitlines()
     headings, rows = technique_table(full.entries, "tiny-fp32")
     assert len(lines) == 2 + len(rows)
@@ -273,7 +274,7 @@ def test_markdown_is_the_same_table(full: report.Report) -> None:
     assert "- CPU: a processor" in text
 
 
-def test_json_rows_hold_everything(full: report.Report) -> None:
+def test_json_rows_hold_everything(full: Report) -> None:
     first, small, _ = json.loads(json.dumps(report.table_rows(full), allow_nan=False))
     assert (small["lost"], small["gained"], small["difference"], small["mcnemar_p"]) == (1, 0, -0.25, 1.0)
     assert (small["memory_bytes"], small["load_ms"], small["reference_speedup"]) == (1_000_000, 7.0, 4.0)
@@ -284,7 +285,7 @@ def test_json_rows_hold_everything(full: report.Report) -> None:
     assert first["difference"] is None
 
 
-def test_failures_name_their_worst_layers(full: report.Report) -> None:
+def test_failures_name_their_worst_layers(full: Report) -> None:
     """The second entry asks for 4 bits: neither the row of 2 bits nor that of 8 is about it."""
     html = report.render(full)
     section = html[
@@ -298,7 +299,7 @@ def test_failures_name_their_worst_layers(full: report.Report) -> None:
     assert "<h2>Failed" not in report.render(replace(full, entries=full.entries[:1]))
 
 
-def test_corruption_table_is_the_mean_of_the_severities(full: report.Report) -> None:
+def test_corruption_table_is_the_mean_of_the_severities(full: Report) -> None:
     table = corruption_table(full.entries)
     assert table is not None
     assert table.headings == ["clean", "snow", "zoom blur"]
@@ -309,13 +310,13 @@ def test_corruption_table_is_the_mean_of_the_severities(full: report.Report) -> 
     assert [step for _, step in table.rows[1][1]] == [0, 1, 5]
     curves = accuracy_by_severity(full.entries)
     assert curves is not None
-    tips = [title.text for title in ElementTree.fromstring(curves.wide).iter("title")]
+    tips = [str(title.text) for title in ElementTree.fromstring(curves.wide).iter("title")]
     assert tips[3:] == [f"tiny-w4a8, severity {x}: {y:.1f} %" for x, y in ((0, 100), (1, 75), (3, 25))]
     assert corruption_table(full.entries[2:]) is None
     assert accuracy_by_severity(full.entries[2:]) is None
 
 
-def test_corrupted_images_stand_beside_their_original(full: report.Report) -> None:
+def test_corrupted_images_stand_beside_their_original(full: Report) -> None:
     assert corrupted_rows(full, 2) == []
     way = Preprocessing(16, 16, (0.0,) * 3, (1.0,) * 3)
     shown = replace(full, corrupted=full.samples[:2], preprocessing=way)
@@ -330,7 +331,7 @@ def test_corrupted_images_stand_beside_their_original(full: report.Report) -> No
     assert "1 of 2 right" in html
 
 
-def test_sensitivity_maps(full: report.Report) -> None:
+def test_sensitivity_maps(full: Report) -> None:
     (plot,) = sensitivity_heatmaps(full.sensitivity)
     cells = {
         (title.text or "").split("\n")[0]: group.attrib["class"]
@@ -344,7 +345,7 @@ def test_sensitivity_maps(full: report.Report) -> None:
     assert 'id="corruptions"' in html
 
 
-def test_page_without_measurements_has_no_figures(page: report.Report) -> None:
+def test_page_without_measurements_has_no_figures(page: Report) -> None:
     bare = Entry("tiny", "fp32")
     html = report.render(replace(page, entries=[bare], reference="tiny"))
     assert "<svg" not in html
@@ -353,7 +354,7 @@ def test_page_without_measurements_has_no_figures(page: report.Report) -> None:
     assert "–" in html
 
 
-def test_unreadable_sample_is_named(page: report.Report) -> None:
+def test_unreadable_sample_is_named(page: Report) -> None:
     page.samples[2].path.write_bytes(b"broken")
     with pytest.raises(InputError, match=r"2\.png"):
         report.render(page)

@@ -20,6 +20,7 @@ from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.statistics import Paired
 from subbyte.preprocess import Preprocessing
 from subbyte.report import report
+from subbyte.report.contents import Report
 from subbyte.report.entry import Entry
 from subbyte.report.heatmap_page import render_heatmaps
 from subbyte.report.layers import Histogram, Layer
@@ -37,7 +38,7 @@ def plan_row(name: str, share: float) -> dict[str, object]:
     }
 
 
-def page_of(folder: Path, name: str) -> report.Report:
+def page_of(folder: Path, name: str) -> Report:
     """Everything measured, and `name` in every place that a file, a folder or metadata can fill."""
     samples = []
     for i in range(4):
@@ -90,7 +91,7 @@ def page_of(folder: Path, name: str) -> report.Report:
         for layer in layers
         for bits in (4, 2)
     ]
-    return report.Report(
+    return Report(
         name,
         [base, small, peer],
         samples,

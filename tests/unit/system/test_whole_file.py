@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,7 @@ def test_a_latency_table_that_cannot_be_kept_is_no_error(
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    def pieces():  # type: ignore[no-untyped-def]
+    def pieces() -> Iterator[bytes]:
         yield b"half"
         raise KeyboardInterrupt
 

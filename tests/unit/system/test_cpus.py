@@ -1,4 +1,4 @@
-"""Where the process runs, and what is said about it."""
+"""On which CPUs the process runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from subbyte.errors import InputError
-from subbyte.system import host
+from subbyte.system import cpus
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity here")
 
@@ -28,14 +28,14 @@ def test_fast_cores_come_first_and_second_hardware_threads_last(
     """CPUs 0-3: two fast cores with two threads each; 4 and 5: slow cores."""
     siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3", 4: "4", 5: "5"}
     machine(tmp_path, siblings, {0: 5, 1: 5, 2: 5, 3: 5, 4: 3, 5: 3})
-    monkeypatch.setattr(host, "_CPUS", tmp_path)
+    monkeypatch.setattr(cpus, "CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    assert host.choose_cpus(1) == (2,)
-    assert host.choose_cpus(2) == (0, 2)
-    assert host.choose_cpus(4) == (0, 2, 4, 5)
-    assert host.choose_cpus(6) == (0, 1, 2, 3, 4, 5)
+    assert cpus.choose_cpus(1) == (2,)
+    assert cpus.choose_cpus(2) == (0, 2)
+    assert cpus.choose_cpus(4) == (0, 2, 4, 5)
+    assert cpus.choose_cpus(6) == (0, 1, 2, 3, 4, 5)
     with pytest.raises(InputError, match="7 threads need 7 CPUs, but this process may use 6"):
-        host.choose_cpus(7)
+        cpus.choose_cpus(7)
 
 
 @needs_affinity
@@ -45,7 +45,7 @@ def test_pinning_ends_even_after_an_error() -> None:
     inside = set()
 
     def fails() -> None:
-        with host.pinned([cpu]):
+        with cpus.pinned([cpu]):
             inside.update(os.sched_getaffinity(0))
             raise ValueError("x")
 
@@ -53,24 +53,5 @@ def test_pinning_ends_even_after_an_error() -> None:
         fails()
     assert inside == {cpu}
     assert os.sched_getaffinity(0) == before
-    with host.pinned(()):
+    with cpus.pinned(()):
         assert os.sched_getaffinity(0) == before
-
-
-def test_the_description_names_the_kernels_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    described = host.describe_host()
-    assert described.cpus == os.cpu_count()
-    assert described.memory > 1 << 20
-    assert described.cpu
-    fields = {"model name": "Some CPU", "flags": "fpu avx2 avx512_vnni sse2 fma"}
-    monkeypatch.setattr(host, "_cpuinfo", lambda: fields)
-    assert host.describe_host().flags == ("avx2", "avx512_vnni", "fma")
-    monkeypatch.setattr(host, "_cpuinfo", lambda: {"Features": "fp asimd asimddp"})
-    assert host.describe_host().flags == ("asimd", "asimddp")
-
-
-def test_commit_only_of_the_packages_own_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.subbyte, "__file__", str(tmp_path / "subbyte/__init__.py"))
-    assert host.commit() is None
-    (tmp_path / ".git").mkdir()  # not a repository
-    assert host.commit() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from subbyte.report.units import size_text
+from subbyte.system.units import size_text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Numbers of bytes for people."""
+"""Numbers for people."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def size_text(count: float) -> str:
     if count < 999_500:
         return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.2f} MB"
+
+
+def percent(share: float) -> str:
+    """A share 0..1 in per cent."""
+    return f"{100 * share:.2f} %"
