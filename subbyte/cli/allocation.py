@@ -54,6 +54,7 @@ class Request:
     threads: int
     sensitivity: Sensitivity | None
     activation_bits: str
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def allocated(request: Request) -> Plan:
             variants.calibrate([some], stage)
         allocator = _allocator(request, variants, table)
         # the smallest file is searched on images that its candidates have not seen, the held ones apart
-        checker = Checker(allocator, Meter(graph, every[unseen] if unseen else some), some, stage)
+        checker = Checker(
+            allocator, Meter(graph, every[unseen] if unseen else some, task=request.task), some, stage
+        )
         found = checker.smallest(request.budget) if searching else checker.best(request.budget)
     _check_time(request.budget, found.allocation, allocator)
     kinds = {name: KINDS[component.kind] for name, component in components(graph).items()}
@@ -132,7 +135,10 @@ def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any)
             )
         return request.sensitivity
     widths = check_widths("activations", request.activation_bits)
-    path = cache_folder() / f"sensitivity-{analysis_key(variants, images, request.threads)[:16]}.json"
+    path = (
+        cache_folder()
+        / f"sensitivity-{analysis_key(variants, images, request.threads, request.task)[:16]}.json"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,6 +154,7 @@ def _table(request: Request, variants: Variants, images: np.ndarray, stage: Any)
         output=path,
         threads=request.threads,
         progress=stage,
+        task=request.task,
     )
 
 
@@ -167,6 +174,7 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
         from subbyte.compress.model import made_with
         from subbyte.data.classes import class_names
+        from subbyte.tasks.table import kept_name
 
         made = made_with(recipe.seed if request.seed is None else request.seed, request.threads)
         return Artifact(
@@ -174,7 +182,7 @@ def _allocator(request: Request, variants: Variants, table: Sensitivity) -> Allo
             recipe.model_dump(mode="json"),
             request.loaded.preprocessing,
             class_names(request.classes, graph),
-            {**request.provenance, **made, HELD_BACK: _room(request)},
+            {**request.provenance, **kept_name(request.task), **made, HELD_BACK: _room(request)},
         )
 
     purpose = f"{request.budget}, else as {request.recipe.name}"
@@ -193,7 +201,7 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     from subbyte.device import artifact_bytes
 
     budget, images = request.budget, np.concatenate(request.held or request.images)
-    degradation = Meter(plan.graph, images).of(artifact.graph)
+    degradation = Meter(plan.graph, images, task=request.task).of(artifact.graph)
     found = _measured(degradation, len(images))
     kept = found if request.held else _room(request)
     artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: kept})
@@ -204,7 +212,7 @@ def checked(request: Request, plan: Plan, artifact: Artifact) -> Artifact:
     low, high = found["agreement_95"]
     say(
         f"finished: agreement {percent(degradation.agreement)} (95 %: {percent(low)} to {percent(high)}), "
-        f"KL {degradation.kl:.4f} nats on {where}"
+        f"{degradation.loss_text} on {where}"
     )
     if not request.held:
         show(f"Too few images to hold any back: on others it agrees less. {LEAST} are enough.")
@@ -222,7 +230,8 @@ def _measured(degradation: Degradation, images: int) -> dict[str, Any]:
     """What the provenance says of images held back; the interval is Wilson's, of 95 %."""
     agreeing = round(degradation.agreement * images)
     interval = [round(end, 4) for end in wilson_interval(agreeing, images)]
-    return {"images": images, "agreeing": agreeing, "agreement_95": interval, "kl": round(degradation.kl, 4)}
+    kept = {"mse" if degradation.kl is None else "kl": round(degradation.loss, 4)}
+    return {"images": images, "agreeing": agreeing, "agreement_95": interval, **kept}
 
 
 def _room(request: Request) -> dict[str, Any]:
@@ -264,6 +273,6 @@ def _summary(plan: Plan) -> list[Any]:
         kept.add_row(name, reason)
     facts = (
         f"chosen among {plan.checked.evaluations} networks, rounded to nearest: {size_text(found.size)}, "
-        f"KL {plan.checked.degradation.kl:.4f} nats on the images that widths are chosen on"
+        f"{plan.checked.degradation.loss_text} on the images that widths are chosen on"
     )
     return [counts, "", kept, "", facts]

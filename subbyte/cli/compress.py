@@ -22,6 +22,7 @@ from subbyte.cli.options import (
     Rescale,
     Seed,
     Std,
+    TaskName,
     Traceback,
     Weights,
 )
@@ -46,6 +47,7 @@ def compress(
     images: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 256,
     classes: Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")] = None,
     resize: Fit = None,
+    task: TaskName = None,
     seed: Seed = None,
     threads: Annotated[
         int,
@@ -160,6 +162,7 @@ def compress(
                 progress=stage,
                 work=work,
                 threads=threads,
+                task=task,
             )
 
     if not budget.given:
@@ -182,6 +185,7 @@ def compress(
         threads,
         table,
         activation_bits,
+        task,
     )
     plan = allocated(request)
     artifact = checked(request, plan, made_by(plan.recipe, request.images))

@@ -23,6 +23,7 @@ from subbyte.cli.options import (
     Model,
     Rescale,
     Std,
+    TaskName,
     Threads,
     Weights,
 )
@@ -42,6 +43,7 @@ def sensitivity(
     ],
     output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
     weights: Weights = None,
+    task: TaskName = None,
     recipe: Annotated[
         str, typer.Option(help="Ranges and code books are those of this recipe; its widths do not count.")
     ] = "w4a8",
@@ -103,6 +105,7 @@ def sensitivity(
             output=output,
             threads=threads,
             progress=stage,
+            task=task,
         )
     write_text(page, render_heatmaps(table.maps(), f"{model}: sensitivity to fewer bits"))
     if json:
@@ -119,8 +122,9 @@ def sensitivity(
 def _head(table: Sensitivity) -> str:
     base = table.base
     return (
-        f"{table.model}, {table.images} images. 8 bits everywhere: KL {base.kl:.4f} nats, "
-        f"agreement {percent(base.agreement)}, logits' error {base.mse:.4f} of their variance"
+        f"{table.model}, {table.images} images. 8 bits everywhere: {base.loss_text}, "
+        f"agreement {percent(base.agreement)}"
+        + ("" if base.kl is None else f", logits' error {base.mse:.4f} of their variance")
     )
 
 

@@ -23,6 +23,7 @@ from subbyte.recipes import Recipe
 from subbyte.steps.bias_correction import correct_biases
 from subbyte.steps.distill import distill
 from subbyte.steps.reconstruct import reconstruct
+from subbyte.tasks.table import kept_name, task_of
 
 #: Memory for the values of all images at once, while biases are corrected layer by layer.
 LAYERWISE_BYTES = 1 << 30
@@ -39,6 +40,7 @@ def compress(
     progress: Progress | None = None,
     work: Path | None = None,
     threads: int = 1,
+    task: str | None = None,
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
@@ -50,15 +52,17 @@ def compress(
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
     same result.
     threads: of torch, whatever the caller has set. Same graph, recipe, seed, images and threads: same
-    result.
+    result. task: what the outputs mean, a name of tasks.TASKS; None: classification, where a step asks.
 
-    Raises InputError for unusable calibration images, RecipeError if the recipe does not fit
-    the graph, GraphError if the graph is not such a graph.
+    Raises InputError for unusable calibration images or outputs that do not fit the task, RecipeError if the
+    recipe does not fit the graph, GraphError if the graph is not such a graph.
     """
     verify(graph)
     _check_float(graph)
+    if task is not None or "distill" in recipe.steps:
+        task_of(graph, task)
     with fixed_threads(threads), kept_memory():
-        return _compressed(graph, recipe, calibration, seed, progress, work, threads)
+        return _compressed(graph, recipe, calibration, seed, progress, work, threads, task)
 
 
 def _compressed(
@@ -69,6 +73,7 @@ def _compressed(
     progress: Progress | None,
     work: Path | None,
     threads: int,
+    task: str | None,
 ) -> Graph:
     asked = assignments(graph, recipe)
     if all(t.precision == "fp32" for t in asked.values()):
@@ -85,20 +90,29 @@ def _compressed(
     if not recipe.steps:
         return result
     images = kept.images()
-    folder = None if work is None else _folder(work, split, result, recipe, chosen_seed, images, threads)
+    folder = (
+        None if work is None else _folder(work, split, result, recipe, chosen_seed, images, threads, task)
+    )
     for step in recipe.steps:
         if step == "bias_correction":
             result = correct_biases(result, split, _fewer(split, images), report)
         elif step == "reconstruct":
             result = reconstruct(result, split, images, recipe.reconstruct, chosen_seed, report, folder)
         else:
-            result = distill(result, split, images, recipe.distill, chosen_seed, report, folder)
+            result = distill(result, split, images, recipe.distill, chosen_seed, report, folder, task)
         verify(result)
     return result
 
 
 def _folder(
-    work: Path, original: Graph, rounded: Graph, recipe: Recipe, seed: int, images: np.ndarray, threads: int
+    work: Path,
+    original: Graph,
+    rounded: Graph,
+    recipe: Recipe,
+    seed: int,
+    images: np.ndarray,
+    threads: int,
+    task: str | None,
 ) -> Path:
     """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
     job = {
@@ -108,6 +122,7 @@ def _folder(
         "seed": seed,
         "images": list(images.shape),
         **environment(threads),
+        **kept_name(task),
     }
     digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(images).data)

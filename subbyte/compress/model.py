@@ -29,6 +29,7 @@ def compress_model(
     progress: Callable[[str, int], None] | None = None,
     work: Path | None = None,
     threads: int = 1,
+    task: str | None = None,
 ) -> Artifact:
     """Captures `module`, compresses it by `recipe` and returns the artifact, not yet saved.
 
@@ -41,10 +42,11 @@ def compress_model(
     work: a folder for the state of long steps, so that an interrupted run can go on.
     threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
     and so other roundings. provenance: JSON values kept in the artifact beside the seed, the threads and
-    the versions used.
+    the versions used. task: what the outputs mean, a name of tasks.TASKS; None: classification, where a step
+    asks. Another one is named in the provenance.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError,
-    InputError for unusable calibration data or class names.
+    InputError for unusable calibration data or class names, or outputs that do not fit the task.
     """
     from subbyte.compress import compress
     from subbyte.data.classes import class_names
@@ -52,20 +54,22 @@ def compress_model(
     from subbyte.importers.torch_export import capture
     from subbyte.passes import optimize
     from subbyte.recipes import load_recipe
+    from subbyte.tasks.table import kept_name
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     with fixed_threads(threads):
         graph = optimize(capture(module, preprocessing.shape))
-    names = class_names(classes, graph)
+    kept = kept_name(task)
+    names = None if kept and classes is None else class_names(classes, graph)
     compressed = compress(
-        graph, chosen, calibration, seed=seed, progress=progress, work=work, threads=threads
+        graph, chosen, calibration, seed=seed, progress=progress, work=work, threads=threads, task=task
     )
     return Artifact(
         compressed,
         chosen.model_dump(mode="json"),
         preprocessing,
         names,
-        {**(provenance or {}), **made_with(chosen.seed if seed is None else seed, threads)},
+        {**(provenance or {}), **kept, **made_with(chosen.seed if seed is None else seed, threads)},
     )
 
 

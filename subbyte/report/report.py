@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from subbyte.report.markdown_text import plain
 from subbyte.report.svg import Markup
 from subbyte.report.techniques import markdown_table, technique_table, technique_values
 from subbyte.report.units import size_text
+from subbyte.tasks import TASKS, Task
+from subbyte.tasks.table import DEFAULT
 
 WORST_LAYERS = 5
 CORRUPTED_SHOWN = 2  # images
@@ -45,7 +47,7 @@ class Report:
     sensitivity: rows with kind ("weights" or "activations"), layer, bits, kl (added to the class scores
     by that change alone), sqnr (dB, of the block's output).
     corrupted: the images that were corrupted, as preprocessing fits them to the network's input.
-    error_images: how many images the layers' errors are of.
+    error_images: how many images the layers' errors are of. task: what the outputs mean.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Report:
     corrupted: Sequence[Sample] = ()
     preprocessing: Preprocessing | None = None
     error_images: int = 0
+    task: Task[Any] = field(default_factory=lambda: TASKS[DEFAULT])
 
 
 def render(report: Report, shown: int = 12) -> str:
@@ -153,14 +156,13 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
             "precision": entry.precision,
             "peer": entry.peer,
             "images": entry.accuracy.n if entry.accuracy else None,
-            "top1": entry.accuracy.top1 if entry.accuracy else None,
-            "top5": entry.accuracy.top5 if entry.accuracy else None,
+            **(entry.accuracy.to_json() if entry.accuracy else dict.fromkeys(report.task.score_keys)),
             "agreement": entry.agreement,
             "file_bytes": entry.file_bytes,
             "latency_ms": entry.latency_ms,
             "speedup": entry.speedup,
             "fastest_float": report.fastest_float,
-            **technique_values(entry),
+            **technique_values(entry, report.task),
         }
         for entry in report.entries
     ]
@@ -169,7 +171,7 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
 def markdown(report: Report) -> str:
     """Title, the sentence on top, the table, and what was measured on what. Names are escaped."""
     facts = "\n".join(f"- {plain(key)}: {plain(_plain(value))}" for key, value in report.facts.items())
-    table = markdown_table(report.entries, report.reference, report.fastest_float)
+    table = markdown_table(report.entries, report.reference, report.fastest_float, report.task.title)
     top = headline(report.entries, report.reference, report.fastest_float)
     words = "".join(f"**{plain(text)}**" if strong else _spaced(text) for text, strong in top.words)
     more = "".join(f" {plain(sentence)}" for sentence in top.more)

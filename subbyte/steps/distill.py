@@ -8,13 +8,13 @@ thousand images do not become few.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
@@ -23,6 +23,7 @@ from subbyte.recipes import Training
 from subbyte.steps.augment import augmented
 from subbyte.steps.learned import Learned
 from subbyte.steps.train import minimize, steps_of
+from subbyte.tasks import task_of
 
 
 def distill(
@@ -33,13 +34,15 @@ def distill(
     seed: int,
     progress: Progress,
     work: Path | None = None,
+    task: str | None = None,
 ) -> Graph:
     """The quantized `graph` after training all its layers against `original`, the float graph.
 
-    images: float32 [N, H, W, C]. The loss is the Kullback-Leibler divergence of the softmax of the
-    first output if that is a vector, and the mean squared error over the variance otherwise.
+    images: float32 [N, H, W, C]. task: whose loss it is, of all outputs; None: found from the graph.
     work: a folder that keeps the state of training; it goes on from there.
+    Raises InputError if the outputs do not fit the task.
     """
+    meant = task_of(original, task)
     inputs = torch_executor.nchw(images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
     teacher = torch_executor.state_of(original)
@@ -49,7 +52,7 @@ def distill(
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
         made = torch_executor.forward(graph, x, learned.state(), exact=False)
-        return divergence(made[graph.outputs[0]], wanted[original.outputs[0]])
+        return meant.distillation_loss(_outputs(graph, made), _outputs(original, wanted))
 
     generator = torch.Generator().manual_seed(seed)
     saved = None if work is None else work / "distill.pt"
@@ -58,8 +61,7 @@ def distill(
     return learned.result()
 
 
-def divergence(made: Tensor, wanted: Tensor) -> Tensor:
-    """KL(softmax(wanted) || softmax(made)), mean over images, for [N, C]; else relative squares."""
-    if made.ndim == 2:
-        return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
-    return (made - wanted).square().mean() / (wanted.var() + 1e-12)
+def _outputs(graph: Graph, found: Mapping[str, Tensor]) -> list[Tensor]:
+    """The outputs in the graph's order, codes as the numbers they stand for."""
+    grids = [(found[name], graph.value(name).q) for name in graph.outputs]
+    return [y if q is None else (y - q.zero_point) * q.scale for y, q in grids]

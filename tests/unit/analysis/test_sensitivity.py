@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.analysis.degradation import Degradation, Meter, log_softmax
+from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity, read_sensitivity
 from subbyte.compress import compress
@@ -187,16 +187,15 @@ def test_another_analysis_is_not_mixed_in(graph: Graph, tmp_path: Path) -> None:
 def test_degradation_by_hand() -> None:
     net = FloatNetwork((2,))
     meter = Meter(net.graph(net.linear("a", "image", 3)), np.ones((2, 2), np.float32))
-    meter.exact = np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])
-    meter._log_p = log_softmax(meter.exact)
-    found = meter.of_logits(np.array([[0.0, np.log(2.0), 0.0], [np.log(2.0), 0.0, 0.0]]))
+    meter.exact = [np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])]
+    found = meter.of_outputs([np.array([[0.0, np.log(2.0), 0.0], [np.log(2.0), 0.0, 0.0]])])
     # the second: p = (1/4, 1/4, 1/2), q = (1/2, 1/4, 1/4): 1/4 log(1/2) + 1/2 log 2 = 1/4 log 2
     assert found.kl == pytest.approx(np.log(2.0) / 8.0)
     assert found.agreement == 0.5
     error = 2 * np.log(2.0) ** 2 / 6
     variance = 2 * np.log(2.0) ** 2 / 6 - (2 * np.log(2.0) / 6) ** 2
     assert found.mse == pytest.approx(error / variance)
-    assert meter.of_logits(meter.exact) == Degradation(kl=0.0, mse=0.0, agreement=1.0)
+    assert meter.of_outputs(meter.exact) == Degradation(kl=0.0, mse=0.0, agreement=1.0)
 
 
 def test_only_classifiers() -> None:
