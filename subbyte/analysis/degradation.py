@@ -30,6 +30,11 @@ class Degradation(BaseModel):
         return self.mse if self.kl is None else self.kl
 
     @property
+    def unit(self) -> str:
+        """Of `loss`."""
+        return "of the variance" if self.kl is None else "nats"
+
+    @property
     def loss_text(self) -> str:
         return f"relative error {self.mse:.4f}" if self.kl is None else f"KL {self.kl:.4f} nats"
 

@@ -118,6 +118,7 @@ class Sensitivity(BaseModel):
                 "bits": row.bits,
                 "kl": self.added_kl(row),
                 "sqnr": row.block_sqnr,
+                "unit": self.base.unit,
             }
             for row in self.rows
         ]

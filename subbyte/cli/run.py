@@ -20,7 +20,7 @@ from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.preprocess import Preprocessing
 from subbyte.tasks import Task, artifact_task
-from subbyte.tasks.predict import frame
+from subbyte.tasks.prediction import frame
 from subbyte.tasks.task import as_outputs
 
 
@@ -39,8 +39,9 @@ def run(
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """What the network says of images: the five best classes of each, or what its task has for an answer.
+    """Classify images: the five best classes of each.
 
+    Of a network with another task, its answers: key points or numbers.
     An image that cannot be read is reported, and the others are run; the exit status is 1 then.
     """
     loaded = load(artifact)

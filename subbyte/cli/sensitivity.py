@@ -72,8 +72,9 @@ def sensitivity(
 ) -> None:
     """Bring each layer's weights and activations alone to fewer bits, and measure the degradation.
 
-    The degradation is the KL divergence of the class probabilities from those of float32, beyond that of
-    8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
+    The degradation is the KL divergence of the class probabilities from those of float32 (of other tasks the
+    square error of the outputs), beyond that of 8 bits everywhere; beside it stands the signal-to-noise ratio
+    behind the layer's block.
     """
     from subbyte.analysis.table import check_widths
     from subbyte.recipes import load_recipe
@@ -130,10 +131,11 @@ def _head(table: Sensitivity) -> str:
 
 def _table(table: Sensitivity, kind: str, by: str) -> Table:
     groups = table.grouped(kind, by)  # type: ignore[arg-type]
+    loss = "KL" if table.base.kl is not None else "error"
     bits = sorted({b for group in groups for b in group.kl if b != 8}, reverse=True)
     result = Table(by, "layers", "numbers", box=None, title=TITLES[kind], title_justify="left")
     for width in bits:
-        result.add_column(f"KL, {width} bits", justify="right")
+        result.add_column(f"{loss}, {width} bits", justify="right")
     for width in bits:
         result.add_column(f"worst, {width} bits", justify="right")
     for width in bits:
@@ -141,7 +143,7 @@ def _table(table: Sensitivity, kind: str, by: str) -> Table:
     for group in groups:
         result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, bits))
     result.caption = (
-        "KL: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
+        f"{loss}: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
         "noise behind the layer's block, mean."
     )
     result.caption_justify = "left"

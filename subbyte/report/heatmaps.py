@@ -32,6 +32,7 @@ class Heatmap:
     id: str
     title: str
     drawing: svg.Markup
+    unit: str = "nats"  # of a KL divergence; else of a square error
 
 
 def corruption_table(entries: Sequence[Entry]) -> CorruptionTable | None:
@@ -49,11 +50,15 @@ def corruption_table(entries: Sequence[Entry]) -> CorruptionTable | None:
 
 
 def sensitivity_heatmaps(rows: Sequence[Mapping[str, Any]]) -> list[Heatmap]:
-    """What each layer's width alone adds to the class scores' KL divergence, one map a kind."""
+    """What each layer's width alone adds to the loss (KL divergence of class scores), one map a kind."""
+    unit = str(rows[0].get("unit", "nats")) if rows else ""
     titles = {"weights": "Sensitivity of weights", "activations": "Sensitivity of activations"}
     return [
         Heatmap(
-            f"sensitivity-{kind}", title, _degradation(title, [row for row in rows if row["kind"] == kind])
+            f"sensitivity-{kind}",
+            title,
+            _degradation(title, [row for row in rows if row["kind"] == kind], unit),
+            unit,
         )
         for kind, title in titles.items()
         if any(row["kind"] == kind for row in rows)
@@ -66,7 +71,7 @@ def degradation_step(kl: float) -> int:
     return min(STEPS - 1, int(STEPS * min(share, 1.0)))
 
 
-def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
+def _degradation(title: str, rows: Sequence[Mapping[str, Any]], unit: str) -> svg.Markup:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     widths = sorted({row["bits"] for row in rows}, reverse=True)
     parts = [
@@ -75,7 +80,8 @@ def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
     ]
     for row in rows:
         left, top = LEFT + COLUMN * layers.index(row["layer"]), ROW * widths.index(row["bits"])
-        tip = f"{row['layer']}, {row['bits']} bits\nKL {row['kl']:.2g} nats\nblock {row['sqnr']:.1f} dB"
+        loss = f"{'KL' if unit == 'nats' else 'error'} {row['kl']:.2g} {unit}"
+        tip = f"{row['layer']}, {row['bits']} bits\n{loss}\nblock {row['sqnr']:.1f} dB"
         cell = svg.rect(left, top, COLUMN - 1, ROW - 1)
         parts.append(svg.group(cell, tip=tip, class_=f"h{degradation_step(row['kl'])}"))
     bottom = ROW * len(widths) + 6

@@ -76,7 +76,7 @@ class Task(ABC, Generic[A]):
 
     @abstractmethod
     def answers(self, outputs: Outputs, frames: np.ndarray | None = None) -> A:
-        """frames: as `predict.frame` has them, float64 [N, 6]; None: the input is the whole image.
+        """frames: as `prediction.frame` has them, float64 [N, 6]; None: the input is the whole image.
 
         Raises InputError for outputs that are not finite.
         """
