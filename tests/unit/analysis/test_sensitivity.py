@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from subbyte.analysis.degradation import Degradation, Meter
-from subbyte.analysis.sensitivity import sensitivity
+from subbyte.analysis.sensitivity import analysis_key, sensitivity
 from subbyte.analysis.table import Sensitivity, read_sensitivity
 from subbyte.compress import compress
 from subbyte.errors import InputError
@@ -203,3 +203,20 @@ def test_only_classifiers() -> None:
     graph = net.graph(net.conv("a", "image", 4))
     with pytest.raises(InputError, match="class scores"):
         Meter(graph, random_images(graph, 2))
+
+
+def test_other_tasks_are_measured_by_relative_error_and_their_own_agreement() -> None:
+    net = FloatNetwork((2,))
+    meter = Meter(net.graph(net.linear("a", "image", 4)), np.ones((1, 2), np.float32), task="keypoints")
+    meter.exact = [np.array([[0.0, 0.0, 1.0, 0.0]])]
+    found = meter.of_outputs([np.array([[0.0, 0.0625, 1.0, 0.5]])])
+    # squares 1/256 and 1/4 of four numbers with variance 3/16; only the first point is within a tenth
+    assert found == Degradation(mse=(1 / 256 + 1 / 4) / 4 / (3 / 16), agreement=0.5)
+    assert (found.kl, found.loss, found.unit) == (None, found.mse, "of the variance")
+
+
+def test_the_key_of_a_classifier_does_not_depend_on_saying_so(graph: Graph) -> None:
+    images, made = random_images(graph, 2), Variants(graph, load_recipe("w8a8"))
+    key = analysis_key(made, images, 1)
+    assert analysis_key(made, images, 1, "classification") == key
+    assert analysis_key(made, images, 1, "regression") != key
