@@ -8,7 +8,6 @@ thousand images do not become few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -52,16 +51,12 @@ def distill(
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
         made = torch_executor.forward(graph, x, learned.state(), exact=False)
-        return meant.distillation_loss(_outputs(graph, made), _outputs(original, wanted))
+        return meant.distillation_loss(
+            [made[name] for name in graph.outputs], [wanted[name] for name in original.outputs]
+        )
 
     generator = torch.Generator().manual_seed(seed)
     saved = None if work is None else work / "distill.pt"
     report = partial(progress, f"distill, {steps_of(training, len(inputs))} steps")
     minimize(learned.parameters, loss, len(inputs), training, generator, report, saved)
     return learned.result()
-
-
-def _outputs(graph: Graph, found: Mapping[str, Tensor]) -> list[Tensor]:
-    """The outputs in the graph's order, codes as the numbers they stand for."""
-    grids = [(found[name], graph.value(name).q) for name in graph.outputs]
-    return [y if q is None else (y - q.zero_point) * q.scale for y, q in grids]

@@ -10,7 +10,7 @@ from subbyte.ir import Graph
 from subbyte.tasks.classification import Classification
 from subbyte.tasks.keypoints import Keypoints
 from subbyte.tasks.regression import Regression
-from subbyte.tasks.task import Task, shapes
+from subbyte.tasks.task import Task
 
 #: By the names that `--task` takes. The first is that of a network of which nothing is said.
 TASKS: dict[str, Task[Any]] = {
@@ -56,6 +56,3 @@ def artifact_task(artifact: Artifact, name: str | None = None) -> Task[Any]:
 def kept_name(name: str | None) -> dict[str, str]:
     """What the provenance of an artifact says of its task: nothing if it is the default."""
     return {} if name in (None, DEFAULT) else {PROVENANCE: str(name)}
-
-
-__all__ = ["DEFAULT", "TASKS", "artifact_task", "kept_name", "named", "shapes", "task_of"]
