@@ -8,7 +8,7 @@ from typing import Any
 
 from subbyte.metrics.cue_conflict import ShapeBias
 from subbyte.metrics.robustness import Robustness
-from subbyte.metrics.score import Score
+from subbyte.metrics.scores import Score
 from subbyte.metrics.statistics import Comparison
 from subbyte.report.layers import Layer
 

@@ -14,7 +14,7 @@ from subbyte.data.samples import Sample
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.metrics.accuracy import wilson_interval
-from subbyte.metrics.score import MeanScore, Score
+from subbyte.metrics.scores import MeanScore, Score
 from subbyte.metrics.statistics import Comparison, paired_means
 from subbyte.tasks.text import interval_text, percent, points
 
