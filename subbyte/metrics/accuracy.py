@@ -31,7 +31,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Counts over n labelled images: a `scores.Score`. `top5` counts the label among the five best classes."""
+    """Counts over n labelled images, a `Score`. `top5` counts the label among the five best classes."""
 
     title: ClassVar[str] = "top-1 accuracy"
 
