@@ -66,7 +66,7 @@ class Checker:
         return self.meter.of(graph)
 
     def best(self, budget: Budget, rounds: int = ROUNDS) -> Checked:
-        """The allocation of least measured KL that was found within the budget's costs.
+        """The allocation of least measured loss that was found within the budget's costs.
 
         Raises InputError if no formats fit, as Allocator.allocate does.
         """
@@ -80,7 +80,7 @@ class Checker:
             if other.weights == found.weights and other.activations == found.activations:
                 break
             measured = self.measure(other)
-            if measured.kl < degradation.kl:
+            if measured.loss < degradation.loss:
                 found, degradation = other, measured
         return Checked(found, degradation, self.evaluations)
 
@@ -121,7 +121,7 @@ class Checker:
         ratios = {}
         for name, (wider, expected) in probes:
             widened = replace(found, weights={**found.weights, name: wider})
-            ratios[name] = max(degradation.kl - self.measure(widened).kl, 0.0) / expected
+            ratios[name] = max(degradation.loss - self.measure(widened).loss, 0.0) / expected
         if not ratios:
             return False
         usual = float(np.median(list(ratios.values()))) or 1.0
@@ -131,7 +131,7 @@ class Checker:
         return True
 
     def _wider(self, found: Allocation) -> Mapping[str, tuple[Format, float]]:
-        """For each layer that could be wider: the next format, dense or of its pattern, and the KL that it
+        """For each layer that could be wider: the next format, dense or of its pattern, and the loss that it
         should win."""
         costs, result = self.allocator.costs, {}
         for name, format in found.weights.items():

@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.ir import Graph
+from subbyte.tasks import task_of
+from subbyte.tasks.task import as_outputs, relative_error
 
 
 class Degradation(BaseModel):
-    """kl: mean over images of KL(softmax of float32 ‖ softmax), nats. mse: of the logits, over the
-    variance of the float32 ones. agreement: share of images with the same best class."""
+    """kl: of a classifier, mean over images of KL(softmax of float32 ‖ softmax), nats; None of other tasks.
+    mse: of the outputs, over the variance of the float32 ones. agreement: mean over images of how alike the
+    task finds the answers, 0..1; of a classifier, the share with the same best class."""
 
     model_config = ConfigDict(frozen=True)
 
-    kl: float
+    kl: float | None = None
     mse: float
     agreement: float
 
+    @property
+    def loss(self) -> float:
+        """What an allocation keeps least: `kl` where there is one, else `mse`."""
+        return self.mse if self.kl is None else self.kl
+
+    @property
+    def unit(self) -> str:
+        """Of `loss`."""
+        return "of the variance" if self.kl is None else "nats"
+
+    @property
+    def loss_text(self) -> str:
+        return f"relative error {self.mse:.4f}" if self.kl is None else f"KL {self.kl:.4f} nats"
+
 
 class Meter:
-    """Compares networks with `graph`, a float32 classifier, on images float32 [N, H, W, C].
+    """Compares networks with `graph`, in float32, on images float32 [N, H, W, C].
 
-    Everything runs on the native engine. Raises InputError if the network is no classifier.
+    Everything runs on the native engine. task: None finds it from the graph. Raises InputError if the outputs
+    do not fit it.
     """
 
-    def __init__(self, graph: Graph, images: np.ndarray, threads: int = 1) -> None:
-        shapes = [graph.value(name).shape for name in graph.outputs]
-        if len(shapes) != 1 or len(shapes[0]) != 1:
-            raise InputError(
-                f"degradation is measured on class scores, but the network's outputs are {shapes}"
-            )
+    def __init__(self, graph: Graph, images: np.ndarray, threads: int = 1, task: str | None = None) -> None:
+        self.task = task_of(graph, task)
         self.images, self.threads = images, threads
-        self.exact = self.logits(graph)
-        self._log_p = log_softmax(self.exact)
+        self.exact = self.outputs(graph)
 
-    def logits(self, graph: Graph) -> np.ndarray:
-        """float64 [N, classes]."""
-        return Session(graph, threads=self.threads).run(self.images).astype(np.float64)
+    def outputs(self, graph: Graph) -> list[np.ndarray]:
+        """float64 [N, ...] each."""
+        found = Session(graph, threads=self.threads).run(self.images)
+        return [y.astype(np.float64) for y in as_outputs(found)]
 
     def of(self, graph: Graph) -> Degradation:
         """Runs a graph on the images and compares its outputs with the original's."""
-        return self.of_logits(self.logits(graph))
+        return self.of_outputs(self.outputs(graph))
 
-    def of_logits(self, logits: np.ndarray) -> Degradation:
-        """logits: [N, classes] of the same images."""
-        log_q = log_softmax(logits)
-        kl = (np.exp(self._log_p) * (self._log_p - log_q)).sum(axis=1)
+    def of_outputs(self, outputs: Sequence[np.ndarray]) -> Degradation:
+        """outputs: [N, ...] each, for the same images."""
+        answers, exact = (self.task.answers(found) for found in (outputs, self.exact))
         return Degradation(
-            kl=float(kl.mean()),
-            mse=float(((logits - self.exact) ** 2).mean() / self.exact.var()),
-            agreement=float((logits.argmax(axis=1) == self.exact.argmax(axis=1)).mean()),
+            kl=self.task.divergence(outputs, self.exact),
+            mse=relative_error(outputs, self.exact),
+            agreement=float(self.task.alike(answers, exact).mean()),
         )
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 [N, classes] of the same shape."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

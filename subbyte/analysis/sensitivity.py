@@ -1,7 +1,7 @@
 """Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
-degradation is read off the class scores (native engine, all images) and off the output of the block
+degradation is read off the outputs (native engine, all images) and off the output of the block
 around the layer (torch executor, a few images).
 
 Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
@@ -42,6 +42,7 @@ from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.quantize.variants import Variants
 from subbyte.steps.bias_correction import Walk, correct_biases, corrected
 from subbyte.steps.blocks import Block, blocks
+from subbyte.tasks.table import kept_name
 
 #: Images that biases are corrected on, and those of them that the output of a block is measured on.
 CORRECTION_IMAGES = 32
@@ -58,24 +59,25 @@ def sensitivity(
     output: Path | None = None,
     threads: int = 1,
     progress: Progress | None = None,
+    task: str | None = None,
 ) -> Sensitivity:
     """The table of all layers and formats.
 
-    variants: of a classifier; calibrated on `images` here. images: float32 [N, H, W, C].
+    variants: calibrated on `images` here. images: float32 [N, H, W, C]. task: None finds it from the graph.
     model: a name for people. weights, activations: the formats to try. output: a file that the table
     is kept in as it grows; one that holds rows of the same analysis is continued. threads: of torch
     and the engine.
 
     A format that the graph's rules refuse for some activation has no row.
-    Raises InputError: the network is no classifier, or `output` belongs to another analysis.
+    Raises InputError: the outputs do not fit the task, or `output` belongs to another analysis.
     """
     report = progress or (lambda stage, done: None)
-    key = analysis_key(variants, images, threads)
+    key = analysis_key(variants, images, threads, task)
     table = _kept(output, key)
     with fixed_threads(threads), kept_memory(), torch.no_grad(), torch_executor.exact_convolutions():
         if not variants.seen:
             variants.calibrate([images], report)
-        analysis = _Analysis(variants, images, tuple(weights), tuple(activations), threads)
+        analysis = _Analysis(variants, images, tuple(weights), tuple(activations), threads, task)
         if table is None:
             base, network = analysis.meter.of(analysis.base), graph_digest(variants.graph)
             table = Sensitivity(key=key, network=network, model=model, images=len(images), base=base)
@@ -87,13 +89,14 @@ def sensitivity(
     return table
 
 
-def analysis_key(variants: Variants, images: np.ndarray, threads: int) -> str:
+def analysis_key(variants: Variants, images: np.ndarray, threads: int, task: str | None = None) -> str:
     """What `Sensitivity.key` is for this network and these images."""
     settings: dict[str, object] = {
         "correction": CORRECTION_IMAGES,
         "block": BLOCK_IMAGES,
         "corrected": "all",
         **environment(threads),
+        **kept_name(task),
     }
     return key_of(variants.graph, variants.recipe, images, settings)
 
@@ -127,12 +130,13 @@ class _Analysis:
         weights: tuple[Format, ...],
         activations: tuple[Format, ...],
         threads: int,
+        task: str | None,
     ) -> None:
         self.variants, self.split = variants, variants.float_graph
         few = images[np.linspace(0, len(images) - 1, min(CORRECTION_IMAGES, len(images))).astype(int)]
         self.plain = variants.quantized()
         self.base = correct_biases(self.plain, self.split, few, lambda stage, done: None, shrink=True)
-        self.meter = Meter(variants.graph, images, threads)
+        self.meter = Meter(variants.graph, images, threads, task)
         self.components = components(variants.graph)
         self.changes = self._by_first_node(weights, activations)
         self.walk = Walk(self.base, few)

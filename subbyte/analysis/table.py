@@ -106,8 +106,8 @@ class Sensitivity(BaseModel):
         return None
 
     def added_kl(self, row: Row) -> float:
-        """KL that the change adds to that of 8 bits, at least 0."""
-        return max(0.0, row.degradation.kl - self.base.kl)
+        """What the change adds to the loss of 8 bits, KL of a classifier, at least 0."""
+        return max(0.0, row.degradation.loss - self.base.loss)
 
     def grouped(self, kind: Kind, by: Literal["component", "stage"]) -> list[Summary]:
         """A summary per component (as titled in components.KINDS) or stage, in order."""
@@ -144,6 +144,7 @@ class Sensitivity(BaseModel):
                 "bits": row.format.short,
                 "kl": self.added_kl(row),
                 "sqnr": row.block_sqnr,
+                "unit": self.base.unit,
             }
             for row in self.rows
         ]

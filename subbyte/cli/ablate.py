@@ -33,6 +33,7 @@ from subbyte.cli.options import (
     Resize,
     Seed,
     Std,
+    TaskName,
     Threads,
     Weights,
 )
@@ -58,6 +59,7 @@ def ablate(
     calibration: Annotated[Path, typer.Option(help="Folder of images to calibrate and to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for the artifacts and the results.")],
     weights: Weights = None,
+    task: TaskName = None,
     images: Annotated[int, typer.Option(min=1, help="Use at most this many of --calibration.")] = 256,
     resize: Resize = None,
     seed: Seed = None,
@@ -93,8 +95,9 @@ def ablate(
     whole = load_recipe(recipe)
     check_output_folder("--output", output)
     check_extras(corruptions, severities, cue_conflict)
-    for each in sets:
-        each.samples()
+    if task is None:
+        for each in sets:
+            each.samples()
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
     given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
@@ -102,20 +105,20 @@ def ablate(
     chosen = subset(image_folder(calibration), images, seed or 0)
     source = f"{len(chosen)} images of {printable(calibration.name)}"
     provenance = {**loaded.provenance, "calibration": source}
-    job = _Job(loaded, chosen, seed, provenance, output)
+    job = _Job(loaded, chosen, seed, provenance, output, task)
     output.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
     entries: list[Entry] = []
     samples: list[Sample] = []
     for name, variant in recipes.items():
-        subjects.append(subject(job.artifact(name, variant), resize, threads, isa))
+        subjects.append(subject(job.artifact(name, variant), resize, threads, isa, task))
         samples = samples or labelled(subjects[0], sets, limit)
         entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
-        _write_rows(output, _page(title, entries, samples, {}))
+        _write_rows(output, _page(title, subjects[0], entries, samples, {}))
     measured = timed(subjects, "", None, seconds, isa) if seconds else None
     extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     entries = with_extras(entries, subjects, samples, extras, measured)
-    page = _page(title, entries, samples, facts_of(measured, sets, samples, subjects[0]))
+    page = _page(title, subjects[0], entries, samples, facts_of(measured, sets, samples, subjects[0]))
     page = replace(page, fastest_float=fastest_float_of(measured, subjects, list(recipes)))
     _write_rows(output, page)
     write_text(output / "ablation.html", render(page))
@@ -124,11 +127,15 @@ def ablate(
 
 
 def _page(
-    title: str, entries: Sequence[Entry], samples: Sequence[Sample], facts: Mapping[str, Any]
+    title: str,
+    first: Subject,
+    entries: Sequence[Entry],
+    samples: Sequence[Sample],
+    facts: Mapping[str, Any],
 ) -> Report:
     from subbyte.report.contents import Report
 
-    return Report(title, entries, samples, None, "fp32", facts)
+    return Report(title, entries, samples, None, "fp32", facts, task=first.task)
 
 
 def _write_rows(folder: Path, page: Report) -> None:
@@ -146,6 +153,7 @@ class _Job:
     seed: int | None
     provenance: Mapping[str, Any]
     folder: Path
+    task: str | None
 
     def artifact(self, name: str, recipe: Recipe) -> Path:
         """The artifact's file, made if there is none. InputError if there is one of something else."""
@@ -177,5 +185,6 @@ class _Job:
                 provenance=self.provenance,
                 seed=self.seed,
                 progress=stage,
+                task=self.task,
             )
         save(path, artifact)

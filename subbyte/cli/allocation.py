@@ -58,7 +58,7 @@ def _choice(report: Report) -> list[Any]:
         kept.add_row(name, reason)
     facts = (
         f"chosen among {report.chosen.evaluations} networks, rounded to nearest: {size_text(found.size)}, "
-        f"KL {report.chosen.degradation.kl:.4f} nats on the images that bit-widths are chosen on"
+        f"{report.chosen.degradation.loss_text} on the images that bit-widths are chosen on"
     )
     return [counts, "", kept, "", facts]
 
@@ -68,7 +68,7 @@ def _agreement(measured: Measured) -> str:
     where = "held back" if measured.held_back else "that it was made with"
     return (
         f"finished: agreement {percent(measured.degradation.agreement)} (95 %: {percent(low)} to "
-        f"{percent(high)}), KL {measured.degradation.kl:.4f} nats on {measured.images} images {where}"
+        f"{percent(high)}), {measured.degradation.loss_text} on {measured.images} images {where}"
     )
 
 

@@ -13,18 +13,19 @@ import numpy as np
 from subbyte.benchmark.result import BenchResult, Spread, Timing
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import progress
-from subbyte.cli.measure import Subject, logits_of, predictions_of, robustness_of, shape_bias_of
+from subbyte.cli.measure import Subject, predictions_of, robustness_of, shape_bias_of
 from subbyte.data.samples import Sample, batches, image_folder, subset
 from subbyte.errors import InputError
-from subbyte.metrics.accuracy import Predictions, agreement, predict, score
+from subbyte.metrics.accuracy import Predictions
 from subbyte.metrics.layer_error import layer_sqnr
-from subbyte.metrics.statistics import calibration_error, correct, paired
+from subbyte.metrics.statistics import calibration_error, correct
 from subbyte.report.entry import Entry
 from subbyte.report.layers import layers_of
 from subbyte.report.plan import plan_rows
+from subbyte.tasks import Task, predict
 
 #: What is known of a peer: its name, precision, size of its file, and answers if it was run.
-PeerAnswers = tuple[str, str, int, Predictions]
+PeerAnswers = tuple[str, str, int, Any]
 
 
 @dataclass(frozen=True)
@@ -76,26 +77,24 @@ def entry_of(one: Subject, name: str, samples: Sequence[Sample], reference: Entr
         recipe=one.artifact.recipe,
         provenance=one.artifact.provenance,
     )
-    return _judged(entry, predictions_of(one, samples), samples, reference)
+    return _judged(entry, one.task, predictions_of(one, samples), samples, reference)
 
 
 def _judged(
-    entry: Entry, predictions: Predictions, samples: Sequence[Sample], reference: Entry | None
+    entry: Entry, task: Task[Any], answers: Any, samples: Sequence[Sample], reference: Entry | None
 ) -> Entry:
-    right = correct(predictions, samples)
-    entry = replace(
-        entry,
-        predictions=predictions,
-        accuracy=score(predictions, samples),
-        calibration=calibration_error(predictions.probability[:, 0], right),
-    )
+    score = task.score(answers, samples)
+    entry = replace(entry, predictions=answers, accuracy=score)
+    if isinstance(answers, Predictions):
+        error = calibration_error(answers.probability[:, 0], correct(answers, samples))
+        entry = replace(entry, calibration=error)
     if reference is None:
         return entry
-    assert reference.predictions is not None
+    alike = float(task.alike(answers, reference.predictions).sum())
     return replace(
         entry,
-        agreement=agreement(predictions, reference.predictions),
-        compared=paired(right, correct(reference.predictions, samples)),
+        agreement=alike if score.count is None else round(alike),
+        compared=task.compared(answers, reference.predictions, samples),
     )
 
 
@@ -194,23 +193,27 @@ def answers_of_peers(
     answers = []
     for peer in peers:
         with progress(f"evaluating {peer.label}", len(samples)) as done:
-            predictions = predict(logits_of(peer), samples, first.preprocessing, batch=1, progress=done)
-        answers.append((peer.name, peer.precision, peer.file_bytes, predictions))
+            found = predict(peer, samples, first.preprocessing, task=first.task.name, batch=1, progress=done)
+        answers.append((peer.name, peer.precision, peer.file_bytes, found))
     return answers
 
 
 def peer_entries(
-    answers: Sequence[PeerAnswers], reference: Entry, samples: Sequence[Sample], measured: BenchResult | None
+    answers: Sequence[PeerAnswers],
+    task: Task[Any],
+    reference: Entry,
+    samples: Sequence[Sample],
+    measured: BenchResult | None,
 ) -> list[Entry]:
     """Peers that were run on the images, peers that were timed, or both in one row."""
     timings = {(t.name, t.precision): t for t in measured.timings if t.peer} if measured else {}
     entries = []
-    for name, precision, size, predictions in answers:
+    for name, precision, size, found in answers:
         entry = Entry(f"{name}-{precision}", precision, peer=True, file_bytes=size)
         timing = timings.pop((name, precision), None)
         if measured is not None and timing is not None:
             entry = replace(entry, **_latency(measured, timing))
-        entries.append(_judged(entry, predictions, samples, reference))
+        entries.append(_judged(entry, task, found, samples, reference))
     if measured is None:
         return entries
     return entries + [

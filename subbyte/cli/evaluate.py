@@ -20,13 +20,14 @@ from subbyte.cli.measure import (
     shape_bias_of,
     subject,
 )
-from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, Threads
+from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, TaskName, Threads
 from subbyte.data.samples import Sample
 from subbyte.data.sets import ImageSet, parse_sets
-from subbyte.metrics.accuracy import Predictions, agreement, joined, score, wilson_interval
-from subbyte.metrics.robustness import Robustness, check_corruptible
-from subbyte.metrics.statistics import Paired, calibration_error, correct, paired, random_effects
+from subbyte.metrics.robustness import Robustness
+from subbyte.metrics.statistics import Comparison, random_effects
 from subbyte.metrics.transfer import transfer
+from subbyte.tasks import Task
+from subbyte.tasks.table import DEFAULT
 
 FLOOR = 0.70  # the top-1 that --reference-accuracy says the distance to
 
@@ -48,20 +49,21 @@ CueConflictFolder = Annotated[
 class _Answers:
     """What the artifact, and the other one if there is one, say about the images of a set, or of all."""
 
+    task: Task[Any]
     samples: Sequence[Sample]
-    own: Predictions
-    reference: Predictions | None
+    own: Any
+    reference: Any
 
     @property
     def labelled(self) -> bool:
         return all(sample.label is not None for sample in self.samples)
 
     @property
-    def paired(self) -> Paired | None:
+    def compared(self) -> Comparison | None:
         """None without labels or without another artifact."""
         if self.reference is None or not self.labelled:
             return None
-        return paired(correct(self.own, self.samples), correct(self.reference, self.samples))
+        return self.task.compared(self.own, self.reference, self.samples)
 
 
 def evaluate(
@@ -81,13 +83,17 @@ def evaluate(
     corruptions: Corruptions = None,
     severities: Severities = "1,2,3,4,5",
     cue_conflict: CueConflictFolder = None,
+    task: TaskName = None,
     resize: Resize = None,
     limit: Limit = None,
     threads: Threads = 1,
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture."""
+    """Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture.
+
+    Of other tasks than classification, what they score instead: PCK of key points, R² of numbers.
+    """
     if not data and cue_conflict is None:
         raise typer.BadParameter("give --data or --cue-conflict")
     if reference_accuracy is not None and reference is None:
@@ -96,17 +102,19 @@ def evaluate(
         import scipy  # noqa: F401  better missed now than behind thousands of images
     sets = parse_sets(data or [])
     needs_labels = reference is None or reference_accuracy is not None or corruptions is not None
-    one = subject(artifact, resize, threads, isa)
-    other = None if reference is None else subject(reference, resize, threads, isa)
-    check_extras(corruptions, severities, cue_conflict, one.classes)
-    if corruptions is not None:
-        check_corruptible([one.preprocessing])
+    one = subject(artifact, resize, threads, isa, task)
+    other = None if reference is None else subject(reference, resize, threads, isa, one.task.name)
+    check_extras(corruptions, severities, cue_conflict, one)
+    if reference_accuracy is not None:
+        one.classes("--reference-accuracy")
     result: dict[str, Any] = {"artifact": str(artifact), "isa": one.session.isa, "threads": threads}
+    if one.task.name != DEFAULT:
+        result["task"] = one.task.name
     if other is not None:
         result["reference"] = str(other.path)
     if sets:
         images = [
-            each.samples(one.classes, one.artifact.classes, limit)
+            each.samples(one.read, limit)
             if needs_labels or each.is_labelled
             else each.unlabelled_samples(limit)
             for each in sets
@@ -126,7 +134,7 @@ def evaluate(
 
 def _answers(one: Subject, other: Subject | None, samples: Sequence[Sample]) -> _Answers:
     reference = None if other is None else predictions_of(other, samples)
-    return _Answers(samples, predictions_of(one, samples), reference)
+    return _Answers(one.task, samples, predictions_of(one, samples), reference)
 
 
 def _on_sets(
@@ -139,7 +147,7 @@ def _on_sets(
     ]
     together = _together(answers)
     result = _row(together) | {"sets": rows}
-    pairs = [pair for answer in answers if (pair := answer.paired) is not None]
+    pairs = [pair for answer in answers if (pair := answer.compared) is not None]
     if len(pairs) > 1:
         effects = random_effects([p.difference for p in pairs], [p.variance for p in pairs])
         result["between_sets"] = {
@@ -157,49 +165,25 @@ def _on_sets(
 
 
 def _together(answers: Sequence[_Answers]) -> _Answers:
+    task = answers[0].task
     references = [answer.reference for answer in answers if answer.reference is not None]
     return _Answers(
+        task,
         [sample for answer in answers for sample in answer.samples],
-        joined([answer.own for answer in answers]),
-        joined(references) if references else None,
+        task.joined([answer.own for answer in answers]),
+        task.joined(references) if references else None,
     )
 
 
 def _row(answers: _Answers) -> dict[str, Any]:
     """Accuracy if there are labels, and the comparison if there is another artifact, as JSON values."""
+    task, both = answers.task, answers.compared
     result: dict[str, Any] = {"images": len(answers.samples)}
     if answers.labelled:
-        result |= counts(answers.own, answers.samples)
+        result |= task.score_json(answers.own, answers.samples)
     if answers.reference is not None:
-        same = agreement(answers.own, answers.reference)
-        result |= {
-            "agreement": same,
-            "agreement_interval_95": list(wilson_interval(same, len(answers.samples))),
-            "changed": len(answers.samples) - same,
-        }
-    both = answers.paired
-    if both is not None:
-        result |= {
-            "lost": both.lost,
-            "gained": both.gained,
-            "difference": both.difference,
-            "difference_interval_95": list(both.interval()),
-            "mcnemar_p": both.p_value(),
-        }
-    return result
-
-
-def counts(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Accuracy and calibration as JSON values."""
-    result = score(predictions, samples)
-    return {
-        "top1": result.top1,
-        "top5": result.top5,
-        "top1_rate": result.top1_rate,
-        "top5_rate": result.top5_rate,
-        "top1_interval_95": list(result.interval()),
-        "calibration_error": calibration_error(predictions.probability[:, 0], correct(predictions, samples)),
-    }
+        result |= task.agreement_json(answers.own, answers.reference)
+    return result if both is None else result | both.to_json()
 
 
 def _robustness(

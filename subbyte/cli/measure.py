@@ -16,69 +16,71 @@ from subbyte.data.samples import Sample, with_resize
 from subbyte.data.sets import ImageSet
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
-from subbyte.ir import Graph
-from subbyte.metrics.accuracy import Predictions, Predictor, predict
 from subbyte.metrics.cue_conflict import ShapeBias, read_cue_conflict, shape_bias
-from subbyte.metrics.robustness import Robustness, measure_robustness, parse_severities
+from subbyte.metrics.robustness import (
+    Robustness,
+    check_corruptible,
+    measure_robustness,
+    parse_severities,
+)
 from subbyte.preprocess import Preprocessing
+from subbyte.tasks import Task, artifact_task, predict
+from subbyte.tasks.classification import Classification, class_count
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An artifact of a classifier, loaded into the engine. load_seconds: what that took."""
+    """An artifact, loaded into the engine, and what its outputs mean. load_seconds: what loading took."""
 
     path: Path
     artifact: Artifact
     session: Session
     preprocessing: Preprocessing
-    classes: int
+    task: Task[Any]
     load_seconds: float
 
     @property
-    def run(self) -> Predictor:
-        """The artifact's outputs of images, as metrics take them."""
-        return logits_of(self.session.run)
+    def run(self) -> Callable[[np.ndarray], Any]:
+        """The artifact's outputs of images, as tasks take them."""
+        return self.session.run
+
+    def read(self, folder: Path) -> list[Sample]:
+        """The folder's images with labels of the artifact's task. InputError as `Task.read`."""
+        return self.task.read(folder, self.artifact.graph, self.artifact.classes)
+
+    def classes(self, what: str) -> int:
+        """The number of classes. InputError if the task has none, saying `what` needs them."""
+        if not isinstance(self.task, Classification):
+            raise InputError(
+                f"{what} needs the task classification, but that of {self.path} is {self.task.name}"
+            )
+        return class_count(self.artifact.graph)
 
 
-def subject(path: Path, resize: str | None, threads: int, isa: str | None) -> Subject:
-    """InputError if the artifact is no classifier; resize: as `with_resize` takes it."""
+def subject(
+    path: Path, resize: str | None, threads: int, isa: str | None, task: str | None = None
+) -> Subject:
+    """resize: as `with_resize` takes it. task: a name of TASKS, None for what the artifact says.
+
+    InputError if its outputs do not fit the task.
+    """
     start = time.perf_counter()
     artifact = load(path)
     session = Session(artifact, threads=threads, isa=isa)
     seconds = time.perf_counter() - start
     preprocessing = with_resize(artifact.preprocessing, resize)
-    return Subject(path, artifact, session, preprocessing, class_count(artifact.graph), seconds)
-
-
-def class_count(graph: Graph) -> int:
-    """The number of classes of a classifier. InputError if the graph is not one."""
-    shapes = [graph.value(name).shape for name in graph.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 1:
-        raise InputError(f"the network's outputs have the shapes {shapes}: it is no classifier")
-    return shapes[0][0]
-
-
-def logits_of(run: Callable[[np.ndarray], Any]) -> Predictor:
-    """A session's or peer's `run` for a network with one output, as `class_count` has made sure."""
-
-    def logits(x: np.ndarray) -> np.ndarray:
-        outputs = run(x)
-        assert isinstance(outputs, np.ndarray)
-        return outputs
-
-    return logits
+    return Subject(path, artifact, session, preprocessing, artifact_task(artifact, task), seconds)
 
 
 def labelled(one: Subject, sets: Sequence[ImageSet], limit: int | None) -> list[Sample]:
-    """The images of all sets, at most `limit` of each, labels checked against the artifact's classes."""
-    found = [each.samples(one.classes, one.artifact.classes, limit) for each in sets]
-    return [sample for samples in found for sample in samples]
+    """The images of all sets, at most `limit` of each, with labels that fit the artifact."""
+    return [sample for each in sets for sample in each.samples(one.read, limit)]
 
 
-def predictions_of(one: Subject, samples: Sequence[Sample]) -> Predictions:
-    """What the artifact says about the images."""
+def predictions_of(one: Subject, samples: Sequence[Sample]) -> Any:
+    """What the artifact says about the images: answers of its task."""
     with progress(f"evaluating {one.path.name}", len(samples)) as done:
-        return predict(one.run, samples, one.preprocessing, progress=done)
+        return predict(one.run, samples, one.preprocessing, task=one.task.name, progress=done)
 
 
 def robustness_of(
@@ -100,20 +102,23 @@ def parse_corruptions(corruptions: str, severities: str) -> tuple[tuple[str, ...
 
 
 def check_extras(
-    corruptions: str | None, severities: str, cue_conflict: Path | None, classes: int | None = None
+    corruptions: str | None, severities: str, cue_conflict: Path | None, one: Subject | None = None
 ) -> None:
-    """InputError for what is wrong with these options, before anything is measured."""
+    """InputError for what is wrong with these options, before anything is measured. one: of which it is."""
     parse_severities(severities)
     if corruptions is not None:
         parse_corruptions(corruptions, severities)
+        if one is not None:
+            one.classes("--corruptions")
+            check_corruptible([one.preprocessing])
     if cue_conflict is not None:
-        read_cue_conflict(cue_conflict, classes)
+        read_cue_conflict(cue_conflict, None if one is None else one.classes("--cue-conflict"))
 
 
 def shape_bias_of(one: Subject, folder: Path, resize: str | None) -> ShapeBias:
     """On the folder's images, squashed to the input, as they are 224 x 224 for a network of that size,
     unless `resize` says something else."""
-    data = read_cue_conflict(folder, one.classes)
+    data = read_cue_conflict(folder, one.classes("--cue-conflict"))
     preprocessing = with_resize(one.artifact.preprocessing, resize or "squash")
     with progress(f"cue conflict, {one.path.name}", len(data.samples)) as done:
         return shape_bias(one.run, data, preprocessing, progress=done)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from subbyte.tasks.table import TASKS
+
 _OWN = "For file.py:callable only. "
 
 Model = Annotated[
@@ -120,13 +122,22 @@ Against = Annotated[
 ]
 SET = "FOLDER[:crop|squash]"
 SETS = (
-    "Folder of labelled images: labels.csv (file,label), or one subfolder a class; "
+    "Folder of labelled images: labels.csv (file,label; for other tasks file and numbers), or one subfolder "
+    "a class; "
     "how they reach the input size, if not as --resize says. Repeat it for several sets."
 )
 Data = Annotated[list[str], typer.Option(metavar=SET, help=SETS)]
 Resize = Annotated[
     str | None,
     typer.Option(metavar="crop|squash", help="Crop centrally or squash; default: as the network was tested."),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="|".join(TASKS),
+        help="What the outputs mean; default: as the artifact says, else classification.",
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]
 Isa = Annotated[str | None, typer.Option(help="Instruction set to force; default: the host's best.")]

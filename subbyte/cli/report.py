@@ -24,11 +24,10 @@ from subbyte.cli.entries import (
 )
 from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
-from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, Threads
+from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, TaskName, Threads
 from subbyte.data.samples import subset
 from subbyte.data.sets import ImageSet, parse_sets
 from subbyte.errors import InputError
-from subbyte.metrics.robustness import check_corruptible
 from subbyte.report.entry import Entry
 from subbyte.system.text_file import read_text, write_text
 
@@ -65,6 +64,7 @@ def report(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="A Markdown file to write the table to as well.")
     ] = None,
+    task: TaskName = None,
     resize: Resize = None,
     limit: Limit = None,
     threads: Threads = 1,
@@ -94,10 +94,10 @@ def report(
     measured = None if bench is None else _read_bench(bench)
     layers = [] if sensitivity is None else _sensitivity(sensitivity)
     names = unique_names(artifacts)
-    subjects = [subject(path, resize, threads, isa) for path in artifacts]
-    if corruptions is not None:
-        check_corruptible([subjects[0].preprocessing])
-    check_extras(corruptions, severities, cue_conflict, subjects[0].classes)
+    subjects = [subject(artifacts[0], resize, threads, isa, task)]
+    meant = subjects[0].task
+    subjects += [subject(path, resize, threads, isa, meant.name) for path in artifacts[1:]]
+    check_extras(corruptions, severities, cue_conflict, subjects[0])
     if measured is not None:
         for path in artifacts:
             timing_of(measured, path)
@@ -113,7 +113,7 @@ def report(
     entries = with_layer_errors(entries, subjects, samples, layer_errors)
     page = Report(
         title or "subbyte: accuracy, robustness, size, latency",
-        entries + peer_entries(answers, entries[0], samples, measured),
+        entries + peer_entries(answers, meant, entries[0], samples, measured),
         samples,
         subjects[0].artifact.classes,
         names[0],
@@ -125,6 +125,7 @@ def report(
         corrupted=() if corruptions is None else subset(samples, corrupted),
         preprocessing=subjects[0].preprocessing,
         error_images=min(layer_errors, len(samples)),
+        task=meant,
     )
     write_text(output, render(page))
     if markdown_file is not None:

@@ -13,14 +13,15 @@ from rich.table import Table
 
 from subbyte.artifact import load
 from subbyte.cli.console import complain, say, show, show_json
-from subbyte.cli.measure import class_count
-from subbyte.cli.options import Artifact_, Isa, Json, Resize, Threads
+from subbyte.cli.options import Artifact_, Isa, Json, Resize, TaskName, Threads
 from subbyte.data.classes import distinct
-from subbyte.data.samples import image_folder, load_image, with_resize
+from subbyte.data.samples import Sample, image_folder, load_image, with_resize
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
-from subbyte.metrics.accuracy import top_classes
 from subbyte.preprocess import Preprocessing
+from subbyte.tasks import Task, artifact_task
+from subbyte.tasks.prediction import frame
+from subbyte.tasks.task import as_outputs
 
 
 def run(
@@ -32,6 +33,7 @@ def run(
             help="Images, folders of them, or .npy files with the network's float32 input.",
         ),
     ],
+    task: TaskName = None,
     resize: Resize = None,
     threads: Threads = 1,
     isa: Isa = None,
@@ -39,16 +41,17 @@ def run(
 ) -> None:
     """Classify images: the five best classes of each.
 
-    An image that cannot be read is reported, and the others are classified; the exit status is 1 then.
+    Of a network with another task, its answers: key points or numbers.
+    An image that cannot be read is reported, and the others are run; the exit status is 1 then.
     """
     loaded = load(artifact)
-    class_count(loaded.graph)
+    meant = artifact_task(loaded, task)
     preprocessing = with_resize(loaded.preprocessing, resize)
     session = Session(loaded, threads=threads, isa=isa)
     names = None if loaded.classes is None else distinct(loaded.classes)
     results = []
     failed = False
-    for result in _results(images, session, names, preprocessing):
+    for result in _results(images, session, meant, names, preprocessing):
         failed |= "error" in result
         if json:
             results.append(result)
@@ -56,7 +59,10 @@ def run(
             complain(result["error"])
         else:
             say(result["file"])
-            show(_table(result))
+            table = Table(show_header=False, box=None)
+            for line in meant.lines(result):
+                table.add_row(*line)
+            show(table)
     if json:
         show_json(results)
     if failed:
@@ -64,9 +70,13 @@ def run(
 
 
 def _results(
-    images: Sequence[Path], session: Session, names: Sequence[str] | None, preprocessing: Preprocessing
+    images: Sequence[Path],
+    session: Session,
+    task: Task[Any],
+    names: Sequence[str] | None,
+    preprocessing: Preprocessing,
 ) -> Iterator[dict[str, Any]]:
-    """Per image its file and either its best classes or an error."""
+    """Per image its file and either its answer or an error."""
     for given in images:
         try:
             files = [sample.path for sample in image_folder(given)] if given.is_dir() else [given]
@@ -76,12 +86,16 @@ def _results(
         for path in files:
             try:
                 x = read_array(path) if path.suffix == ".npy" else load_image(path, preprocessing)
-                top = top_classes(np.asarray(session.run(x)))
+                frames = None
+                if task.places and path.suffix != ".npy":
+                    frames = np.array([frame(Sample(path), preprocessing)])
+                outputs = as_outputs(session.run(x))
+                answers = task.answers(outputs, frames)
             except InputError as error:
                 yield {"file": str(path), "error": str(error)}
                 continue
-            for row in zip(top.top, top.probability, strict=True):
-                yield {"file": str(path), "top": _named(*row, names)}
+            for i in range(len(outputs[0])):
+                yield {"file": str(path), **task.described(answers, i, names)}
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -92,17 +106,3 @@ def read_array(path: Path) -> np.ndarray:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"cannot read {path} as an array: {error}") from None
-
-
-def _named(top: np.ndarray, probability: np.ndarray, classes: Sequence[str] | None) -> list[dict[str, Any]]:
-    return [
-        {"class": int(i), "name": classes[i] if classes else f"class {i}", "probability": float(p)}
-        for i, p in zip(top, probability, strict=True)
-    ]
-
-
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(show_header=False, box=None)
-    for row in result["top"]:
-        table.add_row(f"{100 * row['probability']:6.2f} %", row["name"])
-    return table

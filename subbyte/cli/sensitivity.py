@@ -24,6 +24,7 @@ from subbyte.cli.options import (
     Model,
     Rescale,
     Std,
+    TaskName,
     Threads,
     Weights,
 )
@@ -45,6 +46,7 @@ def sensitivity(
     ],
     output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
     weights: Weights = None,
+    task: TaskName = None,
     recipe: Annotated[
         str, typer.Option(help="Ranges and code books are those of this recipe; its widths do not count.")
     ] = "w4a8",
@@ -73,8 +75,9 @@ def sensitivity(
 ) -> None:
     """Bring each layer's weights and activations alone to fewer bits, and measure the degradation.
 
-    The degradation is the KL divergence of the class probabilities from those of float32, beyond that of
-    8 bits everywhere; beside it stands the signal-to-noise ratio behind the layer's block.
+    The degradation is the KL divergence of the class probabilities from those of float32 (of other tasks the
+    square error of the outputs), beyond that of 8 bits everywhere; beside it stands the signal-to-noise ratio
+    behind the layer's block.
     """
     from subbyte.analysis.table import parse_formats
     from subbyte.recipes import load_recipe
@@ -103,6 +106,7 @@ def sensitivity(
             output=output,
             threads=threads,
             progress=stage,
+            task=task,
         )
     write_text(page, render_heatmaps(table.maps(), f"{model}: sensitivity to fewer bits"))
     if json:
@@ -119,8 +123,9 @@ def sensitivity(
 def _head(table: Sensitivity) -> str:
     base = table.base
     return (
-        f"{table.model}, {table.images} images. 8 bits everywhere: KL {base.kl:.4f} nats, "
-        f"agreement {percent(base.agreement)}, logits' error {base.mse:.4f} of their variance"
+        f"{table.model}, {table.images} images. 8 bits everywhere: {base.loss_text}, "
+        f"agreement {percent(base.agreement)}"
+        + ("" if base.kl is None else f", logits' error {base.mse:.4f} of their variance")
     )
 
 
@@ -128,16 +133,17 @@ def _table(table: Sensitivity, kind: str, by: str) -> Table:
     from subbyte.analysis.table import EIGHT_BITS
 
     groups = table.grouped(kind, by)  # type: ignore[arg-type]
+    loss = "KL" if table.base.kl is not None else "error"
     found = dict.fromkeys(f for group in groups for f in group.kl if f != EIGHT_BITS[kind])  # type: ignore[index]
     formats = sorted(found, key=lambda format: -format.width)
     result = Table(by, "layers", "numbers", box=None, title=TITLES[kind], title_justify="left")
-    for heading in ("KL", "worst", "dB"):
+    for heading in (loss, "worst", "dB"):
         for format in formats:
             result.add_column(f"{heading}, {format.words}", justify="right")
     for group in groups:
         result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, formats))
     result.caption = (
-        "KL: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
+        f"{loss}: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
         "noise behind the layer's block, mean."
     )
     result.caption_justify = "left"

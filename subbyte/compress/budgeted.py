@@ -73,8 +73,9 @@ class Measured:
         if not self.held_back:
             return {"images": 0}
         interval = [round(end, 4) for end in self.interval]
-        kl = round(self.degradation.kl, 4)
-        return {"images": self.images, "agreeing": self.agreeing, "agreement_95": interval, "kl": kl}
+        measure = "mse" if self.degradation.kl is None else "kl"
+        loss = {measure: round(self.degradation.loss, 4)}
+        return {"images": self.images, "agreeing": self.agreeing, "agreement_95": interval, **loss}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def within_budget(
     recipe = chosen.allocation.recipe
     artifact = job.compressed(recipe, [images], None if labels is None else labels[used])
     where = held if unseen else images
-    found = Measured(Meter(job.graph, where).of(artifact.graph), len(where), bool(unseen))
+    found = Measured(Meter(job.graph, where, task=job.task).of(artifact.graph), len(where), bool(unseen))
     artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found.record()})
     time = quick_time(Session(artifact)) if target.here else None
     report = Report(artifact, chosen, _kinds(job.graph), found, time)
@@ -159,7 +160,8 @@ def _chosen(search: Search, target: Target, images: np.ndarray, pending: Measure
     _prepare(target, variants, table)
     costs = Costs(variants, table, target, search.activations, Rules())
     allocator = _allocator(search, variants, costs, pending)
-    checker = Checker(allocator, Meter(job.graph, images[unseen] if unseen else some), some, job.progress)
+    meter = Meter(job.graph, images[unseen] if unseen else some, task=job.task)
+    checker = Checker(allocator, meter, some, job.progress)
     found = checker.smallest(budget) if searching else checker.best(budget)
     return found, allocator.graph(found.allocation)
 
@@ -178,9 +180,10 @@ def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivit
         images,
         model=str(job.provenance.get("model", "")),
         activations=tuple(format for format in search.activations if format != UINT8),
-        output=_kept_in(f"sensitivity-{analysis_key(variants, images, job.threads)[:16]}.json"),
+        output=_kept_in(f"sensitivity-{analysis_key(variants, images, job.threads, job.task)[:16]}.json"),
         threads=job.threads,
         progress=job.progress,
+        task=job.task,
     )
 
 

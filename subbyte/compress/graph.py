@@ -21,6 +21,7 @@ from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, function_of
+from subbyte.tasks.table import kept_name, task_of
 
 #: Memory for the calibration images that the steps work on, float32.
 IMAGE_BYTES = 1 << 30
@@ -36,6 +37,7 @@ def compress(
     progress: Progress | None = None,
     work: Path | None = None,
     threads: int = 1,
+    task: str | None = None,
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
@@ -48,15 +50,17 @@ def compress(
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
     same result.
     threads: of torch, whatever the caller has set. Same graph, recipe, seed, images and threads: same
-    result.
+    result. task: what the outputs mean, a name of tasks.TASKS; None: classification, where a step asks.
 
-    Raises InputError for unusable calibration images or labels, RecipeError if the recipe does not fit
-    the graph, GraphError if the graph is not such a graph.
+    Raises InputError for unusable calibration images or labels, or outputs that do not fit the task,
+    RecipeError if the recipe does not fit the graph, GraphError if the graph is not such a graph.
     """
     verify(graph)
     _check_float(graph)
+    if task is not None or any("task" in STEPS[step].needs for step in recipe.steps):
+        task_of(graph, task)
     with fixed_threads(threads), kept_memory():
-        return _compressed(graph, recipe, calibration, labels, seed, progress, work, threads)
+        return _compressed(graph, recipe, calibration, labels, seed, progress, work, threads, task)
 
 
 def _compressed(
@@ -68,6 +72,7 @@ def _compressed(
     progress: Progress | None,
     work: Path | None,
     threads: int,
+    task: str | None,
 ) -> Graph:
     asked = assignments(graph, recipe)
     if all(t.weights == FP32 for t in asked.values()):
@@ -85,10 +90,10 @@ def _compressed(
     images, shown = kept.images(), kept.labels(labels)
     folder = None
     if work is not None and recipe.steps:
-        folder = _folder(work, split, result, recipe, chosen_seed, images, shown, threads)
+        folder = _folder(work, split, result, recipe, chosen_seed, images, shown, threads, task)
     for step in recipe.steps:
         configuration = recipe.configuration(step)
-        context = Context(result, split, images, shown, configuration, chosen_seed, report, folder)
+        context = Context(result, split, images, shown, configuration, chosen_seed, report, folder, task)
         result = verify(function_of(STEPS[step])(context))
     return result
 
@@ -117,6 +122,7 @@ def _folder(
     images: np.ndarray,
     labels: np.ndarray | None,
     threads: int,
+    task: str | None,
 ) -> Path:
     """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
     job = {
@@ -126,6 +132,7 @@ def _folder(
         "seed": seed,
         "images": list(images.shape),
         **environment(threads),
+        **kept_name(task),
     }
     digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(images).data)

@@ -22,7 +22,8 @@ from subbyte.system.version import __version__
 @dataclass(frozen=True, eq=False)
 class Job:
     """graph: float32, optimized. preprocessing, classes, provenance: as the artifact will have them, the last
-    without what `artifact` adds. seed: None for the recipe's. progress, work, threads: see `compress`."""
+    without what `artifact` adds. seed: None for the recipe's. progress, work, threads,
+    task: see `compress`."""
 
     graph: Graph
     preprocessing: Preprocessing
@@ -32,6 +33,7 @@ class Job:
     progress: Progress
     work: Path | None
     threads: int
+    task: str | None = None
 
     def compressed(
         self, recipe: Recipe, calibration: Iterable[np.ndarray], labels: np.ndarray | None
@@ -46,6 +48,7 @@ class Job:
             progress=self.progress,
             work=self.work,
             threads=self.threads,
+            task=self.task,
         )
         return self.artifact(graph, recipe)
 

@@ -35,6 +35,7 @@ def compress_model(
     progress: Callable[[str, int], None] | None = None,
     work: Path | None = None,
     threads: int = 1,
+    task: str | None = None,
     budget: Budget | None = None,
     target: str = "host",
     sensitivity: Sensitivity | None = None,
@@ -53,7 +54,8 @@ def compress_model(
     work: a folder for the state of long steps, so that an interrupted run can go on.
     threads: of torch while this runs, whatever the caller has set; another number gives other last digits,
     and so other roundings. provenance: JSON values kept in the artifact beside those of the source, the seed,
-    the threads and the versions used.
+    the threads and the versions used. task: what the outputs mean, a name of tasks.TASKS; None:
+    classification, where a step or a budget asks. Another one is named in the provenance.
 
     With a budget the recipe's bit-widths do not count: each layer gets its own, so that the budget is kept at
     the least degradation. Every fifth image (of 10 or more) is held back from all of that, and the provenance
@@ -63,24 +65,29 @@ def compress_model(
     report: told what was chosen and measured, once everything is done.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError, InputError for
-    unusable calibration data, labels or class names, and for a budget that cannot be kept.
+    unusable calibration data, labels or class names, outputs that do not fit the task, and for a budget that
+    cannot be kept.
     """
     from subbyte.compress.job import Job
     from subbyte.data.classes import class_names
     from subbyte.importers import import_model
     from subbyte.recipes import load_recipe
+    from subbyte.tasks.table import kept_name
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     imported = import_model(source, weights=weights, preprocessing=preprocessing)
+    kept = kept_name(task)
+    named = classes or imported.classes
     job = Job(
         imported.graph,
         imported.preprocessing,
-        class_names(classes or imported.classes, imported.graph),
-        {**imported.provenance, **(provenance or {})},
+        None if kept and named is None else class_names(named, imported.graph),
+        {**imported.provenance, **(provenance or {}), **kept},
         seed,
         progress or (lambda stage, done: None),
         work,
         threads,
+        task,
     )
     if budget is None or not budget.given:
         return job.compressed(chosen, calibration, labels)

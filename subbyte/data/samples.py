@@ -1,9 +1,10 @@
 """Folders of images: which files, which labels, and how an image becomes an input.
 
-A folder is one of
+A folder of images for a classifier is one of
 - labelled by `labels.csv` with the columns `file,label` (others are ignored), label an integer;
 - labelled by its layout: one subfolder per class;
 - unlabelled: any images below it (calibration).
+Labels that are numbers are read by labels.py.
 Images are decoded when they are needed, one batch at a time (decode.py).
 """
 
@@ -42,13 +43,17 @@ _FILTERS = {
 }
 
 
+#: The index of a class, or the numbers that a network should answer with (NaN: not known).
+Label = int | tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Sample:
-    """An image's file, the index of its class if it is known, and how this image reaches the input
-    size (as `with_resize` takes it) if not as the network's preprocessing says."""
+    """An image's file, its label if it is known, and how this image reaches the input size (as `with_resize`
+    takes it) if not as the network's preprocessing says."""
 
     path: Path
-    label: int | None = None
+    label: Label | None = None
     resize: str | None = None
 
 
@@ -71,7 +76,7 @@ def labelled_folder(
     if not samples:
         raise InputError(f"{root} holds no labelled images")
     for sample in samples:
-        assert sample.label is not None
+        assert isinstance(sample.label, int)
         if sample.label < 0 or (num_classes is not None and sample.label >= num_classes):
             known = "" if num_classes is None else f": the network has {num_classes} classes"
             raise InputError(f"{sample.path} has the label {sample.label}{known}")
@@ -222,19 +227,26 @@ def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     float32 and takes first the axis that leaves less to do.
     """
     p = preprocessing
-    height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
-    if p.crop_mode == "center":  # the smallest image of the same aspect ratio that covers both
-        if image.width * height >= image.height * width:
-            width = image.width * height // image.height
-        else:
-            height = image.height * width // image.width
-    left, top = round((width - p.width) / 2), round((height - p.height) / 2)
+    width, height, left, top = resized(image.size, p)
     right, bottom = left + p.width, top + p.height
     if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
         return image.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
     across, down = image.width / width, image.height / height
     window = (left * across, top * down, right * across, bottom * down)
     return image.resize((p.width, p.height), _FILTERS[p.interpolation], window)
+
+
+def resized(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Of an image of this (width, height): its width and height after the resize, and the left and top of the
+    input's window there, pixels."""
+    p = preprocessing
+    height, width = int(p.height / p.crop_fraction), int(p.width / p.crop_fraction)
+    if p.crop_mode == "center":  # the smallest image of the same aspect ratio that covers both
+        if size[0] * height >= size[1] * width:
+            width = size[0] * height // size[1]
+        else:
+            height = size[1] * width // size[0]
+    return width, height, round((width - p.width) / 2), round((height - p.height) / 2)
 
 
 def normalize(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from subbyte.data.labels import TABLES
 from subbyte.data.samples import RESIZE_MODES, Sample, image_folder, labelled_folder, subset
 from subbyte.errors import InputError
 
@@ -18,10 +19,10 @@ class ImageSet:
     resize: str | None = None
 
     def samples(
-        self, num_classes: int | None = None, classes: Sequence[str] | None = None, limit: int | None = None
+        self, read: Callable[[Path], list[Sample]] = labelled_folder, limit: int | None = None
     ) -> list[Sample]:
-        """The labelled images, `limit` of them drawn with seed 0. InputError as `labelled_folder`."""
-        return self._resized(labelled_folder(self.folder, num_classes, classes), limit)
+        """The labelled images that `read` finds, `limit` of them drawn with seed 0. InputError as `read`."""
+        return self._resized(read(self.folder), limit)
 
     def unlabelled_samples(self, limit: int | None = None) -> list[Sample]:
         """Every image below the folder, without labels. InputError as `image_folder`."""
@@ -29,14 +30,14 @@ class ImageSet:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the folder says labels: it has a labels.csv or a subfolder per class.
+        """Whether the folder says labels: it has a table of labels or a subfolder per class.
 
         Raises InputError if it is no folder.
         """
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is not a folder")
         inside = (path for path in self.folder.iterdir() if not path.name.startswith("."))
-        return any(path.name == "labels.csv" or path.is_dir() for path in inside)
+        return any(path.name in TABLES or path.is_dir() for path in inside)
 
     def _resized(self, samples: Sequence[Sample], limit: int | None) -> list[Sample]:
         return [replace(sample, resize=self.resize) for sample in subset(samples, limit)]

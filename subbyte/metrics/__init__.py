@@ -4,9 +4,8 @@ from subbyte.metrics.accuracy import (
     Accuracy,
     Predictions,
     agreement,
-    predict,
     score,
     wilson_interval,
 )
 
-__all__ = ["Accuracy", "Predictions", "agreement", "predict", "score", "wilson_interval"]
+__all__ = ["Accuracy", "Predictions", "agreement", "score", "wilson_interval"]

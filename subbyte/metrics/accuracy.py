@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from subbyte.data.samples import Sample, batches
+from subbyte.data.samples import Sample
 from subbyte.errors import InputError
-from subbyte.preprocess import Preprocessing
 
 #: float32 [N, H, W, C] to float32 logits [N, classes]
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -31,11 +31,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Counts over n labelled images. `top5` counts the label among the five best classes."""
+    """Counts over n labelled images, a `Score`. `top5` counts the label among the five best classes."""
+
+    title: ClassVar[str] = "top-1 accuracy"
 
     n: int
     top1: int
     top5: int
+
+    @property
+    def rate(self) -> float:
+        """`top1_rate`."""
+        return self.top1_rate
+
+    @property
+    def count(self) -> int:
+        """`top1`."""
+        return self.top1
 
     @property
     def top1_rate(self) -> float:
@@ -51,9 +63,15 @@ class Accuracy:
         """95 % Wilson score interval of `top1_rate`."""
         return wilson_interval(self.top1, self.n)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"top1": self.top1, "top5": self.top5}
 
-def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Score interval of a binomial proportion (Wilson 1927, JASA 22:209). n >= 1."""
+
+def wilson_interval(successes: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """Score interval of a binomial proportion (Wilson 1927, JASA 22:209). n >= 1.
+
+    Of the sum of n numbers in 0..1 it is conservative: none with that mean vary more than zeros and ones.
+    """
     rate, z2 = successes / n, z * z
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -82,24 +100,6 @@ def top_classes(logits: np.ndarray, k: int = 5) -> Predictions:
     softmax = probabilities(logits)
     top = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return Predictions(top, np.take_along_axis(softmax, top, axis=1).astype(np.float32))
-
-
-def predict(
-    predictor: Predictor,
-    samples: Sequence[Sample],
-    preprocessing: Preprocessing,
-    *,
-    batch: int = 16,
-    progress: Callable[[int], None] | None = None,
-) -> Predictions:
-    """Runs `predictor` over the images, `batch` at a time, never holding more than one batch.
-
-    Raises InputError: an unreadable image, or logits as in `top_classes`.
-    """
-    parts = [top_classes(predictor(x)) for x in batches(samples, preprocessing, batch, progress)]
-    if not parts:
-        raise InputError("there are no images to evaluate")
-    return joined(parts)
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

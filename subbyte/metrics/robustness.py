@@ -112,8 +112,10 @@ def measure_robustness(
 
 def check_corruptible(ways: Iterable[Preprocessing]) -> None:
     """InputError unless all are of RGB images: snow, fog and the others are defined for colours."""
+    from subbyte.data.corruptions import CHANNELS
+
     for way in ways:
-        if way.channels != 3:
+        if way.channels != CHANNELS:
             raise InputError(
                 f"corruptions are defined for RGB images, the network takes {way.channels} channel(s); "
                 "leave --corruptions out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,6 +54,70 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
     return float(np.abs(gap).sum() / len(confidence))
 
 
+class Comparison(Protocol):
+    """What a network gains per image over another on the same n images: mean, its variance, and a test."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def difference(self) -> float: ...
+
+    @property
+    def variance(self) -> float: ...
+
+    def interval(self) -> tuple[float, float]: ...
+
+    def p_value(self) -> float: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class PairedMeans:
+    """A gain on each of n images: their `total` and the sum of their `squares`.
+
+    Interval and variance are those of `Paired`, whose gains are -1, 0 and 1: with one more image that gains 1
+    and one that loses 1.
+    """
+
+    n: int
+    total: float
+    squares: float
+
+    @property
+    def difference(self) -> float:
+        """The mean gain."""
+        return self.total / self.n
+
+    @property
+    def variance(self) -> float:
+        n = self.n + 2
+        return ((self.squares + 2) / n - (self.total / n) ** 2) / n
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of `difference`."""
+        centre, half = self.total / (self.n + 2), Z95 * math.sqrt(self.variance)
+        return centre - half, centre + half
+
+    def p_value(self) -> float:
+        """Two-sided, of the normal test that the mean gain is 0, with the variance that it then has; 1 if
+        nothing is gained or lost."""
+        return math.erfc(abs(self.total) / math.sqrt(2 * self.squares)) if self.squares else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "difference": self.difference,
+            "difference_interval_95": list(self.interval()),
+            "p": self.p_value(),
+        }
+
+
+def paired_means(gain: np.ndarray) -> PairedMeans:
+    """Of float [n], what each image gains."""
+    return PairedMeans(len(gain), float(gain.sum()), float(np.square(gain).sum()))
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two classifiers on the same n images: of `lost` only the reference is right, of `gained` only the
@@ -90,6 +155,15 @@ class Paired:
         n = self.n + 2
         lost, gained = (self.lost + 1) / n, (self.gained + 1) / n
         return (lost + gained - (gained - lost) ** 2) / n
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lost": self.lost,
+            "gained": self.gained,
+            "difference": self.difference,
+            "difference_interval_95": list(self.interval()),
+            "mcnemar_p": self.p_value(),
+        }
 
 
 def paired(right: np.ndarray, reference: np.ndarray) -> Paired:

@@ -9,7 +9,7 @@ from subbyte.models.tables import Architecture, Stage
 
 
 class EfficientNet(nn.Module):
-    """An image classifier: (N, 3, H, W) float32 -> (N, num_classes) float32 logits.
+    """An image classifier: (N, C, H, W) float32 -> (N, num_classes) float32 logits.
 
     Any H, W >= 1 runs; the published accuracy holds at the size in the model's preprocessing.
     """
@@ -18,7 +18,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         net = architecture
         self.act = ACTIVATIONS[net.activation]()
-        self.conv_stem = convolution(3, net.stem, 3, stride=2, same=net.same_padding)
+        self.conv_stem = convolution(net.channels, net.stem, 3, stride=2, same=net.same_padding)
         self.bn1 = nn.BatchNorm2d(net.stem, net.bn_eps)
         widths = (net.stem, *(stage.channels for stage in net.stages))
         self.blocks = nn.Sequential(

@@ -19,10 +19,10 @@ from subbyte.errors import InputError
 GATE_GAIN = 0.1
 
 
-def randomize(module: nn.Module, seed: int, height: int, width: int) -> None:
+def randomize(module: nn.Module, seed: int, shape: tuple[int, int, int]) -> None:
     """Fill every parameter and batch-norm statistic of `module` from `seed`, in place.
 
-    height, width: the input size to set the statistics at, that of the network's use.
+    shape: (H, W, C) of the input to set the statistics at, that of the network's use.
     The numbers come from numpy's PCG64 and the statistics are rounded to powers of two, so that
     the same seed gives the same network whatever order a host adds floats in.
     Raises InputError for a negative seed.
@@ -33,7 +33,8 @@ def randomize(module: nn.Module, seed: int, height: int, width: int) -> None:
     for name, parameter in module.named_parameters():
         with torch.no_grad():
             parameter.copy_(_draw(rng, name, parameter))
-    image = rng.standard_normal((1, 3, height, width), dtype=np.float32)
+    height, width, channels = shape
+    image = rng.standard_normal((1, channels, height, width), dtype=np.float32)
     _normalize(module, torch.from_numpy(image))
 
 

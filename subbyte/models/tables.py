@@ -53,6 +53,7 @@ class Architecture:
     activation: Literal["silu", "relu", "relu6"]
     same_padding: bool = False
     bn_eps: float = 1e-5
+    channels: int = 3  # of the images: RGB
 
 
 #                 kind reps  k  s  e  out   se

@@ -42,7 +42,7 @@ class LoadedModel:
 
 
 def create(name: str, num_classes: int = NUM_CLASSES) -> nn.Module:
-    """An untrained network in eval mode: (N, 3, H, W) float32 -> (N, num_classes) logits.
+    """An untrained network in eval mode: (N, C, H, W) float32 -> (N, num_classes) logits.
 
     Raises InputError for an unknown name (with close matches) or num_classes < 1.
     """
@@ -82,7 +82,7 @@ def _load_random(name: str, known: CatalogEntry, detail: str) -> LoadedModel:
     except ValueError:
         raise InputError(f"The seed in random:{detail} is not a whole number.") from None
     module = create(name)
-    randomize(module, seed, known.preprocessing.height, known.preprocessing.width)
+    randomize(module, seed, known.preprocessing.shape)
     provenance = {"source": "random", "seed": seed, "preprocessing": "model default"}
     return LoadedModel(module, known.preprocessing, provenance)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Need = Literal["images", "labels"]
+Need = Literal["images", "labels", "task"]
 
 
 class Training(BaseModel):
@@ -68,6 +68,7 @@ STEPS: dict[str, Step] = {
     "distill": Step(
         "subbyte.steps.distill:run",
         Training(epochs=10.0),
+        needs=("images", "task"),
         after=("bias_correction", "reconstruct"),
         words="as a whole",
         kept=True,

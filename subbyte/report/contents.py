@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from subbyte.data.samples import Sample
 from subbyte.preprocess import Preprocessing
 from subbyte.report.entry import Entry
+from subbyte.tasks import TASKS, Task
+from subbyte.tasks.table import DEFAULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Report:
     sensitivity: rows with kind ("weights" or "activations"), layer, bits, kl (added to the class scores
     by that change alone), sqnr (dB, of the block's output).
     corrupted: the images that were corrupted, as preprocessing fits them to the network's input.
-    error_images: how many images the layers' errors are of.
+    error_images: how many images the layers' errors are of. task: what the outputs mean.
     """
 
     title: str
@@ -38,3 +40,4 @@ class Report:
     corrupted: Sequence[Sample] = ()
     preprocessing: Preprocessing | None = None
     error_images: int = 0
+    task: Task[Any] = field(default_factory=lambda: TASKS[DEFAULT])

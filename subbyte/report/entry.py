@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from subbyte.metrics.accuracy import Accuracy, Predictions
 from subbyte.metrics.cue_conflict import ShapeBias
 from subbyte.metrics.robustness import Robustness
-from subbyte.metrics.statistics import Paired
+from subbyte.metrics.scores import Score
+from subbyte.metrics.statistics import Comparison
 from subbyte.report.layers import Layer
 
 FAILED = 0.5  # agreement with the reference, below which a network no longer does its work
@@ -22,18 +22,19 @@ class Entry:
     file_bytes: size of the file. latency_ms: median milliseconds for one image; latency_range_ms: its
     10th and 90th percentile. float_speedup: over the fastest float32 runtime timed, round by round,
     float_speedup_range: its 10th and 90th percentile; speedup: over the fastest peer, reference_speedup:
-    over the reference. agreement: on how many images the best class is the reference's. compared: right
-    and wrong beside the reference. calibration: expected calibration error, 0..1. memory_bytes: weights and
-    activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
+    over the reference. agreement: on how many images the answer is the reference's, or the sum over the
+    images of how alike they are. compared: what it gains over the reference. calibration: expected
+    calibration error of a classifier, 0..1. predictions: the answers of its task. memory_bytes: weights
+    and activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
     layers: of the graph. sqnr: of the layers' outputs, dB, as `layer_error.layer_sqnr` has it.
     """
 
     name: str
     precision: str
     peer: bool = False
-    accuracy: Accuracy | None = None
-    agreement: int | None = None
-    compared: Paired | None = None
+    accuracy: Score | None = None
+    agreement: float | None = None
+    compared: Comparison | None = None
     calibration: float | None = None
     file_bytes: int | None = None
     memory_bytes: int | None = None
@@ -46,7 +47,7 @@ class Entry:
     reference_speedup: float | None = None
     robustness: Robustness | None = None
     shape_bias: ShapeBias | None = None
-    predictions: Predictions | None = None
+    predictions: Any = None
     plan: Sequence[Mapping[str, Any]] = ()
     layers: Sequence[Layer] = ()
     sqnr: Mapping[str, float] = field(default_factory=dict)

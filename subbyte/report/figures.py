@@ -25,7 +25,7 @@ COLOURS = 8  # in the style sheet: .c0 to .c7
 SHAPES = 6
 MARK = 6.0  # pixels, half a marker
 
-#: An entry that stands in a plot at (cost, top-1 in per cent).
+#: An entry that stands in a plot at (cost, score in per cent).
 Point = tuple["Entry", float, float]
 
 
@@ -67,10 +67,10 @@ def _scaled(value: int | None, factor: float) -> float | None:
 def accuracy_over(
     entries: Sequence[Entry], name: str, axis: str, cost: Callable[[Entry], float | None]
 ) -> Figure | None:
-    """Top-1 with its 95 % interval over a cost, and the Pareto front, without the failed. None if fewer
+    """The score with its 95 % interval over a cost, and the Pareto front, without the failed. None if fewer
     than two entries have both."""
     points: list[Point] = [
-        (entry, x, 100 * entry.accuracy.top1_rate)
+        (entry, x, 100 * entry.accuracy.rate)
         for entry in entries
         if entry.accuracy is not None and not entry.failed and (x := cost(entry)) is not None
     ]
@@ -78,7 +78,9 @@ def accuracy_over(
         return None
     title = f"Accuracy vs {name}"
     wide, narrow = (_scatter(entries, points, title, axis, width) for width in (WIDE, NARROW))
-    note = "Bars: 95 % interval (Wilson). Line: Pareto front, best accuracy at that cost or less."
+    scores = [entry.accuracy for entry, *_ in points if entry.accuracy is not None]
+    wilson = " (Wilson)" if all(score.count is not None for score in scores) else ""
+    note = f"Bars: 95 % interval{wilson}. Line: Pareto front, best accuracy at that cost or less."
     return Figure(f"accuracy-over-{name}", title, wide, narrow, note)
 
 
@@ -104,7 +106,8 @@ def _scatter(
     stairs = _front(frame, points)
     boxes = _labels(frame, points, places, bars, stairs)
     index, style = {e.name: i for i, e in enumerate(entries)}, styles(entries)
-    parts = frame.axes(axis, "top-1 accuracy, %")
+    assert points[0][0].accuracy is not None
+    parts = frame.axes(axis, f"{points[0][0].accuracy.title}, %")
     parts.append(svg.polyline(stairs, class_="pareto"))
     for (x, y), box in zip(places, boxes, strict=True):
         parts.append(svg.line(x, y, *_nearest(box, x, y), class_="leader"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from subbyte.data.classes import distinct
 from subbyte.data.corruptions import corrupt
@@ -17,17 +17,20 @@ from subbyte.data.samples import Sample, fit
 from subbyte.report.contents import Report
 
 THUMBNAIL = 320  # pixels, the shorter side of a sample image
+MARKED = 160  # the same at least, if places are marked in it
+NOWHERE = np.empty((0, 2))
+#: Of the dots in images: those of report.css for light pages, by the number of the entry.
+COLOURS = ("#5c6874", "#0072b2", "#d55e00", "#00856a", "#b8568f", "#9a6b00", "#6b4fc4", "#1a7f96")
 
 
 def pick(report: Report, count: int) -> list[int]:
     """Which images to show: half at most where the entries disagree, the rest evenly spread."""
-    answers = [entry.predictions.top[:, 0] for entry in report.entries if entry.predictions is not None]
+    answers = [entry.predictions for entry in report.entries if entry.predictions is not None]
     if not answers:
         return []
-    total = len(report.samples)
-    disagree = [i for i in range(total) if len({int(answer[i]) for answer in answers}) > 1]
-    chosen = set(_spread(disagree, count // 2))
-    rest = [i for i in range(total) if i not in chosen]
+    least = np.min([report.task.alike(other, answers[0]) for other in answers], axis=0)
+    chosen = set(_spread(np.flatnonzero(least < 1).tolist(), count // 2))
+    rest = [i for i in range(len(report.samples)) if i not in chosen]
     return sorted(chosen | set(_spread(rest, count - len(chosen))))
 
 
@@ -38,25 +41,21 @@ def _spread(items: Sequence[int], count: int) -> list[int]:
 
 def card(report: Report, index: int) -> dict[str, Any]:
     """An image, its label and the guesses. InputError if it cannot be read."""
-    sample = report.samples[index]
-    guesses = []
-    for entry in report.entries:
-        if entry.predictions is None:
-            continue
-        label, probability = int(entry.predictions.top[index, 0]), entry.predictions.probability[index, 0]
-        guesses.append(
-            {
-                "entry": entry.name,
-                "class": _class_name(report, label),
-                "percent": 100 * float(probability),
-                "right": label == sample.label,
-            }
-        )
+    sample, task = report.samples[index], report.task
+    names = None if report.classes is None else distinct(report.classes)
+    guesses, marks = [], []
+    for number, entry in enumerate(report.entries):
+        if entry.predictions is not None:
+            colour = COLOURS[number % len(COLOURS)]
+            said = task.guess(entry.predictions, index, sample, names)
+            guesses.append({"entry": entry.name, "said": said, "colour": colour})
+            marks.append((colour, task.marks(entry.predictions, index)))
     return {
-        "uri": thumbnail(sample),
+        "uri": thumbnail(sample, task.true_marks(sample), marks),
         "file": sample.path.name,
-        "truth": _truth(report, sample),
+        "truth": task.truth(sample, names),
         "guesses": guesses,
+        "marked": any(len(places) for _, places in marks),
     }
 
 
@@ -70,17 +69,20 @@ def corrupted_rows(report: Report, count: int) -> list[dict[str, Any]]:
     if not measured or report.preprocessing is None or not report.corrupted:
         return []
     robust = measured[0][1]
+    names = None if report.classes is None else distinct(report.classes)
     level = len(robust.severities) // 2
     rows = []
     for index in _spread(range(len(report.corrupted)), count):
         sample = report.corrupted[index]
-        original = np.asarray(fit(read_image(sample.path), report.preprocessing))
+        original = np.asarray(
+            fit(read_image(sample.path, report.preprocessing.channels), report.preprocessing)
+        )
         cells = [_cell("original", original, [name for name, r in measured if r.clean[index]], len(measured))]
         for f, family in enumerate(robust.families):
             image = corrupt(original, family, robust.severities[level])
             right = [name for name, r in measured if r.right[index, f, level]]
             cells.append(_cell(family.replace("_", " "), image, right, len(measured)))
-        rows.append({"file": sample.path.name, "truth": _truth(report, sample), "cells": cells})
+        rows.append({"file": sample.path.name, "truth": report.task.truth(sample, names), "cells": cells})
     return rows
 
 
@@ -88,18 +90,22 @@ def _cell(title: str, image: np.ndarray, right: Sequence[str], of: int) -> dict[
     return {"title": title, "uri": _data_uri(Image.fromarray(image), 72), "right": right, "of": of}
 
 
-def _truth(report: Report, sample: Sample) -> str | None:
-    return None if sample.label is None else _class_name(report, sample.label)
-
-
-def _class_name(report: Report, label: int) -> str:
-    return f"class {label}" if report.classes is None else distinct(report.classes)[label]
-
-
-def thumbnail(sample: Sample) -> str:
-    """The image as a small JPEG data URI."""
+def thumbnail(
+    sample: Sample, truth: np.ndarray = NOWHERE, marks: Sequence[tuple[str, np.ndarray]] = ()
+) -> str:
+    """The image as a small JPEG data URI, with rings and coloured dots at places of 0..1 of it."""
     image = read_image(sample.path)
+    if len(truth) or any(len(places) for _, places in marks):
+        factor = max(1.0, MARKED / min(image.size))  # so that marks do not hide a small image
+        image = image.resize((round(image.width * factor), round(image.height * factor)))
     image.thumbnail((4 * THUMBNAIL, THUMBNAIL))
+    draw = ImageDraw.Draw(image)
+    for x, y in truth * image.size:
+        draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline="black", width=3)
+        draw.ellipse((x - 4, y - 4, x + 4, y + 4), outline="white")
+    for colour, places in marks:
+        for x, y in places * image.size:
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour, outline="black")
     return _data_uri(image, 80)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subbyte.metrics.statistics import Paired
+from subbyte.metrics.statistics import Comparison, Paired
 from subbyte.report.entry import Entry
 from subbyte.system.units import size_text
 
-#: The share of the baseline's top-1 that a candidate has to keep to be eligible (as in MLPerf Inference),
+#: The share of the baseline's score that a candidate has to keep to be eligible (as in MLPerf Inference),
 #: and what is enough as long as the images do not show that it loses anything.
 KEPT, KEPT_IF_UNSURE = 0.99, 0.97
 SIGNIFICANT = 0.05  # p below it
@@ -45,18 +45,18 @@ def best_candidate(entries: Sequence[Entry], baseline: Entry) -> Entry | None:
     kept = [e for e in candidates if _eligible(e, baseline)]
     if kept:
         return min(kept, key=lambda e: (e.file_bytes or 0, e.latency_ms or 0))
-    return max(candidates, key=_top1)
+    return max(candidates, key=_rate)
 
 
 def _eligible(candidate: Entry, baseline: Entry) -> bool:
     pair = candidate.compared
     unsure = pair is not None and pair.p_value() >= SIGNIFICANT
-    return _top1(candidate) >= (KEPT_IF_UNSURE if unsure else KEPT) * _top1(baseline)
+    return _rate(candidate) >= (KEPT_IF_UNSURE if unsure else KEPT) * _rate(baseline)
 
 
-def _top1(entry: Entry) -> float:
+def _rate(entry: Entry) -> float:
     assert entry.accuracy is not None
-    return entry.accuracy.top1_rate
+    return entry.accuracy.rate
 
 
 def headline(entries: Sequence[Entry], reference: str, fastest_float: str | None) -> Headline:
@@ -81,8 +81,8 @@ def _alone(entry: Entry) -> Headline:
     if entry.accuracy is not None:
         low, high = (100 * x for x in entry.accuracy.interval())
         words += [
-            (" has a top-1 accuracy of ", False),
-            (f"{100 * entry.accuracy.top1_rate:.1f} %", True),
+            (f" has a {entry.accuracy.title} of ", False),
+            (f"{100 * entry.accuracy.rate:.1f} %", True),
             (f" (95 % interval {low:.1f} to {high:.1f}, n = {entry.accuracy.n})", False),
         ]
     facts = [] if entry.file_bytes is None else [f"a file of {size_text(entry.file_bytes)}"]
@@ -120,7 +120,7 @@ def _speed(candidate: Entry, fastest_float: str | None) -> list[list[Words]]:
 
 
 def _drop(candidate: Entry, baseline: Entry) -> list[Words]:
-    pair, drop = candidate.compared, _top1(baseline) - _top1(candidate)
+    pair, drop = candidate.compared, _rate(baseline) - _rate(candidate)
     points = f"{abs(100 * drop):.1f} points"
     gained = signed(100 * drop).startswith("−")
     words: list[Words] = [(f"an accuracy {'gain' if gained else 'drop'} of ", False), (points, True)]
@@ -137,7 +137,8 @@ def _doubts(candidate: Entry) -> list[str]:
     if pair is None:
         return []
     if pair.p_value() < SIGNIFICANT and pair.difference < 0:
-        return [f"The drop is significant (McNemar's exact test, p = {pair.p_value():.2g})."]
+        test = "McNemar's exact test" if isinstance(pair, Paired) else "normal test"
+        return [f"The drop is significant ({test}, p = {pair.p_value():.2g})."]
     high = drop_interval(pair)[1]
     if high > 100 * TOLERATED:
         return [f"{pair.n} images cannot rule out a drop of up to {high:.1f} points."]
@@ -146,7 +147,10 @@ def _doubts(candidate: Entry) -> list[str]:
 
 def _choice(candidate: Entry, entries: Sequence[Entry], baseline: Entry) -> list[str]:
     """How the candidate was chosen, if there was a choice."""
-    rule = f"loses less than {100 * (1 - KEPT):.0f} % of the baseline's top-1 accuracy, or less than "
+    assert baseline.accuracy is not None
+    rule = (
+        f"loses less than {100 * (1 - KEPT):.0f} % of the baseline's {baseline.accuracy.title}, or less than "
+    )
     rule += f"{100 * (1 - KEPT_IF_UNSURE):.0f} % and not significantly"
     if not _eligible(candidate, baseline):
         return [f"No candidate {rule}; this is the most accurate one."]
@@ -155,7 +159,7 @@ def _choice(candidate: Entry, entries: Sequence[Entry], baseline: Entry) -> list
     return []
 
 
-def drop_interval(pair: Paired) -> tuple[float, float]:
+def drop_interval(pair: Comparison) -> tuple[float, float]:
     """95 % interval of the accuracy drop, percentage points."""
     low, high = pair.interval()
     return -100 * high, -100 * low

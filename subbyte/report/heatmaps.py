@@ -34,6 +34,7 @@ class Heatmap:
     id: str
     title: str
     drawing: svg.Markup
+    unit: str = "nats"  # of a KL divergence; else of a square error
 
 
 def corruption_table(entries: Sequence[Entry]) -> CorruptionTable | None:
@@ -51,11 +52,15 @@ def corruption_table(entries: Sequence[Entry]) -> CorruptionTable | None:
 
 
 def sensitivity_heatmaps(rows: Sequence[Mapping[str, Any]]) -> list[Heatmap]:
-    """What each layer's width alone adds to the class scores' KL divergence, one map a kind."""
+    """What each layer's width alone adds to the loss (KL divergence of class scores), one map a kind."""
+    unit = str(rows[0].get("unit", "nats")) if rows else ""
     titles = {"weights": "Sensitivity of weights", "activations": "Sensitivity of activations"}
     return [
         Heatmap(
-            f"sensitivity-{kind}", title, _degradation(title, [row for row in rows if row["kind"] == kind])
+            f"sensitivity-{kind}",
+            title,
+            _degradation(title, [row for row in rows if row["kind"] == kind], unit),
+            unit,
         )
         for kind, title in titles.items()
         if any(row["kind"] == kind for row in rows)
@@ -77,7 +82,7 @@ def _words(bits: int | str) -> str:
     return f"{bits} bits" if isinstance(bits, int) else bits
 
 
-def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
+def _degradation(title: str, rows: Sequence[Mapping[str, Any]], unit: str) -> svg.Markup:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     widths = sorted({row["bits"] for row in rows}, key=_wide_first)
     parts = [
@@ -85,7 +90,8 @@ def _degradation(title: str, rows: Sequence[Mapping[str, Any]]) -> svg.Markup:
     ]
     for row in rows:
         left, top = LEFT + COLUMN * layers.index(row["layer"]), ROW * widths.index(row["bits"])
-        tip = f"{row['layer']}, {_words(row['bits'])}\nKL {row['kl']:.2g} nats\nblock {row['sqnr']:.1f} dB"
+        loss = f"{'KL' if unit == 'nats' else 'error'} {row['kl']:.2g} {unit}"
+        tip = f"{row['layer']}, {_words(row['bits'])}\n{loss}\nblock {row['sqnr']:.1f} dB"
         cell = svg.rect(left, top, COLUMN - 1, ROW - 1)
         parts.append(svg.group(cell, tip=tip, class_=f"h{degradation_step(row['kl'])}"))
     bottom = ROW * len(widths) + 6

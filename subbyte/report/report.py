@@ -94,14 +94,13 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
             "precision": entry.precision,
             "peer": entry.peer,
             "images": entry.accuracy.n if entry.accuracy else None,
-            "top1": entry.accuracy.top1 if entry.accuracy else None,
-            "top5": entry.accuracy.top5 if entry.accuracy else None,
+            **(entry.accuracy.to_json() if entry.accuracy else dict.fromkeys(report.task.score_keys)),
             "agreement": entry.agreement,
             "file_bytes": entry.file_bytes,
             "latency_ms": entry.latency_ms,
             "speedup": entry.speedup,
             "fastest_float": report.fastest_float,
-            **technique_values(entry),
+            **technique_values(entry, report.task),
         }
         for entry in report.entries
     ]
@@ -110,7 +109,7 @@ def table_rows(report: Report) -> list[dict[str, Any]]:
 def markdown(report: Report) -> str:
     """Title, the sentence on top, the table, and what was measured on what. Names are escaped."""
     facts = "\n".join(f"- {plain(key)}: {plain(_plain(value))}" for key, value in report.facts.items())
-    table = markdown_table(report.entries, report.reference, report.fastest_float)
+    table = markdown_table(report.entries, report.reference, report.fastest_float, report.task.title)
     top = headline(report.entries, report.reference, report.fastest_float)
     words = "".join(f"**{plain(text)}**" if strong else _spaced(text) for text, strong in top.words)
     more = "".join(f" {plain(sentence)}" for sentence in top.more)

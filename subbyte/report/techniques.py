@@ -9,6 +9,7 @@ from subbyte.report.entry import Entry
 from subbyte.report.headline import drop_interval, signed
 from subbyte.report.markdown_text import plain, row
 from subbyte.system.units import percent, size_text
+from subbyte.tasks import Task
 
 HEADINGS = (
     "network",
@@ -38,38 +39,37 @@ def technique_table(
     reference: str,
     fastest_float: str | None = None,
     without: Collection[str] = (),
+    title: str = "top-1",
 ) -> tuple[list[str], list[list[Cell]]]:
     """Headings and rows, without some columns and those in which nothing was measured. reference: the
-    name of the entry that sizes and answers are compared with; fastest_float: that speeds are."""
+    name of the entry that sizes and answers are compared with; fastest_float: that speeds are. title: what is
+    scored."""
     base = next(entry for entry in entries if entry.name == reference)
     rows = [_row(entry, base) for entry in entries]
     measured = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
     shown = [i for i in measured if HEADINGS[i] not in without]
-    headings = [
-        f"{HEADINGS[i]} vs {fastest_float}" if HEADINGS[i] == "speedup" and fastest_float else HEADINGS[i]
-        for i in shown
-    ]
+    named = {"top-1": title, "speedup": f"speedup vs {fastest_float}" if fastest_float else "speedup"}
+    headings = [named.get(HEADINGS[i], HEADINGS[i]) for i in shown]
     return headings, [[row[i] for i in shown] for row in rows]
 
 
-def markdown_table(entries: Sequence[Entry], reference: str, fastest_float: str | None = None) -> str:
+def markdown_table(
+    entries: Sequence[Entry], reference: str, fastest_float: str | None = None, title: str = "top-1"
+) -> str:
     """The same as a Markdown table, in which no name is markup."""
-    headings, rows = technique_table(entries, reference, fastest_float)
+    headings, rows = technique_table(entries, reference, fastest_float, title=title)
     lines = [row([plain(heading) for heading in headings]), row(["---", *["---:"] * (len(headings) - 1)])]
     for cells in rows:
         lines.append(row([plain(f"{c.text} ({c.note})" if c.note else c.text) for c in cells]))
     return "\n".join(lines) + "\n"
 
 
-def technique_values(entry: Entry) -> dict[str, Any]:
+def technique_values(entry: Entry, task: Task[Any]) -> dict[str, Any]:
     """The same as JSON values; None where nothing was measured."""
-    compared, robust = entry.compared, entry.robustness
+    robust = entry.robustness
+    unknown = dict.fromkeys(task.comparison_keys)
     return {
-        "lost": compared.lost if compared else None,
-        "gained": compared.gained if compared else None,
-        "difference": compared.difference if compared else None,
-        "difference_interval_95": list(compared.interval()) if compared else None,
-        "mcnemar_p": compared.p_value() if compared else None,
+        **(entry.compared.to_json() if entry.compared else unknown),
         "calibration_error": entry.calibration,
         "memory_bytes": entry.memory_bytes,
         "load_ms": entry.load_ms,
@@ -120,7 +120,7 @@ def _accuracy(entry: Entry) -> Cell:
     if entry.accuracy is None:
         return Cell("–")
     low, high = entry.accuracy.interval()
-    return Cell(percent(entry.accuracy.top1_rate), f"{100 * low:.1f} – {100 * high:.1f}")
+    return Cell(percent(entry.accuracy.rate), f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def _drop(entry: Entry) -> Cell:

@@ -23,7 +23,8 @@ class Context:
     images: float32 [N, H, W, C]; none if no step of the recipe needs any. labels: int64 [N], the images'
     class indices; None if they are not known. configuration: of the type in the step's row. seed: of
     everything random. progress: told the step's name and how far it is. work: a folder that keeps state, from
-    which an interrupted step goes on to the same result.
+    which an interrupted step goes on to the same result. task: what the outputs mean, a name of tasks.TASKS;
+    None: classification.
     """
 
     graph: Graph
@@ -34,6 +35,7 @@ class Context:
     seed: int
     progress: Progress
     work: Path | None = None
+    task: str | None = None
 
 
 def function_of(step: Step) -> Callable[[Context], Graph]:

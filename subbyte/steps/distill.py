@@ -12,7 +12,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
@@ -20,15 +19,16 @@ from subbyte.steps.augment import augmented
 from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
 from subbyte.steps.train import minimize, steps_of
+from subbyte.tasks import task_of
 
 
 def run(context: Context) -> Graph:
     """The quantized graph after training all its layers against the float one; configuration: Training.
 
-    The loss is the Kullback-Leibler divergence of the softmax of the first output if that is a vector, and
-    the mean squared error over the variance otherwise.
+    The loss is the task's, over all outputs. Raises InputError if the outputs do not fit the task.
     """
     graph, original, training = context.graph, context.original, context.configuration
+    meant = task_of(original, context.task)
     inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
     teacher = torch_executor.state_of(original)
@@ -38,17 +38,12 @@ def run(context: Context) -> Graph:
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
         made = torch_executor.forward(graph, x, learned.state(), exact=False)
-        return divergence(made[graph.outputs[0]], wanted[original.outputs[0]])
+        return meant.distillation_loss(
+            [made[name] for name in graph.outputs], [wanted[name] for name in original.outputs]
+        )
 
     generator = torch.Generator().manual_seed(context.seed)
     saved = None if context.work is None else context.work / "distill.pt"
     report = partial(context.progress, f"distill, {steps_of(training, len(inputs))} steps")
     minimize(learned.parameters, loss, len(inputs), training, generator, report, saved)
     return learned.result()
-
-
-def divergence(made: Tensor, wanted: Tensor) -> Tensor:
-    """KL(softmax(wanted) || softmax(made)), mean over images, for [N, C]; else relative squares."""
-    if made.ndim == 2:
-        return F.kl_div(made.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
-    return (made - wanted).square().mean() / (wanted.var() + 1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def size_text(count: float) -> str:
     """Bytes with three digits or more, in the decimal unit that fits: "812 B", "31.4 kB", "4.80 MB"."""
@@ -17,3 +19,14 @@ def size_text(count: float) -> str:
 def percent(share: float) -> str:
     """A share 0..1 in per cent."""
     return f"{100 * share:.2f} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * share:+.2f} points"
+
+
+def interval_text(ends: Sequence[float], title: str = "95 % interval ") -> str:
+    """The ends of an interval of shares 0..1, in per cent."""
+    low, high = ends
+    return f"{title}{percent(low)} – {percent(high)}"

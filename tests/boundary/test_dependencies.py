@@ -101,7 +101,7 @@ def test_the_command_line_without_its_extra(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("code", "module"),
-    [("from subbyte.metrics import predict", "PIL"), ("import subbyte; subbyte.load_recipe", "pydantic")],
+    [("from subbyte.tasks import predict", "PIL"), ("import subbyte; subbyte.load_recipe", "pydantic")],
 )
 def test_what_the_base_lacks_is_a_module_not_found(code: str, module: str) -> None:
     result = installed(f"try:\n    {code}\nexcept ModuleNotFoundError as error:\n    print(error.name)")

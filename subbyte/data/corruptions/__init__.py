@@ -25,6 +25,7 @@ from subbyte.data.corruptions.weather import brightness, fog, frost, snow
 from subbyte.errors import InputError
 
 SEVERITIES = (1, 2, 3, 4, 5)
+CHANNELS = 3  # snow, fog and brightness are defined for colours
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def corrupt(image: np.ndarray, family: str, severity: int, seed: int = 0) -> np.
     severities of an image share their random draws: the same wind, the same fog, more of it.
     Raises InputError for another array, family or severity.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != CHANNELS:
         raise InputError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if family not in CORRUPTIONS:
         raise InputError(f"unknown corruption {family!r}; known: {', '.join(CORRUPTIONS)}")

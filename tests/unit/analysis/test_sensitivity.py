@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.analysis.degradation import Degradation, Meter, log_softmax
-from subbyte.analysis.sensitivity import sensitivity
+from subbyte.analysis.degradation import Degradation, Meter
+from subbyte.analysis.sensitivity import analysis_key, sensitivity
 from subbyte.analysis.table import Sensitivity, parse_formats, read_sensitivity
 from subbyte.compress import compress
 from subbyte.errors import InputError
@@ -226,16 +226,15 @@ def test_other_formats_are_refused(text: str) -> None:
 def test_degradation_by_hand() -> None:
     net = FloatNetwork((2,))
     meter = Meter(net.graph(net.linear("a", "image", 3)), np.ones((2, 2), np.float32))
-    meter.exact = np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])
-    meter._log_p = log_softmax(meter.exact)
-    found = meter.of_logits(np.array([[0.0, np.log(2.0), 0.0], [np.log(2.0), 0.0, 0.0]]))
+    meter.exact = [np.array([[0.0, np.log(2.0), 0.0], [0.0, 0.0, np.log(2.0)]])]
+    found = meter.of_outputs([np.array([[0.0, np.log(2.0), 0.0], [np.log(2.0), 0.0, 0.0]])])
     # the second: p = (1/4, 1/4, 1/2), q = (1/2, 1/4, 1/4): 1/4 log(1/2) + 1/2 log 2 = 1/4 log 2
     assert found.kl == pytest.approx(np.log(2.0) / 8.0)
     assert found.agreement == 0.5
     error = 2 * np.log(2.0) ** 2 / 6
     variance = 2 * np.log(2.0) ** 2 / 6 - (2 * np.log(2.0) / 6) ** 2
     assert found.mse == pytest.approx(error / variance)
-    assert meter.of_logits(meter.exact) == Degradation(kl=0.0, mse=0.0, agreement=1.0)
+    assert meter.of_outputs(meter.exact) == Degradation(kl=0.0, mse=0.0, agreement=1.0)
 
 
 def test_only_classifiers() -> None:
@@ -243,3 +242,20 @@ def test_only_classifiers() -> None:
     graph = net.graph(net.conv("a", "image", 4))
     with pytest.raises(InputError, match="class scores"):
         Meter(graph, random_images(graph, 2))
+
+
+def test_other_tasks_are_measured_by_relative_error_and_their_own_agreement() -> None:
+    net = FloatNetwork((2,))
+    meter = Meter(net.graph(net.linear("a", "image", 4)), np.ones((1, 2), np.float32), task="keypoints")
+    meter.exact = [np.array([[0.0, 0.0, 1.0, 0.0]])]
+    found = meter.of_outputs([np.array([[0.0, 0.0625, 1.0, 0.5]])])
+    # squares 1/256 and 1/4 of four numbers with variance 3/16; only the first point is within a tenth
+    assert found == Degradation(mse=(1 / 256 + 1 / 4) / 4 / (3 / 16), agreement=0.5)
+    assert (found.kl, found.loss, found.unit) == (None, found.mse, "of the variance")
+
+
+def test_the_key_of_a_classifier_does_not_depend_on_saying_so(graph: Graph) -> None:
+    images, made = random_images(graph, 2), Variants(graph, load_recipe("w8a8"))
+    key = analysis_key(made, images, 1)
+    assert analysis_key(made, images, 1, "classification") == key
+    assert analysis_key(made, images, 1, "regression") != key

@@ -15,9 +15,9 @@ from PIL import Image
 
 import subbyte
 from subbyte.data import Sample, batches, labelled_folder, with_resize
-from subbyte.metrics import predict
 from subbyte.metrics.accuracy import wilson_interval
 from subbyte.metrics.statistics import Paired, calibration_error, correct, paired, random_effects
+from subbyte.tasks import predict
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]

@@ -13,7 +13,8 @@ import pytest
 
 import subbyte
 from subbyte.data import labelled_folder, load_image
-from subbyte.metrics import predict, score
+from subbyte.metrics import score
+from subbyte.tasks import predict
 from tests.fuzz.builder import Builder
 from tests.fuzz.graphs import wrap
 

@@ -14,6 +14,7 @@ from subbyte.errors import InputError
 from subbyte.ir import Graph, Value
 from subbyte.metrics import accuracy as acc
 from subbyte.preprocess import Preprocessing
+from subbyte.tasks import predict
 
 SQUARE = Preprocessing(4, 4, (0.0,) * 3, (1.0,) * 3, "nearest", 1.0)
 
@@ -78,7 +79,7 @@ def test_predict_runs_every_image_once(tmp_path: Path) -> None:
         sizes.append(len(x))
         return -np.abs(x[:, 0, 0, :1] * np.float32(5.1) - np.arange(6, dtype=np.float32))
 
-    predictions = acc.predict(brightest, image_folder(tmp_path), SQUARE, batch=2)
+    predictions = predict(brightest, image_folder(tmp_path), SQUARE, batch=2)
     assert sizes == [2, 2, 1]
     assert predictions.top[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert predictions.top.shape == (5, 5)
@@ -91,7 +92,7 @@ def test_accuracy_needs_labels() -> None:
     with pytest.raises(InputError, match="one labelled image per prediction"):
         acc.score(predictions, samples(0, 1))
     with pytest.raises(InputError, match="no images"):
-        acc.predict(lambda x: x, [], SQUARE)
+        predict(lambda x: x, [], SQUARE)
 
 
 def test_class_names(tmp_path: Path) -> None:

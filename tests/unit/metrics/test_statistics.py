@@ -133,3 +133,17 @@ def test_variance_of_a_difference_is_never_zero() -> None:
     pair = st.Paired(98, 4, 9)
     low, high = pair.interval()
     assert high - low == pytest.approx(2 * 1.959963984540054 * math.sqrt(pair.variance))
+
+
+def test_means_of_counts_are_compared_as_counts() -> None:
+    """Of gains of -1, 0 and 1, difference, variance and interval are those of the paired counts."""
+    gain = np.array([1.0] * 5 + [-1.0] * 9 + [0.0] * 36)
+    means, counts = st.paired_means(gain), st.Paired(50, 9, 5)
+    assert means.difference == counts.difference
+    assert means.variance == pytest.approx(counts.variance, rel=1e-12)
+    assert means.interval() == pytest.approx(counts.interval(), rel=1e-12)
+    # z = -4 / sqrt(14)
+    assert means.p_value() == pytest.approx(2 * (1 - 0.5 * (1 + math.erf(4 / math.sqrt(28)))), rel=1e-9)
+    assert st.paired_means(np.zeros(3)).p_value() == 1.0
+    low, high = st.paired_means(np.zeros(3)).interval()
+    assert low < 0 < high

@@ -120,7 +120,7 @@ def _operations(name: str, size: int) -> tuple[int, int, int]:
 def test_equals_timm(name: str, timm: ModuleType) -> None:
     generator = torch.Generator().manual_seed(SEED)
     ours = models.create(name)
-    randomize(ours, SEED, 64, 64)
+    randomize(ours, SEED, (64, 64, 3))
     with torch.device("meta"):
         theirs = timm.create_model(name).eval()
     state = ours.state_dict()

@@ -31,6 +31,7 @@ from subbyte.report.figures import accuracy_by_severity, figures_of, latency_bar
 from subbyte.report.gallery import corrupted_rows, pick
 from subbyte.report.heatmaps import corruption_table, degradation_step, sensitivity_heatmaps
 from subbyte.report.techniques import markdown_table, technique_table
+from subbyte.tasks import TASKS
 
 
 def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str, Any]:
@@ -358,3 +359,37 @@ def test_unreadable_sample_is_named(page: Report) -> None:
     page.samples[2].path.write_bytes(b"broken")
     with pytest.raises(InputError, match=r"2\.png"):
         report.render(page)
+
+
+def test_a_page_of_key_points_has_their_words_and_marks(tmp_path: Path) -> None:
+    task = TASKS["keypoints"]
+    label = (0.25, 0.25, 0.75, 0.75)
+    samples = []
+    for i in range(4):
+        Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        samples.append(Sample(tmp_path / f"{i}.png", label))
+    good = task.answers([np.array([label] * 4, np.float32)])
+    bad = task.answers([np.array([(0.75, 0.75, 0.25, 0.25)] * 4, np.float32)])
+    base = Entry("exact", "fp32", accuracy=task.score(good, samples), predictions=good)
+    wrong = Entry(
+        "swapped",
+        "w2a8",
+        accuracy=task.score(bad, samples),
+        predictions=bad,
+        agreement=0.0,
+        compared=task.compared(bad, good, samples),
+    )
+    page = report.Report("Points", [base, wrong], samples, None, "exact", {}, task=task)
+    html = report.render(page)
+    assert "PCK@0.1, %" in html
+    assert "swapped</b> agrees with exact to 0.00 % only (points within 0.1)" in html
+    assert "top-1" not in text_of(html)
+    assert pick(page, 4) == [0, 1, 2, 3]
+    assert report.table_rows(page)[1]["pck"] == 0.0
+    uri = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    assert uri
+    with Image.open(io.BytesIO(base64.b64decode(uri.group(1)))) as image:
+        pixels = np.asarray(image).astype(int)
+    assert pixels.shape[:2] == (160, 160)  # enlarged, so that marks do not hide it
+    ring, corner = pixels[40 - 8 : 40 + 8, 40 - 8 : 40 + 8], pixels[:16, :16]
+    assert ring.max() > 200 > corner.max()

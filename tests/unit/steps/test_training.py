@@ -243,3 +243,42 @@ def test_a_network_without_bottlenecks_is_cut_too() -> None:
     x = network.conv("three", x, 8, act="none", residual=x)
     graph = network.graph(x)
     assert [block.nodes for block in blocks(graph)] == [("one",), ("two",), ("three",)]
+
+
+def two_heads() -> Graph:
+    """A map, whose codes have a grid, and a vector of numbers a hundred times as large."""
+    net = FloatNetwork((8, 8, 3))
+    x = net.conv("middle", net.conv("stem", "image", 8, 3, act="relu"), 8, 3, act="relu")
+    flat = net.emit("flatten", (net.pool(x),), (8,))
+    big = net.linear("big", flat, 4)
+    graph = net.graph(net.conv("map", x, 2), big)
+    params = {role: 100 * array for role, array in graph.node("big").params.items()}
+    nodes = tuple(n.with_(params=params) if n.name == "big" else n for n in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+def test_distillation_trains_every_output() -> None:
+    graph = two_heads()
+    images = random_images(graph, 24)
+    before = compress(graph, recipe(), [images])
+    after = compress(graph, recipe("distill"), [images], task="regression")
+    for name, made in zip(graph.outputs, before.outputs, strict=True):
+        exact = torch_executor.run(graph, images)[name]
+        errors = []
+        for quantized in (before, after):
+            q, y = quantized.value(made).q, torch_executor.run(quantized, images)[made]
+            real = y if q is None else q.dequantize(y)
+            errors.append(float(np.square(real - exact).mean() / exact.var()))
+        assert errors[1] < errors[0], name
+
+
+def test_distillation_of_several_outputs_needs_a_task_before_any_work() -> None:
+    graph, told = two_heads(), []
+    with pytest.raises(InputError, match="say what the outputs mean with --task"):
+        compress(
+            graph, recipe("distill"), [random_images(graph, 8)], progress=lambda *what: told.append(what)
+        )
+    assert told == []
+    with pytest.raises(InputError, match="key points are one output"):
+        compress(graph, recipe(), [random_images(graph, 8)], task="keypoints")
+    compress(graph, recipe(), [random_images(graph, 8)])  # no step asks

@@ -1,0 +1,58 @@
+"""The table of tasks, and which of them a network's is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from subbyte.artifact import Artifact
+from subbyte.errors import InputError
+from subbyte.ir import Graph
+from subbyte.tasks.classification import Classification
+from subbyte.tasks.keypoints import Keypoints
+from subbyte.tasks.regression import Regression
+from subbyte.tasks.task import Task
+
+#: By the names that `--task` takes. The first is that of a network of which nothing is said.
+TASKS: dict[str, Task[Any]] = {
+    "classification": Classification(),
+    "keypoints": Keypoints(),
+    "regression": Regression(),
+}
+DEFAULT = "classification"
+#: Where the provenance of an artifact names a task other than the default.
+PROVENANCE = "task"
+
+
+def named(name: str) -> Task[Any]:
+    """The task of that name. InputError for an unknown one."""
+    if not isinstance(name, str) or name not in TASKS:
+        raise InputError(f"unknown task {name!r:.80}; known: {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def task_of(graph: Graph, name: str | None = None) -> Task[Any]:
+    """The task of that name, if the graph's outputs fit it; without a name classification.
+
+    Raises InputError: an unknown name, or outputs that do not fit.
+    """
+    task = named(DEFAULT if name is None else name)
+    try:
+        task.check(graph)
+    except InputError as error:
+        if name is not None:
+            raise
+        others = ", ".join(other for other in TASKS if other != DEFAULT)
+        raise InputError(
+            f"{error}; say what the outputs mean with --task (in Python task=): {others}"
+        ) from None
+    return task
+
+
+def artifact_task(artifact: Artifact, name: str | None = None) -> Task[Any]:
+    """The same for an artifact, whose provenance may name its task. InputError as `task_of`."""
+    return task_of(artifact.graph, artifact.provenance.get(PROVENANCE) if name is None else name)
+
+
+def kept_name(name: str | None) -> dict[str, str]:
+    """What the provenance of an artifact says of its task: nothing if it is the default."""
+    return {} if name in (None, DEFAULT) else {PROVENANCE: str(name)}
