@@ -38,13 +38,12 @@ class NodeDesc:
     inputs: list[int]
     output: int
     groups: int
-    weight_bits: int
+    weight_format: str
     clamp_low: int
     clamp_high: int
     pre_zero: int
     factor_a: float
     factor_b: float
-    half_precision: bool
     def set_window(
         self,
         kernel_h: int,

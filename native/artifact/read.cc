@@ -265,8 +265,8 @@ class Reader {
     need(n.plain.at("bias").dtype == "F32" && (dtype == "F32" || dtype == "F16"), n, "its weights must be floats");
     need(!n.output.grid, n, "float32 inputs cannot make a quantized output");
     d.bias_real = arrays_.take<float>("F32", outputs);
-    d.half_precision = dtype == "F16";
-    if (d.half_precision) {
+    d.weight_format = format_text(dtype == "F16" ? kFp16 : kFp32);
+    if (dtype == "F16") {
       for (const std::uint16_t h : arrays_.take<std::uint16_t>("F16", count)) d.weight_real.push_back(widen(h));
     } else {
       d.weight_real = arrays_.take<float>("F32", count);
@@ -286,17 +286,18 @@ class Reader {
 
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
                   const Grid& x) {
-    const std::vector<std::uint8_t> codes = unpack(n, p.bits, count);
+    const int bits = p.format.bits, code_bits = engine_bits(n, p.format);
+    const std::vector<std::uint8_t> codes = unpack(n, bits, count);
     const std::vector<float> scale = arrays_.take<float>("F32", outputs);
     for (const float s : scale) need(std::isfinite(s) && s > 0, n, "a weight's scale is not positive and finite");
-    d.weight_bits = p.bits;
-    d.levels.assign(std::size_t{1} << code_bits(p.bits), 0);
-    const int half = 1 << (p.bits - 1);
+    d.weight_format = format_text(p.format);
+    d.levels.assign(std::size_t{1} << code_bits, 0);
+    const int half = 1 << (bits - 1);
     for (int code = 0; code < 2 * half; ++code) {
       d.levels[code] = static_cast<std::int8_t>(code < half ? code : code - 2 * half);
     }
-    if (p.codebook) {
-      const std::vector<std::int8_t> levels = arrays_.take<std::int8_t>("I8", std::size_t{1} << p.bits);
+    if (p.format.book) {
+      const std::vector<std::int8_t> levels = arrays_.take<std::int8_t>("I8", std::size_t{1} << bits);
       need(!std::equal(levels.begin(), levels.end(), d.levels.begin()), n, "a code book says what its absence would say");
       std::copy(levels.begin(), levels.end(), d.levels.begin());
     }
@@ -316,7 +317,15 @@ class Reader {
     }
     check_accumulators(n, d, codes, count / outputs, target != nullptr);
     if (!d.has_table && n.output.grid) set_clamp(n, d, *n.output.grid);
-    pack(d, codes);
+    pack(d, codes, code_bits);
+  }
+
+  // The width of code that the engine is given for a format: three bits become four.
+  static int engine_bits(const NodeText& n, Format format) {
+    for (const auto& [known, bits] : {std::pair{kInt8, 8}, {kInt4, 4}, {kInt3, 4}, {kInt2, 2}}) {
+      if (format.bits == known.bits) return bits;
+    }
+    fail(n, "its weights are stored as " + format_text(format) + ", which this version does not know; update subbyte");
   }
 
   // Codes of `bits` bits as bytes; 3-bit ones lie in two planes.
@@ -341,8 +350,8 @@ class Reader {
     return codes;
   }
 
-  static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes) {
-    const std::size_t width = static_cast<std::size_t>(code_bits(d.weight_bits)), per_byte = 8 / width;
+  static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes, int code_bits) {
+    const std::size_t width = static_cast<std::size_t>(code_bits), per_byte = 8 / width;
     d.weight_packed.assign((codes.size() + per_byte - 1) / per_byte, 0);
     for (std::size_t i = 0; i < codes.size(); ++i) {
       std::uint8_t& byte = d.weight_packed[i / per_byte];

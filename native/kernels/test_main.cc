@@ -25,7 +25,7 @@ int main() {
     void (*run)(Report&, unsigned);
   } families[] = {{"dot", subbyte::test::test_dot},
                   {"depthwise", subbyte::test::test_depthwise},
-                  {"pointwise", subbyte::test::test_pointwise},
+                  {"elementwise", subbyte::test::test_elementwise},
                   {"real", subbyte::test::test_real},
                   {"winograd", subbyte::test::test_winograd}};
   std::setvbuf(stdout, nullptr, _IOLBF, 0);

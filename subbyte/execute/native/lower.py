@@ -13,8 +13,11 @@ from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
 from subbyte.quant.packing import pack
+from subbyte.quant.qtensor import uniform_levels
 
 f32 = np.float32
+#: Bits of the codes that the engine is given, for the formats that it reads, each also with a code book.
+CODE_BITS = {"int8": 8, "int4": 4, "int3": 4, "int2": 2}
 
 
 def lower(graph: Graph) -> dict[str, Any]:
@@ -66,13 +69,12 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
     if node.op == "conv2d":
         d.set_window(*weight.shape[1:3], *node.attrs["stride"], *node.attrs["pad"])
         d.groups = node.attrs["groups"]
+    d.weight_format = _format(weight)
     if not isinstance(weight, QTensor):
-        d.half_precision = weight.dtype == np.float16
         d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
         return
     x, target = inputs[0].q, pre_activation(node, output)
     assert x is not None
-    d.weight_bits = weight.bits
     multiplier = conv_multiplier(x, weight.scale, target)
     d.set_codes(*_engine_codes(weight), np.ascontiguousarray(bias), multiplier)
     if "table" in node.params:
@@ -82,11 +84,21 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
         d.clamp_low, d.clamp_high = clamp_bounds(node.attrs["act"], output.q)
 
 
+def _format(weight: QTensor | np.ndarray) -> str:
+    """As the plan shows what was asked for."""
+    if not isinstance(weight, QTensor):
+        return "fp16" if weight.dtype == np.float16 else "fp32"
+    return f"int{weight.bits}" + "+book" * (not weight.is_uniform)
+
+
 def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Packed codes and code book, in a width that the engine has kernels for: 3 bits become 4."""
-    if weight.bits != 3:
-        return pack(weight.codes, weight.bits), weight.levels
-    return pack(weight.codes, 4), np.concatenate([weight.levels, np.zeros(8, np.int8)])
+    """Packed codes and code book, in a width that the engine has kernels for. A format that it does not know
+    becomes dense 8-bit values, and the plan says so."""
+    width = CODE_BITS.get(_format(weight).removesuffix("+book"))
+    if width is None:
+        return weight.values().view(np.uint8).reshape(-1), uniform_levels(8)
+    unused = np.zeros((1 << width) - len(weight.levels), np.int8)
+    return pack(weight.codes, width), np.concatenate([weight.levels, unused])
 
 
 def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:

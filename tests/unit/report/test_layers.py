@@ -141,8 +141,8 @@ def entry_of(graph: Graph) -> Entry:
         {
             "name": node.name,
             "op": node.op,
-            "requested": "w4a8" if i else "w8a8",
-            "executed": "w4a8" if i else "w8a8",
+            "requested": "int4 uint8" if i else "int8 uint8",
+            "executed": "int4 uint8" if i else "int8 uint8",
             "weight_bytes": 8,
             "share": share,
         }
@@ -164,7 +164,10 @@ def test_rows_join_plan_error_and_sensitivity(graph: Graph) -> None:
     ]
     assert [time_step(row, 0.4) for row in rows[:3]] == [1, 6, 3]
     assert [error_step(row) for row in rows[:3]] == [0, 5, None]
-    assert [weight_bits(text) for text in ("w4a8", "fp32", "fp16", "a8")] == [4, 32, 16, 0]
+    assert [
+        weight_bits(text)
+        for text in ("int4 uint8", "int3+book uint4", "fp32 fp32", "fp16 fp32", "uint8", "fp32")
+    ] == [*(4, 3, 32, 16, 0, 0)]
 
 
 @pytest.mark.parametrize("width", [1080, 312])
