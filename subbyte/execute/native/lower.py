@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from subbyte.errors import GraphError
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.activations import parse_activation
 from subbyte.ir.graph import pre_activation
-from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
+from subbyte.quant import QParams, QTensor, clamp_bounds, conv_multiplier, gate_multiplier_scale
 from subbyte.quant.packing import pack
 from subbyte.quant.qtensor import uniform_levels
 
 f32 = np.float32
+#: The engine's operation, where it is called otherwise.
+ENGINE_OPS = {"linear": "conv2d"}
 #: Bits of the codes that the engine is given, for the formats that it reads, each also with a code book.
 CODE_BITS = {"int8": 8, "int4": 4, "int3": 4, "int2": 2}
 
@@ -42,31 +45,33 @@ def _value(value: Value) -> Any:
 
 
 def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
-    if node.op == "batch_norm":
+    op = getattr(_native.Op, ENGINE_OPS.get(node.op, node.op), None)
+    if op is None:
         raise GraphError(
-            f"node {node.name!r}: the engine has no batch_norm; fold it with subbyte.passes.optimize first"
+            f"node {node.name!r}: the engine has no {node.op}; fold it with subbyte.passes.optimize first"
         )
     d = _native.NodeDesc()
     d.name = node.name
-    d.op = getattr(_native.Op, "conv2d" if node.op == "linear" else node.op)
+    d.op = op
     d.inputs, d.output = [index[n] for n in node.inputs], index[node.output]
     row, parameters = parse_activation(node.attrs.get("act", "none"))
     d.set_activation(getattr(_native.Act, row.name), *parameters, *[0.0] * (3 - len(parameters)))
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
-    if node.op in ("conv2d", "linear"):
+    if "weight" in node.params:
         _convolution(d, node, inputs, output)
-    elif node.op == "max_pool2d":
+    elif "kernel" in node.attrs:
         d.set_window(*node.attrs["kernel"], *node.attrs["stride"], *node.attrs["pad"])
     if "table" in node.params:
         d.set_table(np.ascontiguousarray(node.params["table"]))
-    if output.q is not None:
-        _factors(d, node, inputs, output)
+    if output.q is not None and node.op in FACTORS:
+        factors = FACTORS[node.op](inputs, output.q)
+        d.factor_a, d.factor_b = (float(f) for f in (*factors, f32(0), f32(0))[:2])
     return d
 
 
 def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
     weight, bias = node.params["weight"], np.asarray(node.params["bias"])
-    if node.op == "conv2d":
+    if "stride" in node.attrs:
         d.set_window(*weight.shape[1:3], *node.attrs["stride"], *node.attrs["pad"])
         d.groups = node.attrs["groups"]
     d.weight_format = _format(weight)
@@ -101,24 +106,23 @@ def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
     return pack(weight.codes, width), np.concatenate([weight.levels, unused])
 
 
-def _factors(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
-    """The scalar multipliers of numerics.md: residual, add, gate, pool."""
-    y, grids = output.q, [v.q for v in inputs]
-    assert y is not None
-    if node.op == "conv2d" and len(grids) == 2:
-        assert grids[1] is not None
-        d.factor_a = float(f32(grids[1].scale) / f32(y.scale))
-    elif node.op == "add":
-        a, b = grids
-        assert a is not None
-        assert b is not None
-        d.factor_a, d.factor_b = (float(f32(q.scale) / f32(y.scale)) for q in (a, b))
-    elif node.op == "mul":
-        x, gate = grids
-        assert x is not None
-        assert gate is not None
-        d.factor_a = float(gate_multiplier_scale(x, gate, y))
-    elif node.op == "global_avg_pool":
-        x, shape = grids[0], inputs[0].shape
-        assert x is not None
-        d.factor_a = float(f32(x.scale) / f32(y.scale) / f32(shape[0] * shape[1]))
+def _grid(value: Value) -> QParams:
+    assert value.q is not None
+    return value.q
+
+
+def _ratio(value: Value, y: QParams) -> np.float32:
+    return f32(_grid(value).scale) / f32(y.scale)
+
+
+def _mean(x: Value, y: QParams) -> np.float32:
+    return _ratio(x, y) / f32(x.shape[0] * x.shape[1])
+
+
+#: The scalar multipliers of numerics.md, of the operations that have some: inputs and output grid.
+FACTORS: dict[str, Callable[[list[Value], QParams], Sequence[np.float32]]] = {
+    "conv2d": lambda x, y: [_ratio(residual, y) for residual in x[1:]],
+    "add": lambda x, y: [_ratio(value, y) for value in x],
+    "mul": lambda x, y: [gate_multiplier_scale(_grid(x[0]), _grid(x[1]), y)],
+    "global_avg_pool": lambda x, y: [_mean(x[0], y)],
+}

@@ -182,7 +182,7 @@ def test_the_image_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> 
     cells = [g for g in svg.iter("g") if g.attrib.get("class", "").startswith("cell")]
     assert [cell.attrib["class"] for cell in cells][:3] == ["cell b8 t1 e0", "cell b4 t6 e5", "cell b4 t3 en"]
     assert (cells[1].findtext("title") or "").splitlines() == [
-        *("blocks.0.expand", "1×1 → 4×4×2", "precision w4a8", "40.0 % of the time", "SQNR 12.0 dB")
+        *("blocks.0.expand", "1×1 → 4×4×2", "precision int4 uint8", "40.0 % of the time", "SQNR 12.0 dB")
     ]
     assert [box.attrib["class"] for box in svg.findall("rect")] == ["block"] * 3
     heads = [path for path in svg.findall("path") if path.attrib["class"] == "head"]
