@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 class Op(enum.Enum):
+    """One member per row of native/include/subbyte/ops.inc."""
+
     quantize = ...
     dequantize = ...
     conv2d = ...
@@ -38,13 +40,12 @@ class NodeDesc:
     inputs: list[int]
     output: int
     groups: int
-    weight_bits: int
+    weight_format: str
     clamp_low: int
     clamp_high: int
     pre_zero: int
     factor_a: float
     factor_b: float
-    half_precision: bool
     def set_window(
         self,
         kernel_h: int,

@@ -101,14 +101,14 @@ Packed packed(Json& json) {
   json.object([&](const std::string& key) {
     if (key == "bits") {
       const std::int64_t b = json.integer();
-      if (b != 2 && b != 3 && b != 4 && b != 8) fail("a weight's bits are not 2, 3, 4 or 8");
-      p.bits = static_cast<int>(b), bits = true;
+      if (b < 1 || b > 64) fail("a weight's bits are out of range");
+      p.format.bits = static_cast<int>(b), bits = true;
     } else if (key == "shape") {
       p.shape = shape(json);
     } else if (key == "codebook") {
-      p.codebook = json.boolean();
+      p.format.book = json.boolean();
     } else {
-      fail("a weight has an unknown field");
+      fail("a weight is stored in a format that this version does not know; update subbyte");
     }
   });
   if (!bits || p.shape.size() < 2) fail("a weight needs bits and a shape");

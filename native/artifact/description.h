@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "subbyte/format.h"
+
 namespace subbyte {
 
 struct Grid {
@@ -28,9 +30,8 @@ struct Plain {
 };
 
 struct Packed {
-  int bits = 8;
+  Format format{};
   std::vector<std::int64_t> shape;
-  bool codebook = false;
 };
 
 struct NodeText {

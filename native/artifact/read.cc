@@ -9,8 +9,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 
 #include "artifact/bunzip2.h"
@@ -82,6 +84,52 @@ float widen(std::uint16_t half) {
   return half >> 15 ? -magnitude : magnitude;
 }
 
+// The scalar multipliers of numerics.md, "add", "mul" and so on: a row for each operation that has some.
+using Inputs = std::vector<const ValueText*>;
+
+float ratio(const NodeText& n, const ValueText& v, const Grid& y) {
+  need(v.grid.has_value(), n, "mixes float32 and quantized values");
+  const float r = v.grid->scale / y.scale;
+  need(r < kMaxRatio, n, "an input's grid is far coarser than its output's");
+  return r;
+}
+
+void residual_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  if (x.size() == 2) d.factor_a = ratio(n, *x[1], y);
+}
+
+void add_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  d.factor_a = ratio(n, *x[0], y), d.factor_b = ratio(n, *x[1], y);
+}
+
+void pool_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  const std::int64_t positions = x[0]->shape[0] * x[0]->shape[1];
+  need(positions * 255 < std::int64_t{1} << 31, n, "its sum can leave 31 bits");
+  d.factor_a = ratio(n, *x[0], y) / static_cast<float>(positions);
+}
+
+void gate_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
+  const Grid& gate = *x[1]->grid;
+  d.factor_a = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
+  const int largest = std::max(gate.zero_point, (1 << gate.bits) - 1 - gate.zero_point);
+  need(static_cast<double>(d.factor_a) * largest < 32767, n, "its gate factor does not fit 16 bits");
+}
+
+constexpr struct {
+  Op op;
+  void (*set)(const NodeText&, NodeDesc&, const Inputs&, const Grid& y);
+} kFactors[] = {{Op::kConv2d, residual_factor},
+                {Op::kAdd, add_factors},
+                {Op::kGlobalAvgPool, pool_factor},
+                {Op::kMul, gate_factor}};
+
+void set_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  for (const auto& row : kFactors) {
+    if (row.op == d.op) row.set(n, d, x, y);
+  }
+}
+
 class Reader {
  public:
   Reader(GraphText graph, const std::map<std::string, Tensor>& tensors) : graph_(std::move(graph)), arrays_(tensors) {}
@@ -143,49 +191,48 @@ class Reader {
     for (const std::string& name : n.inputs) d.inputs.push_back(index(name));
     need(d.inputs.size() >= row->fewest_inputs && d.inputs.size() <= (n.op == "linear" ? 1 : row->most_inputs), n,
          "wrong number of inputs");
-    check_fields(n, d.op);
+    check_fields(n, *row);
     d.activation = activation(n);
     std::vector<const ValueText*> x;
     for (const int i : d.inputs) x.push_back(texts_[i]);
     d.output = add(n.output, a);
-    check_ranks(n, d.op, x);
+    check_ranks(n, *row, x);
     if (n.plain.count("table")) read_table(n, d);
-    if (d.op == Op::kConv2d) read_weighted(n, d, x);
-    if (d.op == Op::kMaxPool2d) window(n, d, attribute(n, "kernel", 2));
+    if (row->is(kWeighted)) read_weighted(n, d, x);
+    if (n.integers.count("kernel")) window(n, d, attribute(n, "kernel", 2));
     check_table(n, d, x);
     if (n.output.grid) set_factors(n, d, x, *n.output.grid);
-    if (d.op == Op::kConcat || d.op == Op::kFlatten || d.op == Op::kMaxPool2d) {
-      for (const ValueText* v : x) need(v->grid == n.output.grid, n, "must keep the grid of its inputs");
+    for (const ValueText* v : x) {
+      need(!row->is(kSameGrid) || v->grid == n.output.grid, n, "must keep the grid of its inputs");
     }
     return d;
   }
 
   // Attributes and parameters are those of the operation, neither more nor fewer.
-  static void check_fields(const NodeText& n, Op op) {
+  static void check_fields(const NodeText& n, const OpInfo& op) {
     std::set<std::string> have, wanted, optional;
     for (const auto& [key, value] : n.integers) have.insert(key);
     for (const auto& [key, value] : n.reals) have.insert(key);
     for (const auto& [key, value] : n.texts) have.insert(key);
     for (const auto& [key, value] : n.plain) have.insert(key);
     for (const auto& [key, value] : n.packed) need(have.insert(key).second, n, "a parameter is plain and packed");
-    if (op == Op::kConv2d) {
-      wanted = {"act", "bias", "weight"}, optional = {"pre_scale", "pre_zero", "table"};
-      if (n.op == "conv2d") wanted.insert({"stride", "pad", "groups"});
+    if (n.op != "linear") {
+      std::istringstream attributes(op.attributes);
+      wanted.insert(std::istream_iterator<std::string>(attributes), {});
     }
-    if (op == Op::kActivation) wanted = {"act"}, optional = {"table"};
-    if (op == Op::kMaxPool2d) wanted = {"kernel", "stride", "pad"};
+    if (op.is(kWeighted)) wanted.insert({"bias", "weight"}), optional.insert({"pre_scale", "pre_zero"});
+    if (op.is(kActs)) wanted.insert("act"), optional.insert("table");
     for (const std::string& key : wanted) need(have.erase(key) == 1, n, "an attribute or parameter is missing");
     for (const std::string& key : optional) have.erase(key);
     need(have.empty(), n, "has an attribute or parameter that nothing reads");
   }
 
-  static void check_ranks(const NodeText& n, Op op, const std::vector<const ValueText*>& x) {
+  static void check_ranks(const NodeText& n, const OpInfo& op, const Inputs& x) {
     const std::size_t rank = x[0]->shape.size(), made = n.output.shape.size();
-    const bool maps = (op == Op::kConv2d && n.op != "linear") || op == Op::kMul || op == Op::kGlobalAvgPool ||
-                      op == Op::kMaxPool2d;
-    need(!maps || rank == 3, n, "needs a map");
-    need(n.op != "linear" || rank == 1, n, "needs a vector");
-    need(made == (op == Op::kFlatten || n.op == "linear" ? 1 : rank), n, "makes another shape than its output says");
+    const bool linear = n.op == "linear";
+    need(linear || !op.is(kOfMaps) || rank == 3, n, "needs a map");
+    need(!linear || rank == 1, n, "needs a vector");
+    need(made == (op.is(kMakesVector) ? 1 : rank), n, "makes another shape than its output says");
   }
 
   // "name", or "name:parameter:..." with all of them.
@@ -239,7 +286,7 @@ class Reader {
   }
 
   // conv2d and linear. In a file, the arrays of a node are its plain ones by name, then its packed ones.
-  void read_weighted(const NodeText& n, NodeDesc& d, const std::vector<const ValueText*>& x) {
+  void read_weighted(const NodeText& n, NodeDesc& d, const Inputs& x) {
     const bool quantized = n.packed.count("weight") != 0;
     need(n.plain.count("bias") && (quantized || n.plain.count("weight")), n, "a parameter is an attribute, or packed");
     const std::vector<std::int64_t>& shape = quantized ? n.packed.at("weight").shape : n.plain.at("weight").shape;
@@ -265,8 +312,8 @@ class Reader {
     need(n.plain.at("bias").dtype == "F32" && (dtype == "F32" || dtype == "F16"), n, "its weights must be floats");
     need(!n.output.grid, n, "float32 inputs cannot make a quantized output");
     d.bias_real = arrays_.take<float>("F32", outputs);
-    d.half_precision = dtype == "F16";
-    if (d.half_precision) {
+    d.weight_format = format_text(dtype == "F16" ? kFp16 : kFp32);
+    if (dtype == "F16") {
       for (const std::uint16_t h : arrays_.take<std::uint16_t>("F16", count)) d.weight_real.push_back(widen(h));
     } else {
       d.weight_real = arrays_.take<float>("F32", count);
@@ -286,17 +333,18 @@ class Reader {
 
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
                   const Grid& x) {
-    const std::vector<std::uint8_t> codes = unpack(n, p.bits, count);
+    const int bits = p.format.bits, code_bits = engine_bits(n, p.format);
+    const std::vector<std::uint8_t> codes = unpack(n, bits, count);
     const std::vector<float> scale = arrays_.take<float>("F32", outputs);
     for (const float s : scale) need(std::isfinite(s) && s > 0, n, "a weight's scale is not positive and finite");
-    d.weight_bits = p.bits;
-    d.levels.assign(std::size_t{1} << code_bits(p.bits), 0);
-    const int half = 1 << (p.bits - 1);
+    d.weight_format = format_text(p.format);
+    d.levels.assign(std::size_t{1} << code_bits, 0);
+    const int half = 1 << (bits - 1);
     for (int code = 0; code < 2 * half; ++code) {
       d.levels[code] = static_cast<std::int8_t>(code < half ? code : code - 2 * half);
     }
-    if (p.codebook) {
-      const std::vector<std::int8_t> levels = arrays_.take<std::int8_t>("I8", std::size_t{1} << p.bits);
+    if (p.format.book) {
+      const std::vector<std::int8_t> levels = arrays_.take<std::int8_t>("I8", std::size_t{1} << bits);
       need(!std::equal(levels.begin(), levels.end(), d.levels.begin()), n, "a code book says what its absence would say");
       std::copy(levels.begin(), levels.end(), d.levels.begin());
     }
@@ -316,7 +364,15 @@ class Reader {
     }
     check_accumulators(n, d, codes, count / outputs, target != nullptr);
     if (!d.has_table && n.output.grid) set_clamp(n, d, *n.output.grid);
-    pack(d, codes);
+    pack(d, codes, code_bits);
+  }
+
+  // The width of code that the engine is given for a format: three bits become four.
+  static int engine_bits(const NodeText& n, Format format) {
+    for (const auto& [known, bits] : {std::pair{kInt8, 8}, {kInt4, 4}, {kInt3, 4}, {kInt2, 2}}) {
+      if (format.bits == known.bits) return bits;
+    }
+    fail(n, "its weights are stored as " + format_text(format) + ", which this version does not know; update subbyte");
   }
 
   // Codes of `bits` bits as bytes; 3-bit ones lie in two planes.
@@ -341,8 +397,8 @@ class Reader {
     return codes;
   }
 
-  static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes) {
-    const std::size_t width = static_cast<std::size_t>(code_bits(d.weight_bits)), per_byte = 8 / width;
+  static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes, int code_bits) {
+    const std::size_t width = static_cast<std::size_t>(code_bits), per_byte = 8 / width;
     d.weight_packed.assign((codes.size() + per_byte - 1) / per_byte, 0);
     for (std::size_t i = 0; i < codes.size(); ++i) {
       std::uint8_t& byte = d.weight_packed[i / per_byte];
@@ -373,15 +429,16 @@ class Reader {
     d.clamp_high = std::min(d.clamp_high, static_cast<int>(std::nearbyint(six)) + y.zero_point);
   }
 
-  void check_table(const NodeText& n, const NodeDesc& d, const std::vector<const ValueText*>& x) const {
+  void check_table(const NodeText& n, const NodeDesc& d, const Inputs& x) const {
     if (!n.texts.count("act")) return;
     const bool quantized = x[0]->grid.has_value();
     const Act act = d.activation.act;
     const bool clamps = act == Act::kNone || act == Act::kRelu || act == Act::kRelu6;
-    need(d.has_table == (quantized && (d.op == Op::kActivation || !clamps)), n,
+    const bool weighted = info_of(d.op).is(kWeighted);
+    need(d.has_table == (quantized && (!weighted || !clamps)), n,
          "needs a table, or has one that nothing reads");
     need(!quantized || x.size() == 1 || act == Act::kNone, n, "a residual cannot follow an activation");
-    need(!quantized || n.output.grid || (d.op == Op::kConv2d && act == Act::kNone && x.size() == 1), n,
+    need(!quantized || n.output.grid || (weighted && act == Act::kNone && x.size() == 1), n,
          "cannot turn codes into float32");
     if (!d.has_table) {
       need(!n.reals.count("pre_scale") && !n.integers.count("pre_zero"), n, "has a pre-activation grid but no table");
@@ -389,30 +446,6 @@ class Reader {
     }
     const int highest = (1 << n.output.grid->bits) - 1;
     need(*std::max_element(d.table.begin(), d.table.end()) <= highest, n, "its table leaves its output's grid");
-  }
-
-  // The scalar multipliers of numerics.md: residual, add, gate, pool.
-  static void set_factors(const NodeText& n, NodeDesc& d, const std::vector<const ValueText*>& x, const Grid& y) {
-    const auto ratio = [&](const ValueText& v) {
-      need(v.grid.has_value(), n, "mixes float32 and quantized values");
-      const float r = v.grid->scale / y.scale;
-      need(r < kMaxRatio, n, "an input's grid is far coarser than its output's");
-      return r;
-    };
-    if (d.op == Op::kConv2d && x.size() == 2) d.factor_a = ratio(*x[1]);
-    if (d.op == Op::kAdd) d.factor_a = ratio(*x[0]), d.factor_b = ratio(*x[1]);
-    if (d.op == Op::kGlobalAvgPool) {
-      const std::int64_t positions = x[0]->shape[0] * x[0]->shape[1];
-      need(positions * 255 < std::int64_t{1} << 31, n, "its sum can leave 31 bits");
-      d.factor_a = ratio(*x[0]) / static_cast<float>(positions);
-    }
-    if (d.op == Op::kMul) {
-      need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
-      const Grid& gate = *x[1]->grid;
-      d.factor_a = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
-      const int largest = std::max(gate.zero_point, (1 << gate.bits) - 1 - gate.zero_point);
-      need(static_cast<double>(d.factor_a) * largest < 32767, n, "its gate factor does not fit 16 bits");
-    }
   }
 };
 

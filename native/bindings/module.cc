@@ -70,19 +70,19 @@ nb::dict row(const subbyte::StepInfo& s) {
   d["op"] = s.op;
   d["kernel"] = s.kernel;
   d["isa"] = subbyte::isa_name(s.isa);
-  d["requested_weight_bits"] = s.requested_weight_bits;
-  d["resident_weight_bits"] = s.resident_weight_bits;
-  d["requested_activation_bits"] = s.requested_activation_bits;
-  d["resident_activation_bits"] = s.resident_activation_bits;
+  d["requested_weights"] = s.requested_weights;
+  d["executed_weights"] = s.executed_weights;
+  d["requested_activations"] = s.requested_activations;
+  d["executed_activations"] = s.executed_activations;
   d["macs"] = s.macs;
   d["weight_bytes"] = s.weight_bytes;
   d["buffer_offset"] = s.buffer_offset;
   d["buffer_bytes"] = s.buffer_bytes;
   d["live_bytes"] = s.live_bytes;
   d["region"] = s.region;
-  d["bands"] = s.bands;
-  d["band_rows"] = s.band_rows;
-  d["ring_rows"] = s.ring_rows;
+  d["row_tiles"] = s.row_tiles;
+  d["tile_rows"] = s.tile_rows;
+  d["line_buffer_rows"] = s.line_buffer_rows;
   d["shape"] = nb::make_tuple(s.height, s.width, s.channels);
   return d;
 }
@@ -115,13 +115,12 @@ NB_MODULE(_native, m) {
       .def_rw("inputs", &NodeDesc::inputs)
       .def_rw("output", &NodeDesc::output)
       .def_rw("groups", &NodeDesc::groups)
-      .def_rw("weight_bits", &NodeDesc::weight_bits)
+      .def_rw("weight_format", &NodeDesc::weight_format)
       .def_rw("clamp_low", &NodeDesc::clamp_low)
       .def_rw("clamp_high", &NodeDesc::clamp_high)
       .def_rw("pre_zero", &NodeDesc::pre_zero)
       .def_rw("factor_a", &NodeDesc::factor_a)
       .def_rw("factor_b", &NodeDesc::factor_b)
-      .def_rw("half_precision", &NodeDesc::half_precision)
       .def("set_window",
            [](NodeDesc& n, int kernel_h, int kernel_w, int stride_h, int stride_w, int top, int bottom, int left,
               int right) {

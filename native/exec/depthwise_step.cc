@@ -14,17 +14,8 @@ class DepthwiseStep final : public Step {
   DepthwiseStep(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa)
       : x_(x), y_(y), kernel_(depthwise::find(isa)), shape_{n.kernel_h, n.kernel_w, n.stride_w, x.channels},
         stride_h_(n.stride_h), pad_top_(n.pad_top), pad_left_(n.pad_left), epilogue_(n, out, nullptr) {
-    const UnpackedWeights w(n, 1);
-    const std::size_t channels = static_cast<std::size_t>(x.channels);
-    const std::size_t taps = static_cast<std::size_t>(n.kernel_h) * n.kernel_w;
-    std::vector<std::int8_t> values(taps * channels);
-    std::vector<std::int32_t> bias(channels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      for (std::size_t t = 0; t < taps; ++t) values[t * channels + c] = w.value(c * taps + t);
-      bias[c] = centred_bias(n.bias[c], x.zero_point, w.sum(c));
-    }
     packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
-    kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
+    depthwise::pack(*kernel_, shape_, weights_of(n, 1, x.zero_point), packed_.data());
   }
 
   std::size_t scratch_bytes() const override { return sizeof(void*) * static_cast<std::size_t>(shape_.kernel_h); }
@@ -79,7 +70,7 @@ class DepthwiseStep final : public Step {
 StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa) {
   auto step = std::make_unique<DepthwiseStep>(n, x, y, out, isa);
   step->info.kernel = step->kernel_name();
-  step->info.resident_weight_bits = 8;
+  step->info.executed_weights = format_text(kInt8);
   return step;
 }
 

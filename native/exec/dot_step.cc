@@ -6,29 +6,20 @@
 #include "exec/layer_epilogue.h"
 #include "exec/step.h"
 #include "exec/weights.h"
-#include "kernels/dot/dot.h"
-#include "kernels/pointwise/pointwise.h"
+#include "kernels/dot/layer.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/sanitizer.h"
 
 namespace subbyte {
 namespace {
 
-// Pixels whose operands are gathered together; their pointers, and a gated copy of them, stay in the cache.
-constexpr int kBlock = 104;
+using dot::Panel;
 
-// A panel of more than three times as many 4-byte groups (at 8 bits; more for narrower weights) is worked through in pieces that
-// stay in the first-level cache beside the accumulators of a block.
-constexpr int kPiece = 64;
+// Pixels whose operands are gathered together; their pointers, and a gated copy of them, stay in the cache.
+constexpr int kBlock = dot::kMaxRows;
 
 // Bytes of weights that are fetched whole before the layer begins: such layers are too short to fetch for themselves.
 constexpr std::size_t kSmall = 96 * 1024;
-
-struct Panel {
-  const dot::Kernel* kernel;
-  std::size_t weights, channel_data;  // offsets: bytes of `weights_`, entries of `bias_` and `multiplier_`
-  std::ptrdiff_t in_offset;           // first input channel of the group
-  int first, channels;                // output channels
-};
 
 class DotStep final : public Step {
  public:
@@ -40,20 +31,16 @@ class DotStep final : public Step {
     if (gate) gate_ = *gate, gate_buffer_ = *gate->gate;
     stride_h_ = n.stride_h, stride_w_ = n.stride_w;
     pad_top_ = n.pad_top, pad_left_ = n.pad_left;
-    in_group_ = x.channels / n.groups;
-    // A row of taps is one contiguous run where all channels take part.
-    taps_per_run_ = n.groups == 1 ? n.kernel_w : 1;
-    runs_ = n.groups == 1 ? n.kernel_h : n.kernel_h * n.kernel_w;
+    layer_ = layer_of(n, x, y);
     runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
-    groups4_ = static_cast<int>(n.groups == 1 ? n.kernel_w * x.pixel / 4 : (in_group_ + 3) / 4);
     pack(n, o.isa);
-    split_ = long_sums(o.isa) && y.height * y.width >= 12;
-    pointwise_ = pointwise::find(o.isa);
+    split_ = dot::long_sums(layer_, o.isa) && layer_.pixels >= 12;
+    elementwise_ = elementwise::find(o.isa);
     split(o.threads);
   }
 
   std::size_t scratch_bytes() const override {
-    std::size_t bytes = sizeof(void*) * kBlock * static_cast<std::size_t>(runs_ + 2);
+    std::size_t bytes = sizeof(void*) * kBlock * static_cast<std::size_t>(layer_.runs + 2);
     if (has_gate_) bytes += factor_bytes() + static_cast<std::size_t>(kBlock) * x_.pixel + 256;
     if (split_) bytes += kAccumulators;
     return bytes + 256;
@@ -66,7 +53,7 @@ class DotStep final : public Step {
     return {panel.begin, std::max(panel.size, std::min(weights_.size(), kSmall))};
   }
   bool hides_prefetch() const override { return y_.height * y_.width >= 32; }
-  int resident_bits() const { return bits_; }
+  Format weights() const { return layer_.weights; }
   const char* kernel_name() const { return panels_[0].kernel->name; }
 
   void run(const Context& c) const override {
@@ -106,14 +93,14 @@ class DotStep final : public Step {
    public:
     Work(const DotStep& step, const Context& c)
         : s_(step), c_(c), pointers_(reinterpret_cast<const std::uint8_t**>(c.scratch)) {
-      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(s_.runs_ + 2);
+      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(s_.layer_.runs + 2);
       after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
       accumulators_ = reinterpret_cast<std::int32_t*>(after);
       if (s_.split_) after += kAccumulators;
       factors_ = reinterpret_cast<std::int16_t*>(after);
       gated_ = after + s_.factor_bytes();
       if (s_.has_gate_) {
-        gate_factors(*s_.pointwise_, s_.gate_, c.address(s_.gate_buffer_, 0, 0), s_.x_.channels, factors_);
+        gate_factors(*s_.elementwise_, s_.gate_, c.address(s_.gate_buffer_, 0, 0), s_.x_.channels, factors_);
       }
     }
 
@@ -125,13 +112,13 @@ class DotStep final : public Step {
       for (int i = 0; i < count; x = 0, ++y) {
         const int n = std::min(count - i, width - x);
         const int in_y = y * s_.stride_h_ - s_.pad_top_, in_x = x * s_.stride_w_ - s_.pad_left_;
-        for (int run = 0; run < s_.runs_; ++run) {
+        for (int run = 0; run < s_.layer_.runs; ++run) {
           const std::uint8_t* in = c_.address(s_.x_, in_y + run / s_.runs_per_row_, in_x + run % s_.runs_per_row_);
           spread(in, step, n, pointers_ + run * kBlock + i);
         }
-        spread(c_.address(s_.y_, y, x), s_.y_.pixel, n, pointers_ + s_.runs_ * kBlock + i);
+        spread(c_.address(s_.y_, y, x), s_.y_.pixel, n, pointers_ + s_.layer_.runs * kBlock + i);
         if (s_.has_residual_) {
-          spread(c_.address(s_.residual_, y, x), s_.residual_.pixel, n, pointers_ + (s_.runs_ + 1) * kBlock + i);
+          spread(c_.address(s_.residual_, y, x), s_.residual_.pixel, n, pointers_ + (s_.layer_.runs + 1) * kBlock + i);
         }
         i += n;
       }
@@ -143,11 +130,11 @@ class DotStep final : public Step {
     void run_panel(const Panel& p, int pixels, Span next) const {
       const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
       const int rows = pixels / tiles, tall = pixels % tiles;
-      const bool fetches = dot::fetches(p.kernel->isa) && !p.kernel->narrow;
+      const bool fetches = p.kernel->has(dot::kFetches);
       const std::uint8_t* shifted[kBlock * 64];
       dot::Tile tile;
       tile.in_stride = kBlock;
-      tile.runs = s_.runs_;
+      tile.runs = s_.layer_.runs;
       tile.levels = s_.levels_;
       tile.bias = s_.bias_.data() + p.channel_data;
       tile.multiplier = s_.multiplier_.data() + p.channel_data;
@@ -155,16 +142,17 @@ class DotStep final : public Step {
       tile.channels = p.channels;
       tile.epilogue = &s_.epilogue_.values();
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
-      const int pieces = s_.split_ ? (s_.groups4_ + s_.piece() - 1) / s_.piece() : 1;
+      const int groups = s_.layer_.groups, piece = s_.split_ ? dot::piece(s_.layer_.weights) : groups;
+      const int pieces = (groups + piece - 1) / piece;
       const std::size_t slice = dot::fetch_slice(next.size, tiles * pieces);
       for (int i = 0; i < pieces; ++i) {
-        const int first = s_.split_ ? i * s_.piece() : 0;
-        tile.groups = s_.split_ ? std::min(s_.piece(), s_.groups4_ - first) : s_.groups4_;
+        const int first = i * piece;
+        tile.groups = std::min(piece, groups - first);
         tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
-        tile.weights = s_.weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors, s_.bits_);
+        tile.weights = s_.weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors(), s_.layer_.weights);
         tile.in = in;
-        tile.out = const_cast<std::uint8_t* const*>(pointers_ + s_.runs_ * kBlock);
-        tile.residual = s_.has_residual_ ? pointers_ + (s_.runs_ + 1) * kBlock : nullptr;
+        tile.out = const_cast<std::uint8_t* const*>(pointers_ + s_.layer_.runs * kBlock);
+        tile.residual = s_.has_residual_ ? pointers_ + (s_.layer_.runs + 1) * kBlock : nullptr;
         std::int32_t* at = accumulators_;
         for (int t = 0; t < tiles; ++t, next.begin += slice) {
           const int n = t < tall ? rows + 1 : rows;
@@ -176,7 +164,7 @@ class DotStep final : public Step {
           tile.resume = i > 0 ? at : nullptr;
           tile.suspend = i + 1 < pieces ? at : nullptr;
           p.kernel->run(tile, n);
-          at += 16 * p.kernel->vectors * n;
+          at += 16 * p.kernel->vectors() * n;
           tile.in += n;
           tile.out += n;
           if (s_.has_residual_) tile.residual += n;
@@ -191,19 +179,19 @@ class DotStep final : public Step {
 
     // A gated convolution is 1 x 1: one run, whose operands are replaced by gated copies.
     void apply_gate(int count) const {
-      const pointwise::Gate g{s_.gate_.zero_x, s_.gate_.zero, s_.gate_.high};
+      const elementwise::Gate g{s_.gate_.zero_x, s_.gate_.zero, s_.gate_.high};
       const std::ptrdiff_t pixel = s_.x_.pixel;
       for (int i = 0; i < count;) {  // neighbours in memory go together
         int n = 1;
         while (i + n < count && pointers_[i + n] == pointers_[i] + n * pixel) ++n;
-        s_.pointwise_->gate(g, factors_, pointers_[i], pixel, n, s_.x_.channels, gated_ + i * pixel, pixel);
+        s_.elementwise_->gate(g, factors_, pointers_[i], pixel, n, s_.x_.channels, gated_ + i * pixel, pixel);
         spread(gated_ + i * pixel, pixel, n, pointers_ + i);
         i += n;
       }
     }
 
     const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** shifted) const {
-      for (int run = 0; run < s_.runs_; ++run) {
+      for (int run = 0; run < s_.layer_.runs; ++run) {
         for (int i = 0; i < pixels; ++i) shifted[run * kBlock + i] = pointers_[run * kBlock + i] + p.in_offset;
       }
       return shifted;
@@ -222,80 +210,40 @@ class DotStep final : public Step {
 
   std::size_t factor_bytes() const { return (2 * static_cast<std::size_t>(x_.channels) + 256) / 64 * 64; }
 
+  // A row of taps is one contiguous run where all channels take part.
+  static dot::Layer layer_of(const NodeDesc& n, const Buffer& x, const Buffer& y) {
+    const bool whole = n.groups == 1;
+    const int in = x.channels / n.groups, taps = n.kernel_h * n.kernel_w, taps_per_run = whole ? n.kernel_w : 1;
+    const int tap_bytes = whole ? static_cast<int>(x.pixel) : (in + 3) / 4 * 4;
+    return {n.groups,     in,        y.channels / n.groups, taps, taps / taps_per_run, taps_per_run * tap_bytes / 4,
+            taps_per_run, tap_bytes, y.height * y.width,    {}};
+  }
+
   void pack(const NodeDesc& n, Isa isa) {
-    const UnpackedWeights w(n, in_group_);
-    const int out_group = y_.channels / n.groups;
-    const int tap_bytes = n.groups == 1 ? static_cast<int>(x_.pixel) : 4 * groups4_;
-    // Padding inputs must meet weight zero: a code book without it is expanded where there is padding.
-    bits_ = code_bits(n.weight_bits);
-    if (bits_ < 8 && tap_bytes != in_group_ && w.zero_code() < 0) bits_ = 8;
-    for (int l = 0; l < 16; ++l) levels_[l] = bits_ < 8 ? w.levels()[l % (1 << bits_)] : 0;
-    const bool small_tiles =
-        dot::small_tiles(isa, bits_) && y_.height * y_.width >= 6 && runs_ * groups4_ >= dot::kLongEnough;
-    std::size_t bytes = 0, entries = 0;
-    for (int g = 0; g < n.groups; ++g) {
-      const int vectors = (out_group + 15) / 16;
-      const int count = small_tiles ? std::max(1, vectors / 2) : (vectors + dot::kMaxVectors - 1) / dot::kMaxVectors;
-      for (int p = 0; p < count; ++p) {
-        const Range v = share(vectors, p, count);
-        const int first = 16 * v.begin, channels = std::min(out_group, 16 * v.end) - first;
-        const bool narrow = vectors == 2 && channels <= 24 && !long_sums(isa) && dot::find_narrow(isa, bits_);
-        const dot::Kernel* kernel = narrow ? dot::find_narrow(isa, bits_) : dot::find(isa, bits_, v.end - v.begin);
-        panels_.push_back({kernel, bytes, entries, static_cast<std::ptrdiff_t>(g) * in_group_,
-                           g * out_group + first, channels});
-        bytes += dot::panel_bytes(runs_, groups4_, v.end - v.begin, bits_) + kGap;
-        entries += 16 * static_cast<std::size_t>(v.end - v.begin) + kGap / 4;
-      }
-    }
-    weights_ = Aligned<std::uint8_t>(bytes);
+    const LayerWeights w = weights_of(n, layer_.in_channels, x_.zero_point);
+    layer_.weights = dot::packed_format(layer_, w);
+    for (int l = 0; l < 16; ++l) levels_[l] = layer_.weights.bits < 8 ? w.levels[l % (1 << w.bits)] : 0;
+    panels_ = dot::select(layer_, isa);
+    const Panel& last = panels_.back();
+    weights_ = Aligned<std::uint8_t>(last.weights + bytes_of(last) + kGap);
+    const std::size_t entries = last.channel_data + outputs_of(last) + kGap / 4;
     bias_ = Aligned<std::int32_t>(entries);
     multiplier_ = Aligned<float>(entries);
     for (const Panel& p : panels_) {
-      pack_panel(n, w, p, tap_bytes);
-      const std::size_t outputs = 16 * static_cast<std::size_t>(p.kernel->vectors);
-      poison(weights_.data() + p.weights + dot::panel_bytes(runs_, groups4_, p.kernel->vectors, bits_), kGap);
-      poison(bias_.data() + p.channel_data + outputs, kGap);
-      poison(multiplier_.data() + p.channel_data + outputs, kGap);
+      std::uint8_t* weights = weights_.data() + p.weights;
+      std::int32_t* bias = bias_.data() + p.channel_data;
+      float* multiplier = multiplier_.data() + p.channel_data;
+      dot::pack(layer_, p, w, weights, bias, multiplier);
+      poison(weights + bytes_of(p), kGap);
+      poison(bias + outputs_of(p), kGap);
+      poison(multiplier + outputs_of(p), kGap);
     }
   }
 
-  void pack_panel(const NodeDesc& n, const UnpackedWeights& w, const Panel& p, int tap_bytes) {
-    const int per_pack = dot::groups_per_pack(bits_), vectors = p.kernel->vectors;
-    const int zero = bits_ < 8 ? std::max(w.zero_code(), 0) : 0;
-    std::uint8_t* out = weights_.data() + p.weights;
-    for (int run = 0; run < runs_; ++run) {
-      for (int g0 = 0; g0 < groups4_; g0 += per_pack, out += 64 * vectors) {
-        for (int slot = 0; slot < 16 * vectors; ++slot) {
-          const int o = output_of(p, slot);
-          for (int i = 0; i < 4; ++i) {
-            unsigned byte = 0;
-            for (int j = 0; j < per_pack && g0 + j < groups4_; ++j) {
-              const int k = 4 * (g0 + j) + i, tap = run * taps_per_run_ + k / tap_bytes, channel = k % tap_bytes;
-              int code = zero;
-              if (o < p.channels && channel < in_group_) {
-                const std::size_t at =
-                    (static_cast<std::size_t>(p.first + o) * n.kernel_h * n.kernel_w + tap) * in_group_ + channel;
-                code = bits_ < 8 ? w.code(at) : static_cast<std::uint8_t>(w.value(at));
-              }
-              byte |= static_cast<unsigned>(code) << (bits_ * j);
-            }
-            out[64 * (slot / 16) + 4 * (slot % 16) + i] = static_cast<std::uint8_t>(byte);
-          }
-        }
-      }
-    }
-    for (int slot = 0; slot < 16 * vectors; ++slot) {
-      const int o = output_of(p, slot);
-      const bool valid = o < p.channels;
-      const std::size_t channel = static_cast<std::size_t>(p.first + o);
-      bias_[p.channel_data + slot] =
-          valid ? centred_bias(n.bias[channel], x_.zero_point, w.sum(channel)) : 0;
-      multiplier_[p.channel_data + slot] = valid ? n.multiplier[channel] : 0;
-    }
+  static std::size_t outputs_of(const Panel& p) { return 16 * static_cast<std::size_t>(p.kernel->vectors()); }
+  std::size_t bytes_of(const Panel& p) const {
+    return dot::panel_bytes(layer_.runs, layer_.groups, p.kernel->vectors(), layer_.weights);
   }
-
-  // The output of its panel that a place of the panel's vectors holds.
-  static int output_of(const Panel& p, int slot) { return p.kernel->narrow && slot >= 24 ? slot - 8 : slot; }
 
   // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
   void split(int threads) {
@@ -313,19 +261,15 @@ class DotStep final : public Step {
 
   Span panel_span(int p) const {
     if (p >= static_cast<int>(panels_.size())) return {};
-    return {weights_.data() + panels_[p].weights, dot::panel_bytes(runs_, groups4_, panels_[p].kernel->vectors, bits_)};
+    return {weights_.data() + panels_[p].weights, bytes_of(panels_[p])};
   }
-
-  // Whether the sums may be worth making in pieces.
-  bool long_sums(Isa isa) const { return dot::splits(isa) && runs_ == 1 && groups4_ > 3 * kPiece * (8 / bits_); }
-
-  int piece() const { return kPiece * (8 / bits_); }
 
   Buffer x_, y_, residual_, gate_buffer_;
   bool has_residual_, has_gate_, split_ = false;
   GateSource gate_{};
   int stride_h_, stride_w_, pad_top_, pad_left_;
-  int in_group_, taps_per_run_, runs_, runs_per_row_, groups4_, bits_ = 8;
+  int runs_per_row_;
+  dot::Layer layer_;
   int pixel_blocks_ = 1, panel_blocks_ = 1;
   std::vector<Panel> panels_;
   Aligned<std::uint8_t> weights_;
@@ -333,7 +277,7 @@ class DotStep final : public Step {
   Aligned<float> multiplier_;
   alignas(64) std::int8_t levels_[16];
   LayerEpilogue epilogue_;
-  const pointwise::Kernel* pointwise_;
+  const elementwise::Kernel* elementwise_;
 };
 
 }  // namespace
@@ -345,7 +289,9 @@ StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual
   }
   auto step = std::make_unique<DotStep>(n, x, residual, residual_value, y, out, gate, o);
   step->info.kernel = step->kernel_name();
-  step->info.resident_weight_bits = step->resident_bits();
+  Format executed = step->weights();
+  executed.book = executed.bits < 8 && n.weight_format.ends_with("+book");
+  step->info.executed_weights = format_text(executed);
   return step;
 }
 

@@ -96,8 +96,8 @@ Isa best_isa() {
 // A full tile whose operands stay in the first-level cache: K = 384, the widest panel.
 double peak_dot_macs(Isa isa, double seconds) {
   constexpr int kGroups = 96, kMaxRows = dot::kMaxRows;
-  const dot::Kernel* kernel = dot::find(isa, 8, dot::kMaxVectors);
-  const int outputs = 16 * kernel->vectors;
+  const dot::Kernel* kernel = dot::find(isa, kInt8, 16 * dot::kMaxVectors);
+  const int outputs = kernel->outputs;
   alignas(64) static thread_local std::uint8_t weights[kGroups * dot::kMaxVectors * 64];
   alignas(64) static thread_local std::uint8_t x[4 * kGroups + 64], y[kMaxRows][64];
   alignas(64) static thread_local std::int32_t bias[64];
@@ -111,7 +111,7 @@ double peak_dot_macs(Isa isa, double seconds) {
   double best = 0;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   while (Clock::now() < end) {
-    constexpr int kRepeats = 2000;
+    constexpr int kRepeats = 100;
     const auto start = Clock::now();
     for (int i = 0; i < kRepeats; ++i) kernel->run(tile, kernel->max_rows);
     const double t = std::chrono::duration<double>(Clock::now() - start).count();

@@ -6,7 +6,7 @@
 #include <new>
 
 #include "exec/team.h"
-#include "kernels/pointwise/pointwise.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/sanitizer.h"
 #include "plan/plan.h"
 #include "subbyte/engine.h"
@@ -117,7 +117,7 @@ struct Model::Impl {
       std::memcpy(out, c.real(b), 4 * elements);
       return;
     }
-    const pointwise::Kernel* kernel = pointwise::find(options.isa);
+    const elementwise::Kernel* kernel = elementwise::find(options.isa);
     for (int y = 0; y < v.height; ++y) {
       for (int x = 0; x < v.width; ++x, out += v.channels) {
         kernel->dequantize(c.address(b, y, x), v.channels, v.zero_point, v.scale, out);

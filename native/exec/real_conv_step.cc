@@ -2,16 +2,13 @@
 #include <algorithm>
 
 #include "exec/step.h"
-#include "kernels/real/real.h"
+#include "kernels/real/layer.h"
 #include "kernels/sanitizer.h"
 
 namespace subbyte {
 namespace {
 
-struct Panel {
-  std::size_t weights, bias;  // offsets in floats
-  int in_first, first, channels;
-};
+using real::Panel;
 
 class RealConvStep final : public Step {
  public:
@@ -58,38 +55,20 @@ class RealConvStep final : public Step {
   void pack_depthwise() {
     weights_ = Aligned<float>(static_cast<std::size_t>(taps_) * x_.channels);
     bias_ = Aligned<float>(static_cast<std::size_t>(x_.channels));
-    for (int c = 0; c < x_.channels; ++c) {
-      bias_[c] = n_.bias_real[c];
-      for (int t = 0; t < taps_; ++t) {
-        weights_[static_cast<std::size_t>(t) * x_.channels + c] = n_.weight_real[static_cast<std::size_t>(c) * taps_ + t];
-      }
-    }
+    std::copy(n_.bias_real.begin(), n_.bias_real.end(), bias_.data());
+    real::pack_depthwise(taps_, x_.channels, n_.weight_real.data(), weights_.data());
   }
 
   void pack_panels() {
-    const int out_group = y_.channels / n_.groups;
-    const std::size_t panel_size = static_cast<std::size_t>(taps_) * in_group_ * real::kPanel;
-    const std::size_t panel_step = panel_size + kGap / sizeof(float), bias_step = real::kPanel + kGap / sizeof(float);
-    for (int g = 0; g < n_.groups; ++g) {
-      for (int o = 0; o < out_group; o += real::kPanel) {
-        panels_.push_back({panels_.size() * panel_step, panels_.size() * bias_step, g * in_group_, g * out_group + o,
-                           std::min(real::kPanel, out_group - o)});
-      }
-    }
-    weights_ = Aligned<float>(panels_.size() * panel_step);
-    bias_ = Aligned<float>(panels_.size() * bias_step);
+    const int terms = taps_ * in_group_;
+    panels_ = real::select(n_.groups, in_group_, y_.channels / n_.groups, terms);
+    weights_ = Aligned<float>(panels_.size() * real::panel_step(terms));
+    bias_ = Aligned<float>(panels_.size() * real::bias_step());
     for (const Panel& p : panels_) {
-      for (int o = 0; o < real::kPanel; ++o) {
-        const bool valid = o < p.channels;
-        const std::size_t channel = static_cast<std::size_t>(p.first + o);
-        bias_[p.bias + o] = valid ? n_.bias_real[channel] : 0;
-        for (int k = 0; k < taps_ * in_group_; ++k) {
-          weights_[p.weights + static_cast<std::size_t>(k) * real::kPanel + o] =
-              valid ? n_.weight_real[channel * taps_ * in_group_ + k] : 0;
-        }
-      }
-      poison(weights_.data() + p.weights + panel_size, kGap);
-      poison(bias_.data() + p.bias + real::kPanel, kGap);
+      float *weights = weights_.data() + p.weights, *bias = bias_.data() + p.bias;
+      real::pack(p, terms, n_.weight_real.data(), n_.bias_real.data(), weights, bias);
+      poison(weights + static_cast<std::size_t>(terms) * real::kPanel, kGap);
+      poison(bias + real::kPanel, kGap);
     }
   }
 
@@ -160,7 +139,7 @@ class RealConvStep final : public Step {
 StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa) {
   auto step = std::make_unique<RealConvStep>(n, x, residual, y, isa);
   step->info.kernel = step->kernel_name();
-  step->info.resident_weight_bits = 32;
+  step->info.executed_weights = format_text(kFp32);
   return step;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "exec/team.h"
-#include "kernels/pointwise/pointwise.h"
+#include "kernels/elementwise/elementwise.h"
 #include "subbyte/engine.h"
 
 namespace subbyte {
@@ -44,10 +44,10 @@ struct Buffer {
   std::ptrdiff_t pixel = 0, row = 0;  // bytes between neighbours, halo included
   std::size_t bytes = 0;              // with halo and slack
   std::ptrdiff_t offset = -1;         // in the arena; -1: the caller's input
-  int ring = 0;                       // rows that are kept, in turn (a region's intermediate); 0: all of them
+  int lines = 0;                      // of a line buffer (a region's intermediate): rows kept, in turn; 0: all of them
 
   std::ptrdiff_t at(int y, int x) const {
-    const int slot = ring == 0 ? y + top : (y + top) % ring;
+    const int slot = lines == 0 ? y + top : (y + top) % lines;
     return offset + slot * row + (x + left) * pixel;
   }
   bool dense() const { return row == width * pixel && pixel == channels * element; }
@@ -148,15 +148,13 @@ StepPtr make_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* res
                            const Buffer& y, const ValueDesc& out, Isa isa);
 StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa);
 StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
-StepPtr make_pointwise_step(const NodeDesc& n, const std::vector<const Buffer*>& x,
-                            const std::vector<const ValueDesc*>& in, const Buffer& y, const ValueDesc& out, Isa isa);
 
-// A region: steps that are executed band by band of the last one's output rows, so that what passes between them
-// is a few rows in the cache and not a tensor in memory (Alwani et al., "Fused-layer CNN accelerators", 2016).
+// A region: steps that are executed one row tile of the last one's output after the other, so that what passes between
+// them is a line buffer in the cache and not a tensor in memory (Alwani et al., "Fused-layer CNN accelerators", 2016).
 struct RegionStep {
   StepPtr step;
   Buffer y;                 // its output
-  std::vector<Range> rows;  // per band: the output rows to make, halo rows (before 0, from height on) included
+  std::vector<Range> rows;  // per row tile: the output rows to make, halo rows (before 0, from height on) included
 };
 StepPtr make_region(std::vector<RegionStep> steps);
 
@@ -172,7 +170,7 @@ inline Range window_rows(Range out, int stride, int kernel, int pad_top) {
 void fill_halo(const Context& c, const Buffer& b);
 
 // Gate codes [channels] to the Q15 factors of numerics.md, "mul"; 64 entries past the end become 0.
-void gate_factors(const pointwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
+void gate_factors(const elementwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
                   std::int16_t* factors);
 
 }  // namespace subbyte

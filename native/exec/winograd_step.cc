@@ -18,7 +18,8 @@ class WinogradStep final : public Step {
         pad_top_(n.pad_top), pad_left_(n.pad_left), has_residual_(residual != nullptr),
         epilogue_(n, out, residual_value) {
     if (residual) residual_ = *residual;
-    pack(n);
+    packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
+    winograd::pack(*kernel_, shape_, x.channels, weights_of(n, x.channels, x.zero_point), packed_.data());
     tiles_ = (y.width + 1) / 2;
     strips_ = (tiles_ + winograd::kMaxTiles - 1) / winograd::kMaxTiles;
   }
@@ -41,21 +42,6 @@ class WinogradStep final : public Step {
   }
 
  private:
-  void pack(const NodeDesc& n) {
-    const UnpackedWeights w(n, x_.channels);
-    const std::size_t outputs = static_cast<std::size_t>(y_.channels), in = static_cast<std::size_t>(x_.channels);
-    std::vector<std::int8_t> values(outputs * 9 * static_cast<std::size_t>(shape_.channels));
-    std::vector<std::int32_t> bias(outputs);
-    for (std::size_t o = 0; o < outputs; ++o) {
-      bias[o] = centred_bias(n.bias[o], x_.zero_point, w.sum(o));
-      for (std::size_t t = 9 * o; t < 9 * (o + 1); ++t) {
-        for (std::size_t c = 0; c < in; ++c) values[t * static_cast<std::size_t>(shape_.channels) + c] = w.value(t * in + c);
-      }
-    }
-    packed_ = Aligned<std::uint8_t>(kernel_->packed_bytes(shape_));
-    kernel_->pack(shape_, {values.data(), bias.data(), n.multiplier.data()}, packed_.data());
-  }
-
   // Output rows y and y + 1.
   void run_strip(const Context& c, int y, Range tiles, std::uint8_t* scratch) const {
     const int x = 2 * tiles.begin;
@@ -90,20 +76,18 @@ class WinogradStep final : public Step {
 
 }  // namespace
 
-// Narrower weights are not widened: they stay as small as was asked for, and their dot kernels are fast too. The
-// portable instruction set stays with the definition.
+// Narrower weights are not widened: they stay as small as was asked for, and their dot kernels are fast too.
 bool uses_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y, Isa isa) {
-  return n.op == Op::kConv2d && x.quantized && n.weight_bits == 8 && n.groups == 1 && n.kernel_h == 3 &&
-         n.kernel_w == 3 && n.stride_h == 1 && n.stride_w == 1 && x.channels >= 8 && y.channels >= 8 &&
-         x.channels <= winograd::kMaxChannels && y.height * y.width >= 16 && isa != Isa::kPortable &&
-         winograd::find(isa) != nullptr;
+  return info_of(n.op).is(kWeighted) && x.quantized && code_bits(n) == 8 && n.groups == 1 && n.kernel_h == 3 &&
+         n.kernel_w == 3 && n.stride_h == 1 && n.stride_w == 1 &&
+         winograd::select(isa, {x.channels, y.channels}, y.height * y.width) != nullptr;
 }
 
 StepPtr make_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                            const Buffer& y, const ValueDesc& out, Isa isa) {
   auto step = std::make_unique<WinogradStep>(n, x, residual, residual_value, y, out, isa);
   step->info.kernel = step->kernel_name();
-  step->info.resident_weight_bits = 16;
+  step->info.executed_weights = "int16 (Winograd)";
   return step;
 }
 

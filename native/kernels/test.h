@@ -166,10 +166,7 @@ inline float random_multiplier(Random& random, int terms) {
 }
 
 // One per family, in its test.cc.
-void test_dot(Report& report, unsigned seed);
-void test_depthwise(Report& report, unsigned seed);
-void test_pointwise(Report& report, unsigned seed);
-void test_real(Report& report, unsigned seed);
-void test_winograd(Report& report, unsigned seed);
+#define SUBBYTE_FAMILY(name) void test_##name(Report& report, unsigned seed);
+#include "kernels/families.inc"
 
 }  // namespace subbyte::test

@@ -23,11 +23,10 @@ int main() {
   const struct {
     const char* family;
     void (*run)(Report&, unsigned);
-  } families[] = {{"dot", subbyte::test::test_dot},
-                  {"depthwise", subbyte::test::test_depthwise},
-                  {"pointwise", subbyte::test::test_pointwise},
-                  {"real", subbyte::test::test_real},
-                  {"winograd", subbyte::test::test_winograd}};
+  } families[] = {
+#define SUBBYTE_FAMILY(name) {#name, subbyte::test::test_##name},
+#include "kernels/families.inc"
+  };
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("seed %u\n", kSeed);
   int failures = 0;

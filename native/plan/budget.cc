@@ -1,9 +1,10 @@
-// How much memory a plan may take: docs/spec/artifact.md, "Running". Halos, padding of pixels and channels, rings and
-// what kernels read ahead or work in are not in a file's shapes; small shapes can be made to need much of them.
+// How much memory a plan may take: docs/spec/artifact.md, "Running". Halos, padding of pixels and channels, line
+// buffers and what kernels read ahead or work in are not in a file's shapes; small shapes can be made to need much of them.
 #include <algorithm>
 #include <numeric>
 #include <stdexcept>
 
+#include "exec/weights.h"
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/dot/dot.h"
 #include "kernels/real/real.h"
@@ -45,10 +46,10 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   const int vectors = (out_group + 15) / 16, row = n.groups == 1 ? static_cast<int>(x.pixel) : (in_group + 3) / 4 * 4;
   // Codes are kept in their width unless padding has to meet a weight of zero that their code book lacks.
   const bool has_zero = std::find(n.levels.begin(), n.levels.end(), 0) != n.levels.end();
-  const int bits = row == in_group || has_zero ? code_bits(n.weight_bits) : 8;
+  const Format weights{Kind::kInt, row == in_group || has_zero ? code_bits(n) : 8};
   const int runs = n.groups == 1 ? n.kernel_h : static_cast<int>(taps);
   const int groups4 = (n.groups == 1 ? n.kernel_w : 1) * row / 4;
-  std::int64_t bytes = n.groups * (static_cast<std::int64_t>(dot::panel_bytes(runs, groups4, vectors, bits)) +
+  std::int64_t bytes = n.groups * (static_cast<std::int64_t>(dot::panel_bytes(runs, groups4, vectors, weights)) +
                                    vectors * (16 * 8 + kPanelEntry));
   if (uses_winograd(n, in, out, isa)) {
     bytes = std::max(bytes, static_cast<std::int64_t>(winograd::find(isa)->packed_bytes({row, out.channels})));
@@ -97,7 +98,7 @@ std::int64_t packed_bytes(const std::vector<ValueDesc>& values, const std::vecto
                           const std::vector<Buffer>& buffers, Isa isa) {
   std::int64_t bytes = 0;
   for (const NodeDesc& n : nodes) {
-    if (n.op != Op::kConv2d) continue;
+    if (!info_of(n.op).is(kWeighted)) continue;
     bytes += packed(n, values[n.inputs[0]], values[n.output], buffers[n.inputs[0]], isa);
   }
   return bytes;

@@ -4,26 +4,15 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "ops/ops.h"
 #include "plan/plan.h"
 
 namespace subbyte {
 namespace {
 
-[[noreturn]] void fail(const NodeDesc& n, const std::string& text) {
-  throw std::invalid_argument("node '" + n.name + "': " + text);
-}
-
-void need(bool condition, const NodeDesc& n, const char* text) {
-  if (!condition) fail(n, text);
-}
-
-bool same_shape(const ValueDesc& a, const ValueDesc& b) {
-  return a.height == b.height && a.width == b.width && a.channels == b.channels;
-}
-
 // The limits of subbyte/ir/limits.py and docs/spec/numerics.md.
 constexpr int kMaxExtent = 1 << 16, kMaxWindow = 256;
-constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;  // of a value, of a weight
+constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;
 constexpr float kMaxFactor = 1 << 20;
 
 bool within(int value, int low, int high) { return value >= low && value <= high; }
@@ -36,6 +25,25 @@ void check_value(const ValueDesc& v) {
   const bool grid = v.bits >= 2 && v.bits <= 8 && v.zero_point >= 0 && v.zero_point < (1 << v.bits) &&
                     std::isnormal(v.scale) && v.scale > 0;
   if (!grid) throw std::invalid_argument("value '" + v.name + "': grid out of range");
+}
+
+void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n, const Options& options) {
+  need(std::fabs(n.factor_a) <= kMaxFactor && std::fabs(n.factor_b) <= kMaxFactor, n, "a factor is not within 2^20");
+  need(within(static_cast<int>(n.activation.act), 0, kActivationCount - 1), n, "unknown activation");
+  for (const float p : n.activation.parameters) need(std::isfinite(p), n, "an activation's parameter is not finite");
+  Operation o{n, options, {}, values[n.output]};
+  for (const int i : n.inputs) o.in.push_back(&values[i]);
+  functions_of(n.op).check(o);
+}
+
+}  // namespace
+
+void need(bool condition, const NodeDesc& n, const char* text) {
+  if (!condition) throw std::invalid_argument("node '" + n.name + "': " + text);
+}
+
+bool same_shape(const ValueDesc& a, const ValueDesc& b) {
+  return a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
 
 void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
@@ -51,96 +59,13 @@ void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
        "output shape does not follow");
 }
 
-void check_conv(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
-  check_window(n, x, y);
-  need(n.groups >= 1 && x.channels % n.groups == 0 && y.channels % n.groups == 0, n, "channels do not fit the groups");
-  const std::int64_t per_output = static_cast<std::int64_t>(n.kernel_h) * n.kernel_w * (x.channels / n.groups);
-  need(per_output <= kMaxElements / y.channels, n, "more than 2^28 weights");
-  const std::size_t count = static_cast<std::size_t>(y.channels) * static_cast<std::size_t>(per_output);
-  if (!x.quantized) {
-    need(!y.quantized, n, "float32 inputs make float32 outputs");
-    need(n.weight_real.size() == count && n.bias_real.size() == static_cast<std::size_t>(y.channels), n,
-         "float32 weights have the wrong size");
-    return;
-  }
-  need(n.weight_bits == 8 || (n.weight_bits >= 2 && n.weight_bits <= 4), n, "weight bits must be 8, 4, 3 or 2");
-  const int bits = code_bits(n.weight_bits);
-  need(n.weight_packed.size() == (count * static_cast<std::size_t>(bits) + 7) / 8, n, "weights have the wrong size");
-  need(n.levels.size() == (std::size_t{1} << bits), n, "code book has the wrong size");
-  const std::size_t outputs = static_cast<std::size_t>(y.channels);
-  need(n.bias.size() == outputs && n.multiplier.size() == outputs, n, "bias or multiplier has the wrong size");
-  for (const float m : n.multiplier) need(std::isfinite(m) && m >= 0, n, "a multiplier is not finite");
-  need(!n.has_table || (n.table.size() == 256 && n.pre_zero >= 0 && n.pre_zero <= 255), n, "bad table");
-  need(!n.has_table || y.quantized, n, "a table makes codes, the output is float32");
-  need(n.clamp_low >= 0 && n.clamp_low <= n.clamp_high && n.clamp_high <= 255, n, "bad clamp");
+const OpFunctions& functions_of(Op op) {
+  static constexpr OpFunctions kFunctions[] = {  // indexed by Op
+#define SUBBYTE_OP(enumerator, name, fewest, most, traits, attributes) {check_##name, make_##name},
+#include "subbyte/ops.inc"
+  };
+  return kFunctions[static_cast<int>(op)];
 }
-
-void check_node(const std::vector<ValueDesc>& values, const NodeDesc& n) {
-  const ValueDesc& x = values[n.inputs[0]];
-  const ValueDesc& y = values[n.output];
-  need(std::fabs(n.factor_a) <= kMaxFactor && std::fabs(n.factor_b) <= kMaxFactor, n, "a factor is not within 2^20");
-  need(within(static_cast<int>(n.activation.act), 0, kActivationCount - 1), n, "unknown activation");
-  for (const float p : n.activation.parameters) need(std::isfinite(p), n, "an activation's parameter is not finite");
-  switch (n.op) {
-    case Op::kQuantize:
-      need(!x.quantized && y.quantized && same_shape(x, y), n, "quantize: float32 to codes of the same shape");
-      return;
-    case Op::kDequantize:
-      need(x.quantized && !y.quantized && same_shape(x, y), n, "dequantize: codes to float32 of the same shape");
-      return;
-    case Op::kConv2d:
-      check_conv(n, x, y);
-      if (n.inputs.size() == 2) {
-        const ValueDesc& r = values[n.inputs[1]];
-        need(same_shape(r, y) && r.quantized == y.quantized && x.quantized == y.quantized, n, "residual does not fit");
-        need(!y.quantized || (n.activation.act == Act::kNone && !n.has_table), n,
-             "a residual cannot follow an activation");
-      }
-      return;
-    case Op::kActivation:
-      need(same_shape(x, y) && x.quantized == y.quantized, n, "shape or type changes");
-      need(!x.quantized || n.table.size() == 256, n, "table must have 256 entries");
-      return;
-    case Op::kAdd: {
-      const ValueDesc& b = values[n.inputs[1]];
-      need(same_shape(x, y) && same_shape(b, y) && x.quantized == y.quantized && b.quantized == y.quantized, n,
-           "operands do not fit");
-      return;
-    }
-    case Op::kMul: {
-      const ValueDesc& g = values[n.inputs[1]];
-      need(same_shape(x, y) && g.height == 1 && g.width == 1 && g.channels == x.channels, n, "gate does not fit");
-      need(x.quantized == y.quantized && g.quantized == y.quantized, n, "mixed types");
-      return;
-    }
-    case Op::kGlobalAvgPool:
-      need(y.height == 1 && y.width == 1 && y.channels == x.channels && x.quantized == y.quantized, n,
-           "output does not fit");
-      need(static_cast<std::int64_t>(x.height) * x.width * 255 < (std::int64_t{1} << 31), n, "image too large to pool");
-      return;
-    case Op::kMaxPool2d:
-      check_window(n, x, y);
-      need(y.channels == x.channels && x.quantized == y.quantized, n, "output does not fit");
-      return;
-    case Op::kConcat: {
-      std::int64_t channels = 0;
-      for (const int i : n.inputs) {
-        const ValueDesc& v = values[i];
-        need(v.height == y.height && v.width == y.width && v.quantized == y.quantized, n, "operands do not line up");
-        channels += v.channels;
-      }
-      need(channels == y.channels, n, "channels do not add up");
-      return;
-    }
-    case Op::kFlatten:
-      need(y.height == 1 && y.width == 1 && x.quantized == y.quantized &&
-               y.channels == static_cast<std::int64_t>(x.height) * x.width * x.channels, n, "output does not fit");
-      return;
-  }
-  fail(n, "unknown operation");
-}
-
-}  // namespace
 
 void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
                  const std::vector<int>& outputs, const Options& options) {
@@ -159,11 +84,11 @@ void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDes
   known[input] = 1;
   for (const NodeDesc& n : nodes) {
     need(static_cast<std::size_t>(n.op) < std::size(kOps), n, "unknown operation");
-    const OpInfo& op = kOps[static_cast<int>(n.op)];
+    const OpInfo& op = info_of(n.op);
     need(n.inputs.size() >= op.fewest_inputs && n.inputs.size() <= op.most_inputs, n, "wrong number of inputs");
     for (const int i : n.inputs) need(i >= 0 && i < count && known[i], n, "reads a value that nothing made");
     need(n.output >= 0 && n.output < count && !known[n.output], n, "writes a value twice");
-    check_node(values, n);
+    check_node(values, n, options);
     known[n.output] = 1;
   }
   for (const int o : outputs) {

@@ -6,6 +6,7 @@
 
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/sanitizer.h"
+#include "ops/ops.h"
 
 namespace subbyte {
 namespace {
@@ -45,7 +46,7 @@ std::vector<int> find_gates(const std::vector<ValueDesc>& values, const std::vec
 
 void add_halos(const std::vector<NodeDesc>& nodes, const std::vector<ValueDesc>& values, std::vector<Buffer>& b) {
   for (const NodeDesc& n : nodes) {
-    if (n.op != Op::kConv2d || !values[n.inputs[0]].quantized) continue;
+    if (!info_of(n.op).is(kWeighted) || !values[n.inputs[0]].quantized) continue;
     Buffer& x = b[n.inputs[0]];
     x.top = std::max(x.top, n.pad_top), x.bottom = std::max(x.bottom, n.pad_bottom);
     x.left = std::max(x.left, n.pad_left), x.right = std::max(x.right, n.pad_right);
@@ -72,11 +73,11 @@ void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDe
   const std::vector<char> is_output = marked(values.size(), outputs);
   for (const NodeDesc& maker : nodes) {
     const int v = maker.output;
-    if (maker.op != Op::kConv2d || !values[v].quantized || b[v].pixel <= kFewest || read_by[v].empty()) continue;
+    if (!info_of(maker.op).is(kWeighted) || !values[v].quantized || b[v].pixel <= kFewest || read_by[v].empty()) continue;
     if (is_output[v]) continue;
     const bool depthwise = std::all_of(read_by[v].begin(), read_by[v].end(), [&](int reader) {
       const NodeDesc& n = nodes[reader];
-      return n.op == Op::kConv2d && is_depthwise(n, values[v], values[n.output]);
+      return info_of(n.op).is(kWeighted) && is_depthwise(n, values[v], values[n.output]);
     });
     if (!depthwise) continue;
     b[v].pixel = (b[v].pixel + kLine - 1) / kLine * kLine;
@@ -84,24 +85,23 @@ void spread_pixels(const std::vector<NodeDesc>& nodes, const std::vector<ValueDe
   }
 }
 
-StepInfo describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buffer& y, const Options& o) {
+// All of a step's row that its family does not say.
+void describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buffer& y, const Options& o, StepInfo& i) {
   const ValueDesc& x = values[n.inputs[0]];
   const ValueDesc& out = values[n.output];
-  StepInfo i{};
   i.name = n.name;
-  i.op = kOps[static_cast<int>(n.op)].name;
+  i.op = info_of(n.op).name;
   i.isa = o.isa;
-  i.requested_activation_bits = x.quantized ? x.bits : 32;
-  i.resident_activation_bits = x.quantized ? 8 : 32;
-  if (n.op == Op::kConv2d) {
-    i.requested_weight_bits = x.quantized ? n.weight_bits : n.half_precision ? 16 : 32;
+  i.requested_activations = format_text(x.quantized ? Format{Kind::kUint, x.bits} : kFp32);
+  i.executed_activations = format_text(x.quantized ? kUint8 : kFp32);  // codes are bytes whatever their width
+  if (info_of(n.op).is(kWeighted)) {
+    i.requested_weights = n.weight_format;
     i.macs = static_cast<std::int64_t>(out.height) * out.width * out.channels * n.kernel_h * n.kernel_w *
              (x.channels / n.groups);
   }
   i.buffer_offset = y.offset;
   i.buffer_bytes = static_cast<std::int64_t>(y.bytes);
   i.height = out.height, i.width = out.width, i.channels = out.channels;
-  return i;
 }
 
 // Everything about the graph that a step's construction looks at.
@@ -115,13 +115,22 @@ struct Builder {
   StepPtr make(std::size_t index) const {
     const NodeDesc& n = nodes[index];
     const Buffer& y = plan.buffers[n.output];
-    const ValueDesc& out = plan.values[n.output];
-    StepPtr step = n.op == Op::kConv2d ? conv(n, index, y, out) : other(n, y, out);
-    const std::string kernel = step->info.kernel;
-    const int resident = step->info.resident_weight_bits;
-    step->info = describe(n, plan.values, y, options);
-    step->info.kernel = kernel;
-    step->info.resident_weight_bits = resident;
+    Operation o{n, options, {}, plan.values[n.output], {}, &y};
+    for (const int i : n.inputs) o.in.push_back(&plan.values[i]), o.x.push_back(&plan.buffers[i]);
+    GateSource gate{};
+    Buffer ungated;
+    if (gated[index] >= 0) {
+      const NodeDesc& mul = nodes[gated[index]];
+      const ValueDesc& product = plan.values[mul.output];
+      gate = {&plan.buffers[mul.inputs[1]], plan.values[mul.inputs[0]].zero_point, plan.values[mul.inputs[1]].zero_point,
+              product.zero_point, (1 << product.bits) - 1, mul.factor_a};
+      // The operand is the ungated tensor; its zero point, for the bias, is that of the gated one.
+      ungated = plan.buffers[mul.inputs[0]];
+      ungated.zero_point = product.zero_point;
+      o.x[0] = &ungated, o.gate = &gate;
+    }
+    StepPtr step = functions_of(n.op).make(o);
+    describe(n, plan.values, y, options, step->info);
     step->info.weight_bytes = step->weight_bytes();
     step->info.live_bytes = live[index];
     if (gated[index] >= 0) step->info.kernel += " + gate";
@@ -133,41 +142,12 @@ struct Builder {
     for (std::size_t i = 0; i < r.nodes.size(); ++i) {
       StepPtr step = make(static_cast<std::size_t>(r.nodes[i]));
       step->info.region = index;
-      step->info.ring_rows = r.rings[i];
-      step->info.bands = static_cast<int>(r.rows[i].size());
-      for (const Range& rows : r.rows[i]) step->info.band_rows = std::max(step->info.band_rows, rows.end - rows.begin);
+      step->info.line_buffer_rows = r.lines[i];
+      step->info.row_tiles = static_cast<int>(r.rows[i].size());
+      for (const Range& rows : r.rows[i]) step->info.tile_rows = std::max(step->info.tile_rows, rows.end - rows.begin);
       steps.push_back({std::move(step), plan.buffers[nodes[r.nodes[i]].output], r.rows[i]});
     }
     return make_region(std::move(steps));
-  }
-
-  StepPtr conv(const NodeDesc& n, std::size_t index, const Buffer& y, const ValueDesc& out) const {
-    const ValueDesc& in = plan.values[n.inputs[0]];
-    const Buffer* residual = n.inputs.size() == 2 ? &plan.buffers[n.inputs[1]] : nullptr;
-    const ValueDesc* residual_value = residual ? &plan.values[n.inputs[1]] : nullptr;
-    const Buffer& x = plan.buffers[n.inputs[0]];
-    if (!in.quantized) return make_real_conv_step(n, x, residual, y, options.isa);
-    if (is_depthwise(n, in, out)) return make_depthwise_step(n, x, y, out, options.isa);
-    if (gated[index] < 0 && uses_winograd(n, in, out, options.isa)) {
-      return make_winograd_step(n, x, residual, residual_value, y, out, options.isa);
-    }
-    if (gated[index] < 0) return make_dot_step(n, x, residual, residual_value, y, out, nullptr, options);
-    const NodeDesc& mul = nodes[gated[index]];
-    const ValueDesc& product = plan.values[mul.output];
-    const GateSource gate{&plan.buffers[mul.inputs[1]], plan.values[mul.inputs[0]].zero_point,
-                          plan.values[mul.inputs[1]].zero_point, product.zero_point, (1 << product.bits) - 1,
-                          mul.factor_a};
-    // The operand is the ungated tensor; its zero point, for the bias, is that of the gated one.
-    Buffer ungated = plan.buffers[mul.inputs[0]];
-    ungated.zero_point = product.zero_point;
-    return make_dot_step(n, ungated, residual, residual_value, y, out, &gate, options);
-  }
-
-  StepPtr other(const NodeDesc& n, const Buffer& y, const ValueDesc& out) const {
-    std::vector<const Buffer*> x;
-    std::vector<const ValueDesc*> in;
-    for (const int i : n.inputs) x.push_back(&plan.buffers[i]), in.push_back(&plan.values[i]);
-    return make_pointwise_step(n, x, in, y, out, options.isa);
   }
 };
 
@@ -224,15 +204,11 @@ void set_ahead(const std::vector<StepPtr>& steps, std::size_t i) {
 
 }  // namespace
 
-bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
-  return n.groups == x.channels && y.channels == x.channels && x.channels > 1 && y.quantized && n.inputs.size() == 1;
-}
-
 void set_size(Buffer& b) {
   b.row = (b.left + b.width + b.right) * b.pixel;
   // Kernels read ahead: a window of pixels for depthwise, a vector for the rest.
   const std::ptrdiff_t slack = (b.quantized ? depthwise::kReadAhead * b.pixel : 0) + 256;
-  const std::ptrdiff_t rows = b.ring > 0 ? b.ring : b.top + b.height + b.bottom;
+  const std::ptrdiff_t rows = b.lines > 0 ? b.lines : b.top + b.height + b.bottom;
   const std::ptrdiff_t bytes = rows * b.row + slack;
   b.bytes = static_cast<std::size_t>((bytes + 63) / 64 * 64);
 }
@@ -264,7 +240,7 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
   for (const RegionPlan& r : regions) {
     for (std::size_t i = 0; i < r.nodes.size(); ++i) {
       Buffer& b = plan.buffers[nodes[r.nodes[i]].output];
-      b.ring = r.rings[i];
+      b.lines = r.lines[i];
       set_size(b);
     }
   }

@@ -13,7 +13,7 @@ struct Plan {
   std::vector<StepPtr> steps;
   std::size_t arena_bytes = 0, scratch_bytes = 0;
   std::int64_t weight_bytes = 0;
-  std::int64_t region_work = 0;  // what finding regions took, in steps times bands
+  std::int64_t region_work = 0;  // what finding regions took, in steps times row tiles
 };
 
 // Throws std::invalid_argument naming the node where the graph is inconsistent.
@@ -24,12 +24,12 @@ Plan make_plan(std::vector<ValueDesc> values, const std::vector<NodeDesc>& nodes
 void check_graph(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes, int input,
                  const std::vector<int>& outputs, const Options& options);
 
-// plan/regions.cc: consecutive nodes to run depth-first. Per node: its output rows in each band, and how many
+// plan/regions.cc: consecutive nodes to run depth-first. Per node: its output rows in each row tile, and how many
 // rows of its output are kept (0 for the last one: all).
 struct RegionPlan {
   std::vector<int> nodes;
   std::vector<std::vector<Range>> rows;
-  std::vector<int> rings;
+  std::vector<int> lines;
 };
 std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const std::vector<NodeDesc>& nodes,
                                      const std::vector<Buffer>& buffers, const std::vector<int>& order,
@@ -56,7 +56,7 @@ std::int64_t declared_bytes(const std::vector<ValueDesc>& values, const std::vec
 // Whether a convolution runs on the depthwise kernels.
 bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y);
 
-// A buffer's `row` and `bytes` from its shape, halo, pixels and ring.
+// A buffer's `row` and `bytes` from its shape, halo, pixels and lines.
 void set_size(Buffer& b);
 
 // plan/memory.cc: buffers live from step `first` to step `last`; assigns offsets, returns the arena's size.

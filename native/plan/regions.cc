@@ -1,8 +1,8 @@
-// Which steps run depth-first, band by band, and the rows that each of them makes in each band.
+// Which steps run depth-first, row tile by row tile, and the rows that each of them makes in each row tile.
 //
 // The cost model: a tensor larger than Options::depth_first_above does not stay in a core's second-level cache beside its producer's
 // and consumer's weights, so it is written to and read back from further away; a region that keeps a few rows of
-// it instead costs only the re-reading of its weights once per band. A region starts at the first such tensor
+// it instead costs only the re-reading of its weights once per row tile. A region starts at the first such tensor
 // and ends at the first value, read by nobody before, that is small again. Long regions keep many rows: one is cut
 // in two wherever that lowers the memory that exists at a time.
 #include <algorithm>
@@ -14,15 +14,15 @@ namespace subbyte {
 namespace {
 
 constexpr std::size_t kMaxSteps = 32;
-constexpr int kRampBands = 256;  // enough for any receptive field of kMaxSteps steps; empty ones cost nothing
+constexpr int kRampTiles = 256;  // enough for any receptive field of kMaxSteps steps; empty ones cost nothing
 constexpr int kUnmade = 1 << 30, kOutside = 1 << 30;
 // Rows further above the image reach nothing (windows are at most 256 rows high), and a stride of up to 65536
 // times this many still is a number.
 constexpr int kFarthest = 4096;
 constexpr Range kNothing{1 << 30, -(1 << 30)};
-constexpr int kBandPixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
-// Steps times bands that are worked out in all, and that are kept: many times what a network of use comes to. What a
-// graph has beyond that runs layer by layer, with the same integers.
+constexpr int kTilePixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
+// Steps times row tiles that are worked out in all, and that are kept: many times what a network of use comes to. What
+// a graph has beyond that runs layer by layer, with the same integers.
 constexpr std::int64_t kMostWork = 1 << 24, kMostRows = 1 << 21;
 
 struct Finder {
@@ -39,15 +39,15 @@ struct Finder {
 
   std::int64_t work = 0, rows_kept = 0;
 
-  // Of the bands that were run last, [band * steps + step]:
+  // Of the row tiles that were run last, [tile * steps + step]:
   std::size_t first = 0, steps = 0;  // the position of the first step, and how many there are
   std::vector<Range> made = {};
   std::vector<int> oldest_read = {};
-  std::vector<Range> needed = {};    // of one band
+  std::vector<Range> needed = {};    // of one row tile
   std::vector<int> done = {}, newest_after = {};
 
   std::size_t region_begin = 0;      // of the region that is being cut
-  std::vector<std::vector<std::int64_t>> rings_bytes = {};  // per end: sum_rings
+  std::vector<std::vector<std::int64_t>> line_buffer_bytes = {};  // per end: sum_line_buffers
 
   // A value is read outside of every region where it is an output, or an operand of a fused gate.
   void find_readers() {
@@ -75,7 +75,7 @@ struct Finder {
     const NodeDesc& n = nodes[node];
     if (!values[n.output].quantized || gated[node] >= 0) return false;
     if (uses_winograd(n, values[n.inputs[0]], values[n.output], options.isa)) return false;
-    return n.op == Op::kConv2d || n.op == Op::kAdd || n.op == Op::kActivation || n.op == Op::kQuantize;
+    return info_of(n.op).is(kByRows);
   }
 
   bool large(int node) const { return static_cast<std::int64_t>(buffers[nodes[node].output].bytes) > options.depth_first_above; }
@@ -99,27 +99,27 @@ struct Finder {
     return best;
   }
 
-  // The rows of order[begin .. end] in each band, from the last step back to the first: what is read of each step's
-  // output, and what no earlier band has made of that. It depends on later steps only, so one run serves every
+  // The rows of order[begin .. end] in each row tile, from the last step back to the first: what is read of each step's
+  // output, and what no earlier row tile has made of that. It depends on later steps only, so one run serves every
   // region with this end. False if there is not enough left to pay for it.
-  bool run_bands(std::size_t begin, std::size_t end) {
+  bool run_tiles(std::size_t begin, std::size_t end) {
     const Buffer& last = buffers[nodes[order[end]].output];
-    const int height = std::max(1, (kBandPixels * options.threads + last.width - 1) / last.width);
-    const int bands = (last.height + height - 1) / height;
+    const int height = std::max(1, (kTilePixels * options.threads + last.width - 1) / last.width);
+    const int tiles = (last.height + height - 1) / height;
     first = begin, steps = end - begin + 1;
-    const std::int64_t cost = static_cast<std::int64_t>(kRampBands + bands) * static_cast<std::int64_t>(steps);
+    const std::int64_t cost = static_cast<std::int64_t>(kRampTiles + tiles) * static_cast<std::int64_t>(steps);
     if (work + cost > kMostWork) return false;
     work += cost;
     made.clear(), oldest_read.clear();
     done.assign(steps, kUnmade);
-    // Bands of rows above the image come first: they make the earlier steps' first rows little by little.
-    for (int y = -kRampBands * height; y < 0; y += height) run_band({y, y + height});
-    for (int band = 0; band < bands; ++band) run_band(share(last.height, band, bands));
+    // Row tiles above the image come first: they make the earlier steps' first rows little by little.
+    for (int y = -kRampTiles * height; y < 0; y += height) run_tile({y, y + height});
+    for (int tile = 0; tile < tiles; ++tile) run_tile(share(last.height, tile, tiles));
     return true;
   }
 
   // Rows beyond the image and its padding are nobody's work.
-  void run_band(Range last) {
+  void run_tile(Range last) {
     needed.assign(steps, kNothing);
     needed.back() = last;
     bool any = false;
@@ -141,7 +141,7 @@ struct Finder {
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
         const int j = made_at[n.inputs[k]];
         if (j < static_cast<int>(first)) continue;
-        const bool window = n.op == Op::kConv2d && k == 0;
+        const bool window = info_of(n.op).is(kWeighted) && k == 0;
         const Range inside{std::max(rows.begin, -kFarthest), std::min(rows.end, y.height)};
         if (inside.begin >= inside.end) continue;
         const Range r = window ? window_rows(inside, n.stride_h, n.kernel_h, n.pad_top) : inside;
@@ -152,40 +152,40 @@ struct Finder {
     if (!any) made.resize(at), oldest_read.resize(at);
   }
 
-  // How many rows of step i must exist at a time: from the oldest that this or a later band reads to the newest made.
-  int ring_of(std::size_t i) {
-    const std::size_t bands = made.size() / steps;
+  // How many rows of step i must exist at a time: from the oldest that this or a later row tile reads to the newest made.
+  int lines_of(std::size_t i) {
+    const std::size_t tiles = made.size() / steps;
     newest_after.clear();
     int newest = -(1 << 30);
-    for (std::size_t band = 0; band < bands; ++band) {
-      const Range& r = made[band * steps + i];
+    for (std::size_t tile = 0; tile < tiles; ++tile) {
+      const Range& r = made[tile * steps + i];
       newest_after.push_back(newest = r.begin < r.end ? std::max(newest, r.end) : newest);
     }
-    int ring = 1, oldest = kUnmade;
-    for (std::size_t band = bands; band-- > 0;) {
-      oldest = std::min(oldest, oldest_read[band * steps + i]);
-      if (oldest < kUnmade) ring = std::max(ring, newest_after[band] - oldest);
+    int lines = 1, oldest = kUnmade;
+    for (std::size_t tile = tiles; tile-- > 0;) {
+      oldest = std::min(oldest, oldest_read[tile * steps + i]);
+      if (oldest < kUnmade) lines = std::max(lines, newest_after[tile] - oldest);
     }
-    return ring;
+    return lines;
   }
 
   // Bytes of all buffers that exist while order[begin .. end] run as a region, or as one step. -1: too much work.
   std::int64_t live_bytes(std::size_t begin, std::size_t end) {
     const NodeDesc& n = nodes[order[end]];
     if (begin == end) return before[begin] + static_cast<std::int64_t>(buffers[n.output].bytes);
-    std::vector<std::int64_t>& known = rings_bytes[end - region_begin];
-    if (known.empty() && !sum_rings(end, known)) return -1;
+    std::vector<std::int64_t>& known = line_buffer_bytes[end - region_begin];
+    if (known.empty() && !sum_line_buffers(end, known)) return -1;
     return before[begin] + known[begin - region_begin];
   }
 
   // sums[i]: bytes of what the steps from region_begin + i to `end` make, the last of them whole.
-  bool sum_rings(std::size_t end, std::vector<std::int64_t>& sums) {
-    if (!run_bands(region_begin, end)) return false;
+  bool sum_line_buffers(std::size_t end, std::vector<std::int64_t>& sums) {
+    if (!run_tiles(region_begin, end)) return false;
     sums.assign(steps, 0);
     std::int64_t total = 0;
     for (std::size_t i = steps; i-- > 0; sums[i] = total) {
       Buffer b = buffers[nodes[order[first + i]].output];
-      b.ring = i + 1 == steps ? 0 : ring_of(i);
+      b.lines = i + 1 == steps ? 0 : lines_of(i);
       set_size(b);
       total += static_cast<std::int64_t>(b.bytes);
     }
@@ -209,22 +209,22 @@ struct Finder {
   }
 
   bool make(std::size_t begin, std::size_t end, std::vector<RegionPlan>& regions) {
-    if (!run_bands(begin, end)) return false;
+    if (!run_tiles(begin, end)) return false;
     const auto rows = static_cast<std::int64_t>(made.size());
     if (rows_kept + rows > kMostRows) return false;
     rows_kept += rows;
     RegionPlan region;
     region.rows.resize(steps);
     for (std::size_t i = 0; i < steps; ++i) {
-      const int ring = ring_of(i);
+      const int lines = lines_of(i);
       for (std::size_t at = i; at < made.size(); at += steps) {
         // Rows that nobody reads any more by the time they would be made (strides larger than windows) are left out.
         Range& r = made[at];
-        r.begin = r.begin < r.end ? std::max(r.begin, r.end - ring) : r.begin;
+        r.begin = r.begin < r.end ? std::max(r.begin, r.end - lines) : r.begin;
         region.rows[i].push_back(r);
       }
       region.nodes.push_back(order[begin + i]);
-      region.rings.push_back(i + 1 == steps ? 0 : ring);  // the region's result is a whole tensor
+      region.lines.push_back(i + 1 == steps ? 0 : lines);  // the region's result is a whole tensor
     }
     regions.push_back(std::move(region));
     return true;
@@ -245,7 +245,7 @@ std::vector<RegionPlan> find_regions(const std::vector<ValueDesc>& values, const
     const std::size_t end = finder.end_of(i), before = regions.size();
     if (end == i) continue;
     finder.region_begin = i;
-    finder.rings_bytes.assign(kMaxSteps, {});
+    finder.line_buffer_bytes.assign(kMaxSteps, {});
     if (!finder.cut(i, end, regions)) {
       regions.resize(before);
       break;

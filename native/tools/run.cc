@@ -1,5 +1,6 @@
 // subbyte_run NETWORK.subbyte IMAGES OUTPUT ISA THREADS: runs a network without Python, for machines (and emulators)
 // that only have the engine. IMAGES holds float32 [n, H, W, C], OUTPUT gets the float32 outputs, one after the other.
+// Prints name|kernel|formats of the weights as asked for and as executed|those of the activations for every step.
 // subbyte_run --isas: the instruction sets of this CPU. subbyte_run --check FILE...: which of the files can be loaded.
 #include <cstdio>
 #include <cstdlib>
@@ -58,7 +59,8 @@ int run(subbyte_network* network, const char* images_path, const char* output_pa
   if (!output.flush()) return fail("cannot write the output");
   for (int i = 0; i < subbyte_steps(network); ++i) {
     const subbyte_step step = subbyte_step_at(network, i);
-    std::printf("%s %s\n", step.name, step.kernel);
+    std::printf("%s|%s|%s|%s|%s|%s\n", step.name, step.kernel, step.requested_weights, step.executed_weights,
+                step.requested_activations, step.executed_activations);
   }
   return 0;
 }

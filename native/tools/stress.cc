@@ -1,6 +1,6 @@
 // subbyte_stress SECONDS NETWORK.subbyte...: the engine with many threads and more callers than streams, for
-// ThreadSanitizer. Every caller runs the networks in turn, on every instruction set of this CPU, layer by layer and band by band; what it gets
-// must equal what one thread makes alone.
+// ThreadSanitizer. Every caller runs the networks in turn, on every instruction set of this CPU, layer by layer and
+// row tile by row tile; what it gets must equal what one thread makes alone.
 #include <atomic>
 #include <chrono>
 #include <cstdio>

@@ -9,8 +9,9 @@ from subbyte.allocate.program import GroupItem, LayerItem, LayerOption
 from subbyte.allocate.refuse import FormatFacts, Rules, kept_because, refusal
 from subbyte.analysis.table import EIGHT_BITS, Kind, Sensitivity
 from subbyte.device import Target, layers
-from subbyte.device.target import reads, weights_of
+from subbyte.device.target import reads
 from subbyte.errors import InputError
+from subbyte.ir.graph import weights_of
 from subbyte.quant import Format, QTensor
 from subbyte.quant.format import DENSE, INT8, UINT8, Pattern
 from subbyte.quantize.variants import Variants

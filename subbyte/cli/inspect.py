@@ -23,7 +23,7 @@ def inspect(
     isa: Isa = None,
     json: Json = False,
 ) -> None:
-    """Show the plan: memory, what runs depth-first, and per layer requested and executed precision,
+    """Show the plan: memory, what runs depth-first, and per layer requested and executed formats,
     kernel, share of time."""
     loaded = load(artifact)
     session = Session(loaded, threads=threads, isa=isa)
@@ -65,18 +65,18 @@ def _text(key: str, value: Any) -> str:
 
 
 def _regions(found: list[dict[str, Any]]) -> Table:
-    """A row per region; per step the rows that it makes in a band / keeps / has in all."""
+    """A row per region; per step the rows that it makes in a row tile / keeps / has in all."""
     table = Table("depth-first region", box=None)
-    for heading in ("steps", "bands", "rings"):
+    for heading in ("steps", "row tiles", "line buffers"):
         table.add_column(heading, justify="right")
-    table.add_column("rows a band / kept / in all, step by step")
+    table.add_column("rows a row tile / kept / in all, step by step")
     for region in found:
-        rows = zip(region["band_rows"], region["ring_rows"], region["height"], strict=True)
+        rows = zip(region["tile_rows"], region["line_buffer_rows"], region["height"], strict=True)
         table.add_row(
             f"{region['steps'][0]} … {region['steps'][-1]}",
             str(len(region["steps"])),
-            str(region["bands"]),
-            size_text(sum(region["ring_bytes"][:-1])),
+            str(region["row_tiles"]),
+            size_text(sum(region["line_buffer_bytes"][:-1])),
             ", ".join(f"{made}/{kept or height}/{height}" for made, kept, height in rows),
         )
     return table

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
-from subbyte.device.target import Cost, Layer, Memory, layers, weights_of
+from subbyte.device.target import Cost, Layer, Memory, layers
 from subbyte.errors import InputError
 from subbyte.execute.native import Session, best_isa
 from subbyte.ir import Graph
+from subbyte.ir.graph import weights_of
 from subbyte.quant import Format
 from subbyte.quant.format import ACTIVATION_FORMATS, FLOAT_FORMATS, WEIGHT_FORMATS
 from subbyte.system.cpus import cpu_name

@@ -10,8 +10,8 @@ from typing import Protocol
 from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
-from subbyte.quant import Format, QTensor
-from subbyte.quant.format import FP16, FP32
+from subbyte.quant import Format
+from subbyte.quant.format import FP32
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,6 @@ def layers(graph: Graph) -> dict[str, Layer]:
     gates = {block.gate for block in squeeze_excite(graph)}
     gated = {node.output for node in graph.nodes if node.name in gates}
     return {node.name: _layer(graph, node, gated) for node in graph.nodes}
-
-
-def weights_of(node: Node) -> Format | None:
-    """The format of a node's weights, None without any."""
-    weight = node.params.get("weight")
-    if weight is None or isinstance(weight, QTensor):
-        return None if weight is None else weight.format
-    return FP16 if weight.dtype == "float16" else FP32
 
 
 def reads(graph: Graph, node: Node) -> Format:

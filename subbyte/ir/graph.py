@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from subbyte.errors import GraphError
-from subbyte.quant import QParams, QTensor
+from subbyte.quant import Format, QParams, QTensor
+from subbyte.quant.format import FP16, FP32
 
 Param = np.ndarray | QTensor
 
@@ -105,3 +106,11 @@ def pre_activation(node: Node, output: Value) -> QParams | None:
     if "pre_scale" in node.attrs:
         return QParams(float(node.attrs["pre_scale"]), int(node.attrs["pre_zero"]), 8)
     return output.q
+
+
+def weights_of(node: Node) -> Format | None:
+    """The format of a node's weights, None without any."""
+    weight = node.params.get("weight")
+    if weight is None or isinstance(weight, QTensor):
+        return None if weight is None else weight.format
+    return FP16 if weight.dtype == "float16" else FP32

@@ -55,8 +55,8 @@ def layer_rows(entry: Entry, sensitivity: Sequence[Mapping[str, Any]] = ()) -> l
 
 
 def weight_bits(precision: str) -> int:
-    """Of "w4a8", "a8" (no weights: 0), "fp16" or "fp32"."""
-    found = re.match(r"(?:w|fp)(\d+)", precision)
+    """Of the weights in "int4 uint8", "int3+book uint8", "fp16 fp32"; of "uint8" (no weights): 0."""
+    found = re.match(r"[a-z]+(\d+).* ", precision)
     return int(found.group(1)) if found else 0
 
 

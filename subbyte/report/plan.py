@@ -12,18 +12,17 @@ from subbyte.execute.native import Session
 
 KEPT = (
     *("name", "op", "kernel", "isa", "macs", "weight_bytes", "buffer_offset", "buffer_bytes", "live_bytes"),
-    *("region", "bands", "band_rows", "ring_rows"),
+    *("region", "row_tiles", "tile_rows", "line_buffer_rows"),
 )
 
 
 def plan_rows(session: Session, repeats: int = 10, seed: int = 0) -> list[dict[str, Any]]:
     """One row per step of `session.plan()`, as JSON values.
 
-    requested: the precision that the artifact asks for, as in "w4a8" (weights, activations), "a8" for a step
-    without weights, "fp32" or "fp16". executed: the same with the widths at which weights and activations lie
-    in the engine's memory: codes of activations take a byte each, whatever their width. share: of the time of
-    a run, 0..1, from the medians of `repeats` runs on standard normal noise of that seed; None if repeats is
-    0.
+    requested: the formats that the artifact asks for, of weights and activations ("int4 uint8"; of a step
+    without weights "uint8"). executed: the formats in which they lie in memory and are multiplied: codes of
+    activations take a byte each, whatever their width. share: of the time of a run, 0..1, from the medians
+    of `repeats` runs on standard normal noise of that seed; None if repeats is 0.
     """
     steps = session.plan()
     shares: list[float | None] = [None] * len(steps)
@@ -39,16 +38,14 @@ def _row(step: Mapping[str, Any], share: float | None) -> dict[str, Any]:
     return {
         **{key: step[key] for key in KEPT},
         "shape": list(step["shape"]),
-        "requested": _precision(step["requested_weight_bits"], step["requested_activation_bits"]),
-        "executed": _precision(step["resident_weight_bits"], step["resident_activation_bits"]),
+        "requested": _formats(step["requested_weights"], step["requested_activations"]),
+        "executed": _formats(step["executed_weights"], step["executed_activations"]),
         "share": share,
     }
 
 
-def _precision(weight_bits: int, activation_bits: int) -> str:
-    if activation_bits >= 16:
-        return "fp16" if weight_bits == 16 else "fp32"
-    return f"w{weight_bits}a{activation_bits}" if weight_bits else f"a{activation_bits}"
+def _formats(weights: str, activations: str) -> str:
+    return f"{weights} {activations}".lstrip()
 
 
 def memory(session: Session, artifact: Artifact) -> dict[str, int]:
@@ -72,9 +69,9 @@ def memory(session: Session, artifact: Artifact) -> dict[str, int]:
 def regions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The steps that run depth-first together, from the rows of `plan_rows`.
 
-    Per region: steps (names), bands, and per step band_rows (the most rows it makes in a band),
-    ring_rows (rows of its output that exist at a time; 0: all), ring_bytes (what its buffer takes)
-    and height (all rows of its output).
+    Per region: steps (names), row_tiles, and per step tile_rows (the most rows it makes in a row tile),
+    line_buffer_rows (rows of its output that exist at a time; 0: all), line_buffer_bytes (what its buffer
+    takes) and height (all rows of its output).
     """
     result = []
     for number in dict.fromkeys(row["region"] for row in rows if row["region"] >= 0):
@@ -82,10 +79,10 @@ def regions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         result.append(
             {
                 "steps": [row["name"] for row in members],
-                "bands": members[0]["bands"],
-                "band_rows": [row["band_rows"] for row in members],
-                "ring_rows": [row["ring_rows"] for row in members],
-                "ring_bytes": [row["buffer_bytes"] for row in members],
+                "row_tiles": members[0]["row_tiles"],
+                "tile_rows": [row["tile_rows"] for row in members],
+                "line_buffer_rows": [row["line_buffer_rows"] for row in members],
+                "line_buffer_bytes": [row["buffer_bytes"] for row in members],
                 "height": [row["shape"][0] for row in members],
             }
         )

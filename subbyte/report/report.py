@@ -78,7 +78,8 @@ def failure(report: Report, entry: Entry) -> dict[str, Any]:
     rows = [
         row
         for row in report.sensitivity
-        if row["kind"] == "weights" and asked.get(row["layer"], "").startswith(f"w{row['bits']}a")
+        if row["kind"] == "weights"
+        and asked.get(row["layer"], "").startswith((f"int{row['bits']} ", f"int{row['bits']}+"))
     ]
     return {
         "entry": entry,

@@ -74,7 +74,7 @@ def test_every_kernel_equals_the_definition(build: Path, isas: list[str]) -> Non
     output = run(*EMULATOR, build / "subbyte_kernel_test")
     print(output)
     checks = dict(re.findall(r"^(\w+): (\d+) checks, 0 failures", output, re.MULTILINE))
-    assert set(checks) == {"dot", "depthwise", "pointwise", "real", "winograd"}
+    assert set(checks) == {path.parent.name for path in (ROOT / "native" / "kernels").glob("*/kernels.inc")}
     assert all(int(count) > 1000 for count in checks.values())
     for row in re.findall(r"^SKIPPED (\w+):", output, re.MULTILINE):
         assert row.rsplit("_", 1)[-1] not in isas

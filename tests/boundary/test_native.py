@@ -23,7 +23,11 @@ COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def kernels() -> list[Path]:
-    return [path for path in native() if path.is_relative_to(KERNELS) and path.stem not in {"test", "bench"}]
+    return [
+        path
+        for path in native()
+        if path.is_relative_to(KERNELS) and path.stem not in {"test", "bench", "bench_main"}
+    ]
 
 
 def isa_specific() -> list[Path]:
@@ -65,6 +69,26 @@ def test_isa_files_use_no_library_templates() -> None:
         found = closure(path) & LIBRARY
         assert not found, f"{path} includes {found}"
         assert "std::" not in re.sub(r"std::(u?int\d+_t|size_t|ptrdiff_t|uintptr_t)\b", "", code(path)), path
+
+
+def test_what_is_special_about_an_instruction_set_stands_in_rows() -> None:
+    """Only detection compares instruction sets; kernels are found by their rows' columns."""
+    for path in native():
+        found = re.search(r"([=!]=\s*Isa::)|(case\s+Isa::)", code(path))
+        assert not found or path == Path("native/exec/isa.cc") or path.name == "test.cc", path
+
+
+def test_what_is_special_about_an_operation_stands_in_rows() -> None:
+    """Checks, steps and readers are found by ops.inc; a fusion may name the two operations that it joins."""
+    for path in native():
+        named = set(re.findall(r"case\s+Op::|[=!]=\s*Op::(\w+)", code(path)))
+        assert named <= ({"kMul", "kConv2d"} if path == Path("native/plan/plan.cc") else set()), path
+
+
+def test_the_engine_uses_the_words_of_the_field() -> None:
+    for path in native():
+        assert not re.search(r"\b(bands?|rings?)\b", text(path) or ""), path
+        assert "pointwise" not in str(path)
 
 
 def test_kernels_allocate_nothing() -> None:

@@ -16,7 +16,7 @@ from subbyte.ir import Graph
 #: Under AddressSanitizer, whose build lets no two buffers of an arena share memory.
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 
-#: Threads, and the size of tensors above which layers run band by band (None: never, 0: wherever possible).
+#: Threads, and the size of tensors above which layers run by row tiles (None: never, 0: wherever possible).
 SETTINGS = tuple(itertools.product((1, 2, 3), (None, 0)))
 
 
@@ -72,4 +72,4 @@ def _first_difference(graph: Graph, x: np.ndarray, isa: str, threads: int) -> st
                 f"node {node.name!r}, {len(wrong)} of {expected.size} elements, first {wrong[0].tolist()}: "
                 f"{actual[tuple(wrong[0])]} instead of {expected[tuple(wrong[0])]}; {dict(node.attrs)}"
             )
-    return "outputs differ, but no node does when every value is an output: memory, a fused gate or bands"
+    return "outputs differ, but no node does when every value is an output: memory, a fused gate or row tiles"

@@ -96,7 +96,9 @@ def test_float_layers_between_quantized_ones() -> None:
     bound = float_error_bound(graph, node, [expected[real]])
     for isa in available_isas():
         session = Session(graph, isa=isa, threads=2)
-        assert [row["requested_weight_bits"] for row in session.plan() if row["op"] == "conv2d"] == [4, 16, 8]
+        assert [row["requested_weights"] for row in session.plan() if row["op"] == "conv2d"] == [
+            *("int4", "fp16", "int8")
+        ]
         first, second, third, last = engine_outputs(session, x)
         assert np.array_equal(first, expected[real])
         assert np.array_equal(second, expected[real])

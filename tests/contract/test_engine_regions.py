@@ -1,4 +1,4 @@
-"""Layers that run band by band of rows give the same integers as layers that run one after another."""
+"""Layers that run row tile by row tile give the same integers as layers that run one after another."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_long_regions_are_cut() -> None:
 
 
 def test_strides_that_multiply_beyond_any_number() -> None:
-    """28 layers of stride 60000 on what is left of an image: the rows of a band overflow 32 bits."""
+    """28 layers of stride 60000 on what is left of an image: the rows of a row tile overflow 32 bits."""
     b = Builder(random.Random(2), (300, 300, 4))
     first = b.quantize("image")
     x = b.qconv(first, 4, stride=60000)

@@ -236,7 +236,7 @@ def attempt(path: Path) -> dict[str, Any]:
         artifact = load(path)
         session = Session(artifact)
         result = {"end": "opened", "work": session._model.region_work, "message": ""}
-        result["rows"] = sum(row["bands"] for row in session.plan())
+        result["rows"] = sum(row["row_tiles"] for row in session.plan())
     except SubbyteError as error:
         result = {"end": "refused", "message": str(error)}
     return result | {"grown": memory("VmHWM") - before}

@@ -78,9 +78,7 @@ def _value(rng: random.Random, d: Set) -> None:
 
 def _number(rng: random.Random, d: Set) -> None:
     n = rng.choice(d["nodes"])
-    name = rng.choice(
-        ["groups", "weight_bits", "clamp_low", "clamp_high", "pre_zero", "factor_a", "factor_b"]
-    )
+    name = rng.choice(["groups", "clamp_low", "clamp_high", "pre_zero", "factor_a", "factor_b"])
     old = getattr(n, name)
     setattr(n, name, rng.choice(REALS) if name.startswith("factor") else integer(rng, old))
 

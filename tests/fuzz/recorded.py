@@ -32,9 +32,9 @@ class Node(SimpleNamespace):
         super().__init__(
             name="", op=_native.Op.quantize, inputs=[], output=0,
             activation=(_native.Act.none, 0.0, 0.0, 0.0),
-            window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_bits=8, packed=empty, levels=empty, bias=empty,
-            multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0, weight_real=empty,
-            bias_real=empty, half_precision=False, factor_a=0.0, factor_b=0.0,
+            window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_format="", packed=empty, levels=empty,
+            bias=empty, multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0,
+            weight_real=empty, bias_real=empty, factor_a=0.0, factor_b=0.0,
         )  # fmt: skip
 
     def set_window(self, *window: int) -> None:

@@ -83,7 +83,7 @@ def _reference(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _engine(artifact: Artifact, x: np.ndarray, number: int) -> Outcome:
-    """Runs on each instruction set in turn, some mutants on three threads, most of them band by band."""
+    """Runs on each instruction set in turn, some mutants on three threads, most of them by row tiles."""
     from subbyte.execute.native import Session, available_isas
 
     isas = available_isas()

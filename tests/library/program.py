@@ -61,20 +61,38 @@ def saved(folder: Path, graph: Graph) -> Path:
     return path
 
 
+STEP = (
+    "name",
+    "kernel",
+    "requested_weights",
+    "executed_weights",
+    "requested_activations",
+    "executed_activations",
+)
+
+
 def outputs(
     program: Sequence[str | Path], folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
 ) -> list[np.ndarray]:
     """What subbyte_run makes of float32 images [n, H, W, C]; every step must have run a kernel of `isa`."""
-    path = saved(folder, graph)
-    np.ascontiguousarray(images, np.float32).tofile(folder / "images")
-    steps = run(*program, path, folder / "images", folder / "output", isa, str(threads)).splitlines()
+    steps = plan(program, folder, graph, images, isa, threads)
     assert steps
-    assert all(isa in line for line in steps), steps
+    assert all(isa in step["kernel"] for step in steps), steps
     shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
     ends = np.cumsum([np.prod(shape) for shape in shapes])
     values = np.split(np.fromfile(folder / "output", np.float32), ends)
     assert values.pop().size == 0
     return [v.reshape(shape) for v, shape in zip(values, shapes, strict=True)]
+
+
+def plan(
+    program: Sequence[str | Path], folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
+) -> list[dict[str, str]]:
+    """What subbyte_run prints of the steps, by STEP; leaves the outputs in `folder`."""
+    path = saved(folder, graph)
+    np.ascontiguousarray(images, np.float32).tofile(folder / "images")
+    lines = run(*program, path, folder / "images", folder / "output", isa, str(threads)).splitlines()
+    return [dict(zip(STEP, line.split("|"), strict=True)) for line in lines]
 
 
 def example(install: Path, build: Path, *options: str) -> Path:

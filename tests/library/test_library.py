@@ -12,14 +12,16 @@ import pytest
 
 from subbyte import models
 from subbyte.artifact import Artifact, load, save
+from subbyte.artifact.file import serialize
 from subbyte.errors import SubbyteError
 from subbyte.execute.native import Session, available_isas
 from subbyte.importers.torch_export import capture
 from subbyte.passes import optimize
 from tests.contract.agreement import engine_outputs, random_images, same
+from tests.fuzz.document import Document, Pairs, get
 from tests.fuzz.graphs import seeds
 from tests.fuzz.trial import mutant
-from tests.library.program import ROOT, configure, example, outputs, run, saved, tool
+from tests.library.program import ROOT, STEP, configure, example, outputs, plan, run, saved, tool
 
 BUILD = (
     ROOT / "build" / "kernels"
@@ -46,6 +48,34 @@ def test_the_same_numbers_as_from_python(build: Path, tmp_path: Path, name: str)
         for threads in (1, 3):
             expected = engine_outputs(Session(graph, isa=isa, threads=threads), x)
             assert same(outputs([build / "subbyte_run"], tmp_path, graph, x, isa, threads), expected), isa
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_same_formats_as_from_python(build: Path, tmp_path: Path, name: str) -> None:
+    graph = seeds()[name].graph
+    x = random_images(graph, 1, SEED)
+    for isa in available_isas():
+        expected = [{key: row[key] for key in STEP} for row in Session(graph, isa=isa).plan()]
+        assert plan([build / "subbyte_run"], tmp_path, graph, x, isa, 1) == expected
+
+
+def test_unknown_formats_are_refused_by_name(build: Path, tmp_path: Path) -> None:
+    """Of a later version: other bits, another pattern."""
+    path = tmp_path / "network.subbyte"
+    for field, value, wanted in [
+        ("bits", 6, "weights are stored as int6, which this version does not know; update subbyte"),
+        ("pattern", "2:4", "a weight is stored in a format that this version does not know; update subbyte"),
+    ]:
+        document = Document.split(b"".join(serialize(seeds()["mixed"])))
+        packed = next(weight for node in get(document.graph, "nodes") for weight in weights_of(node))
+        packed[:] = [[key, old] for key, old in packed if key != field] + [[field, value]]
+        path.write_bytes(document.join())
+        (line,) = run(build / "subbyte_run", "--check", path).splitlines()
+        assert wanted in line
+
+
+def weights_of(node: Pairs) -> list[Pairs]:
+    return [weight for key, roles in node if key == "packed" for _, weight in roles]
 
 
 def verdict(path: Path) -> bool | None:

@@ -12,27 +12,41 @@
 #include <vector>
 
 #include "subbyte/activations.h"
+#include "subbyte/format.h"
 #include "subbyte/isa.h"
 
 namespace subbyte {
 
 enum class Op {
-#define SUBBYTE_OP(enumerator, name, fewest, most) enumerator,
+#define SUBBYTE_OP(enumerator, name, fewest, most, traits, attributes) enumerator,
 #include "subbyte/ops.inc"
-#undef SUBBYTE_OP
+};
+
+enum OpTrait : unsigned {
+  kPlain = 0,
+  kByRows = 1,        // quantized, it can make some rows of its output from some of its inputs': depth-first regions
+  kWeighted = 2,      // has weights, and a window that reads the halo of its first input
+  kActs = 4,          // ends with an activation function
+  kOfMaps = 8,        // its first input has rows and columns
+  kSameGrid = 16,     // its output has the grid of its inputs
+  kMakesVector = 32,  // its output has no rows and columns
 };
 
 struct OpInfo {
   Op op;
   const char* name;
   std::size_t fewest_inputs, most_inputs;
+  unsigned traits;
+  const char* attributes;  // separated by spaces
+  constexpr bool is(OpTrait trait) const { return (traits & trait) != 0; }
 };
 
 inline constexpr OpInfo kOps[] = {  // indexed by Op
-#define SUBBYTE_OP(enumerator, name, fewest, most) {Op::enumerator, #name, fewest, most},
+#define SUBBYTE_OP(enumerator, name, fewest, most, traits, attributes) \
+  {Op::enumerator, #name, fewest, most, traits, attributes},
 #include "subbyte/ops.inc"
-#undef SUBBYTE_OP
 };
+constexpr const OpInfo& info_of(Op op) { return kOps[static_cast<int>(op)]; }
 
 struct ValueDesc {
   std::string name;
@@ -55,10 +69,13 @@ struct NodeDesc {
   int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;
   int groups = 1;
 
-  // conv2d, quantized: codes of `code_bits(weight_bits)` bits in the packed order of docs/spec/artifact.md, OHWI
-  int weight_bits = 8;
+  // conv2d: the format that was asked for, as the plan shows it ("int4", "int3+book", "fp16")
+  std::string weight_format;
+
+  // conv2d, quantized: codes of 8, 4 or 2 bits in the packed order of docs/spec/artifact.md, OHWI. A format that the engine
+  // has no kernels for is handed over in one of these: three bits as four, others as 8-bit values.
   std::vector<std::uint8_t> weight_packed;
-  std::vector<std::int8_t> levels;  // [2^code bits]
+  std::vector<std::int8_t> levels;  // [2^bits]: says how many bits a code has
   std::vector<std::int32_t> bias;
   std::vector<float> multiplier;  // [O]: numerics.md, m[o]
   int clamp_low = 0, clamp_high = 255;
@@ -68,21 +85,19 @@ struct NodeDesc {
 
   // conv2d, float32: OHWI
   std::vector<float> weight_real, bias_real;
-  bool half_precision = false;  // the file stores float16; reported, computed in float32
 
   // add, residual, gate, pool: fl(s_in / s_out), and numerics.md's M for mul and m for the pool
   float factor_a = 0, factor_b = 0;
 };
 
-// Width of the codes that the engine is given: it has no kernels for three bits, which travel as four, with the
-// upper half of the code book unused.
-constexpr int code_bits(int weight_bits) { return weight_bits == 3 ? 4 : weight_bits; }
+// As subbyte/quant/format.py writes it: "int4+book", "uint8", "fp16".
+std::string format_text(const Format& format);
 
 struct Options {
   Isa isa = Isa::kPortable;
   int threads = 1;
   // Tensors of more bytes than this are not kept whole where that can be avoided: the steps around them run
-  // band by band of rows (plan/regions.cc). Negative: never.
+  // row tile by row tile (plan/regions.cc). Negative: never.
   std::int64_t depth_first_above = 160 * 1024;
   int streams = 1;  // how many runs may be under way at once; each has its own arena and threads
   // Bytes of packed weights, arenas and scratch together. 0: in proportion to the graph's shapes and weights
@@ -93,17 +108,16 @@ struct Options {
 struct StepInfo {
   std::string name, op, kernel;
   Isa isa = Isa::kPortable;
-  int requested_weight_bits = 0;  // 32 and 16 for float layers, 0 where there are no weights
-  int resident_weight_bits = 0;   // how the weights lie in memory
-  int requested_activation_bits = 0;  // of the grid that the step reads; 32: float32
-  int resident_activation_bits = 0;   // codes lie in memory, and are multiplied, as bytes whatever their width
+  // Formats as they were asked for and as they lie in memory and are multiplied; of weights empty where there are none,
+  // of activations those of what the step reads.
+  std::string requested_weights, executed_weights, requested_activations, executed_activations;
   std::int64_t macs = 0, weight_bytes = 0;
   std::int64_t buffer_offset = 0, buffer_bytes = 0;  // of the output, in the arena
   int height = 0, width = 0, channels = 0;           // of the output
   std::int64_t live_bytes = 0;  // of all buffers that exist while it runs
-  int region = -1;              // steps of one region run band by band
-  int bands = 0, band_rows = 0;  // of a region: how many bands, and the most rows that this step makes in one
-  int ring_rows = 0;             // rows of the output that exist at a time; 0: all
+  int region = -1;              // steps of one region run row tile by row tile
+  int row_tiles = 0, tile_rows = 0;  // of a region: how many row tiles, and the most rows that this step makes in one
+  int line_buffer_rows = 0;          // rows of the output that exist at a time; 0: all
 };
 
 class Model {
@@ -125,7 +139,7 @@ class Model {
   std::int64_t arena_bytes() const;    // of one stream
   std::int64_t scratch_bytes() const;  // of one stream, all its threads
   std::int64_t weight_bytes() const;
-  std::int64_t region_work() const;    // what planning looked at to find regions, in steps times bands
+  std::int64_t region_work() const;    // what planning looked at to find regions, in steps times row tiles
   const ValueDesc& value(int index) const;
   int input() const;
   const std::vector<int>& outputs() const;

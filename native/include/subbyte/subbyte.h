@@ -35,8 +35,8 @@ typedef struct {
 /* A step of the plan. Texts live as long as the network. */
 typedef struct {
   const char *name, *op, *kernel, *isa;
-  int requested_weight_bits, resident_weight_bits; /* as the file asks, as the kernel reads; 0: no weights */
-  int requested_activation_bits, resident_activation_bits; /* of what it reads; 32: float32 */
+  /* Formats ("int4", "uint8", "fp32") as the file asks and as the kernel reads; "" for the weights of a step without. */
+  const char *requested_weights, *executed_weights, *requested_activations, *executed_activations;
   int64_t macs, weight_bytes, live_bytes; /* multiply-accumulates an image; bytes of weights, of activations alive */
   subbyte_shape shape;                    /* of the output */
 } subbyte_step;

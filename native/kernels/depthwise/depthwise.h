@@ -11,6 +11,10 @@
 #include "kernels/epilogue.h"
 #include "subbyte/isa.h"
 
+namespace subbyte {
+struct LayerWeights;  // kernels/weights.h
+}
+
 namespace subbyte::depthwise {
 
 inline constexpr int kReadAhead = 8;  // pixels
@@ -41,6 +45,9 @@ struct Kernel {
   void (*run)(const Shape&, const std::uint8_t* packed, const Row&);
   const char* name;
 };
+
+// A layer's weights, whose codes are channel by channel, through `kernel.pack`.
+void pack(const Kernel& kernel, const Shape& s, const LayerWeights& w, std::uint8_t* packed);
 
 const Kernel* find(Isa isa);
 const Kernel* table();

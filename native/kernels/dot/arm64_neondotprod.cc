@@ -125,8 +125,8 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
 }  // namespace
 
 #define SUBBYTE_ONLY_NEONDOTPROD
-#define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) \
-  void function(const Tile& t, int r) { run<bits>(t, vectors, r); }
+#define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
+  void function(const Tile& t, int r) { run<format.bits>(t, outputs / 16, r); }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

@@ -10,8 +10,8 @@
 // b*j .. b*j+b-1 of the byte are the code of group j; a run whose group count is not a multiple ends in
 // a partly used pack. Codes index `levels`, 16 int8 entries (the code book, repeated to fill 16).
 //
-// A narrow kernel takes panels of two vectors with 17 to 24 outputs: the upper half of the second vector repeats its
-// lower half (weights, biases and multipliers alike), and serves the second of two pixels.
+// A kernel of 24 outputs takes panels of two vectors with 17 to 24 outputs: the upper half of the second vector repeats
+// its lower half (weights, biases and multipliers alike), and serves the second of two pixels.
 //
 // A kernel may read up to 3 bytes past a run's last group and 64 past a residual; it writes exactly
 // `channels` outputs per pixel.
@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "kernels/epilogue.h"
+#include "subbyte/format.h"
 #include "subbyte/isa.h"
 
 namespace subbyte::dot {
@@ -42,23 +43,18 @@ struct Tile {
   int channels;                   // valid outputs, 1 .. 16 * vectors
   const Epilogue* epilogue;
 
-  // Long sums in pieces (one run only; see `splits`): `skip` bytes of the run come before `weights`' first pack,
+  // Long sums in pieces (one run only; kSplits): `skip` bytes of the run come before `weights`' first pack,
   // `resume` holds the accumulators that an earlier piece left (null: start from the bias), and `suspend`, if not
   // null, takes them instead of the epilogue. [rows][16 * vectors] each, 64-byte aligned.
   std::ptrdiff_t skip = 0;
   const std::int32_t* resume = nullptr;
   std::int32_t* suspend = nullptr;
 
-  // Memory to fetch into the second-level cache meanwhile (see `fetches`).
+  // Memory to fetch into the second-level cache meanwhile (kFetches).
   const std::uint8_t* ahead = nullptr;
   std::size_t ahead_bytes = 0;
 };
 
-// Whether the kernels of an instruction set honour skip, resume and suspend.
-constexpr bool splits(Isa isa) { return isa == Isa::kAvx512Vnni; }
-
-// Whether the kernels of an instruction set fetch what lies `ahead`, except narrow ones.
-constexpr bool fetches(Isa isa) { return isa == Isa::kAvx512Vnni; }
 inline void fetch(const std::uint8_t* p, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
@@ -67,35 +63,42 @@ constexpr std::size_t fetch_slice(std::size_t bytes, int parts) {
   return (bytes / static_cast<std::size_t>(parts) + 63) / 64 * 64;
 }
 
-// Whether the kernels of 2 and 3 vectors work in small tiles that finish each other, if sums are `kLongEnough` groups
-// of all runs or more: then panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
-inline constexpr int kLongEnough = 16;
-constexpr bool small_tiles(Isa isa, int bits) { return isa == Isa::kAvx512Vnni && bits == 8; }
-
 using Function = void (*)(const Tile& tile, int rows);
+
+// Of all runs: fewer do not pay for small tiles.
+inline constexpr int kLongEnough = 16;
+
+enum Trait : unsigned {
+  kPlain = 0,
+  kSplits = 1,      // honours skip, resume and suspend
+  kFetches = 2,     // fetches what lies `ahead`
+  kSmallTiles = 4,  // 2 and 3 vectors in small tiles that finish each other, for sums of kLongEnough groups or more: then
+                    // panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
+};
 
 struct Kernel {
   Isa isa;
-  int bits, vectors;
-  int max_rows;  // rows may be 1 .. max_rows
+  Format weights;  // codes narrower than 8 bits are read through `levels`, with a code book or without
+  int outputs;     // of a panel at most: 16 for each of its vectors, or 24
+  int max_rows;    // rows may be 1 .. max_rows
+  unsigned traits;
   Function run;
   const char* name;
-  bool narrow = false;
+  constexpr int vectors() const { return (outputs + 15) / 16; }
+  constexpr bool has(unsigned wanted) const { return (traits & wanted) == wanted; }
 };
 
-// The row of the table for this ISA; never null for bits 8, 4, 2 and vectors 1 .. 4.
-const Kernel* find(Isa isa, int bits, int vectors);
-// The row for 24 outputs, or null: not every instruction set has one. It does not honour skip, resume and suspend.
-const Kernel* find_narrow(Isa isa, int bits);
+// The row with the smallest panels that hold so many outputs and have the traits, or null; never null for kInt8, kInt4,
+// kInt2, 1 .. 64 outputs and kPlain.
+const Kernel* find(Isa isa, Format weights, int outputs, unsigned traits = kPlain);
 const Kernel* table();
 int table_size();
 
-// Bytes of a packed panel, and the packing itself. `value(o, run, k)` is the code (int8 at 8 bits) of
-// output o of the panel at byte k of the run; 0 is written where o >= channels or k >= run_bytes.
+// Bytes of a packed panel.
 constexpr int groups_per_pack(int bits) { return 8 / bits; }
-constexpr std::size_t panel_bytes(int runs, int groups, int vectors, int bits) {
-  return static_cast<std::size_t>(runs) * ((groups + groups_per_pack(bits) - 1) / groups_per_pack(bits)) *
-         vectors * 64;
+constexpr std::size_t panel_bytes(int runs, int groups, int vectors, Format weights) {
+  const int pack = groups_per_pack(weights.bits);
+  return static_cast<std::size_t>(runs) * ((groups + pack - 1) / pack) * vectors * 64;
 }
 
 }  // namespace subbyte::dot

@@ -1,4 +1,4 @@
-// The dot kernels in plain C++, and the table itself.
+// The dot kernels in plain C++.
 #include "kernels/dot/dot.h"
 #include "kernels/portable_epilogue.h"
 
@@ -46,8 +46,8 @@ void run(const Tile& t, int rows) {
 }  // namespace
 
 #define SUBBYTE_ONLY_PORTABLE
-#define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) \
-  void function(const Tile& t, int r) { run<bits, vectors>(t, r); }
+#define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
+  void function(const Tile& t, int r) { run<format.bits, outputs / 16>(t, r); }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

@@ -12,15 +12,15 @@ constexpr int kReadPastRun = 3, kReadPastResidual = 64;  // dot.h
 struct Trial {
   Trial(Random& random, const dot::Kernel& k, int rows, int runs, int groups, Finish finish)
       : rows(rows), runs(runs), groups(groups),
-        channels(k.narrow ? random.between(17, 24) : random.between(1, 16 * k.vectors)),
-        offset(random.between(0, 70)), weight_bytes(dot::panel_bytes(runs, groups, k.vectors, k.bits)), weights(weight_bytes), levels(16),
-        table(256), bias(static_cast<std::size_t>(16 * k.vectors)), multiplier(static_cast<std::size_t>(16 * k.vectors)) {
+        channels(random.between(k.outputs % 16 == 0 ? 1 : 17, k.outputs)),
+        offset(random.between(0, 70)), weight_bytes(dot::panel_bytes(runs, groups, k.vectors(), k.weights)), weights(weight_bytes), levels(16),
+        table(256), bias(static_cast<std::size_t>(16 * k.vectors())), multiplier(static_cast<std::size_t>(16 * k.vectors())) {
     for (std::size_t i = 0; i < weight_bytes; ++i) weights.data()[i] = random.byte();
     // Code books of every size: kernels may sum small weights differently.
     const int largest = 1 << random.between(0, 7);
     for (int i = 0; i < 16; ++i) {
       const int level = random.between(0, 3) == 0 ? -largest : random.between(-largest, std::min(largest, 127));
-      levels.data()[i] = k.bits == 2 && i >= 4 ? levels.data()[i % 4] : static_cast<std::uint8_t>(level);
+      levels.data()[i] = k.weights.bits == 2 && i >= 4 ? levels.data()[i % 4] : static_cast<std::uint8_t>(level);
     }
     for (int r = 0; r < rows; ++r) {
       for (int run = 0; run < runs; ++run) {
@@ -30,15 +30,15 @@ struct Trial {
       residual.emplace_back(static_cast<std::size_t>(offset + channels + kReadPastResidual));
       for (std::size_t i = 0; i < residual.back().size(); ++i) residual.back()[i] = random.byte();
     }
-    for (int o = 0; o < 16 * k.vectors; ++o) {
+    for (int o = 0; o < 16 * k.vectors(); ++o) {
       bias[static_cast<std::size_t>(o)] = random.between(-(1 << 20), 1 << 20);
       multiplier[static_cast<std::size_t>(o)] = random_multiplier(random, runs * groups * 4);
     }
-    if (k.narrow) repeat_half();
+    if (k.outputs == 24) repeat_half();
     epilogue = random_epilogue(random, finish, table.data());
   }
 
-  // What a narrow kernel finds in the upper half of the second vector; others do not use those outputs here.
+  // What a kernel of 24 outputs finds in the upper half of the second vector; others do not use those outputs here.
   void repeat_half() {
     for (std::size_t i = 64; i < weight_bytes; i += 128) {
       std::copy_n(weights.data() + i, 32, weights.data() + i + 32);
@@ -90,14 +90,14 @@ struct Trial {
     tile.offset = offset;
     tile.channels = channels;
     tile.epilogue = &epilogue;
-    AlignedInput sums(sizeof(std::int32_t) * 16 * static_cast<std::size_t>(rows * kernel.vectors));
-    const int per_pack = dot::groups_per_pack(kernel.bits), packs = (groups + per_pack - 1) / per_pack;
+    AlignedInput sums(sizeof(std::int32_t) * 16 * static_cast<std::size_t>(rows * kernel.vectors()));
+    const int per_pack = dot::groups_per_pack(kernel.weights.bits), packs = (groups + per_pack - 1) / per_pack;
     for (int i = 0; i < pieces; ++i) {
       const int first = packs * i / pieces * per_pack, last = std::min(groups, packs * (i + 1) / pieces * per_pack);
       if (first == last && i + 1 < pieces) continue;
       tile.groups = last - first;
       tile.skip = 4 * first;
-      tile.weights = weights.data() + dot::panel_bytes(1, first, kernel.vectors, kernel.bits);
+      tile.weights = weights.data() + dot::panel_bytes(1, first, kernel.vectors(), kernel.weights);
       tile.resume = first > 0 ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
       tile.suspend = i + 1 < pieces ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
       kernel.run(tile, rows);
@@ -119,7 +119,7 @@ void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, 
   if (level != 0) trial.saturate(level);
   const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(rows);
   Output actual(bytes), expected(bytes);
-  trial.run(*dot::find(Isa::kPortable, kernel.bits, kernel.vectors), expected);
+  trial.run(*dot::find(Isa::kPortable, kernel.weights, kernel.outputs), expected);
   trial.run(kernel, actual, pieces);
   char what[160];
   std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d, pieces %d, level %d",
@@ -138,8 +138,7 @@ void test_dot(Report& report, unsigned seed) {
   constexpr Finish kFinishes[] = {Finish::kClamp, Finish::kTable, Finish::kResidual, Finish::kReal};
   for (int i = 0; i < dot::table_size(); ++i) {
     const dot::Kernel& kernel = dot::table()[i];
-    const dot::Kernel* found = kernel.narrow ? dot::find_narrow(kernel.isa, kernel.bits)
-                                             : dot::find(kernel.isa, kernel.bits, kernel.vectors);
+    const dot::Kernel* found = dot::find(kernel.isa, kernel.weights, kernel.outputs, kernel.traits);
     report.expect(found == &kernel, kernel.name, "is found in the table");
     report.expect(kernel.max_rows <= dot::kMaxRows, kernel.name, "is no taller than any kernel");
     if (!report.runs(kernel.isa, kernel.name)) continue;
@@ -157,14 +156,14 @@ void test_dot(Report& report, unsigned seed) {
         }
         check(report, random, kernel, rows, random.between(10, 60), finish);
         if (rows % 8 == 1) check(report, random, kernel, rows, random.between(129, 400), finish);
-        if (dot::splits(kernel.isa) && !kernel.narrow) check(report, random, kernel, rows, random.between(8, 40), finish, random.between(2, 3));
+        if (kernel.has(dot::kSplits)) check(report, random, kernel, rows, random.between(8, 40), finish, random.between(2, 3));
       }
     }
   }
   for (int isa = 0; isa < kIsaCount; ++isa) {  // the engine takes any of these for granted
-    for (const int bits : {8, 4, 2}) {
-      for (int vectors = 1; vectors <= dot::kMaxVectors; ++vectors) {
-        const bool known = !isa_supported(static_cast<Isa>(isa)) || dot::find(static_cast<Isa>(isa), bits, vectors);
+    for (const Format weights : {kInt8, kInt4, kInt2}) {
+      for (int outputs = 1; outputs <= 16 * dot::kMaxVectors; ++outputs) {
+        const bool known = !isa_supported(static_cast<Isa>(isa)) || dot::find(static_cast<Isa>(isa), weights, outputs);
         report.expect(known, isa_name(static_cast<Isa>(isa)), "has a kernel of every width");
       }
     }

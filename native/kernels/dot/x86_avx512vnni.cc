@@ -415,10 +415,12 @@ void run_tile(const Tile& t, std::ptrdiff_t first_row, int rows) {
   }
 }
 
-template <int kBits, int kVectors>
+template <int kBits, int kOutputs, int kMost, unsigned kTraits>
 void run(const Tile& t, int rows) {
+  if constexpr (kOutputs % 16 != 0) return run_tile<kBits, 2, kMost, true>(t, 0, rows);
+  constexpr int kVectors = kOutputs / 16;
   int done = 0;
-  if constexpr (small_tiles(Isa::kAvx512Vnni, kBits) && (kVectors == 2 || kVectors == 3)) {
+  if constexpr ((kTraits & kSmallTiles) != 0 && (kVectors == 2 || kVectors == 3)) {
     constexpr int kRows = 12 / kVectors;
     if (t.runs * t.groups >= kLongEnough) done = rows / kRows * kRows;
     const int rest = rows - done;
@@ -441,10 +443,8 @@ void run(const Tile& t, int rows) {
 
 }  // namespace
 
-#define SUBBYTE_KERNEL(isa, bits, vectors, rows, function) \
-  void function(const Tile& t, int r) { run<bits, vectors>(t, r); }
-#define SUBBYTE_NARROW_KERNEL(isa, bits, rows, function) \
-  void function(const Tile& t, int r) { run_tile<bits, 2, rows, true>(t, 0, r); }
+#define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
+  void function(const Tile& t, int r) { run<format.bits, outputs, rows, traits>(t, r); }
 #define SUBBYTE_ONLY_AVX512VNNI
 #include "kernels/dot/kernels.inc"
 

@@ -1,4 +1,4 @@
-// float32 layers: convolution with an indirection over taps, depthwise convolution, element-wise work.
+// float32 layers: convolution with an indirection over taps, depthwise convolution, elementwise work.
 // Results are within docs/spec/numerics.md's bound of the reference.
 #pragma once
 

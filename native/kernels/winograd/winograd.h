@@ -21,6 +21,10 @@
 #include "kernels/epilogue.h"
 #include "subbyte/isa.h"
 
+namespace subbyte {
+struct LayerWeights;  // kernels/weights.h
+}
+
 namespace subbyte::winograd {
 
 inline constexpr int kMaxTiles = 24;
@@ -50,8 +54,14 @@ struct Strip {
   std::uint8_t* scratch;      // [scratch_bytes], 64-byte aligned
 };
 
+enum Trait : unsigned {
+  kPlain = 0,
+  kFaster = 1,  // than direct convolution of layers that are large enough
+};
+
 struct Kernel {
   Isa isa;
+  unsigned traits;
   std::size_t (*packed_bytes)(const Shape&);
   void (*pack)(const Shape&, const Weights&, std::uint8_t* packed);  // packed: 64-byte aligned
   std::size_t (*scratch_bytes)(const Shape&);
@@ -59,8 +69,11 @@ struct Kernel {
   const char* name;
 };
 
-// Null where direct convolution is faster.
 const Kernel* find(Isa isa);
+// The row for a layer of that shape and so many output pixels; null where direct convolution is faster.
+const Kernel* select(Isa isa, const Shape& s, int pixels);
+// A layer's weights, of `channels` inputs without padding, through `kernel.pack`.
+void pack(const Kernel& kernel, const Shape& s, int channels, const LayerWeights& w, std::uint8_t* packed);
 const Kernel* table();
 int table_size();
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from subbyte.errors import GraphError
 from subbyte.execute.native import ops
 from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.activations import parse_activation
-from subbyte.ir.graph import pre_activation
+from subbyte.ir.graph import pre_activation, weights_of
 from subbyte.ir.ops import refusal
-from subbyte.quant import QTensor, clamp_bounds, conv_multiplier
+from subbyte.quant import QTensor, clamp_bounds, conv_multiplier, uniform_levels
 from subbyte.quant.packing import pack
 
 f32 = np.float32
+#: Bits of the codes that the engine is given, for the formats that it reads, each also with a code book.
+CODE_BITS = {"int8": 8, "int4": 4, "int3": 4, "int2": 2}
 
 
 def lower(graph: Graph) -> dict[str, Any]:
@@ -65,13 +68,12 @@ def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
 
 def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None:
     weight, bias = node.params["weight"], np.asarray(node.params["bias"])
+    d.weight_format = str(weights_of(node))
     if not isinstance(weight, QTensor):
-        d.half_precision = weight.dtype == np.float16
         d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
         return
     x, target = inputs[0].q, pre_activation(node, output)
     assert x is not None
-    d.weight_bits = weight.bits
     multiplier = conv_multiplier(x, weight.scale, target)
     d.set_codes(*_engine_codes(weight), np.ascontiguousarray(bias), multiplier)
     if "table" in node.params:
@@ -82,7 +84,10 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
 
 
 def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Packed codes and code book, in a width that the engine has kernels for: 3 bits become 4."""
-    if weight.bits != 3:
-        return pack(weight.codes, weight.bits), weight.levels
-    return pack(weight.codes, 4), np.concatenate([weight.levels, np.zeros(8, np.int8)])
+    """Packed codes and code book, in a width that the engine has kernels for. A format that it does not know
+    becomes dense 8-bit values, and the plan says so."""
+    width = CODE_BITS.get(str(replace(weight.format, book=False)))
+    if width is None:
+        return weight.values().view(np.uint8).reshape(-1), uniform_levels(8)
+    unused = np.zeros((1 << width) - len(weight.levels), np.int8)
+    return pack(weight.codes, width), np.concatenate([weight.levels, unused])

@@ -42,7 +42,7 @@ class Session:
 
     source: path of an artifact, an Artifact, or a Graph. isa: one of `available_isas()`. depth_first_above:
     tensors of more bytes than this are not kept whole where that can be avoided; the layers around them
-    run band by band of rows, so that what passes between them stays in the cache (same results;
+    run row tile by row tile, so that what passes between them stays in the cache (same results;
     None: never). memory_limit: bytes of the engine's weights, arenas and scratch memory together; None: in
     proportion to the network's shapes and weights, more than any network of use needs
     (docs/spec/artifact.md, "Running").
@@ -133,12 +133,18 @@ class Session:
         return np.ascontiguousarray(batch)
 
     def plan(self) -> list[dict[str, Any]]:
-        """What the engine does, a row per step: name, op, kernel, isa, requested_weight_bits,
-        resident_weight_bits, requested_activation_bits, resident_activation_bits, macs, weight_bytes
-        (resident), buffer_offset and buffer_bytes (in the arena) and shape of the output, live_bytes (all
-        buffers that exist while it runs). Steps of one depth-first region (-1: none) have its number in
-        region; bands: how many it has, band_rows: the most rows that the step makes in one, ring_rows:
-        how many rows of its output exist at a time (0: all)."""
+        """What the engine does, a row per step: name, op, kernel, isa, macs, weight_bytes (resident),
+        buffer_offset and buffer_bytes (in the arena) and shape of the output, live_bytes (all buffers that
+        exist while it runs).
+
+        Formats, as texts of subbyte.quant.format: requested_weights, as the graph has them ("" for a step
+        without weights), executed_weights, as they lie in memory and are multiplied ("int16 (Winograd)"
+        where filters were transformed), requested_activations and executed_activations, of what the step
+        reads.
+
+        Steps of one depth-first region (-1: none) have its number in region; row_tiles: how many it has,
+        tile_rows: the most rows that the step makes in one, line_buffer_rows: how many rows of its output
+        exist at a time (0: all)."""
         return list(self._model.steps())
 
     def profile(self, x: np.ndarray, repeats: int = 10) -> list[float]:

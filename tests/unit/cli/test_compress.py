@@ -206,11 +206,11 @@ def test_three_bit_weights(invoke: Invoke, source: Path, images: Path, tmp_path:
     session = subbyte.Session(artifacts[3])
     assert np.array_equal(session.run(x), expected)
     rows = [row for row in session.plan() if row["macs"]]
-    assert [row["requested_weight_bits"] for row in rows] == [3, 3, 3]
-    assert [row["resident_weight_bits"] for row in rows] == [4, 8, 4]
+    assert [row["requested_weights"] for row in rows] == ["int3"] * 3
+    assert [row["executed_weights"] for row in rows] == ["int4", "int8", "int4"]
     shown = json.loads(invoke("inspect", tmp_path / "w3.subbyte", "--repeats", 0, "--json").stdout)["plan"]
     assert [(row["requested"], row["executed"]) for row in shown if row["macs"]] == [
-        ("w3a8", "w4a8"),
-        ("w3a8", "w8a8"),
-        ("w3a8", "w4a8"),
+        ("int3 uint8", "int4 uint8"),
+        ("int3 uint8", "int8 uint8"),
+        ("int3 uint8", "int4 uint8"),
     ]

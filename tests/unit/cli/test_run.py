@@ -143,10 +143,10 @@ def test_inspect_says_what_executes(invoke: Invoke, int8: Path) -> None:
     assert facts["recipe"]["name"] == "w8a8"
     convolutions = [row for row in facts["plan"] if row["macs"]]
     assert [row["macs"] for row in convolutions] == [8 * 8 * 8 * 27, 8 * 8 * 8 * 9, 48]
-    assert {row["requested"] for row in convolutions} == {"w8a8"}
-    assert {row["executed"] for row in convolutions} == {"w8a8"}
+    assert {row["requested"] for row in convolutions} == {"int8 uint8"}
+    assert {row["executed"] for row in convolutions} == {"int8 uint8"}
     assert all(row["weight_bytes"] > 0 for row in convolutions)
-    assert {row["executed"] for row in facts["plan"] if not row["macs"]} <= {"a8", "fp32"}
+    assert {row["executed"] for row in facts["plan"] if not row["macs"]} <= {"uint8", "fp32"}
     assert sum(row["share"] for row in facts["plan"]) == pytest.approx(1)
     assert facts["arena_bytes"] >= max(row["buffer_offset"] + row["buffer_bytes"] for row in facts["plan"])
 
@@ -167,10 +167,10 @@ def test_inspect_shows_the_buffer_plan(invoke: Invoke, tmp_path: Path) -> None:
     assert region["steps"] == [row["name"] for row in rows]
     assert len(rows) == 3
     assert region["height"] == [64, 64, 64]
-    assert region["bands"] > 1
-    assert all(0 < rows < 64 for rows in region["band_rows"])
-    assert 3 <= region["ring_rows"][0] < 64
-    assert region["ring_rows"][-1] == 0  # the region's result is whole
+    assert region["row_tiles"] > 1
+    assert all(0 < rows < 64 for rows in region["tile_rows"])
+    assert 3 <= region["line_buffer_rows"][0] < 64
+    assert region["line_buffer_rows"][-1] == 0  # the region's result is whole
     assert facts["arena_bytes"] < facts["arena_bytes_layer_by_layer"]
     assert facts["arena_bytes_layer_by_layer"] >= 2 * 64 * 64 * 64
     assert facts["peak_activation_bytes"] == max(row["live_bytes"] for row in session.plan())
@@ -178,7 +178,7 @@ def test_inspect_shows_the_buffer_plan(invoke: Invoke, tmp_path: Path) -> None:
     assert facts["scratch_bytes"] == session.scratch_bytes > 0
     text = invoke("inspect", path, "--repeats", 0).stdout
     assert f"{region['steps'][0]} … {region['steps'][-1]}" in text
-    assert f"{region['band_rows'][0]}/{region['ring_rows'][0]}/64" in text
+    assert f"{region['tile_rows'][0]}/{region['line_buffer_rows'][0]}/64" in text
 
 
 def test_inspect_prints_a_row_per_step(invoke: Invoke, int8: Path) -> None:

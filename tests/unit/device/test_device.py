@@ -10,9 +10,10 @@ from subbyte import Artifact, save
 from subbyte.device import TARGETS, Host, Layer, Memory, artifact_bytes, find_target, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
 from subbyte.device.roofline import PROFILES, profiles
-from subbyte.device.target import reads, weights_of
+from subbyte.device.target import reads
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
+from subbyte.ir.graph import weights_of
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import activation_format, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8

@@ -17,7 +17,7 @@ BUILD = ROOT / "build" / "kernels"  # kept, so that a second run only rebuilds w
 @pytest.fixture(scope="module")
 def build() -> Path:
     configure(ROOT, BUILD, "-DSUBBYTE_TESTS=ON")
-    run(tool("cmake"), "--build", BUILD, "--target", "subbyte_kernel_test")
+    run(tool("cmake"), "--build", BUILD, "--target", "subbyte_kernel_test", "subbyte_kernel_bench")
     return BUILD
 
 
@@ -31,6 +31,36 @@ def test_every_kernel_equals_the_definition(build: Path) -> None:
     # what was left out is named, and is of an instruction set that this CPU lacks
     for row in re.findall(r"^SKIPPED (\w+):", output, re.MULTILINE):
         assert row.rsplit("_", 1)[-1] not in available_isas()
+
+
+def rows() -> dict[str, str]:
+    """Rows of all tables that this compiler's machine has, as the preprocessor sees them: name to its ISA."""
+    found = {}
+    for table in (ROOT / "native" / "kernels").glob("*/kernels.inc"):
+        text = run(tool("c++"), "-E", "-P", "-x", "c++", "-DSUBBYTE_KERNEL(...)=ROW __VA_ARGS__;", table)
+        for row in re.findall(r"ROW ([^;]*);", text):
+            isa, *_, name = row.split(",")
+            found[name.strip()] = isa.strip()
+    return found
+
+
+def test_the_benchmark_lists_every_row(build: Path) -> None:
+    """Each with a rate, or as one that this CPU cannot run. Nothing is said of how fast."""
+    lines = run(build / "subbyte_kernel_bench", "", "0.00001").splitlines()
+    listed = {line.split()[0] for line in lines}
+    assert listed == set(rows())
+    assert len(listed) > 30
+    for line in lines:
+        name = line.split()[0]
+        rate = re.search(r" [0-9.]+ G (MAC/s +[0-9.]+ % of peak|elements/s)$", line)
+        runs = name.rsplit("_", 1)[-1] in available_isas()
+        assert (rate is not None) == runs, line
+        assert ("cannot run" in line) != runs, line
+
+
+def test_the_benchmark_filters_by_name(build: Path) -> None:
+    lines = run(build / "subbyte_kernel_bench", "u8s4", "0.00001").splitlines()
+    assert {line.split()[0] for line in lines} == {name for name in rows() if "u8s4" in name}
 
 
 def symbols(path: Path) -> dict[str, str]:

@@ -151,8 +151,8 @@ def entry_of(graph: Graph) -> Entry:
         {
             "name": node.name,
             "op": node.op,
-            "requested": "w4a8" if i else "w8a8",
-            "executed": "w4a8" if i else "w8a8",
+            "requested": "int4 uint8" if i else "int8 uint8",
+            "executed": "int4 uint8" if i else "int8 uint8",
             "weight_bytes": 8,
             "share": share,
         }
@@ -174,7 +174,10 @@ def test_rows_join_plan_error_and_sensitivity(graph: Graph) -> None:
     ]
     assert [time_step(row, 0.4) for row in rows[:3]] == [1, 6, 3]
     assert [error_step(row) for row in rows[:3]] == [0, 5, None]
-    assert [weight_bits(text) for text in ("w4a8", "fp32", "fp16", "a8")] == [4, 32, 16, 0]
+    assert [
+        weight_bits(text)
+        for text in ("int4 uint8", "int3+book uint4", "fp32 fp32", "fp16 fp32", "uint8", "fp32")
+    ] == [*(4, 3, 32, 16, 0, 0)]
 
 
 @pytest.mark.parametrize("width", [1080, 312])
@@ -189,7 +192,7 @@ def test_the_image_has_a_cell_per_layer_and_fits(graph: Graph, width: float) -> 
     cells = [g for g in svg.iter("g") if g.attrib.get("class", "").startswith("cell")]
     assert [cell.attrib["class"] for cell in cells][:3] == ["cell b8 t1 e0", "cell b4 t6 e5", "cell b4 t3 en"]
     assert (cells[1].findtext("title") or "").splitlines() == [
-        *("blocks.0.expand", "1×1 → 4×4×2", "precision w4a8", "40.0 % of the time", "SQNR 12.0 dB")
+        *("blocks.0.expand", "1×1 → 4×4×2", "precision int4 uint8", "40.0 % of the time", "SQNR 12.0 dB")
     ]
     assert [box.attrib["class"] for box in svg.findall("rect")] == ["block"] * 3
     heads = [path for path in svg.findall("path") if path.attrib["class"] == "head"]

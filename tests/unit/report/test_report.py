@@ -34,13 +34,13 @@ from subbyte.report.techniques import markdown_table, technique_table
 from subbyte.tasks import TASKS
 
 
-def plan_row(name: str, share: float | None, executed: str = "w4a8") -> dict[str, Any]:
+def plan_row(name: str, share: float | None, executed: str = "int4 uint8") -> dict[str, Any]:
     return {
         "name": name,
         "op": "conv2d",
         "kernel": "dot_u8s4",
         "isa": "portable",
-        "requested": "w4a8",
+        "requested": "int4 uint8",
         "executed": executed,
         "macs": 1_000_000,
         "weight_bytes": 512,

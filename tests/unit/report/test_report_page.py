@@ -33,8 +33,14 @@ CHROMIUM = next(
 
 def plan_row(name: str, share: float) -> dict[str, object]:
     return {
-        **{"name": name, "op": "conv2d", "kernel": "dot_u8s4", "isa": "portable", "requested": "w4a8"},
-        **{"executed": "w4a8", "macs": 9_000_000, "weight_bytes": 512, "buffer_bytes": 4096, "share": share},
+        **{"name": name, "op": "conv2d", "kernel": "dot_u8s4", "isa": "portable", "requested": "int4 uint8"},
+        **{
+            "executed": "int4 uint8",
+            "macs": 9_000_000,
+            "weight_bytes": 512,
+            "buffer_bytes": 4096,
+            "share": share,
+        },
     }
 
 

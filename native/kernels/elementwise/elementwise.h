@@ -7,7 +7,7 @@
 
 #include "subbyte/isa.h"
 
-namespace subbyte::pointwise {
+namespace subbyte::elementwise {
 
 struct Add {  // numerics.md, "add"
   std::int32_t zero_a, zero_b, zero, high;
@@ -47,4 +47,4 @@ const Kernel* find(Isa isa);
 const Kernel* table();
 int table_size();
 
-}  // namespace subbyte::pointwise
+}  // namespace subbyte::elementwise

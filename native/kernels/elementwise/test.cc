@@ -1,5 +1,5 @@
-// Every pointwise kernel equals the portable one, on lengths and channel counts around every vector's width.
-#include "kernels/pointwise/pointwise.h"
+// Every elementwise kernel equals the portable one, on lengths and channel counts around every vector's width.
+#include "kernels/elementwise/elementwise.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 namespace subbyte::test {
 namespace {
 
-using pointwise::Kernel;
+using elementwise::Kernel;
 
 constexpr int kReadPastPixel = 64;  // what the planner leaves behind every buffer, at least
 
@@ -89,7 +89,7 @@ void look_up(const Context& c, int n) {
 }
 
 void add(const Context& c, int n) {
-  const pointwise::Add p{c.random.between(0, 255), c.random.between(0, 255), c.random.between(0, 255),
+  const elementwise::Add p{c.random.between(0, 255), c.random.between(0, 255), c.random.between(0, 255),
                          c.random.between(0, 1) ? 255 : 15, c.random.real(0.01f, 3.0f), c.random.real(0.01f, 3.0f)};
   Input<std::uint8_t> a(static_cast<std::size_t>(n)), b(static_cast<std::size_t>(n));
   c.fill(a), c.fill(b);
@@ -100,7 +100,7 @@ void add(const Context& c, int n) {
 }
 
 void gate(const Context& c, int pixels, int channels) {
-  const pointwise::Gate g{c.random.byte(), c.random.byte(), c.random.between(0, 1) ? 255 : 15};
+  const elementwise::Gate g{c.random.byte(), c.random.byte(), c.random.between(0, 1) ? 255 : 15};
   Input<std::int16_t> factors(static_cast<std::size_t>(channels) + 64);
   for (int i = 0; i < channels; ++i) {
     const int ends[] = {-32768, 32767, 0, c.random.between(-300, 300)};
@@ -143,13 +143,13 @@ void maximum(const Context& c, int n) {
 
 }  // namespace
 
-void test_pointwise(Report& report, unsigned seed) {
-  for (int i = 0; i < pointwise::table_size(); ++i) {
-    const Kernel& kernel = pointwise::table()[i];
-    report.expect(pointwise::find(kernel.isa) == &kernel, kernel.name, "is found in the table");
+void test_elementwise(Report& report, unsigned seed) {
+  for (int i = 0; i < elementwise::table_size(); ++i) {
+    const Kernel& kernel = elementwise::table()[i];
+    report.expect(elementwise::find(kernel.isa) == &kernel, kernel.name, "is found in the table");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
-    const Context c{report, random, kernel, *pointwise::find(Isa::kPortable)};
+    const Context c{report, random, kernel, *elementwise::find(Isa::kPortable)};
     for (int n = 1; n <= 200; ++n) {
       dequantize(c, n), look_up(c, n), add(c, n), maximum(c, n);
       const int pixels = random.between(1, 20), channels = n <= 130 ? n : random.between(1, 8);

@@ -1,18 +1,18 @@
-// Pointwise kernels for AVX-512.
+// Elementwise kernels for AVX-512.
 #include <immintrin.h>
 
-#include "kernels/pointwise/pointwise.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/portable_epilogue.h"
 #include "kernels/x86_avx512_epilogue.h"
 
-#define NAME(x) pointwise_avx512vnni_##x
+#define NAME(x) elementwise_avx512vnni_##x
 #define SUBBYTE_OWN_QUANTIZE
 #define SUBBYTE_OWN_LOOK_UP
 #define SUBBYTE_OWN_ADD
 #define SUBBYTE_OWN_GATE
 #define SUBBYTE_OWN_SUM
-namespace subbyte::pointwise {
-#include "kernels/pointwise/loops.inc"
+namespace subbyte::elementwise {
+#include "kernels/elementwise/loops.inc"
 
 namespace {
 
@@ -25,7 +25,7 @@ inline __m128i codes_of(__m512 v, __m512 scale, __m512 low, __m512 high, __m512i
 
 // Three channels (images): 12 floats become 4 pixels of 4 bytes by a permutation that leaves a gap; others
 // go 16 at a time.
-void pointwise_avx512vnni_quantize(const float* in, int pixels, int channels, float inverse_scale, float low,
+void elementwise_avx512vnni_quantize(const float* in, int pixels, int channels, float inverse_scale, float low,
                                    float high, std::int32_t zero, std::uint8_t* out, std::ptrdiff_t out_pixel) {
   const __m512 scale = _mm512_set1_ps(inverse_scale), lo = _mm512_set1_ps(low), hi = _mm512_set1_ps(high);
   const __m512i z = _mm512_set1_epi32(zero);
@@ -56,7 +56,7 @@ void pointwise_avx512vnni_quantize(const float* in, int pixels, int channels, fl
   }
 }
 
-void pointwise_avx512vnni_look_up(const std::uint8_t* table, const std::uint8_t* in, std::int64_t n,
+void elementwise_avx512vnni_look_up(const std::uint8_t* table, const std::uint8_t* in, std::int64_t n,
                                   std::uint8_t* out) {
   const Table t = load_table(table);
   for (std::int64_t i = 0; i < n; i += 64) {
@@ -65,7 +65,7 @@ void pointwise_avx512vnni_look_up(const std::uint8_t* table, const std::uint8_t*
   }
 }
 
-void pointwise_avx512vnni_add(const Add& p, const std::uint8_t* a, const std::uint8_t* b, std::int64_t n,
+void elementwise_avx512vnni_add(const Add& p, const std::uint8_t* a, const std::uint8_t* b, std::int64_t n,
                               std::uint8_t* out) {
   const __m512 factor_a = _mm512_set1_ps(p.factor_a), factor_b = _mm512_set1_ps(p.factor_b);
   const __m512i zero_a = _mm512_set1_epi32(p.zero_a), zero_b = _mm512_set1_epi32(p.zero_b);
@@ -89,7 +89,7 @@ void pointwise_avx512vnni_add(const Add& p, const std::uint8_t* a, const std::ui
 
 // vpmulhrsw is the rounding high half of 16-bit products: ((x - zero) * 128 * factor + 2^14) >> 15. 64 channels are
 // widened to 16 bits and narrowed again within 128-bit lanes; their factors are put in that order once.
-void pointwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const std::uint8_t* x,
+void elementwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const std::uint8_t* x,
                                std::ptrdiff_t x_pixel, int pixels, int channels, std::uint8_t* out,
                                std::ptrdiff_t out_pixel) {
   const __m512i zero_x = _mm512_set1_epi16(static_cast<short>(128 * g.zero_x));
@@ -115,7 +115,7 @@ void pointwise_avx512vnni_gate(const Gate& g, const std::int16_t* factors, const
   }
 }
 
-void pointwise_avx512vnni_sum(const std::uint8_t* x, std::ptrdiff_t pixel, int pixels, int channels,
+void elementwise_avx512vnni_sum(const std::uint8_t* x, std::ptrdiff_t pixel, int pixels, int channels,
                               std::uint32_t* sums) {
   int c = 0;
   for (; c + 64 <= channels; c += 64) {  // in 16 bits, which hold 257 codes
@@ -149,4 +149,4 @@ void pointwise_avx512vnni_sum(const std::uint8_t* x, std::ptrdiff_t pixel, int p
   }
 }
 
-}  // namespace subbyte::pointwise
+}  // namespace subbyte::elementwise

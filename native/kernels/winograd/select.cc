@@ -3,7 +3,7 @@
 
 namespace subbyte::winograd {
 
-#define SUBBYTE_KERNEL(isa, prefix)                                 \
+#define SUBBYTE_KERNEL(isa, traits, prefix)                                 \
   std::size_t prefix##_bytes(const Shape&);                         \
   void prefix##_pack(const Shape&, const Weights&, std::uint8_t*);  \
   std::size_t prefix##_scratch(const Shape&);                       \
@@ -12,8 +12,8 @@ namespace subbyte::winograd {
 
 namespace {
 constexpr Kernel kTable[] = {
-#define SUBBYTE_KERNEL(isa, prefix) \
-  {Isa::isa, prefix##_bytes, prefix##_pack, prefix##_scratch, prefix##_run, #prefix},
+#define SUBBYTE_KERNEL(isa, traits, prefix) \
+  {Isa::isa, traits, prefix##_bytes, prefix##_pack, prefix##_scratch, prefix##_run, #prefix},
 #include "kernels/winograd/kernels.inc"
 };
 }  // namespace
@@ -26,6 +26,12 @@ const Kernel* find(Isa isa) {
     if (k.isa == isa) return &k;
   }
   return nullptr;
+}
+
+const Kernel* select(Isa isa, const Shape& s, int pixels) {
+  const Kernel* kernel = find(isa);
+  const bool large = s.channels >= 8 && s.outputs >= 8 && s.channels <= kMaxChannels && pixels >= 16;
+  return kernel && large && (kernel->traits & kFaster) != 0 ? kernel : nullptr;
 }
 
 }  // namespace subbyte::winograd

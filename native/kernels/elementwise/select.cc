@@ -1,7 +1,7 @@
-// The pointwise family's table and its look-up.
-#include "kernels/pointwise/pointwise.h"
+// The elementwise family's table and its look-up.
+#include "kernels/elementwise/elementwise.h"
 
-namespace subbyte::pointwise {
+namespace subbyte::elementwise {
 
 #define SUBBYTE_KERNEL(isa, prefix)                                                                              \
   void prefix##_quantize(const float*, int, int, float, float, float, std::int32_t, std::uint8_t*, std::ptrdiff_t); \
@@ -14,14 +14,14 @@ namespace subbyte::pointwise {
   void prefix##_average(const std::uint32_t*, int, std::int64_t, float, std::int32_t, std::int32_t, std::uint8_t*); \
   void prefix##_sum(const std::uint8_t*, std::ptrdiff_t, int, int, std::uint32_t*);                               \
   void prefix##_maximum(const std::uint8_t*, std::int64_t, std::uint8_t*);
-#include "kernels/pointwise/kernels.inc"
+#include "kernels/elementwise/kernels.inc"
 
 namespace {
 constexpr Kernel kTable[] = {
 #define SUBBYTE_KERNEL(isa, prefix)                                                              \
   {Isa::isa,     prefix##_quantize, prefix##_dequantize, prefix##_look_up, prefix##_add, prefix##_gate, \
    prefix##_factors, prefix##_sum, prefix##_average, prefix##_maximum, #prefix},
-#include "kernels/pointwise/kernels.inc"
+#include "kernels/elementwise/kernels.inc"
 };
 }  // namespace
 
@@ -35,4 +35,4 @@ const Kernel* find(Isa isa) {
   return nullptr;
 }
 
-}  // namespace subbyte::pointwise
+}  // namespace subbyte::elementwise

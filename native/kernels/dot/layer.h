@@ -1,0 +1,42 @@
+// From a convolution to the panels that dot kernels work on: select.cc chooses their kernels, pack.cc fills them.
+#pragma once
+
+#include <vector>
+
+#include "kernels/dot/dot.h"
+#include "kernels/weights.h"
+
+namespace subbyte::dot {
+
+// A dense or grouped convolution as this family sees it; `parts` are the groups of its channels.
+struct Layer {
+  int parts, in_channels, out_channels;  // channels of one part
+  int taps;                              // positions of the window
+  int runs, groups;                      // of an operand: dot.h
+  int taps_per_run, tap_bytes;           // tap_bytes: from one to the next within a run
+  int pixels;                            // of the output
+  Format weights;                        // as they are packed
+};
+
+struct Panel {
+  const Kernel* kernel;
+  std::size_t weights, channel_data;  // where it lies: bytes of the weights, entries of biases and multipliers
+  std::ptrdiff_t in_offset;           // first input channel of the part
+  int first, channels;                // output channels
+};
+
+// Sums of more than three pieces are worked through piece by piece: groups that stay in the first-level cache beside the
+// accumulators of a block of pixels.
+constexpr int piece(Format weights) { return 64 * groups_per_pack(weights.bits); }
+// Whether that may be worth it.
+bool long_sums(const Layer& l, Isa isa);
+
+// Panels one after the other, kGap behind each.
+std::vector<Panel> select(const Layer& l, Isa isa);
+
+// Padding inputs must meet weight zero: a code book without it is expanded where there is padding.
+Format packed_format(const Layer& l, const LayerWeights& w);
+void pack(const Layer& l, const Panel& p, const LayerWeights& w, std::uint8_t* weights, std::int32_t* bias,
+          float* multiplier);
+
+}  // namespace subbyte::dot

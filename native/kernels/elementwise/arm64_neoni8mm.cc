@@ -1,0 +1,11 @@
+// Elementwise kernels, compiled for neoni8mm.
+#include <arm_neon.h>
+
+#include "kernels/arm64_epilogue.h"
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/portable_epilogue.h"
+
+#define NAME(x) elementwise_neoni8mm_##x
+namespace subbyte::elementwise {
+#include "kernels/elementwise/arm64.inc"
+}

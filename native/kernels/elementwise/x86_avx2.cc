@@ -1,0 +1,11 @@
+// Elementwise kernels for AVX2.
+#include <immintrin.h>
+
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/portable_epilogue.h"
+#include "kernels/x86_avx2_epilogue.h"
+
+#define NAME(x) elementwise_avx2_##x
+namespace subbyte::elementwise {
+#include "kernels/elementwise/x86_256.inc"
+}

@@ -1,0 +1,11 @@
+// Formats as texts.
+#include "subbyte/engine.h"
+
+namespace subbyte {
+
+std::string format_text(const Format& format) {
+  const char* kind = format.kind == Kind::kInt ? "int" : format.kind == Kind::kUint ? "uint" : "fp";
+  return kind + std::to_string(format.bits) + (format.book ? "+book" : "");
+}
+
+}  // namespace subbyte
