@@ -21,7 +21,8 @@ class Exporter:
     @property
     def ops(self) -> Collection[str]:
         """The names of the ops it takes."""
-        return importlib.import_module(self.home).OPS  # type: ignore[no-any-return]
+        ops: Collection[str] = importlib.import_module(self.home).OPS
+        return ops
 
 
 EXPORTERS: dict[str, Exporter] = {
