@@ -39,9 +39,11 @@ class Roofline:
         """Nothing: the profile says all."""
 
     def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        """Whether the profile has a rate for these formats."""
         return (weights is None or weights.plain in self.rates) and activations in self.activations
 
     def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        """The longer of what arithmetic and what memory take. InputError for formats that it does not run."""
         if not self.supports(layer, weights, activations):
             raise InputError(f"{self.name} does not run {weights or 'layers'} on {activations} activations")
         moved, seconds, energy = layer.moved(weights, activations), 0.0, 0.0
@@ -52,6 +54,7 @@ class Roofline:
         return Cost(1e3 * seconds, moved, 1e-9 * (energy + moved * self.byte_energy))
 
     def memory(self, graph: Graph) -> Memory:
+        """Values that are alive at once, and parameters as a file holds them."""
         return Memory(peak_live_bytes(graph), sum(map(node_bytes, graph.nodes)))
 
 
