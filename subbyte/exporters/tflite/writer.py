@@ -129,8 +129,10 @@ class Writer:
         return made
 
     def activation(self, act: str, x: int, q: QParams | None, value: Value, output: int | None) -> int:
-        """act(x) in tensor `output`, or in a new one on grid q where that is None. InputError for an `act` that
-        the format has not."""
+        """act(x) in tensor `output`, or in a new one on grid q where that is None.
+
+        InputError for an `act` that the format has not.
+        """
         if act == "sigmoid":
             made = self.tensor(value, q and SIGMOID) if output is None else output
             return self.op("LOGISTIC", [x], made)
