@@ -19,8 +19,6 @@ from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import Format
 from subbyte.quant.format import parse_format
 
-PROFILES = resources.files("subbyte.device") / "profiles"
-
 
 @dataclass(frozen=True)
 class Roofline:
@@ -60,16 +58,16 @@ class Roofline:
 
 def profiles() -> list[str]:
     """Names of the files in profiles/, sorted."""
-    return sorted(
-        file.name.removesuffix(".toml") for file in PROFILES.iterdir() if file.name.endswith(".toml")
-    )
+    folder = resources.files("subbyte.device").joinpath("profiles")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def read_profile(name: str) -> Roofline:
     """The device of that file."""
-    from subbyte.system.toml import tomllib  # not among what running an artifact needs
+    from subbyte.system.toml import parse_toml  # not among what running an artifact needs
 
-    found = tomllib.loads((PROFILES / f"{name}.toml").read_text("utf-8"))
+    path = resources.files("subbyte.device").joinpath("profiles", f"{name}.toml")
+    found = parse_toml(path.read_text("utf-8"))
     rows = {parse_format(text): row for text, row in found["weights"].items()}
     return Roofline(
         found["name"],
