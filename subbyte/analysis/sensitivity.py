@@ -270,7 +270,8 @@ def _unit(graph: Graph, node: Node) -> np.ndarray:
     weight, x = node.params["weight"], graph.value(node.inputs[0]).q
     assert isinstance(weight, QTensor)
     assert x is not None
-    return np.float64(x.scale) * weight.scale.astype(np.float64)
+    unit: np.ndarray = np.float64(x.scale) * weight.scale.astype(np.float64)
+    return unit
 
 
 def _sqnr(exact: Tensor, actual: Tensor) -> float:
