@@ -267,10 +267,9 @@ def _step(graph: Graph, name: str) -> Step:
 
 def _unit(graph: Graph, node: Node) -> np.ndarray:
     """float64 [O]: what one unit of the layer's bias stands for."""
-    weight, x = node.params["weight"], graph.value(node.inputs[0]).q
+    weight = node.params["weight"]
     assert isinstance(weight, QTensor)
-    assert x is not None
-    return np.float64(x.scale) * weight.scale.astype(np.float64)
+    return np.float64(graph.value(node.inputs[0]).grid.scale) * weight.scale.astype(np.float64)
 
 
 def _sqnr(exact: Tensor, actual: Tensor) -> float:

@@ -32,6 +32,12 @@ class Value:
         """ "uint8" for codes, else "float32"."""
         return "float32" if self.q is None else "uint8"
 
+    @property
+    def grid(self) -> QParams:
+        """The grid of a value that is known to hold codes."""
+        assert self.q is not None
+        return self.q
+
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -124,11 +124,10 @@ def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) ->
     standard error e between images. Layers behind a pool have one position per image, so that a
     few images say little about their mean.
     """
-    weight, bias, q = step.node.params["weight"], step.node.params["bias"], step.inputs[0].q
+    weight, bias = step.node.params["weight"], step.node.params["bias"]
     assert isinstance(weight, QTensor)
     assert isinstance(bias, np.ndarray)
-    assert q is not None
-    unit = np.float64(q.scale) * weight.scale.astype(np.float64)
+    unit = np.float64(step.inputs[0].grid.scale) * weight.scale.astype(np.float64)
     errors, totals = [], []
     for codes, exact in zip(x.split(BATCH), wanted.split(BATCH), strict=True):
         sums = accumulate(step, codes.float()).float()

@@ -64,8 +64,8 @@ class Step:
         return Grid(self.param("pre_scale"), float(self.node.attrs["pre_zero"]), 255.0)
 
     def _grid(self, value: Value) -> Grid:
-        assert value.q is not None
-        return Grid(self.state[f"{value.name}:scale"], float(value.q.zero_point), float(value.q.qmax))
+        q = value.grid
+        return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
 
 
 Op = Callable[[Step, list[Tensor]], Tensor]

@@ -6,18 +6,13 @@ import numpy as np
 
 from subbyte.execute.native.step import Factors, Row
 from subbyte.ir import Value
-from subbyte.quant import QParams, gate_multiplier_scale
+from subbyte.quant import gate_multiplier_scale
 
 f32 = np.float32
 
 
-def _grid(value: Value) -> QParams:
-    assert value.q is not None
-    return value.q
-
-
 def _ratio(value: Value, output: Value) -> float:
-    return float(f32(_grid(value).scale) / f32(_grid(output).scale))
+    return float(f32(value.grid.scale) / f32(output.grid.scale))
 
 
 def _residual(inputs: list[Value], output: Value) -> Factors:
@@ -29,11 +24,11 @@ def _add(inputs: list[Value], output: Value) -> Factors:
 
 
 def _gate(inputs: list[Value], output: Value) -> Factors:
-    return float(gate_multiplier_scale(*(_grid(value) for value in (*inputs, output)))), 0.0
+    return float(gate_multiplier_scale(*(value.grid for value in (*inputs, output)))), 0.0
 
 
 def _pool(inputs: list[Value], output: Value) -> Factors:
-    x, y, shape = _grid(inputs[0]), _grid(output), inputs[0].shape
+    x, y, shape = inputs[0].grid, output.grid, inputs[0].shape
     return float(f32(x.scale) / f32(y.scale) / f32(shape[0] * shape[1])), 0.0
 
 
