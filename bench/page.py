@@ -116,8 +116,8 @@ def render(rows: Sequence[Row], serving: Sequence[Row] = ()) -> str:
         "Made by `python -m bench.page` from the files in `bench/results`; do not edit. How they were made, "
         "and how to read them: [bench/README.md](../bench/README.md). This page is about speed and says "
         "nothing about accuracy.",
-        "![times as fast as the fastest peer](benchmarks.svg)",
-        "Milliseconds are median (minimum) of one call. *Ratio*: how many times as fast as the fastest peer, "
+        "![speedup over the fastest peer](benchmarks.svg)",
+        "Milliseconds are median (minimum) of one call. *Ratio*: speedup over the fastest peer, "
         "median over rounds. *CPU ratio*: the least CPU time of a peer over ours, medians (threads that spin "
         "while they wait count, so it says little about several threads). *Peak*: share of the measured "
         f"integer dot-product peak of the threads' cores. All three are for {' / '.join(RECIPES)}.",
@@ -260,7 +260,7 @@ def plot(rows: Sequence[Row]) -> str:
     ratios = [[row.shown(t) if (t := row.own(recipe)) else None for recipe in RECIPES] for row in rows]
     highest = max([1.0, *(ratio for group in ratios for ratio in group if ratio is not None)])
     bottom, scale = top + step * len(rows), width / highest
-    parts = [svg.text(left, 22, "times as fast as the fastest peer (line: as fast)", size=14)]
+    parts = [svg.text(left, 22, "speedup over the fastest peer (line: 1)", size=14)]
     for i, (name, group) in enumerate(zip(names, ratios, strict=True)):
         y = top + i * step
         parts.append(svg.text(left - 10, y + 1.5 * thick + 5, name, "end"))

@@ -36,6 +36,7 @@ class Degradation(BaseModel):
 
     @property
     def loss_text(self) -> str:
+        """`loss` for people."""
         return f"relative error {self.mse:.4f}" if self.kl is None else f"KL {self.kl:.4f} nats"
 
 

@@ -1,4 +1,4 @@
-"""Which layers bear few bits: one change at a time to a network of 8 bits, against float32.
+"""Which layers tolerate low bit-widths: one change at a time to a network of 8 bits, against float32.
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
 degradation is read off the outputs (native engine, all images) and off the output of the block

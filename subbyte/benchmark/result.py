@@ -40,7 +40,7 @@ class Timing(BaseModel):
     ms: milliseconds of one call (a batch), over all timed calls. round_ms: the median of each round.
     cpu_ms: CPU milliseconds of one call, all threads together, over the rounds; on a busy machine it
     says more than ms does.
-    ratio: how many times as fast as the best peer, round by round (None without peers).
+    ratio: speedup over the best peer, round by round (None without peers).
     check: its outputs beside what it should compute: for a peer the float network in the numpy
     reference, for an artifact the same artifact in the numpy reference. fidelity: an artifact's
     outputs beside the float network's (None for peers). peak: share of the measured peak of integer

@@ -95,7 +95,7 @@ def _facts(result: BenchResult) -> str:
 
 def _table(result: BenchResult) -> Table:
     table = Table("", "precision", box=None)
-    timed = ("median ms", "10 % – 90 %", "times as fast", "GMAC/s", "of peak", "file")
+    timed = ("median ms", "10 % – 90 %", "speedup", "GMAC/s", "of peak", "file")
     held = any(t.load_ms is not None for t in result.timings)
     more = (*(("load ms", "memory") if held else ()), *(("images/s",) if result.streams else ()))
     for heading in (*timed, *more, "correlation"):

@@ -1,4 +1,4 @@
-"""`subbyte sensitivity`: which layers bear few bits."""
+"""`subbyte sensitivity`: which layers tolerate low bit-widths."""
 
 from __future__ import annotations
 

@@ -14,15 +14,17 @@ from subbyte.quant import Format
 from subbyte.quant.format import UINT8
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from subbyte.allocate.budget import Budget
     from subbyte.analysis.table import Sensitivity
     from subbyte.compress.budgeted import Report
-    from subbyte.importers.table import Source
+    from subbyte.importers import Imported
     from subbyte.recipes import Recipe
 
 
 def compress_model(
-    source: Source,
+    source: str | Path | nn.Module | Imported,
     recipe: str | Recipe,
     calibration: Iterable[np.ndarray] = (),
     *,

@@ -66,6 +66,7 @@ class Host:
         return Cost(known[_key(weights)], layer.moved(weights, activations))
 
     def memory(self, graph: Graph) -> Memory:
+        """What the engine takes for one stream."""
         session = Session(graph, isa=self.isa, threads=self.threads)
         return Memory(session.arena_bytes, session.weight_bytes)
 

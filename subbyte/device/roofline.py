@@ -19,8 +19,6 @@ from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import Format
 from subbyte.quant.format import parse_format
 
-PROFILES = resources.files("subbyte.device") / "profiles"
-
 
 @dataclass(frozen=True)
 class Roofline:
@@ -39,9 +37,11 @@ class Roofline:
         """Nothing: the profile says all."""
 
     def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
+        """Whether the profile has a rate for these formats."""
         return (weights is None or weights.plain in self.rates) and activations in self.activations
 
     def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
+        """The longer of what arithmetic and what memory take. InputError for formats that it does not run."""
         if not self.supports(layer, weights, activations):
             raise InputError(f"{self.name} does not run {weights or 'layers'} on {activations} activations")
         moved, seconds, energy = layer.moved(weights, activations), 0.0, 0.0
@@ -52,21 +52,22 @@ class Roofline:
         return Cost(1e3 * seconds, moved, 1e-9 * (energy + moved * self.byte_energy))
 
     def memory(self, graph: Graph) -> Memory:
+        """Values that are alive at once, and parameters as a file holds them."""
         return Memory(peak_live_bytes(graph), sum(map(node_bytes, graph.nodes)))
 
 
 def profiles() -> list[str]:
     """Names of the files in profiles/, sorted."""
-    return sorted(
-        file.name.removesuffix(".toml") for file in PROFILES.iterdir() if file.name.endswith(".toml")
-    )
+    folder = resources.files("subbyte.device").joinpath("profiles")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def read_profile(name: str) -> Roofline:
     """The device of that file."""
-    from subbyte.system.toml import tomllib  # not among what running an artifact needs
+    from subbyte.system.toml import parse_toml  # not among what running an artifact needs
 
-    found = tomllib.loads((PROFILES / f"{name}.toml").read_text("utf-8"))
+    path = resources.files("subbyte.device").joinpath("profiles", f"{name}.toml")
+    found = parse_toml(path.read_text("utf-8"))
     rows = {parse_format(text): row for text, row in found["weights"].items()}
     return Roofline(
         found["name"],

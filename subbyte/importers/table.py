@@ -20,8 +20,6 @@ from subbyte.preprocess import Preprocessing
 if TYPE_CHECKING:
     from torch import nn
 
-    Source: TypeAlias = "str | Path | nn.Module | Imported"
-
 Read: TypeAlias = "Callable[[Any, str | None, Preprocessing | None], Imported]"
 
 
@@ -93,7 +91,10 @@ def importer_of(source: object) -> Importer:
 
 
 def import_model(
-    source: Source, *, weights: str | Path | None = None, preprocessing: Preprocessing | None = None
+    source: str | Path | nn.Module | Imported,
+    *,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Imported:
     """The network of `source` as an optimized float32 graph, with what is known of it.
 

@@ -64,6 +64,7 @@ class Accuracy:
         return wilson_interval(self.top1, self.n)
 
     def to_json(self) -> dict[str, Any]:
+        """What a row of `subbyte report --json` holds of it."""
         return {"top1": self.top1, "top5": self.top5}
 
 

@@ -44,7 +44,9 @@ class MeanScore:
     count: None = None
 
     def interval(self) -> tuple[float, float]:
+        """Of 95 %."""
         return self.low, self.high
 
     def to_json(self) -> dict[str, Any]:
+        """`rate` and the other measures, by their names."""
         return {self.key: self.rate, **self.errors}

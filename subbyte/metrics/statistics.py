@@ -55,7 +55,11 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 
 
 class Comparison(Protocol):
-    """What a network gains per image over another on the same n images: mean, its variance, and a test."""
+    """What a network gains per image over another on the same n images: mean, its variance, and a test.
+
+    n: images. difference: the mean gain. variance: of `difference`. interval: of 95 %. p_value: two-sided, of
+    no difference. to_json: all of that as JSON values.
+    """
 
     @property
     def n(self) -> int: ...
@@ -92,6 +96,7 @@ class PairedMeans:
 
     @property
     def variance(self) -> float:
+        """That of `difference`, as `interval` estimates it."""
         n = self.n + 2
         return ((self.squares + 2) / n - (self.total / n) ** 2) / n
 
@@ -106,6 +111,7 @@ class PairedMeans:
         return math.erfc(abs(self.total) / math.sqrt(2 * self.squares)) if self.squares else 1.0
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON values, the interval of 95 % included."""
         return {
             "difference": self.difference,
             "difference_interval_95": list(self.interval()),
@@ -157,6 +163,7 @@ class Paired:
         return (lost + gained - (gained - lost) ** 2) / n
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON values, the interval of 95 % included."""
         return {
             "lost": self.lost,
             "gained": self.gained,

@@ -12,7 +12,7 @@ from subbyte.errors import InputError, RecipeError
 from subbyte.recipes.recipe import Recipe
 from subbyte.recipes.steps import endings
 from subbyte.system.text_file import read_text
-from subbyte.system.toml import tomllib
+from subbyte.system.toml import parse_toml
 
 #: Of a file; the widths of a thousand layers take a tenth.
 MAX_BYTES = 1 << 18
@@ -86,7 +86,7 @@ def _too_deep(text: str) -> int | None:
 
 def _parse(text: str, origin: str) -> Recipe:
     try:
-        return Recipe.model_validate(tomllib.loads(text))
+        return Recipe.model_validate(parse_toml(text))
     except ValidationError as error:
         raise RecipeError(f"the recipe {origin} is invalid: {describe(error)}") from None
     except ValueError as error:  # TOMLDecodeError, and what Python says of numbers with too many digits

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 class Classification(Task[Predictions]):
+    """One vector of class scores: the best is the answer (top-1)."""
+
     name = "classification"
     title = "top-1"
     key = "top1"
@@ -188,6 +190,7 @@ def class_count(graph: Graph) -> int:
 
 
 def class_name(index: int, names: Sequence[str] | None) -> str:
+    """The class's name, or its number where there are no names."""
     return names[index] if names else f"class {index}"
 
 

@@ -37,6 +37,8 @@ class Points:
 
 
 class Keypoints(Task[Points]):
+    """K points, x and y in turn, in 0..1 of the input image."""
+
     name = "keypoints"
     title = f"PCK@{ALPHA:g}"
     key = "pck"

@@ -67,6 +67,7 @@ class Regression(Task[np.ndarray]):
         return numbered_folder(folder, sum(map(prod, shapes(graph))))
 
     def credit(self, answers: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
+        """Each image's part of R². InputError if all labels are equal."""
         labels = labels_of(samples, len(answers))
         if not labels.var(axis=0).any():
             raise InputError("R² needs images whose labels differ")

@@ -22,6 +22,7 @@ TORCH = ("cli", "torch")  # the extra "torch" brings "cli"
 ROOMS = (
     Room("errors"),
     Room("system"),
+    Room("system.toml", ("cli",)),
     Room("quant"),
     Room("ir"),
     Room("passes"),
@@ -35,8 +36,8 @@ ROOMS = (
     Room("importers", TORCH),
     Room("exporters", later=("peers",)),
     Room("data", ("cli",), later=("report",)),
-    Room("tasks", ("cli",), later=("torch",)),
     Room("metrics", ("cli",), later=("report",)),
+    Room("tasks", ("cli",), later=("torch",)),
     Room("quantize", TORCH),
     Room("steps", TORCH),
     Room("device"),

@@ -14,7 +14,11 @@ INSIDE = {name: module for name, module in MODULES.items() if name not in DOORS}
 
 
 def test_every_package_is_a_room() -> None:
-    assert {name.split(".")[1] for name in INSIDE} <= {room.name for room in ROOMS}
+    assert {name.split(".")[1] for name in INSIDE} == {
+        room.name
+        for room in ROOMS
+        if "." not in room.name and room.name != "_native"  # the engine's library
+    }
 
 
 @pytest.mark.parametrize("room", [room.name for room in ROOMS if "." not in room.name])

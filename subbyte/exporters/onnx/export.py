@@ -48,6 +48,12 @@ def to_onnx(graph: Graph, *, batch: int | None = 1) -> ModelProto:
     return model
 
 
+def export(graph: Graph, *, batch: int) -> bytes:
+    """The file of `to_onnx`. InputError as there."""
+    data: bytes = to_onnx(graph, batch=batch).SerializeToString()
+    return data
+
+
 def _check_float(graph: Graph, node: Node) -> None:
     if reason := refusal(node, "onnx", "ONNX export"):
         raise InputError(reason)

@@ -31,6 +31,7 @@ class Writer:
         return name
 
     def op(self, kind: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
+        """Appends a node; returns its output."""
         node = self._onnx.helper.make_node(kind, list(inputs), [output], name=f"{output}/{kind}", **attrs)
         self.nodes.append(node)
         return output
@@ -42,9 +43,11 @@ class Writer:
         return unique
 
     def number(self, name: str, value: float) -> str:
+        """A float32 scalar as an initializer; returns its name."""
         return self.tensor(name, np.array(value, np.float32))
 
     def activation(self, act: str, x: str, output: str) -> str:
+        """The nodes of an `act` attribute; returns their output."""
         row, parameters = parse_activation(act)
         return _ACTIVATIONS[row.name](self, x, output, *parameters)
 

@@ -12,6 +12,11 @@ from subbyte.ir.ops import refusal
 from subbyte.system.imports import peer_module
 
 
+def export(graph: Graph, *, batch: int) -> bytes:
+    """The file of `to_tflite`. InputError as there."""
+    return to_tflite(graph, batch=batch)
+
+
 def to_tflite(
     graph: Graph, *, batch: int = 1, ranges: Mapping[str, tuple[float, float]] | None = None
 ) -> bytes:

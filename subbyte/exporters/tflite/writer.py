@@ -51,7 +51,10 @@ class Writer:
         self.values[graph.input] = self.tensor(graph.value(graph.input), None)
 
     def tensor(self, value: Value, q: QParams | None, suffix: str = "") -> int:
-        """A value, or another tensor of its shape, on the grid q (None: float32)."""
+        """A value, or another tensor of its shape, on the grid q (None: float32).
+
+        InputError for a grid of other than 8 bits.
+        """
         if q is not None and q.bits != 8:
             raise InputError(f"TensorFlow Lite export takes 8-bit activations; {value.name!r} has {q.bits}")
         grid = None if q is None else self.grid([q.scale], [q.zero_point - 128])
@@ -59,6 +62,7 @@ class Writer:
         return self._append(value.name + suffix, (self.batch, *value.shape), kind, 0, grid)
 
     def constant(self, name: str, array: np.ndarray, grid: Any = None) -> int:
+        """A tensor of float32, int32 or int8 numbers; returns its index."""
         buffer = self.schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         self.buffers.append(buffer)
@@ -66,6 +70,7 @@ class Writer:
         return self._append(name, array.shape, kind, len(self.buffers) - 1, grid)
 
     def grid(self, scales: Sequence[float], zeros: Sequence[int], dimension: int = 0) -> Any:
+        """Quantization parameters; dimension: the axis of which each has its own scale."""
         made = self.schema.QuantizationParametersT()
         made.scale, made.zeroPoint, made.quantizedDimension = list(scales), list(zeros), dimension
         return made
@@ -98,6 +103,7 @@ class Writer:
         return made
 
     def finish(self) -> bytes:
+        """The serialized model."""
         import flatbuffers
 
         schema = self.schema
@@ -123,7 +129,10 @@ class Writer:
         return made
 
     def activation(self, act: str, x: int, q: QParams | None, value: Value, output: int | None) -> int:
-        """act(x) in tensor `output`, or in a new one on grid q where that is None."""
+        """act(x) in tensor `output`, or in a new one on grid q where that is None.
+
+        InputError for an `act` that the format has not.
+        """
         if act == "sigmoid":
             made = self.tensor(value, q and SIGMOID) if output is None else output
             return self.op("LOGISTIC", [x], made)
@@ -154,7 +163,8 @@ def plain(kind: str, options: str = "", **fields: Any) -> Row:
 
 
 def padded(w: Writer, node: Node, kernel: Sequence[int]) -> tuple[int, int]:
-    """The padding mode, and the tensor to read: the input, or a padded copy of it."""
+    """The padding mode, and the tensor to read: the input, or a padded copy of it. InputError where zeros
+    around would change the output."""
     x, pad = w.graph.value(node.inputs[0]), node.attrs["pad"]
     source = w.values[node.inputs[0]]
     if tuple(pad) == (0, 0, 0, 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from subbyte import Artifact, save
 from subbyte.device import TARGETS, Host, Layer, Memory, artifact_bytes, find_target, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
-from subbyte.device.roofline import PROFILES, profiles
+from subbyte.device.roofline import profiles
 from subbyte.device.target import reads
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
@@ -17,7 +18,7 @@ from subbyte.ir.graph import weights_of
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import activation_format, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8
-from subbyte.system.toml import tomllib
+from subbyte.system.toml import parse_toml
 from tests.fuzz.graphs import seeds
 
 ARTIFACTS = seeds()
@@ -141,7 +142,7 @@ def test_memory_is_that_of_the_device() -> None:
 
 @pytest.mark.parametrize("name", profiles())
 def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
-    found = tomllib.loads((PROFILES / f"{name}.toml").read_text("utf-8"))
+    found = parse_toml((resources.files("subbyte.device") / "profiles" / f"{name}.toml").read_text("utf-8"))
     for table in (found["memory"], *found["weights"].values()):
         figures = {key for key, value in table.items() if isinstance(value, float)}
         assert figures

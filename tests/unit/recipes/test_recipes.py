@@ -134,7 +134,7 @@ def test_a_deep_recipe_is_refused_before_it_is_parsed(
     def parse(text: str) -> None:
         pytest.fail("it was parsed")
 
-    monkeypatch.setattr("subbyte.recipes.load.tomllib.loads", parse)
+    monkeypatch.setattr("subbyte.recipes.load.parse_toml", parse)
     path = tmp_path / "deep.toml"
     path.write_text(HOSTILE[case])
     with pytest.raises(RecipeError, match="nested too deeply in line"):
