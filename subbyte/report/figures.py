@@ -42,16 +42,12 @@ class Figure:
 
 def figures_of(entries: Sequence[Entry]) -> list[Figure]:
     """All figures that there are measurements for."""
+    memory = "weights and activations in memory, MB"
     made = [
         accuracy_over(entries, "size", "file size, MB", lambda e: _megabytes(e.file_bytes)),
         accuracy_over(entries, "latency", "latency of one image, ms", lambda e: e.latency_ms),
         latency_bars(entries),
-        accuracy_over(
-            entries,
-            "memory",
-            "weights and activations in memory, MB",
-            lambda e: _megabytes(e.memory_bytes),
-        ),
+        accuracy_over(entries, "memory", memory, lambda e: _megabytes(e.memory_bytes)),
     ]
     return [figure for figure in made if figure is not None]
 

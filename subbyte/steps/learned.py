@@ -26,7 +26,7 @@ from subbyte.quant import QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, nearest_level, usable
-from subbyte.steps.train import read_state, write_state
+from subbyte.steps.train import read_state, set_parameters, write_state
 
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0
@@ -130,10 +130,7 @@ class Learned:
         """Reads what `save` wrote; False, and nothing changes, if there is no such file."""
         if path is None or not path.exists():
             return False
-        with torch.no_grad():
-            for kind, named in read_state(path).items():
-                for name, tensor in named.items():
-                    self.parameters[kind][name].copy_(tensor)
+        set_parameters(self.parameters, read_state(path))
         return True
 
     def result(self) -> Graph:

@@ -115,6 +115,14 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def set_parameters(parameters: Parameters, saved: Parameters) -> None:
+    """Gives every parameter the numbers of its namesake."""
+    with torch.no_grad():
+        for kind, named in parameters.items():
+            for name, tensor in named.items():
+                tensor.copy_(saved[kind][name])
+
+
 def _restore(
     path: Path | None, parameters: Parameters, optimizer: torch.optim.Adam, generator: torch.Generator
 ) -> tuple[Tensor, int]:
@@ -122,10 +130,7 @@ def _restore(
     if path is None or not path.exists():
         return torch.empty(0, dtype=torch.long), 0
     state = read_state(path)
-    with torch.no_grad():
-        for kind, named in parameters.items():
-            for name, tensor in named.items():
-                tensor.copy_(state["parameters"][kind][name])
+    set_parameters(parameters, state["parameters"])
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"])
     return state["order"], state["step"]
