@@ -48,7 +48,7 @@ def with_formats(
         }
     )
     so_far = assignments(graph, changed)
-    single = [_override(node, fields) for node, fields in _exceptions(graph, so_far, weights, activations)]
+    single = _exceptions(graph, so_far, weights, activations)
     return Recipe.model_validate(
         changed.model_copy(update={"override": (*rules, *single, *plain.override)}).model_dump()
     )
@@ -89,7 +89,7 @@ def _exceptions(
     so_far: Mapping[str, Assignment],
     weights: Mapping[str, Format],
     activations: Mapping[str, Format],
-) -> list[tuple[str, dict[str, Format]]]:
+) -> list[Override]:
     result = []
     for node in graph.nodes:
         assignment, fields = so_far[node.name], {}
@@ -99,12 +99,8 @@ def _exceptions(
         if activations.get(node.name, UINT8) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:
-            result.append((node.name, fields))
+            result.append(Override.model_validate({"match": glob.escape(node.name), **fields}))
     return result
-
-
-def _override(node: str, fields: Mapping[str, Format]) -> Override:
-    return Override.model_validate({"match": glob.escape(node), **fields})
 
 
 def to_toml(recipe: Recipe) -> str:
