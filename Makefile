@@ -32,7 +32,7 @@ kernels: $(VENV)/.test
 	build/kernels/subbyte_kernel_test
 
 unit: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer: kernels, contract tests, 10,000 mutated files and
 # descriptor sets; a minute of threads under ThreadSanitizer.

@@ -154,4 +154,5 @@ class _Flow:
 def _widens(node: Node) -> bool:
     """Whether the layer makes more channels than it reads."""
     weight = node.params["weight"].shape
-    return weight[0] > weight[-1] * node.attrs["groups"]
+    groups: int = node.attrs["groups"]
+    return weight[0] > weight[-1] * groups

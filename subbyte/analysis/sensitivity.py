@@ -268,7 +268,9 @@ def _unit(graph: Graph, node: Node) -> np.ndarray:
     """float64 [O]: what one unit of the layer's bias stands for."""
     weight = node.params["weight"]
     assert isinstance(weight, QTensor)
-    return np.float64(graph.value(node.inputs[0]).grid.scale) * weight.scale.astype(np.float64)
+    scale = np.float64(graph.value(node.inputs[0]).grid.scale)
+    unit: np.ndarray = scale * weight.scale.astype(np.float64)
+    return unit
 
 
 def _sqnr(exact: Tensor, actual: Tensor) -> float:

@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "inspect": (
         "inspect",
-        "Show the plan: memory, what runs depth-first, and per layer requested and executed precision, "
+        "Show the plan: memory, what runs depth-first, and per layer requested and executed formats, "
         "kernel, share of time.",
     ),
     "report": (

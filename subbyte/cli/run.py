@@ -101,7 +101,8 @@ def _results(
 def read_array(path: Path) -> np.ndarray:
     """The array of a .npy file. InputError if there is none; nothing in it is executed."""
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
+        return array
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError) as error:

@@ -66,7 +66,7 @@ def read_profile(name: str) -> Roofline:
     """The device of that file."""
     from subbyte.system.toml import parse_toml  # not among what running an artifact needs
 
-    path = resources.files("subbyte.device").joinpath("profiles", f"{name}.toml")
+    path = resources.files("subbyte.device").joinpath("profiles").joinpath(f"{name}.toml")
     found = parse_toml(path.read_text("utf-8"))
     rows = {parse_format(text): row for text, row in found["weights"].items()}
     return Roofline(

@@ -49,11 +49,13 @@ class Executor:
     @property
     def ops(self) -> Collection[str]:
         """The names of the ops it runs."""
-        return importlib.import_module(self.home).OPS  # type: ignore[no-any-return]
+        ops: Collection[str] = importlib.import_module(self.home).OPS
+        return ops
 
     def prepare(self, graph: Graph, **options: Any) -> Prepared:
         """The graph, ready to run. options: torch's device; what a Session takes."""
-        return importlib.import_module(self.home).prepare(graph, **options)  # type: ignore[no-any-return]
+        prepared: Prepared = importlib.import_module(self.home).prepare(graph, **options)
+        return prepared
 
 
 EXECUTORS: dict[str, Executor] = {

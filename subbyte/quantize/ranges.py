@@ -73,4 +73,5 @@ def _rounded(points: np.ndarray, lows: np.ndarray, highs: np.ndarray, bits: int)
     scale = np.maximum((highs - lows) / qmax, 1e-30)[:, None]
     zero = np.clip(np.rint(-lows[:, None] / scale), 0, qmax)
     codes = np.clip(np.rint(points / scale), -zero, qmax - zero)
-    return codes * scale
+    rounded: np.ndarray = codes * scale
+    return rounded

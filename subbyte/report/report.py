@@ -32,7 +32,7 @@ def render(report: Report, shown: int = 12) -> str:
     """The page as text; `shown` images are embedded. Raises InputError if one cannot be read."""
     environment = page_environment()
     robust = next((entry.robustness for entry in report.entries if entry.robustness), None)
-    return environment.get_template("report.html").render(
+    page: str = environment.get_template("report.html").render(
         report=report,
         drop_interval=drop_interval,
         signed=signed,
@@ -55,6 +55,7 @@ def render(report: Report, shown: int = 12) -> str:
         sensitivity=sensitivity_heatmaps(report.sensitivity),
         planned=[_layers(report, entry) for entry in report.entries if entry.plan],
     )
+    return page
 
 
 def _layers(report: Report, entry: Entry) -> dict[str, Any]:

@@ -188,7 +188,7 @@ class _Nearest(torch.autograd.Function):
 
 def nearest(v: Tensor, levels: np.ndarray) -> Tensor:
     """Each number of v replaced by the nearest of `levels` (int8, any order); straight through."""
-    return _Nearest.apply(v, usable(levels))
+    return _Nearest.apply(v, usable(levels))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _reach(levels: np.ndarray) -> tuple[float, float]:

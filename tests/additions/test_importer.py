@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import subbyte
 from subbyte import Preprocessing
 from subbyte.cli.app import app
+from subbyte.data import load_image
 from subbyte.errors import InputError
 from subbyte.importers import IMPORTERS, Imported, Importer
 from subbyte.importers.table import has_suffix
@@ -72,7 +73,7 @@ def test_compress_reads_it_and_so_does_python(toy: Path, images: Path, tmp_path:
     assert by_command.classes == CLASSES
     assert by_command.provenance["model"] == "a toy"
     assert by_command.recipe["name"] == "w4a8"
-    x = np.stack([subbyte.data.load_image(images / f"{i}.png", by_command.preprocessing) for i in range(4)])
+    x = np.stack([load_image(images / f"{i}.png", by_command.preprocessing) for i in range(4)])
     artifact = subbyte.compress_model(toy, "w4a8", [x], provenance={"calibration": "4 images of images"})
     subbyte.save(tmp_path / "b.subbyte", artifact)
     assert path.read_bytes() == (tmp_path / "b.subbyte").read_bytes()

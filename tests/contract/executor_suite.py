@@ -61,7 +61,8 @@ def convolutions(seed: int, executor: Executor) -> None:
     for _ in range(5):
         channels = b.shape(x)[2]
         kernel = (rng.choice([1, 2, 3, 5]), rng.choice([1, 2, 3, 5]))
-        pad = tuple(rng.randrange(k) for k in (kernel[0], kernel[0], kernel[1], kernel[1]))
+        top, bottom, left, right = (rng.randrange(k) for k in (kernel[0], kernel[0], kernel[1], kernel[1]))
+        pad = top, bottom, left, right
         if b.shape(x)[0] + pad[0] + pad[1] < kernel[0] or b.shape(x)[1] + pad[2] + pad[3] < kernel[1]:
             kernel, pad = (1, 1), (0, 0, 0, 0)
         depthwise, bits = rng.random() < 0.4, rng.choice([2, 3, 4, 8])
@@ -151,7 +152,7 @@ def sums_beyond_float32(executor: Executor) -> None:
         "r": Value("r", (3, 3, 6)),
     }
     attrs = {"stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1, "act": "none"}
-    params = {"weight": weight, "bias": bias}
+    params: dict[str, np.ndarray | QTensor] = {"weight": weight, "bias": bias}
     nodes = (
         Node("q", "quantize", ("image",), "x"),
         Node("c", "conv2d", ("x",), "y", attrs, params),
@@ -175,7 +176,8 @@ def batches(executor: Executor) -> None:
     empty = prepared.run(x[:0])
     assert tuple(empty) == graph.outputs
     for name, array in empty.items():
-        assert (array.shape, array.dtype) == ((0, *graph.value(name).shape), graph.value(name).dtype)
+        value = graph.value(name)
+        assert (array.shape, array.dtype) == ((0, *value.shape), np.dtype(value.dtype))
     assert np.array_equal(prepared.run(np.asfortranarray(x))[graph.outputs[0]], results[graph.outputs[0]])
 
 
@@ -227,7 +229,9 @@ def broken_graph(executor: Executor) -> None:
 
 
 def _widths() -> dict[str, Check]:
-    made = {f"width {bits}": partial(whole, partial(graphs.quantized, bits=bits)) for bits in (2, 3, 4, 8)}
+    made: dict[str, Check] = {
+        f"width {bits}": partial(whole, partial(graphs.quantized, bits=bits)) for bits in (2, 3, 4, 8)
+    }
     made["narrow activations"] = partial(whole, graphs.narrow)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made

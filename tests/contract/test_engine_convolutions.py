@@ -233,9 +233,10 @@ def test_extremes(zero_point: int, sign: int) -> None:
             # about 256 codes over the largest sum
             scale = np.full(outputs, 2.0**-6 / terms, np.float32) * rng.uniform(0.5, 1, outputs)
             weight = QTensor(codes, scale.astype(np.float32), INT8, np.arange(256).astype(np.int8))
-            params = {"weight": weight, "bias": rng.integers(-(2**28), 2**28, outputs, dtype=np.int32)}
-            attrs = {"stride": (1, 1), "pad": (1, 1, 1, 1), "act": "none"}
-            attrs["groups"] = channels if name == "depthwise" else 1
+            bias = rng.integers(-(2**28), 2**28, outputs, dtype=np.int32)
+            params: dict[str, np.ndarray | QTensor] = {"weight": weight, "bias": bias}
+            groups = channels if name == "depthwise" else 1
+            attrs = {"stride": (1, 1), "pad": (1, 1, 1, 1), "act": "none", "groups": groups}
             nodes.append(Node(value, "conv2d", ("x",), value, attrs, params))
             values[value] = Value(value, (3, 3, outputs), QParams(1.0, 128, 8) if target == "codes" else None)
     graph = verify(Graph("image", tuple(n.output for n in nodes[1:]), values, tuple(nodes)))

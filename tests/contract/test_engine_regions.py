@@ -26,7 +26,8 @@ def convolution(b: Builder, x: str) -> str:
     """A random window, also with strides larger than it and with padding on any side."""
     rng, (height, width, channels) = b.rng, b.shape(x)
     kernel = (rng.randint(1, 5), rng.randint(1, 3))
-    pad = tuple(rng.randint(0, kernel[i // 2] - 1) for i in range(4))
+    top, bottom, left, right = (rng.randint(0, kernel[i // 2] - 1) for i in range(4))
+    pad = top, bottom, left, right
     if height + pad[0] + pad[1] < kernel[0] or width + pad[2] + pad[3] < kernel[1]:
         kernel, pad = (1, 1), (0, 0, 0, 0)
     stride = (rng.choice([1, 1, 1, 2, 3, 7]), rng.choice([1, 1, 2]))

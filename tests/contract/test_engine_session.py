@@ -16,6 +16,7 @@ import pytest
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.native import Session, available_isas, best_isa
 from subbyte.ir import Graph, macs
+from subbyte.quant import QTensor
 from tests.contract.agreement import engine_outputs, expected_outputs, random_images, same
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
@@ -163,6 +164,7 @@ def test_the_plan_describes_every_step() -> None:
         assert 0 <= row["buffer_offset"] <= row["buffer_offset"] + row["buffer_bytes"] <= session.arena_bytes
         if node.op in ("conv2d", "linear"):
             weight = node.params["weight"]
+            assert isinstance(weight, QTensor)
             assert row["requested_weights"].removesuffix("+book") == f"int{weight.bits}"
             assert row["macs"] == costs[node.name]
             assert row["weight_bytes"] > 0

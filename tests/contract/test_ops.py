@@ -18,7 +18,7 @@ from subbyte.ir import OPS
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
 
-TAKERS = {**EXECUTORS, **EXPORTERS}
+TAKERS: dict[str, Executor | Exporter] = {**EXECUTORS, **EXPORTERS}
 
 
 def assert_takes_or_disclaims_all(row: Executor | Exporter) -> None:
@@ -56,11 +56,11 @@ def test_the_reason_is_what_the_user_reads() -> None:
     advice = OPS["batch_norm"].lacks["native"]
     assert str(error.value) == f"node 'batch_norm0': the engine has no batch_norm; {advice}"
     pytest.importorskip("ai_edge_litert")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError) as refused:
         to_tflite(normed)
-    assert str(error.value) == f"node 'batch_norm0': TensorFlow Lite export has no batch_norm; {advice}"
+    assert str(refused.value) == f"node 'batch_norm0': TensorFlow Lite export has no batch_norm; {advice}"
     pytest.importorskip("onnx")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError) as refused:
         to_onnx(graphs.quantized(random.Random(1), 4))
     advice = OPS["quantize"].lacks["onnx"]
-    assert str(error.value) == f"node 'quantize0': ONNX export has no quantize; {advice}"
+    assert str(refused.value) == f"node 'quantize0': ONNX export has no quantize; {advice}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -35,23 +37,27 @@ def smooth_network() -> tuple[Graph, np.ndarray]:
     """Fine grids and wide 8-bit ranges: conv silu, depthwise, gate, residual, pool, linear."""
     rng = np.random.default_rng(21)
     grid = QParams(2.0**-5, 128, 8)
+    shapes: dict[str, tuple[int, ...]]
     shapes = {"image": (6, 6, 3), "x": (6, 6, 3), "a": (6, 6, 8), "b": (6, 6, 8), "p": (1, 1, 8)}
     shapes |= {"g": (1, 1, 8), "m": (6, 6, 8), "r": (6, 6, 8), "o": (1, 1, 8), "f": (8,), "y": (5,)}
     real = {"image", "y"}
     grids = {"g": QParams(2.0**-8, 0, 8)}
     values = {n: Value(n, s, None if n in real else grids.get(n, grid)) for n, s in shapes.items()}
 
-    def layer(name, inputs, out, weight_shape, act, pre=None, **attrs):  # type: ignore[no-untyped-def]
+    def layer(
+        name: str, inputs: tuple[str, ...], out: str, weight_shape: tuple[int, ...], act: str, **attrs: Any
+    ) -> Node:
         k = int(np.prod(weight_shape[1:]))
         weight = rng.integers(-127, 128, weight_shape)
         scale = np.full(weight_shape[0], 1 / (74 * np.sqrt(k)), np.float32)
-        params = {"weight": QTensor.from_values(weight, scale, INT8)}
+        params: dict[str, np.ndarray | QTensor] = {"weight": QTensor.from_values(weight, scale, INT8)}
         params["bias"] = rng.integers(-900, 900, weight_shape[0]).astype(np.int32)
         attrs["act"] = act
         if act != "none":
             pre = QParams(2.0**-5, 128, 8)
             attrs |= {"pre_scale": pre.scale, "pre_zero": pre.zero_point}
             y = values[out].q
+            assert y is not None
             params["table"] = activation_table(reference.activation_function(act), pre, y)
         op = "linear" if len(weight_shape) == 2 else "conv2d"
         return Node(name, op, inputs, out, attrs, params)

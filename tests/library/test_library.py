@@ -116,13 +116,14 @@ def test_errors_are_sentences(build: Path, tmp_path: Path) -> None:
     nan = np.full((1, *load(path).graph.value("image").shape), np.nan, np.float32)
     nan.tofile(tmp_path / "nan")
     isa = available_isas()[-1]
-    for arguments, wanted in [
+    cases: list[tuple[list[str | Path], str]] = [
         ([tmp_path / "none", tmp_path / "nan", tmp_path / "out", isa, "1"], "there is no such file"),
         ([path, tmp_path / "short", tmp_path / "out", isa, "1"], "do not fit the network"),
         ([path, tmp_path / "nan", tmp_path / "out", isa, "1"], "NaN or infinity"),
         ([path, tmp_path / "nan", tmp_path / "out", "avx9", "1"], "no instruction set avx9"),
         ([path, tmp_path / "nan", tmp_path / "out", isa, "999"], "threads"),
-    ]:
+    ]
+    for arguments, wanted in cases:
         result = subprocess.run([program, *arguments], capture_output=True, text=True)
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("error: ")

@@ -54,7 +54,7 @@ class _Substitute(torch.autograd.Function):
 
 def substitute(hard: Tensor, soft: Tensor) -> Tensor:
     """`hard` forward, the gradient of `soft` backward; same shape and dtype."""
-    return _Substitute.apply(hard, soft)
+    return _Substitute.apply(hard, soft)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def traced(*tensors: Tensor) -> bool:
@@ -98,7 +98,7 @@ def round_clamp(v: Tensor, zero: float, low: float, high: float | Tensor) -> Ten
     No gradient reaches a `high` that is a 0-dim tensor.
     """
     if traced(v):
-        return _RoundClamp.apply(v, zero, low, high)
+        return _RoundClamp.apply(v, zero, low, high)  # type: ignore[no-any-return, no-untyped-call]
     v.round_().add_(zero)
     return v.clamp_(min=low).clamp_(max=high.detach()) if isinstance(high, Tensor) else v.clamp_(low, high)
 
@@ -135,7 +135,7 @@ def sampled(
     source, target: 0-dim scales that the table was made with. slopes: float32 [256] each, the
     derivatives by the code, by `source` and by `target`.
     """
-    return _Sampled.apply(codes, source, target, table.detach(), slopes)
+    return _Sampled.apply(codes, source, target, table.detach(), slopes)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
-        return _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])
+        return _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)

@@ -32,7 +32,7 @@ def to_onnx(graph: Graph, *, batch: int | None = 1) -> ModelProto:
     for node in graph.nodes:
         _check_float(graph, node)
         OPS[node.op](writer, graph, node)
-    model = onnx.helper.make_model(
+    model: ModelProto = onnx.helper.make_model(
         onnx.helper.make_graph(
             writer.nodes,
             "subbyte",

@@ -26,7 +26,8 @@ def need(condition: bool, reason: str, origin: Site | None = None) -> None:
 
 def operand(x: Any) -> Operand:
     """The value of the graph. Rejected if it is a constant."""
-    need(isinstance(x, Operand), "its first tensor is a constant")
+    if not isinstance(x, Operand):
+        raise Rejected("its first tensor is a constant")
     return x
 
 

@@ -213,6 +213,6 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 def _by_schema_name(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     arguments = target._schema.arguments
-    named = {a.name: a.default_value for a in arguments}
+    named: dict[str, Any] = {a.name: a.default_value for a in arguments}
     named.update(zip((a.name for a in arguments), args, strict=False))
-    return named | kwargs
+    return {**named, **kwargs}

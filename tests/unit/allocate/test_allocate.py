@@ -343,6 +343,8 @@ def test_checking_never_ends_with_more_degradation(
     size = check.allocator.smallest(Budget()) + 150
     first = check.best(Budget(size=size), rounds=0)
     better = checker(variants, table, graph).best(Budget(size=size))
+    assert better.degradation.kl is not None
+    assert first.degradation.kl is not None
     assert better.degradation.kl <= first.degradation.kl
     assert better.allocation.size <= size
     assert better.evaluations > first.evaluations

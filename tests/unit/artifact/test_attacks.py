@@ -144,6 +144,11 @@ def add_tensor(name: str) -> Attack:
     return attack
 
 
+def many_tensors(document: Document) -> None:
+    for i in range(20):
+        add_tensor(str(i))(document)
+
+
 def gap(document: Document) -> None:
     """The last tensor begins one byte late, and the body is one byte longer."""
     last = document.header[-1][1]
@@ -258,7 +263,7 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("stray tensor", add_tensor("stray"), "its graph needs"),
     ("stray tensor of a dtype", add_tensor("I8"), "its graph needs"),
     ("repeated tensor", add_tensor("F32"), "names a key twice"),
-    ("many tensors", lambda d: [add_tensor(str(i))(d) for i in range(20)], "at most 16 tensors"),
+    ("many tensors", many_tensors, "at most 16 tensors"),
     ("dtype unknown", set_entry("I32", "dtype", "F64"), "has dtype 'F64'"),
     ("dtype list", set_entry("I32", "dtype", []), "has dtype"),
     ("dtype of equal size", set_entry("I32", "dtype", "F32"), "its graph needs"),

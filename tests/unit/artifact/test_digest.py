@@ -22,10 +22,10 @@ def changed_params(graph: Graph) -> dict[tuple[str, str], Graph]:
                 scale[-1] = np.nextafter(scale[-1], np.float32(np.inf))
                 other: np.ndarray | QTensor = replace(param, scale=scale)
             else:
-                other = param.copy()
-                flat = other.reshape(-1)
+                other = array = param.copy()
+                flat = array.reshape(-1)
                 plus = (
-                    np.nextafter(flat[-1], other.dtype.type(9)) if other.dtype.kind == "f" else flat[-1] ^ 1
+                    np.nextafter(flat[-1], array.dtype.type(9)) if array.dtype.kind == "f" else flat[-1] ^ 1
                 )
                 flat[-1] = plus
             new = node.with_(params={**node.params, role: other})
@@ -36,7 +36,7 @@ def changed_params(graph: Graph) -> dict[tuple[str, str], Graph]:
 
 def test_everything_counts() -> None:
     graph = seeds()["mixed"].graph
-    digests = {(): graph_digest(graph)}
+    digests: dict[tuple[str, ...], str] = {(): graph_digest(graph)}
     assert graph_digest(seeds()["mixed"].graph) == digests[()]
     for key, other in changed_params(graph).items():
         digests[key] = graph_digest(other)

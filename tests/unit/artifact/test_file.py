@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from subbyte.artifact import container, file, load, save, text
+from subbyte.artifact.schema import parse_graph
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.errors import ArtifactError
 from subbyte.preprocess import Preprocessing
@@ -41,7 +42,7 @@ def test_an_interrupted_save_leaves_the_old_file(
         assert [p.stat().st_size for p in tmp_path.glob(".*.partial")]  # all is written beside it by now
         raise error
 
-    monkeypatch.setattr(file.os, step, fail)
+    monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else ArtifactError):
         save(path, seeds()["real"])
     monkeypatch.undo()
@@ -50,9 +51,7 @@ def test_an_interrupted_save_leaves_the_old_file(
 
 
 def test_a_failed_first_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        file.os, "replace", lambda *args: (_ for _ in ()).throw(OSError(5, "Input/output error"))
-    )
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     with pytest.raises(ArtifactError, match="Input/output error; choose a folder"):
         save(tmp_path / "a.subbyte", seeds()["mixed"])
     assert os.listdir(tmp_path) == []
@@ -134,11 +133,10 @@ def test_save_never_writes_what_load_would_refuse(
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.subbyte"
     save(path, seeds()["mixed"])
-    parse = file.parse_graph
 
     def shrink(text: str) -> Any:
         os.truncate(path, path.stat().st_size - 1)
-        return parse(text)
+        return parse_graph(text)
 
     monkeypatch.setattr(file, "parse_graph", shrink)
     with pytest.raises(ArtifactError, match="became shorter"):

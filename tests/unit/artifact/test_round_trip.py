@@ -118,9 +118,11 @@ def test_the_order_of_dicts_does_not_matter(tmp_path: Path) -> None:
     graph = artifact.graph
     shuffled = replace(
         graph,
-        values=dict(reversed(graph.values.items())),
+        values=dict(reversed(list(graph.values.items()))),
         nodes=tuple(
-            n.with_(attrs=dict(reversed(n.attrs.items())), params=dict(reversed(n.params.items())))
+            n.with_(
+                attrs=dict(reversed(list(n.attrs.items()))), params=dict(reversed(list(n.params.items())))
+            )
             for n in graph.nodes
         ),
     )

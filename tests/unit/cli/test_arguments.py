@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import subbyte
+from subbyte.benchmark.candidate import LEAST_CORRELATION
 from subbyte.cli import checks
 from subbyte.errors import InputError
 from tests.unit.bench.test_page import result as bench_result
@@ -264,7 +264,7 @@ def test_bench_says_which_peer_was_skipped(
     invoke: Invoke, int8: Path, fp32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setitem(subbyte.benchmark.candidate.LEAST_CORRELATION, "fp32", 2.0)
+    monkeypatch.setitem(LEAST_CORRELATION, "fp32", 2.0)
     arguments = ("bench", fp32, "--against", "onnxruntime-fp32", "--seconds", 0.05)
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output

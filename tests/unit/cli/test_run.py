@@ -28,6 +28,7 @@ def test_run_names_the_best_classes(invoke: Invoke, int8: Path, images: Path) ->
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     artifact = subbyte.load(int8)
+    assert artifact.classes is not None
     assert [row["file"] for row in rows] == [str(file) for file in files]
     for row, file in zip(rows, files, strict=True):
         logits = subbyte.Session(int8).run(load_image(file, artifact.preprocessing))[0]

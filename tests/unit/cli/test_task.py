@@ -213,7 +213,7 @@ def test_sensitivity_of_other_tasks_is_a_relative_error(
     assert result.exit_code == 0, result.output
     table = json.loads((tmp_path / "s.json").read_text())
     assert table["base"]["kl"] is None
-    rows = {(row["nodes"][0], row["bits"]): row["degradation"] for row in table["rows"]}
+    rows = {(row["nodes"][0], row["format"]): row["degradation"] for row in table["rows"]}
     assert all(row["mse"] >= 0 and 0 <= row["agreement"] <= 1 for row in rows.values())
     assert "relative error" in result.stdout
     assert "nats" not in (tmp_path / "s.html").read_text().partition("<body>")[2].partition("<script>")[0]

@@ -21,12 +21,14 @@ from subbyte.compress import budgeted
 from subbyte.compress.budgeted import Measured, Report
 from subbyte.compress.quick_time import QuickTime
 from subbyte.data.samples import batches, image_folder
+from subbyte.device import artifact_bytes
 from subbyte.errors import InputError
 from subbyte.importers import Imported
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
 from subbyte.recipes import STEPS
+from subbyte.steps.context import Context
 
 SIZE, SIDE = 8000, 12
 SOURCE = """
@@ -163,12 +165,15 @@ def test_labels_are_those_of_the_images_that_are_not_held_back(
     network: Imported, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray | None] = []
+
+    def run(context: Context) -> Graph:
+        seen.append(context.labels)
+        return context.graph
+
     monkeypatch.setitem(
         STEPS, "bias_correction", replace(STEPS["bias_correction"], needs=("images", "labels"))
     )
-    monkeypatch.setattr(
-        "subbyte.steps.bias_correction.run", lambda context: seen.append(context.labels) or context.graph
-    )
+    monkeypatch.setattr("subbyte.steps.bias_correction.run", run)
     x = arrays(images)
     budget = Budget(size=SIZE)
     with pytest.raises(InputError, match="'bias_correction' needs labels"):
@@ -192,8 +197,7 @@ def test_what_a_finished_network_can_fail(
         compress_model(network, "w4a8", budget=Budget(size=SIZE))
     with pytest.raises(InputError, match="there is no device 'phone'"):
         compress_model(network, "w4a8", arrays(images), budget=Budget(size=SIZE), target="phone")
-    whole = budgeted.artifact_bytes
-    monkeypatch.setattr(budgeted, "artifact_bytes", lambda artifact: whole(artifact) + SIZE)
+    monkeypatch.setattr(budgeted, "artifact_bytes", lambda artifact: artifact_bytes(artifact) + SIZE)
     fails(r"the file would have \d+ bytes instead of 8000; allow", Budget(size=SIZE))
     monkeypatch.undo()
     # fast before the training, slow after it

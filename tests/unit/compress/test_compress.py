@@ -84,8 +84,9 @@ def test_first_last_squeeze_excite_and_default_widths() -> None:
     assert widths["classifier"] == 2
     assert widths["squeeze"] == widths["excite"] == 2
     assert widths["expand"] == widths["depthwise"] == widths["project"] == widths["head"] == 4
-    assert result.value("image.codes").q is not None
-    assert result.value("image.codes").q.bits == 8
+    image = result.value("image.codes").q
+    assert image is not None
+    assert image.bits == 8
     for name in ("stem", "expand", "depthwise", "project", "head", "mul6"):
         assert grid(result, name).bits == 4, name
     for name in ("squeeze", "excite", "global_avg_pool3"):
@@ -134,6 +135,7 @@ def test_float_layers_amid_quantized_ones(precision: str, dtype: str) -> None:
     # project feeds head only, but adds a residual in codes; expand's codes go to depthwise
     assert kinds.count("dequantize") == 2
     weight = result.node("depthwise").params["weight"]
+    assert isinstance(weight, np.ndarray)
     assert np.array_equal(weight, np.asarray(graph.node("depthwise").params["weight"]).astype(dtype))
     assert relative_error(graph, result, random_images(graph, 16, seed=2)) < 0.01
     images = random_images(graph, 3, seed=4)
@@ -233,6 +235,7 @@ def test_bias_correction_reduces_the_mean_error_of_every_layer() -> None:
                 assert isinstance(other, QTensor)
                 assert np.array_equal(param.codes, other.codes)
             elif role != "bias":
+                assert isinstance(other, np.ndarray)
                 assert np.array_equal(param, other)
 
 

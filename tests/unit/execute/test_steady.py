@@ -16,6 +16,7 @@ from subbyte.compress import compress
 from subbyte.errors import InputError
 from subbyte.execute.torch import steady
 from subbyte.execute.torch.steady import fixed_threads, kept_memory
+from subbyte.quant import weight_format
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import load_recipe
 from tests.unit.compress.networks import efficientnet_like, random_images
@@ -53,9 +54,8 @@ def test_an_analysis_is_made_with_the_threads_it_was_asked_for() -> None:
         found.append(torch.get_num_threads())
 
     with fixed_threads(2):
-        sensitivity(
-            Variants(graph, load_recipe("w8a8")), random_images(graph, 4), weights=(4,), progress=progress
-        )
+        variants, four = Variants(graph, load_recipe("w8a8")), weight_format(4)
+        sensitivity(variants, random_images(graph, 4), weights=(four,), progress=progress)
         assert torch.get_num_threads() == 2
     assert set(found) == {1}
 

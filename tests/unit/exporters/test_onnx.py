@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from subbyte.execute.reference.executor import run_node
 from subbyte.exporters.onnx import to_nchw, to_nhwc, to_onnx
 from subbyte.ir import ACTIVATIONS, OPS, Graph, Node, Value, verify
 from subbyte.ir.activations import parse_activation
-from subbyte.quant import QParams
+from subbyte.quant import QParams, QTensor
 from tests.fuzz.builder import PARAMETRIC
 
 pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 UNIT = 2.0**-24
+Option = TypeVar("Option")
 LIPSCHITZ = {"hard_swish": 1.5}  # every other activation: 1.13 (docs/spec/numerics.md)
 
 
@@ -31,7 +33,13 @@ class Builder:
         self.nodes: list[Node] = []
         self.last = "input"
 
-    def add(self, op: str, inputs: tuple[str, ...] | None = None, attrs=None, params=None) -> str:
+    def add(
+        self,
+        op: str,
+        inputs: tuple[str, ...] | None = None,
+        attrs: dict[str, Any] | None = None,
+        params: dict[str, np.ndarray] | None = None,
+    ) -> str:
         name = f"n{len(self.nodes)}"
         node = Node(name, op, inputs or (self.last,), f"{name}.out", attrs or {}, params or {})
         shape = OPS[op].shape(node, [self.values[i].shape for i in node.inputs])
@@ -44,8 +52,16 @@ class Builder:
         return self.rng.normal(size=shape).astype(np.float32)
 
     def conv(
-        self, x: str, out: int, kernel=(3, 3), stride=(1, 1), pad=None, groups=1, act="none", residual=None
-    ):
+        self,
+        x: str,
+        out: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        pad: tuple[int, int, int, int] | None = None,
+        groups: int = 1,
+        act: str = "none",
+        residual: str | None = None,
+    ) -> str:
         kh, kw = kernel
         pad = (kh // 2, kh // 2, kw // 2, kw // 2) if pad is None else pad
         channels = self.values[x].shape[-1]
@@ -68,13 +84,17 @@ class Builder:
 def random_graph(seed: int) -> Graph:
     """Convolutions of every kind, squeeze-and-excitation, pools, residuals, a classifier."""
     b = Builder(seed)
-    pick = lambda *options: options[b.rng.integers(len(options))]  # noqa: E731
+
+    def pick(*options: Option) -> Option:
+        return options[b.rng.integers(len(options))]
+
     for _ in range(4):
         act, channels = pick(*ACTIVATIONS), b.values[b.last].shape[-1]
         kind = b.rng.integers(7)
         if kind == 0:
             kernel = pick((1, 1), (3, 3), (5, 3))
-            pad = tuple(int(b.rng.integers(k)) for k in np.repeat(kernel, 2))
+            top, bottom, left, right = (int(b.rng.integers(k)) for k in np.repeat(kernel, 2))
+            pad = top, bottom, left, right
             b.conv(b.last, pick(4, 6), kernel, pick((1, 1), (2, 1), (2, 2)), pad, act=act)
         elif kind == 1:
             b.conv(b.last, channels, groups=channels, act=act)
@@ -114,9 +134,14 @@ def run_onnx(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
     return {graph.input: x, **values}
 
 
+def float_params(node: Node) -> dict[str, np.ndarray]:
+    assert not any(isinstance(param, QTensor) for param in node.params.values())
+    return {role: param for role, param in node.params.items() if isinstance(param, np.ndarray)}
+
+
 def magnitude(graph: Graph, node: Node, arrays: list[np.ndarray]) -> np.ndarray:
     """Σ|x·w| + |bias| of a conv2d or linear."""
-    attrs, params = {**node.attrs, "act": "none"}, {r: np.abs(p) for r, p in node.params.items()}
+    attrs, params = {**node.attrs, "act": "none"}, {r: np.abs(p) for r, p in float_params(node).items()}
     return run_node(
         graph, node.with_(attrs=attrs, params=params, inputs=node.inputs[:1]), [np.abs(arrays[0])]
     )
@@ -154,7 +179,7 @@ def tolerance(graph: Graph, node: Node, arrays: list[np.ndarray], expected: np.n
         return gamma(positions + 1) * np.abs(arrays[0]).mean(axis=(1, 2), keepdims=True) + half_ulp
     if node.op == "batch_norm":
         # scale = w / sqrt(var + eps): 3 roundings; then x·scale + (bias - mean·scale): 1 + 3 more
-        p = {role: np.abs(param.astype(np.float64)) for role, param in node.params.items()}
+        p = {role: np.abs(param.astype(np.float64)) for role, param in float_params(node).items()}
         scale = p["weight"] / np.sqrt(p["var"] + node.attrs["eps"])
         return gamma(7) * ((np.abs(arrays[0]) + p["mean"]) * scale + p["bias"]) + half_ulp
     if node.op == "activation":
@@ -199,7 +224,8 @@ def test_float16_weights_are_widened() -> None:
     b = Builder(1)
     b.conv("input", 3)
     node = b.nodes[0]
-    half = {"weight": node.params["weight"].astype(np.float16), "bias": node.params["bias"]}
+    params = float_params(node)
+    half = {"weight": params["weight"].astype(np.float16), "bias": params["bias"]}
     b.nodes[0] = node.with_(params=half)
     model = to_onnx(b.graph())
     assert {t.data_type for t in model.graph.initializer} == {1}  # FLOAT

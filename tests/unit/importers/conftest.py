@@ -1,5 +1,7 @@
 """Random weights for captured modules, and the comparison with torch."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ SEED = 20240601
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +40,7 @@ def _randomize(module: nn.Module, seed: int = SEED) -> nn.Module:
 
 
 @pytest.fixture
-def randomize():
+def randomize() -> Callable[[nn.Module], nn.Module]:
     return _randomize
 
 
@@ -65,5 +67,5 @@ def _agrees_with_torch(module: nn.Module, shape: tuple[int, int, int], seed: int
 
 
 @pytest.fixture
-def agrees_with_torch():
+def agrees_with_torch() -> Callable[[nn.Module, tuple[int, int, int]], Graph]:
     return _agrees_with_torch

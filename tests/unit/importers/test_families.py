@@ -5,6 +5,7 @@ from torch's own results; only over the functions in between (activations, gates
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -31,14 +32,14 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def family(request):
+def family(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     torch.manual_seed(7)
     return request.param, create(request.param)
 
 
-def _torch_results(model, x):
+def _torch_results(model: nn.Module, x: np.ndarray) -> tuple[dict[str, torch.Tensor], np.ndarray]:
     """Module path -> result, for every convolution, batch norm and linear layer."""
-    results = {}
+    results: dict[str, torch.Tensor] = {}
     handles = [
         module.register_forward_hook(lambda m, args, out, path=path: results.__setitem__(path, out))
         for path, module in model.named_modules()
@@ -51,7 +52,9 @@ def _torch_results(model, x):
     return results, logits
 
 
-def test_every_layer_agrees_with_torch(family, randomize):
+def test_every_layer_agrees_with_torch(
+    family: tuple[str, nn.Module], randomize: Callable[[nn.Module], nn.Module]
+) -> None:
     _, model = family
     randomize(model)
     x = np.random.default_rng(7).standard_normal((1, *SHAPE)).astype(np.float32)
@@ -74,7 +77,7 @@ def test_every_layer_agrees_with_torch(family, randomize):
     np.testing.assert_array_equal(values[graph.outputs[0]], logits)
 
 
-def test_optimized_graph_consists_of_engine_operations(family):
+def test_optimized_graph_consists_of_engine_operations(family: tuple[str, nn.Module]) -> None:
     name, model = family
     graph = optimize(capture(model, SHAPE))
     assert Counter(n.op for n in graph.nodes) == FAMILIES[name]
@@ -86,13 +89,13 @@ def test_optimized_graph_consists_of_engine_operations(family):
     }
 
 
-def test_the_v2_stem_keeps_its_residual_behind_silu_as_add():
+def test_the_v2_stem_keeps_its_residual_behind_silu_as_add() -> None:
     graph = optimize(capture(create("tf_efficientnetv2_s"), (32, 32, 3)))
     assert Counter(n.op for n in graph.nodes)["add"] == 2
     assert {n.op for n in graph.nodes} == {"conv2d", "global_avg_pool", "mul", "flatten", "linear", "add"}
 
 
-def test_macs_of_a_published_network():
+def test_macs_of_a_published_network() -> None:
     # EfficientNet-B0 at 224: 0.39 billion multiply-adds (arXiv 1905.11946, table 2)
     total = sum(macs(capture(create("efficientnet_b0"), (224, 224, 3))).values())
     assert round(total / 1e9, 2) == 0.39

@@ -1,5 +1,8 @@
 """Every row of the operator table against torch, within the float32 bound of the numerics page."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,31 +10,36 @@ from torch.nn import functional as F
 
 from subbyte.errors import UnsupportedOperatorError
 from subbyte.importers.torch_export import capture
+from subbyte.ir import Graph
+
+Shape = tuple[int, int, int]
+Results = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class Apply(nn.Module):
     """A function with the layers it needs."""
 
-    def __init__(self, function, **layers):
+    def __init__(self, function: Callable[..., Results], **layers: nn.Module) -> None:
         super().__init__()
         for name, layer in layers.items():
             setattr(self, name, layer)
         self.function = function
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> Results:
         return self.function(self, x)
 
 
-def gate(m, x):
+def gate(m: Apply, x: torch.Tensor) -> torch.Tensor:
+    assert isinstance(m.conv, nn.Conv2d)
     return m.conv(x).mean((2, 3), keepdim=True).sigmoid()
 
 
-def conv(*args, **kwargs):
+def conv(*args: Any, **kwargs: Any) -> nn.Conv2d:
     return nn.Conv2d(*args, **kwargs)
 
 
 # name -> (module, shape, ops of the graph)
-CASES = {
+CASES: dict[str, tuple[nn.Module, Shape, str]] = {
     "conv": (conv(3, 5, 3), (7, 6, 3), "conv2d"),
     "conv no bias": (conv(3, 5, 3, bias=False), (7, 6, 3), "conv2d"),
     "conv stride and pad": (conv(3, 4, (3, 5), stride=(2, 1), padding=(1, 2)), (8, 9, 3), "conv2d"),
@@ -212,13 +220,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_torch(name, agrees_with_torch):
+def test_agrees_with_torch(name: str, agrees_with_torch: Callable[[nn.Module, Shape], Graph]) -> None:
     module, shape, ops = CASES[name]
     graph = agrees_with_torch(module, shape)
     assert sorted(node.op for node in graph.nodes) == sorted(ops.split())
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[nn.Module, str]] = {
     "softmax": (nn.Softmax(1), "aten.softmax.int"),
     "dilation": (conv(3, 3, 2, dilation=(2, 1)), "dilation must be 1, not 2 x 1"),
     "dilated max pool": (nn.MaxPool2d(2, dilation=2), "dilation must be 1, not 2 x 2"),
@@ -325,7 +333,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refuses_with_a_reason(name):
+def test_refuses_with_a_reason(name: str) -> None:
     module, reason = REFUSED[name]
     with pytest.raises(UnsupportedOperatorError) as error:
         capture(module, (4, 6, 3))
@@ -335,13 +343,13 @@ def test_refuses_with_a_reason(name):
     assert "more, which" not in message  # nothing behind it is blamed
 
 
-def test_the_message_names_operator_module_and_reason():
+def test_the_message_names_operator_module_and_reason() -> None:
     class Head(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.norm = nn.GroupNorm(1, 3)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.norm(x)
 
     model = nn.Sequential()

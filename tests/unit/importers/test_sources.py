@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import subbyte
-from subbyte import Preprocessing, compress_model, import_model
+from subbyte import Preprocessing, compress_model, import_model, models
 from subbyte.artifact.digest import graph_digest
 from subbyte.errors import ArtifactError, InputError, UnsupportedOperatorError
 from subbyte.importers import IMPORTERS, Imported, importer_of
@@ -38,9 +39,9 @@ def file(tmp_path: Path) -> str:
 
 
 def module() -> nn.Module:
-    namespace: dict[str, nn.Module] = {}
+    namespace: dict[str, Callable[[], nn.Module]] = {}
     exec(SOURCE, namespace)
-    return namespace["build"]().eval()  # type: ignore[operator]
+    return namespace["build"]().eval()
 
 
 def test_a_module_a_file_and_its_artifact_are_one_network(file: str, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_compressed_artifact_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_of_the_catalog() -> None:
     found = import_model("tf_efficientnet_lite0", weights="random:2")
-    assert found.preprocessing == subbyte.models.preprocessing("tf_efficientnet_lite0")
+    assert found.preprocessing == models.preprocessing("tf_efficientnet_lite0")
     assert found.provenance["model"] == "tf_efficientnet_lite0"
     assert found.provenance["weights"]["seed"] == 2
     assert not [node for node in found.graph.nodes if node.op == "batch_norm"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -113,9 +115,11 @@ def test_a_view_is_blamed_for_what_its_reader_cannot_read() -> None:
         (lambda x: torch.cond(x.sum() > 0, torch.relu, torch.tanh, (x,)).erf(), ["sum", "gt", "cond", "erf"]),
     ],
 )
-def test_what_follows_a_problem_is_not_one(forward, expected) -> None:
+def test_what_follows_a_problem_is_not_one(
+    forward: Callable[[torch.Tensor], object], expected: list[str]
+) -> None:
     class Forward(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> object:
             return forward(x)
 
     assert [name for name, _ in found(Forward())] == expected
@@ -123,7 +127,7 @@ def test_what_follows_a_problem_is_not_one(forward, expected) -> None:
 
 def test_where_a_model_cannot_be_traced(capfd: pytest.CaptureFixture[str]) -> None:
     class Dynamic(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             if x.sum() > 0:
                 return x
             return -x
@@ -139,7 +143,7 @@ def test_where_a_model_cannot_be_traced(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_a_second_input_is_asked_for() -> None:
     class Two(nn.Module):
-        def forward(self, x, y):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return x + y
 
     with pytest.raises(SubbyteError, match=r"'y'; give it a forward that takes one image batch"):
@@ -148,7 +152,7 @@ def test_a_second_input_is_asked_for() -> None:
 
 def test_lines_are_the_users() -> None:
     class Own(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.erf()
 
     (problem,) = survey(nn.Sequential(Own()), SHAPE).problems

@@ -142,7 +142,7 @@ def test_types_are_frozen() -> None:
 
 def test_activations_at_known_points() -> None:
     """Values that follow from the definitions by hand."""
-    points = {
+    points: dict[str, list[tuple[float, float | Fraction]]] = {
         "none": [(-2.5, -2.5), (3, 3)],
         "relu": [(-1, 0), (2, 2)],
         "relu6": [(-1, 0), (2, 2), (7, 6)],

@@ -24,6 +24,11 @@ def first(op: str, edit: Callable[..., Graph], /, **changes: Any) -> Break:
     return lambda graph: edit(graph, of(graph, op), **changes)
 
 
+def changed(graph: Graph, **fields: Any) -> Graph:
+    """The graph with fields replaced, also by what they may not be."""
+    return replace(graph, **fields)
+
+
 def outputs(*names: Any) -> Break:
     return lambda graph: replace(graph, outputs=names)
 
@@ -43,10 +48,10 @@ NEEDS = r"needs a \(H, W, C\) input"
 
 CODED: list[tuple[str, Break, str]] = [
     # types and names
-    ("outputs list", lambda g: replace(g, outputs=list(g.outputs)), "must be tuples"),
-    ("nodes list", lambda g: replace(g, nodes=list(g.nodes)), "must be tuples"),
-    ("values list", lambda g: replace(g, values=list(g.values)), "must be a mapping"),
-    ("node dict", lambda g: replace(g, nodes=({}, *g.nodes)), "must be Nodes"),
+    ("outputs list", lambda g: changed(g, outputs=list(g.outputs)), "must be tuples"),
+    ("nodes list", lambda g: changed(g, nodes=list(g.nodes)), "must be tuples"),
+    ("values list", lambda g: changed(g, values=list(g.values)), "must be a mapping"),
+    ("node dict", lambda g: changed(g, nodes=({}, *g.nodes)), "must be Nodes"),
     ("inputs list", first("add", node, inputs=["v0", "v1"]), "tuple of input names"),
     ("op number", first("add", node, op=3), "op must be a string"),
     ("attrs list", first("add", node, attrs=[]), "attrs a mapping"),
@@ -57,10 +62,10 @@ CODED: list[tuple[str, Break, str]] = [
     ("name newline", first("add", node, name="a\nb"), "printable characters"),
     ("name escape", first("add", node, output="\x1b[2J"), "printable characters"),
     ("name surrogate", first("add", node, output="\ud800"), "printable characters"),
-    ("input unhashable", lambda g: replace(g, input=[]), "printable characters"),
+    ("input unhashable", lambda g: changed(g, input=[]), "printable characters"),
     ("output unhashable", outputs({}), "printable characters"),
     ("value name", lambda g: value(g, "v3", name="v4"), "another name than its own"),
-    ("value type", lambda g: replace(g, values={**g.values, "v3": (8, 8, 4)}), "another name than its own"),
+    ("value type", lambda g: changed(g, values={**g.values, "v3": (8, 8, 4)}), "another name than its own"),
     ("node count", lambda g: replace(g, nodes=g.nodes[:1] * 10_001), "at most 10000"),
     # values
     ("shape list", lambda g: value(g, "v1", shape=[8, 8, 4]), "of ints"),
@@ -159,7 +164,7 @@ def test_a_residual_needs_the_output_shape() -> None:
         verify(insert(graph, late, (8, 8, 4), QParams(1.0, 0)))
 
 
-JUNK = [
+JUNK: list[object] = [
     None,
     True,
     False,

@@ -148,7 +148,7 @@ def linear(codes: int, bias: int, levels: np.ndarray | None = None, scale: float
         INT8 if levels is None else INT8.with_book(levels),
         uniform_levels(8) if levels is None else levels,
     )
-    params = {"weight": weight, "bias": np.array([bias], np.int32)}
+    params: dict[str, np.ndarray | QTensor] = {"weight": weight, "bias": np.array([bias], np.int32)}
     values = [Value("image", (codes,)), Value("x", (codes,), QParams(2.0**-7, 128)), Value("y", (1,))]
     nodes = (
         Node("q", "quantize", ("image",), "x"),

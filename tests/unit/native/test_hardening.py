@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from subbyte import _native
-from tests.unit.native.test_kernels import run, tool
+from tests.library.program import run, tool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ELF")
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")

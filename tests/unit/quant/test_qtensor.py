@@ -18,7 +18,7 @@ f32 = np.float32
 
 
 def make(**changes: Any) -> QTensor:
-    fields = {
+    fields: dict[str, Any] = {
         "codes": np.array([[0, 1], [2, 3]], np.uint8),
         "scale": np.array([0.5, 2.0], f32),
         "format": weight_format(2),

@@ -82,7 +82,8 @@ def test_table_of_a_piecewise_linear_function(
     assert table.dtype == np.uint8
     for code, result in enumerate(table.tolist()):
         value = (code - zero) * Fraction(scale)  # exact in float64: 9 times 24 bits
-        value = {"none": value, "relu": max(value, 0), "relu6": min(max(value, 0), 6)}[act]
+        least, most = Fraction(0), Fraction(6)
+        value = {"none": value, "relu": max(value, least), "relu6": min(max(value, least), most)}[act]
         # the division is the one float64 rounding
         assert result == clamp(round(float(value / Fraction(y_scale))) + y_zero, 0, 15)
 

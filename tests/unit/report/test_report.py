@@ -379,7 +379,7 @@ def test_a_page_of_key_points_has_their_words_and_marks(tmp_path: Path) -> None:
         agreement=0.0,
         compared=task.compared(bad, good, samples),
     )
-    page = report.Report("Points", [base, wrong], samples, None, "exact", {}, task=task)
+    page = Report("Points", [base, wrong], samples, None, "exact", {}, task=task)
     html = report.render(page)
     assert "PCK@0.1, %" in html
     assert "swapped</b> agrees with exact to 0.00 % only (points within 0.1)" in html

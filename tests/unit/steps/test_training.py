@@ -75,9 +75,8 @@ def test_training_starts_where_the_steps_before_ended(levels: str, activations: 
 def test_a_step_improves_on_rounding_on_other_images(step: str, weights: int, activations: int) -> None:
     graph = efficientnet_like()
     seen, others = random_images(graph, 64), random_images(graph, 64, seed=2)
-    widths = {"weights": weights, "activations": activations}
-    before = compress(graph, recipe(**widths), [seen])
-    after = compress(graph, recipe(step, **widths), [seen])
+    before = compress(graph, recipe(weights=weights, activations=activations), [seen])
+    after = compress(graph, recipe(step, weights=weights, activations=activations), [seen])
     assert error(graph, after, others) < 0.8 * error(graph, before, others)
     expected = reference.run(after, others[:4])
     for name, array in torch_executor.run(after, others[:4]).items():
@@ -252,7 +251,7 @@ def two_heads() -> Graph:
     flat = net.emit("flatten", (net.pool(x),), (8,))
     big = net.linear("big", flat, 4)
     graph = net.graph(net.conv("map", x, 2), big)
-    params = {role: 100 * array for role, array in graph.node("big").params.items()}
+    params = {role: 100 * _numbers(array) for role, array in graph.node("big").params.items()}
     nodes = tuple(n.with_(params=params) if n.name == "big" else n for n in graph.nodes)
     return replace(graph, nodes=nodes)
 

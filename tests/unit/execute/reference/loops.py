@@ -6,6 +6,7 @@ other. Arrays are uint8 codes [H, W, C]; results are nested by np.ndindex into i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -43,7 +44,7 @@ def layer(node: Node, arrays: list[np.ndarray], inputs: list[Value], output: Val
     assert isinstance(weight, QTensor)
     result = np.empty(output.shape, object)
     for index in np.ndindex(output.shape):
-        acc = accumulator(node, arrays[0], x.zero_point, index[:2], index[-1])  # type: ignore[arg-type]
+        acc = accumulator(node, arrays[0], x.zero_point, index[:2], index[-1])
         unit = fl(Fraction(x.scale) * real(weight.scale, index[-1]))
         residual = arrays[1][index].item() if len(arrays) == 2 else None
         result[index] = requantize(node, acc, unit, residual, inputs, output.q)
@@ -91,7 +92,7 @@ def pool(codes: list[int], x: QParams, y: QParams) -> int:
 
 
 def largest(
-    x: np.ndarray, kernel: list[int], stride: list[int], pad: list[int], index: tuple[int, ...]
+    x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], index: tuple[int, ...]
 ) -> float:
     """The largest element of a window, positions outside ignored."""
     rows = range(index[0] * stride[0] - pad[0], index[0] * stride[0] - pad[0] + kernel[0])

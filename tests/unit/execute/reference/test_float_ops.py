@@ -115,7 +115,7 @@ def test_add_mul_and_pool(seed: int) -> None:
     x = image(seed, 2, 3, 2)
     kept = run(graph, x[None], keep=True)
     for c in range(2):
-        mean = sum(real(x, i, j, c) for i in range(2) for j in range(3)) / 6
+        mean = sum((real(x, i, j, c) for i in range(2) for j in range(3)), Fraction(0)) / 6
         assert (
             abs(Fraction(kept["v0"][0, 0, 0, c].item()) - mean)
             <= abs(mean) * Fraction(2) ** -24 + Fraction(2) ** -48

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from subbyte.steps.learned import Learned
 from tests.fuzz import graphs
 
 MAKE: dict[str, Callable[[random.Random], Graph]] = {
-    **{f"quantized {bits}": lambda rng, bits=bits: graphs.quantized(rng, bits) for bits in (2, 3, 4, 8)},
+    **{f"quantized {bits}": partial(graphs.quantized, bits=bits) for bits in (2, 3, 4, 8)},
     "narrow": graphs.narrow,
     "real": graphs.real,
     "mixed": graphs.mixed,
@@ -59,7 +60,7 @@ def test_shapes_and_devices_follow_the_images(graph: Graph, exact: bool, trainin
         assert tensor.device.type == "meta"
         assert tuple(tensor.shape) == (3, *((shape[2], *shape[:2]) if len(shape) == 3 else shape)), name
     if training:
-        sum(values[name].double().sum() for name in graph.outputs).backward()
+        torch.stack([values[name].double().sum() for name in graph.outputs]).sum().backward()
         assert {t.grad.device.type for t in state.values() if t.grad is not None} == {"meta"}
 
 
@@ -90,9 +91,10 @@ def test_what_is_trained_is_on_the_device() -> None:
     learned = Learned(graph, original, "meta")
     assert all(learned.parameters.values())
     outputs = executor.forward(graph, meta_images(graph), learned.state(), exact=False)
-    sum(tensor.sum() for tensor in outputs.values()).backward()
+    torch.stack([tensor.sum() for tensor in outputs.values()]).sum().backward()
     for named in learned.parameters.values():
         for parameter in named.values():
+            assert parameter.grad is not None
             assert parameter.device.type == parameter.grad.device.type == "meta"
 
 
