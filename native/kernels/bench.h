@@ -44,11 +44,17 @@ class Report {
  public:
   Report(const char* filter, double seconds) : filter_(filter), seconds_(seconds) {}
 
-  // Whether to measure a row; names those that this CPU cannot run.
-  bool wants(Isa isa, const char* name) const {
-    if (std::strstr(name, filter_) == nullptr) return false;
-    if (!isa_supported(isa)) std::printf("%-34s this CPU cannot run it\n", name);
-    return isa_supported(isa);
+  // Calls run(row) for the rows of a table that are asked for; names those that this CPU cannot run.
+  template <typename Kernel, typename F>
+  void rows(const Kernel* table, int count, const F& run) const {
+    for (const Kernel* k = table; k != table + count; ++k) {
+      if (std::strstr(k->name, filter_) == nullptr) continue;
+      if (isa_supported(k->isa)) {
+        run(*k);
+      } else {
+        std::printf("%-34s this CPU cannot run it\n", k->name);
+      }
+    }
   }
 
   // Prints how many of `unit` a second `work` does, which does `amount` of them.

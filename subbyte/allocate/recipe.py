@@ -12,6 +12,7 @@ from subbyte.ir import Graph, is_weighted
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments, roles
+from subbyte.quantize.variants import eight_bits
 from subbyte.recipes import Layers, Override, Recipe
 
 #: Roles that rules are tried for, the widest first: later rules win.
@@ -33,28 +34,23 @@ def with_formats(
     shares of the weights it becomes the description.
     """
     common = _most_common(list(weights.values()))
-    floats = [
-        Override(match=rule.match, role=rule.role, precision=rule.precision)
-        for rule in recipe.override
-        if rule.precision is not None
-    ]
+    plain = eight_bits(recipe)
     rules = _role_rules(graph, weights, common)
-    changed = recipe.model_copy(
+    changed = plain.model_copy(
         update={
             "name": name,
             "description": _description(graph, weights, activations, purpose),
-            "weights": recipe.weights.model_copy(update={"bits": common}),
-            "activations": recipe.activations.model_copy(update={"bits": UINT8}),
+            "weights": plain.weights.model_copy(update={"bits": common}),
             "first": Layers(weights=common),
             "last": Layers(weights=common),
             "squeeze_excite": Layers(weights=common),
-            "override": (*rules, *floats),
+            "override": (*rules, *plain.override),
         }
     )
     so_far = assignments(graph, changed)
-    single = [_override(node, fields) for node, fields in _exceptions(graph, so_far, weights, activations)]
+    single = _exceptions(graph, so_far, weights, activations)
     return Recipe.model_validate(
-        changed.model_copy(update={"override": (*rules, *single, *floats)}).model_dump()
+        changed.model_copy(update={"override": (*rules, *single, *plain.override)}).model_dump()
     )
 
 
@@ -93,7 +89,7 @@ def _exceptions(
     so_far: Mapping[str, Assignment],
     weights: Mapping[str, Format],
     activations: Mapping[str, Format],
-) -> list[tuple[str, dict[str, Format]]]:
+) -> list[Override]:
     result = []
     for node in graph.nodes:
         assignment, fields = so_far[node.name], {}
@@ -103,12 +99,8 @@ def _exceptions(
         if activations.get(node.name, UINT8) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:
-            result.append((node.name, fields))
+            result.append(Override.model_validate({"match": glob.escape(node.name), **fields}))
     return result
-
-
-def _override(node: str, fields: Mapping[str, Format]) -> Override:
-    return Override.model_validate({"match": glob.escape(node), **fields})
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -32,7 +32,7 @@ from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
-from subbyte.execute.torch.step import Step
+from subbyte.execute.torch.step import Step, step_of
 from subbyte.ir import Graph, Node, verify
 from subbyte.quant import Format, QTensor
 from subbyte.quant.bias import LARGEST_TRAINED
@@ -247,7 +247,7 @@ class _Analysis:
         state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
         live = dict(self.walk.live)
         for node in nodes:
-            step = Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+            step = step_of(graph, node, state)
             arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
             live[node.output] = OPS[node.op].run(step, arrays)
         output = graph.value(nodes[-1].output)
@@ -261,16 +261,15 @@ def _wide_first(formats: tuple[Format, ...]) -> list[Format]:
 
 def _step(graph: Graph, name: str) -> Step:
     node = graph.node(name)
-    state = torch_executor.state_of(replace(graph, nodes=(node,)))
-    return Step(node, [graph.value(v) for v in node.inputs], graph.value(node.output), state)
+    return step_of(graph, node, torch_executor.state_of(replace(graph, nodes=(node,))))
 
 
 def _unit(graph: Graph, node: Node) -> np.ndarray:
     """float64 [O]: what one unit of the layer's bias stands for."""
-    weight, x = node.params["weight"], graph.value(node.inputs[0]).q
+    weight = node.params["weight"]
     assert isinstance(weight, QTensor)
-    assert x is not None
-    unit: np.ndarray = np.float64(x.scale) * weight.scale.astype(np.float64)
+    scale = np.float64(graph.value(node.inputs[0]).grid.scale)
+    unit: np.ndarray = scale * weight.scale.astype(np.float64)
     return unit
 
 

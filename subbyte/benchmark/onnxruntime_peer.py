@@ -16,7 +16,8 @@ from subbyte.system.imports import peer_module
 from subbyte.system.quiet import quiet
 
 PRECISIONS = ("fp32", "int8")
-CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
+#: What picks the ranges, by ONNX Runtime's names.
+CALIBRATION_METHODS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 
 
 def onnxruntime_peer(
@@ -88,17 +89,6 @@ def _quantize(model: bytes, calibration: Sequence[np.ndarray], method: str, path
     onnx = peer_module("onnx")
     tools = peer_module("onnxruntime.quantization")
     preprocess = peer_module("onnxruntime.quantization.shape_inference").quant_pre_process
-    methods = dict(
-        zip(
-            CALIBRATION_METHODS,
-            (
-                tools.CalibrationMethod.MinMax,
-                tools.CalibrationMethod.Percentile,
-                tools.CalibrationMethod.Entropy,
-            ),
-            strict=True,
-        )
-    )
     prepared = path.with_suffix(".prepared.onnx")
     with quiet():
         preprocess(onnx.load_from_string(model), str(prepared), skip_symbolic_shape=True)
@@ -110,7 +100,7 @@ def _quantize(model: bytes, calibration: Sequence[np.ndarray], method: str, path
             per_channel=True,
             activation_type=tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8,
-            calibrate_method=methods[method],
+            calibrate_method=getattr(tools.CalibrationMethod, CALIBRATION_METHODS[method]),
         )
     prepared.unlink()
 

@@ -12,33 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from subbyte.artifact import load, save
+from subbyte.cli import options
 from subbyte.cli.checks import check_output_folder
 from subbyte.cli.console import printable, show_json, show_lines, stages
-from subbyte.cli.entries import Extras, entry_of, fastest_float_of, with_extras
-from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
+from subbyte.cli.entries import entry_of, fastest_float_of, with_extras
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
-from subbyte.cli.options import (
-    Channels,
-    CropFraction,
-    CropMode,
-    Data,
-    InputSize,
-    Interpolation,
-    Isa,
-    Json,
-    Limit,
-    Mean,
-    Model,
-    Rescale,
-    Resize,
-    Seed,
-    Std,
-    TaskName,
-    Threads,
-    Weights,
-)
 from subbyte.cli.report import facts_of, timed
-from subbyte.cli.source import OwnInput, load_model
+from subbyte.cli.source import load_model
 from subbyte.data.samples import Sample, batches, image_folder, subset
 from subbyte.data.sets import parse_sets
 from subbyte.errors import InputError
@@ -52,34 +32,26 @@ if TYPE_CHECKING:
     from subbyte.report.contents import Report
 
 
+@options.spread
 def ablate(
-    model: Model,
+    model: options.Model,
     recipe: Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")],
-    data: Data,
+    data: options.Data,
     calibration: Annotated[Path, typer.Option(help="Folder of images to calibrate and to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for the artifacts and the results.")],
-    weights: Weights = None,
-    task: TaskName = None,
+    *,
+    weights: options.Weights = None,
+    task: options.TaskName = None,
     images: Annotated[int, typer.Option(min=1, help="Use at most this many of --calibration.")] = 256,
-    resize: Resize = None,
-    seed: Seed = None,
-    input_size: InputSize = None,
-    channels: Channels = None,
-    mean: Mean = None,
-    std: Std = None,
-    rescale: Rescale = True,
-    interpolation: Interpolation = None,
-    crop_fraction: CropFraction = None,
-    crop_mode: CropMode = None,
+    resize: options.Resize = None,
+    seed: options.Seed = None,
+    own_input: options.OwnInput,
     seconds: Annotated[float, typer.Option(min=0, help="Time everything in turns for so long.")] = 0.0,
-    corruptions: Corruptions = None,
-    severities: Severities = "1,3,5",
-    corrupted: Corrupted = 100,
-    cue_conflict: CueConflictFolder = None,
-    limit: Limit = None,
-    threads: Threads = 1,
-    isa: Isa = None,
-    json: Json = False,
+    extras: options.Extras,
+    limit: options.Limit = None,
+    threads: options.Threads = 1,
+    isa: options.Isa = None,
+    json: options.Json = False,
 ) -> None:
     """Compress without steps, with each step alone, with all but each, and with all; compare with fp32.
 
@@ -94,14 +66,13 @@ def ablate(
     sets = parse_sets(data)
     whole = load_recipe(recipe)
     check_output_folder("--output", output)
-    check_extras(corruptions, severities, cue_conflict)
+    check_extras(extras)
     if task is None:
         for each in sets:
             each.samples()
     recipes = {"fp32": load_recipe("fp32")} | ablations(whole)
     title = f"The steps of {whole.name} on {model}"
-    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
-    loaded = load_model(model, weights, given)
+    loaded = load_model(model, weights, own_input)
     chosen = subset(image_folder(calibration), images, seed or 0)
     source = f"{len(chosen)} images of {printable(calibration.name)}"
     provenance = {**loaded.provenance, "calibration": source}
@@ -116,8 +87,7 @@ def ablate(
         entries.append(entry_of(subjects[-1], name, samples, entries[0] if entries else None))
         _write_rows(output, _page(title, subjects[0], entries, samples, {}))
     measured = timed(subjects, "", None, seconds, isa) if seconds else None
-    extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
-    entries = with_extras(entries, subjects, samples, extras, measured)
+    entries = with_extras(entries, subjects, samples, extras, resize, measured)
     page = _page(title, subjects[0], entries, samples, facts_of(measured, sets, samples, subjects[0]))
     page = replace(page, fastest_float=fastest_float_of(measured, subjects, list(recipes)))
     _write_rows(output, page)

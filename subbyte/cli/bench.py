@@ -101,27 +101,21 @@ def _table(result: BenchResult) -> Table:
     for heading in (*timed, *more, "correlation"):
         table.add_column(heading, justify="right")
     for row in result.rows():
-        ratio = "" if result.best_peer is None else f"{row['ratio']:.2f}"
-        table.add_row(
-            row["name"],
-            row["precision"],
+        cells = [
             f"{row['median_ms']:.3f}",
             f"{row['p10_ms']:.3f} – {row['p90_ms']:.3f}",
-            ratio,
+            "" if result.best_peer is None else f"{row['ratio']:.2f}",
             f"{row['gmac_per_second']:.1f}",
             "" if row["peak"] is None else f"{100 * row['peak']:.0f} %",
             size_text(row["file_bytes"]),
-            *(
-                (
-                    f"{row['load_ms']:.0f}",
-                    "" if row["resident_bytes"] is None else size_text(row["resident_bytes"]),
-                )
-                if held
-                else ()
-            ),
-            *((f"{row['images_per_second']:.1f}",) if result.streams else ()),
-            "equal" if row["equal"] else f"{row['correlation']:.4f}",
-        )
+        ]
+        if held:
+            resident = row["resident_bytes"]
+            cells += [f"{row['load_ms']:.0f}", "" if resident is None else size_text(resident)]
+        if result.streams:
+            cells.append(f"{row['images_per_second']:.1f}")
+        agreement = "equal" if row["equal"] else f"{row['correlation']:.4f}"
+        table.add_row(row["name"], row["precision"], *cells, agreement)
     best = "" if result.best_peer is None else f"Times as fast: beside {result.best_peer}, the fastest peer. "
     if result.streams:
         best += f"Images/s: of {result.streams} callers at a time. "

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from subbyte.cli.console import show, show_json, styled
-from subbyte.cli.options import Channels, InputSize, Json, Model, Traceback, Weights
-from subbyte.cli.source import OwnInput, load_model
+from subbyte.cli.options import Channels, InputSize, Json, Model, OwnInput, Traceback, Weights
+from subbyte.cli.source import load_model
 from subbyte.errors import InputError, RecipeError, SubbyteError, UnsupportedOperatorError
 from subbyte.importers import importer_of
 from subbyte.ir import Graph, macs

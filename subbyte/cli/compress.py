@@ -7,40 +7,11 @@ from typing import Annotated
 
 import typer
 
+from subbyte.cli import options
 from subbyte.cli.allocation import parse_budget, show_report
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
-from subbyte.cli.options import (
-    ActivationBits,
-    Analysis,
-    Calibration,
-    Channels,
-    Classes,
-    CropFraction,
-    CropMode,
-    Drop,
-    Fit,
-    Images,
-    InputSize,
-    Interpolation,
-    Latency,
-    Mean,
-    Memory,
-    Model,
-    Recipe,
-    Rescale,
-    Seed,
-    Size,
-    Std,
-    Target,
-    TaskName,
-    TorchThreads,
-    Traceback,
-    Weights,
-    Work,
-    WriteRecipe,
-)
-from subbyte.cli.source import OwnInput, load_model
+from subbyte.cli.source import load_model
 from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
 from subbyte.data.samples import batches, image_folder, subset, with_resize
@@ -48,36 +19,31 @@ from subbyte.errors import InputError
 from subbyte.system.units import size_text
 
 
+@options.spread
 def compress(
-    model: Model,
-    recipe: Recipe,
+    model: options.Model,
+    recipe: options.Recipe,
     output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
-    weights: Weights = None,
-    calibration: Calibration = None,
-    images: Images = 256,
-    classes: Classes = None,
-    resize: Fit = None,
-    task: TaskName = None,
-    seed: Seed = None,
-    threads: TorchThreads = 1,
-    input_size: InputSize = None,
-    channels: Channels = None,
-    mean: Mean = None,
-    std: Std = None,
-    rescale: Rescale = True,
-    interpolation: Interpolation = None,
-    crop_fraction: CropFraction = None,
-    crop_mode: CropMode = None,
-    size: Size = None,
-    latency: Latency = None,
-    memory: Memory = None,
-    drop: Drop = None,
-    sensitivity: Analysis = None,
-    activation_bits: ActivationBits = "8",
-    target: Target = "host",
-    work: Work = None,
-    write_recipe: WriteRecipe = None,
-    traceback: Traceback = False,
+    *,
+    weights: options.Weights = None,
+    calibration: options.Calibration = None,
+    images: options.Images = 256,
+    classes: options.Classes = None,
+    resize: options.Fit = None,
+    task: options.TaskName = None,
+    seed: options.Seed = None,
+    threads: options.TorchThreads = 1,
+    own_input: options.OwnInput,
+    size: options.Size = None,
+    latency: options.Latency = None,
+    memory: options.Memory = None,
+    drop: options.Drop = None,
+    sensitivity: options.Analysis = None,
+    activation_bits: options.ActivationBits = "8",
+    target: options.Target = "host",
+    work: options.Work = None,
+    write_recipe: options.WriteRecipe = None,
+    traceback: options.Traceback = False,
 ) -> None:
     """Compress a model by a recipe and write one artifact.
 
@@ -110,8 +76,7 @@ def compress(
     samples = [] if calibration is None else subset(image_folder(calibration), images, seed or 0)
     used = held_back(samples)[0] if budget.given else samples
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
-    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
-    loaded = load_model(model, weights, given)
+    loaded = load_model(model, weights, own_input)
     from subbyte.artifact import save
     from subbyte.compress.budgeted import Report
     from subbyte.compress.model import compress_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from subbyte.benchmark.result import BenchResult, Spread, Timing
 from subbyte.cli.bench import calibration_arrays, names_of
 from subbyte.cli.console import progress
 from subbyte.cli.measure import Subject, predictions_of, robustness_of, shape_bias_of
+from subbyte.cli.options import Extras
 from subbyte.data.samples import Sample, batches, image_folder, subset
 from subbyte.errors import InputError
 from subbyte.metrics.accuracy import Predictions
@@ -28,23 +29,12 @@ from subbyte.tasks import Task, predict
 PeerAnswers = tuple[str, str, int, Any]
 
 
-@dataclass(frozen=True)
-class Extras:
-    """What else is measured of every artifact. corruptions, severities: as on the command line;
-    images: how many are corrupted. cue_conflict: a folder."""
-
-    corruptions: str | None = None
-    severities: str = "1,3,5"
-    images: int | None = None
-    cue_conflict: Path | None = None
-    resize: str | None = None
-
-
 def with_extras(
     entries: Sequence[Entry],
     subjects: Sequence[Subject],
     samples: Sequence[Sample],
     extras: Extras,
+    resize: str | None,
     measured: BenchResult | None = None,
 ) -> list[Entry]:
     """The entries of the subjects, with what else was asked for."""
@@ -55,11 +45,11 @@ def with_extras(
             replace(e, **_latency(measured, t, timings[0])) for e, t in zip(entries, timings, strict=True)
         ]
     if extras.corruptions is not None:
-        some = subset(samples, extras.images)
-        robust = robustness_of(subjects, some, extras.corruptions, extras.severities)
+        some = subset(samples, extras.corrupted)
+        robust = robustness_of(subjects, some, extras)
         entries = [replace(e, robustness=r) for e, r in zip(entries, robust, strict=True)]
     if extras.cue_conflict is not None:
-        biases = [shape_bias_of(one, extras.cue_conflict, extras.resize) for one in subjects]
+        biases = [shape_bias_of(one, extras.cue_conflict, resize) for one in subjects]
         entries = [replace(e, shape_bias=b) for e, b in zip(entries, biases, strict=True)]
     return entries
 

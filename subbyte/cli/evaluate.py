@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from subbyte.cli import options
 from subbyte.cli.console import show, show_json
 from subbyte.cli.evaluate_tables import tables
 from subbyte.cli.measure import (
@@ -20,7 +21,7 @@ from subbyte.cli.measure import (
     shape_bias_of,
     subject,
 )
-from subbyte.cli.options import SET, SETS, Artifact_, Isa, Json, Limit, Resize, TaskName, Threads
+from subbyte.cli.options import SET, SETS
 from subbyte.data.samples import Sample
 from subbyte.data.sets import ImageSet, parse_sets
 from subbyte.metrics.robustness import Robustness
@@ -30,19 +31,6 @@ from subbyte.tasks import Task
 from subbyte.tasks.table import DEFAULT
 
 FLOOR = 0.70  # the top-1 that --reference-accuracy says the distance to
-
-Corruptions = Annotated[
-    str | None,
-    typer.Option(help="Corrupt the images as well: all, or groups and families (noise,blur,fog)."),
-]
-Corrupted = Annotated[
-    int, typer.Option(min=2, help="How many images --corruptions takes, drawn at random with seed 0.")
-]
-Severities = Annotated[str, typer.Option(help="Severities of --corruptions, 1 to 5.")]
-CueConflictFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder of shape/texture images: labels.csv (file,shape,texture), JSON of categories."),
-]
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class _Answers:
 
 
 def evaluate(
-    artifact: Artifact_,
+    artifact: options.Artifact_,
     data: Annotated[
         list[str] | None,
         typer.Option(metavar=SET, help=f"{SETS} With --against images without labels will do."),
@@ -80,15 +68,15 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="Top-1 of --against on a harder set; bounds this artifact's there."),
     ] = None,
-    corruptions: Corruptions = None,
-    severities: Severities = "1,2,3,4,5",
-    cue_conflict: CueConflictFolder = None,
-    task: TaskName = None,
-    resize: Resize = None,
-    limit: Limit = None,
-    threads: Threads = 1,
-    isa: Isa = None,
-    json: Json = False,
+    corruptions: options.Corruptions = None,
+    severities: options.Severities = "1,2,3,4,5",
+    cue_conflict: options.CueConflictFolder = None,
+    task: options.TaskName = None,
+    resize: options.Resize = None,
+    limit: options.Limit = None,
+    threads: options.Threads = 1,
+    isa: options.Isa = None,
+    json: options.Json = False,
 ) -> None:
     """Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture.
 
@@ -104,7 +92,8 @@ def evaluate(
     needs_labels = reference is None or reference_accuracy is not None or corruptions is not None
     one = subject(artifact, resize, threads, isa, task)
     other = None if reference is None else subject(reference, resize, threads, isa, one.task.name)
-    check_extras(corruptions, severities, cue_conflict, one)
+    extras = options.Extras(corruptions, severities, cue_conflict=cue_conflict)
+    check_extras(extras, one)
     if reference_accuracy is not None:
         one.classes("--reference-accuracy")
     result: dict[str, Any] = {"artifact": str(artifact), "isa": one.session.isa, "threads": threads}
@@ -123,7 +112,7 @@ def evaluate(
         result |= _on_sets(sets, answers, reference_accuracy)
         if corruptions is not None:
             samples = [sample for each in answers for sample in each.samples]
-            result["robustness"] = _robustness(one, other, samples, corruptions, severities)
+            result["robustness"] = _robustness(one, other, samples, extras)
     if cue_conflict is not None:
         result["cue_conflict"] = shape_bias_of(one, cue_conflict, resize).to_json()
     if json:
@@ -187,10 +176,10 @@ def _row(answers: _Answers) -> dict[str, Any]:
 
 
 def _robustness(
-    one: Subject, other: Subject | None, samples: Sequence[Sample], corruptions: str, severities: str
+    one: Subject, other: Subject | None, samples: Sequence[Sample], extras: options.Extras
 ) -> dict[str, Any]:
     subjects = [one] if other is None else [one, other]
-    first, *rest = robustness_of(subjects, samples, corruptions, severities)
+    first, *rest = robustness_of(subjects, samples, extras)
     return first.to_json() | (robustness_change(first, rest[0]) if rest else {})
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import progress
+from subbyte.cli.options import Extras
 from subbyte.data.samples import Sample, with_resize
 from subbyte.data.sets import ImageSet
 from subbyte.errors import InputError
@@ -83,36 +84,33 @@ def predictions_of(one: Subject, samples: Sequence[Sample]) -> Any:
         return predict(one.run, samples, one.preprocessing, task=one.task.name, progress=done)
 
 
-def robustness_of(
-    subjects: Sequence[Subject], samples: Sequence[Sample], corruptions: str, severities: str
-) -> list[Robustness]:
-    """All on the same corrupted images. corruptions, severities: comma-separated."""
-    families, levels = parse_corruptions(corruptions, severities)
+def robustness_of(subjects: Sequence[Subject], samples: Sequence[Sample], extras: Extras) -> list[Robustness]:
+    """All on the same images, corrupted as `extras` says."""
+    families, levels = parse_corruptions(extras)
     contenders = [(one.run, one.preprocessing) for one in subjects]
     with progress("corrupted images", len(samples)) as done:
         return measure_robustness(contenders, samples, families, levels, progress=done)
 
 
-def parse_corruptions(corruptions: str, severities: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Families and severities of comma-separated lists. InputError for an unknown one."""
+def parse_corruptions(extras: Extras) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Families, none where none are given, and severities. InputError for an unknown one."""
     from subbyte.data.corruptions import families_of
 
-    families = families_of([name.strip() for name in corruptions.split(",") if name.strip()])
-    return families, parse_severities(severities)
+    names = (name.strip() for name in (extras.corruptions or "").split(","))
+    families = families_of([name for name in names if name])
+    return families, parse_severities(extras.severities)
 
 
-def check_extras(
-    corruptions: str | None, severities: str, cue_conflict: Path | None, one: Subject | None = None
-) -> None:
+def check_extras(extras: Extras, one: Subject | None = None) -> None:
     """InputError for what is wrong with these options, before anything is measured. one: of which it is."""
-    parse_severities(severities)
-    if corruptions is not None:
-        parse_corruptions(corruptions, severities)
+    parse_severities(extras.severities)
+    if extras.corruptions is not None:
+        parse_corruptions(extras)
         if one is not None:
             one.classes("--corruptions")
             check_corruptible([one.preprocessing])
-    if cue_conflict is not None:
-        read_cue_conflict(cue_conflict, None if one is None else one.classes("--cue-conflict"))
+    if extras.cue_conflict is not None:
+        read_cue_conflict(extras.cue_conflict, None if one is None else one.classes("--cue-conflict"))
 
 
 def shape_bias_of(one: Subject, folder: Path, resize: str | None) -> ShapeBias:

@@ -1,9 +1,15 @@
-"""Options that several commands have."""
+"""Options that several commands have, alone and in groups.
+
+A group is a dataclass: a command with a parameter of that type, spread, has an option for each of its fields.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -32,38 +38,49 @@ Channels = Annotated[
     int | None,
     typer.Option(min=1, max=4, metavar="1|3|4", help=_OWN + "Of the images: grey, RGB (default) or RGBA."),
 ]
-Mean = Annotated[
-    str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 0.")
-]
-Std = Annotated[
-    str | None, typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 1.")
-]
-Rescale = Annotated[
-    bool,
-    typer.Option(
-        "--rescale/--no-rescale",
-        help=_OWN
-        + "--no-rescale: the network takes pixels of 0 to 255, as do --mean (default 0) and --std (1).",
-    ),
-]
-Interpolation = Annotated[
-    str | None,
-    typer.Option(metavar="bicubic|bilinear|nearest", help=_OWN + "Of the resize; default bicubic."),
-]
-CropFraction = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=1,
-        help=_OWN + "What the central crop keeps of the resized image; default 0.875, squashed 1.",
-    ),
-]
-CropMode = Annotated[
-    str | None,
-    typer.Option(
-        metavar="center|squash", help=_OWN + "Resize with the aspect ratio kept (default) or squashed."
-    ),
-]
+
+
+@dataclass(frozen=True)
+class OwnInput:
+    """What a user's own module takes; None (`rescale`: True) where not given."""
+
+    input_size: InputSize = None
+    channels: Channels = None
+    mean: Annotated[
+        str | None,
+        typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 0."),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(help=_OWN + "Per channel, of pixel / 255; default ImageNet's for RGB, else 1."),
+    ] = None
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale/--no-rescale",
+            help=_OWN
+            + "--no-rescale: the network takes pixels of 0 to 255, as do --mean (default 0) and --std (1).",
+        ),
+    ] = True
+    interpolation: Annotated[
+        str | None,
+        typer.Option(metavar="bicubic|bilinear|nearest", help=_OWN + "Of the resize; default bicubic."),
+    ] = None
+    crop_fraction: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help=_OWN + "What the central crop keeps of the resized image; default 0.875, squashed 1.",
+        ),
+    ] = None
+    crop_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="center|squash", help=_OWN + "Resize with the aspect ratio kept (default) or squashed."
+        ),
+    ] = None
+
 
 _BUDGET = "Bit-widths are chosen per layer: "
 
@@ -153,3 +170,50 @@ Traceback = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Use this many images of each set, drawn at random with seed 0.")
 ]
+Corruptions = Annotated[
+    str | None,
+    typer.Option(help="Corrupt the images as well: all, or groups and families (noise,blur,fog)."),
+]
+Severities = Annotated[str, typer.Option(help="Severities of --corruptions, 1 to 5.")]
+CueConflictFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of shape/texture images: labels.csv (file,shape,texture), JSON of categories."),
+]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What else is measured of every artifact; corrupted: how many images are."""
+
+    corruptions: Corruptions = None
+    severities: Severities = "1,3,5"
+    corrupted: Annotated[
+        int, typer.Option(min=2, help="How many images --corruptions takes, drawn at random with seed 0.")
+    ] = 100
+    cue_conflict: CueConflictFolder = None
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of every group among its parameters in the group's place."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            of_group = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                parameter.replace(name=f.name, annotation=of_group[f.name], default=f.default)
+                for f in fields(groups[name])
+            ]
+        else:
+            parameters.append(parameter.replace(annotation=hints[name]))
+
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{f.name: given.pop(f.name) for f in fields(kind)})
+        command(**given)
+
+    run.__doc__, run.__module__ = command.__doc__, command.__module__
+    run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from subbyte.benchmark.result import BenchResult
+from subbyte.cli import options
 from subbyte.cli.bench import calibration_arrays, names_of, skipped_peers
 from subbyte.cli.checks import check_output
 from subbyte.cli.console import note, say, show_json
 from subbyte.cli.entries import (
-    Extras,
     answers_of_peers,
     check_peers,
     entry_of,
@@ -22,39 +23,33 @@ from subbyte.cli.entries import (
     with_extras,
     with_layer_errors,
 )
-from subbyte.cli.evaluate import Corrupted, Corruptions, CueConflictFolder, Severities
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
-from subbyte.cli.options import Against, Artifacts, Data, Isa, Json, Limit, Resize, TaskName, Threads
 from subbyte.data.samples import subset
 from subbyte.data.sets import ImageSet, parse_sets
 from subbyte.errors import InputError
 from subbyte.report.entry import Entry
 from subbyte.system.text_file import read_text, write_text
 
-if TYPE_CHECKING:
-    from subbyte.benchmark.result import BenchResult
-
 MAX_BENCH = 1 << 26  # bytes of a benchmark result
 
 
+@options.spread
 def report(
-    artifacts: Artifacts,
-    data: Data,
+    artifacts: options.Artifacts,
+    data: options.Data,
     output: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    *,
     bench: Annotated[
         Path | None, typer.Option(help="Latencies: what `subbyte bench ... --json` printed.")
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0, help="Time everything in turns for so long, instead of --bench; 0: not.")
     ] = 0.0,
-    against: Against = "",
+    against: options.Against = "",
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of images for the INT8 of the peers in --against.")
     ] = None,
-    corruptions: Corruptions = None,
-    severities: Severities = "1,3,5",
-    corrupted: Corrupted = 100,
-    cue_conflict: CueConflictFolder = None,
+    extras: options.Extras,
     sensitivity: Annotated[
         Path | None, typer.Option(help="The result of `subbyte sensitivity`, for maps of the layers.")
     ] = None,
@@ -64,13 +59,13 @@ def report(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="A Markdown file to write the table to as well.")
     ] = None,
-    task: TaskName = None,
-    resize: Resize = None,
-    limit: Limit = None,
-    threads: Threads = 1,
-    isa: Isa = None,
+    task: options.TaskName = None,
+    resize: options.Resize = None,
+    limit: options.Limit = None,
+    threads: options.Threads = 1,
+    isa: options.Isa = None,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Compare artifacts, and peers, on labelled images: one HTML page that needs no network.
 
@@ -86,7 +81,7 @@ def report(
     check_output("--output", output, ".html", inputs)
     if markdown_file is not None:
         check_output("--markdown", markdown_file, ".md", inputs)
-    check_extras(corruptions, severities, cue_conflict)
+    check_extras(extras)
     check_peers(against, calibration)
     sets = parse_sets(data)
     if bench is not None and seconds:
@@ -97,19 +92,18 @@ def report(
     subjects = [subject(artifacts[0], resize, threads, isa, task)]
     meant = subjects[0].task
     subjects += [subject(path, resize, threads, isa, meant.name) for path in artifacts[1:]]
-    check_extras(corruptions, severities, cue_conflict, subjects[0])
+    check_extras(extras, subjects[0])
     if measured is not None:
         for path in artifacts:
             timing_of(measured, path)
     samples = labelled(subjects[0], sets, limit)
-    extras = Extras(corruptions, severities, corrupted, cue_conflict, resize)
     answers = answers_of_peers(subjects[0], against, calibration, samples)
     if seconds:
         measured = timed(subjects, against, calibration, seconds, isa)
     entries: list[Entry] = []
     for one, name in zip(subjects, names, strict=True):
         entries.append(entry_of(one, name, samples, entries[0] if entries else None))
-    entries = with_extras(entries, subjects, samples, extras, measured)
+    entries = with_extras(entries, subjects, samples, extras, resize, measured)
     entries = with_layer_errors(entries, subjects, samples, layer_errors)
     page = Report(
         title or "subbyte: accuracy, robustness, size, latency",
@@ -122,7 +116,7 @@ def report(
         warning=_warning(measured),
         sensitivity=layers,
         fastest_float=fastest_float_of(measured, subjects, names),
-        corrupted=() if corruptions is None else subset(samples, corrupted),
+        corrupted=() if extras.corruptions is None else subset(samples, extras.corrupted),
         preprocessing=subjects[0].preprocessing,
         error_images=min(layer_errors, len(samples)),
         task=meant,
@@ -135,8 +129,6 @@ def report(
 
 
 def _read_bench(path: Path) -> BenchResult:
-    from subbyte.benchmark.result import BenchResult
-
     return BenchResult.from_json(read_text("the benchmark result", path, MAX_BENCH))
 
 

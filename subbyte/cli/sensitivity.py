@@ -10,25 +10,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from subbyte.cli import options
 from subbyte.cli.checks import check_output
 from subbyte.cli.console import printable, say, show, show_json, stages
-from subbyte.cli.options import (
-    Channels,
-    CropFraction,
-    CropMode,
-    Fit,
-    InputSize,
-    Interpolation,
-    Json,
-    Mean,
-    Model,
-    Rescale,
-    Std,
-    TaskName,
-    Threads,
-    Weights,
-)
-from subbyte.cli.source import OwnInput, load_model
+from subbyte.cli.source import load_model
 from subbyte.data.samples import batches, image_folder, subset, with_resize
 from subbyte.system.units import percent
 
@@ -39,19 +24,21 @@ if TYPE_CHECKING:
 TITLES = {"weights": "Weights of fewer bits", "activations": "Activations of fewer bits"}
 
 
+@options.spread
 def sensitivity(
-    model: Model,
+    model: options.Model,
     calibration: Annotated[
         Path, typer.Option(help="Folder of images to calibrate and to measure on; labels are not used.")
     ],
     output: Annotated[Path, typer.Option(help="The .json file to write; an interrupted run continues it.")],
-    weights: Weights = None,
-    task: TaskName = None,
+    *,
+    weights: options.Weights = None,
+    task: options.TaskName = None,
     recipe: Annotated[
         str, typer.Option(help="Ranges and code books are those of this recipe; its widths do not count.")
     ] = "w4a8",
     images: Annotated[int, typer.Option(min=1, help="Use at most this many of them.")] = 128,
-    resize: Fit = None,
+    resize: options.Fit = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     weight_bits: Annotated[
         str, typer.Option(help="Bits or formats to try, comma-separated; empty: none.")
@@ -62,16 +49,9 @@ def sensitivity(
     html: Annotated[
         Path | None, typer.Option(help="The heat maps; default: beside the output, as .html.")
     ] = None,
-    threads: Threads = 1,
-    input_size: InputSize = None,
-    channels: Channels = None,
-    mean: Mean = None,
-    std: Std = None,
-    rescale: Rescale = True,
-    interpolation: Interpolation = None,
-    crop_fraction: CropFraction = None,
-    crop_mode: CropMode = None,
-    json: Json = False,
+    threads: options.Threads = 1,
+    own_input: options.OwnInput,
+    json: options.Json = False,
 ) -> None:
     """Bring each layer's weights and activations alone to fewer bits, and measure the degradation.
 
@@ -88,8 +68,7 @@ def sensitivity(
     check_output("--output", output, ".json", inputs)
     check_output("--html", page, ".html", inputs)
     samples = subset(image_folder(calibration), images, seed)
-    given = OwnInput(input_size, channels, mean, std, rescale, interpolation, crop_fraction, crop_mode)
-    loaded = load_model(model, weights, given)
+    loaded = load_model(model, weights, own_input)
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
     from subbyte.analysis.sensitivity import sensitivity as analyse
     from subbyte.quantize.variants import Variants

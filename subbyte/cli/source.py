@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from subbyte.cli.options import OwnInput
 from subbyte.errors import InputError
 from subbyte.importers import Imported, import_model, importer_of
 from subbyte.preprocess import CHANNELS, PerChannel, Preprocessing
 
 IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
 IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class OwnInput:
-    """The options that say what a user's own module takes; None (`rescale`: True) where not given."""
-
-    input_size: str | None = None
-    channels: int | None = None
-    mean: str | None = None
-    std: str | None = None
-    rescale: bool = True
-    interpolation: str | None = None
-    crop_fraction: float | None = None
-    crop_mode: str | None = None
 
 
 def load_model(model: str, weights: str | None, given: OwnInput) -> Imported:

@@ -136,13 +136,10 @@ def within_budget(
     found = Measured(Meter(job.graph, where, task=job.task).of(artifact.graph), len(where), bool(unseen))
     artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found.record()})
     time = quick_time(Session(artifact)) if target.here else None
-    report = Report(artifact, chosen, _kinds(job.graph), found, time)
+    kinds = {name: KINDS[component.kind] for name, component in components(job.graph).items()}
+    report = Report(artifact, chosen, kinds, found, time)
     _check_finished(budget, report, target.memory(artifact.graph).activations)
     return report
-
-
-def _kinds(graph: Graph) -> dict[str, str]:
-    return {name: KINDS[component.kind] for name, component in components(graph).items()}
 
 
 def _chosen(search: Search, target: Target, images: np.ndarray, pending: Measured) -> tuple[Checked, Graph]:

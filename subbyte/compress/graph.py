@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,42 +61,27 @@ def compress(
     if task is not None or any("task" in STEPS[step].needs for step in recipe.steps):
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
-        return _compressed(graph, recipe, calibration, labels, seed, progress, work, threads, task)
-
-
-def _compressed(
-    graph: Graph,
-    recipe: Recipe,
-    calibration: Iterable[np.ndarray],
-    labels: np.ndarray | None,
-    seed: int | None,
-    progress: Progress | None,
-    work: Path | None,
-    threads: int,
-    task: str | None,
-) -> Graph:
-    asked = assignments(graph, recipe)
-    if all(t.weights == FP32 for t in asked.values()):
-        return graph
-    split, asked = split_for_integers(graph, asked)
-    if not any(t.quantized for t in asked.values()):
-        return attach(split, asked, recipe, {})
-    report = progress or (lambda stage, done: None)
-    chosen_seed = recipe.seed if seed is None else seed
-    check_labels(labels, recipe)
-    kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
-    stream = regrouped(split, calibration)
-    seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
-    result = attach(split, asked, recipe, seen)
-    images, shown = kept.images(), kept.labels(labels)
-    folder = None
-    if work is not None and recipe.steps:
-        folder = _folder(work, split, result, recipe, chosen_seed, images, shown, threads, task)
-    for step in recipe.steps:
-        configuration = recipe.configuration(step)
-        context = Context(result, split, images, shown, configuration, chosen_seed, report, folder, task)
-        result = verify(function_of(STEPS[step])(context))
-    return result
+        asked = assignments(graph, recipe)
+        if all(t.weights == FP32 for t in asked.values()):
+            return graph
+        split, asked = split_for_integers(graph, asked)
+        if not any(t.quantized for t in asked.values()):
+            return attach(split, asked, recipe, {})
+        report = progress or (lambda stage, done: None)
+        chosen_seed = recipe.seed if seed is None else seed
+        check_labels(labels, recipe)
+        kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
+        stream = regrouped(split, calibration)
+        seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
+        rounded = attach(split, asked, recipe, seen)
+        images, shown = kept.images(), kept.labels(labels)
+        context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)
+        if work is not None and recipe.steps:
+            context = replace(context, work=_folder(work, context, recipe, threads))
+        for step in recipe.steps:
+            context = replace(context, configuration=recipe.configuration(step))
+            context = replace(context, graph=verify(function_of(STEPS[step])(context)))
+    return context.graph
 
 
 def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
@@ -113,31 +99,21 @@ def check_count(labels: np.ndarray | None, images: int) -> None:
         raise InputError(f"there are {len(labels)} labels of {images} calibration images")
 
 
-def _folder(
-    work: Path,
-    original: Graph,
-    rounded: Graph,
-    recipe: Recipe,
-    seed: int,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    threads: int,
-    task: str | None,
-) -> Path:
+def _folder(work: Path, context: Context, recipe: Recipe, threads: int) -> Path:
     """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
     job = {
-        "original": graph_digest(original),
-        "rounded": graph_digest(rounded),
+        "original": graph_digest(context.original),
+        "rounded": graph_digest(context.graph),
         "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "images": list(images.shape),
+        "seed": context.seed,
+        "images": list(context.images.shape),
         **environment(threads),
-        **kept_name(task),
+        **kept_name(context.task),
     }
     digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(images).data)
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels).data)
+    for array in (context.images, context.labels):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
     folder = work / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)

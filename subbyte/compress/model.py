@@ -80,17 +80,10 @@ def compress_model(
     imported = import_model(source, weights=weights, preprocessing=preprocessing)
     kept = kept_name(task)
     named = classes or imported.classes
-    job = Job(
-        imported.graph,
-        imported.preprocessing,
-        None if kept and named is None else class_names(named, imported.graph),
-        {**imported.provenance, **(provenance or {}), **kept},
-        seed,
-        progress or (lambda stage, done: None),
-        work,
-        threads,
-        task,
-    )
+    names = None if kept and named is None else class_names(named, imported.graph)
+    origin = {**imported.provenance, **(provenance or {}), **kept}
+    told = progress or (lambda stage, done: None)
+    job = Job(imported.graph, imported.preprocessing, names, origin, seed, told, work, threads, task)
     if budget is None or not budget.given:
         return job.compressed(chosen, calibration, labels)
     from subbyte.compress.budgeted import Search, within_budget

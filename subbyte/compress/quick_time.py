@@ -29,12 +29,12 @@ class QuickTime:
     busy: bool
 
 
-def quick_time(session: Session, seconds: float = SECONDS) -> QuickTime:
-    """Runs standard normal noise for about so many seconds."""
+def quick_time(session: Session) -> QuickTime:
+    """Runs standard normal noise for about SECONDS."""
     shape = session.graph.value(session.graph.input).shape
     noise = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
     before = preemptions()
-    (found,) = interleave([lambda: session.run(noise)], seconds)
+    (found,) = interleave([lambda: session.run(noise)], SECONDS)
     times = 1e3 * found.all
     busy = preemptions() - before > INTERRUPTED * len(times) or load_average() > (os.cpu_count() or 1)
     return QuickTime(float(np.median(times)), float(times.min()), len(times), busy)

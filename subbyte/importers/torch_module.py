@@ -52,8 +52,6 @@ def from_catalog(source: str, weights: str | None, preprocessing: Preprocessing 
 
 
 def _built(source: str) -> nn.Module:
-    from torch import nn
-
     file, _, name = source.rpartition(":")
     path = Path(file)
     if not name or path.suffix != ".py":

@@ -32,6 +32,12 @@ class Value:
         """ "uint8" for codes, else "float32"."""
         return "float32" if self.q is None else "uint8"
 
+    @property
+    def grid(self) -> QParams:
+        """The grid of a value that is known to hold codes."""
+        assert self.q is not None
+        return self.q
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -90,12 +96,11 @@ def consumers(graph: Graph) -> dict[str, list[Node]]:
     return result
 
 
-def rebuild(graph: Graph, nodes: Iterable[Node], values: Mapping[str, Value] | None = None) -> Graph:
+def rebuild(graph: Graph, nodes: Iterable[Node]) -> Graph:
     """The graph over `nodes`, keeping only the values that are still used."""
     kept = tuple(nodes)
-    known = graph.values if values is None else values
     used = {graph.input, *(n.output for n in kept), *graph.outputs}
-    return replace(graph, nodes=kept, values={k: v for k, v in known.items() if k in used})
+    return replace(graph, nodes=kept, values={k: v for k, v in graph.values.items() if k in used})
 
 
 def pre_activation(node: Node, output: Value) -> QParams | None:

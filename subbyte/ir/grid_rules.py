@@ -6,6 +6,8 @@ overflow. A rule takes the node, its inputs and its output, and raises GraphErro
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 
 from subbyte.errors import GraphError
@@ -18,7 +20,8 @@ MAX_GRID_RATIO = 2**20  # input scale / output scale where an op rescales codes
 MAX_CODE = 2**30  # of a number before it is rounded and clamped to its grid
 
 
-def _fail(node: Node, text: str) -> None:
+def fail(node: Node, text: str) -> NoReturn:
+    """GraphError that names the node."""
     raise GraphError(f"node {node.name!r} ({node.op}): {text}")
 
 
@@ -29,13 +32,13 @@ def any_grids(node: Node, inputs: list[Value], output: Value) -> None:
 def quantize(node: Node, inputs: list[Value], output: Value) -> None:
     """From float32 to a grid."""
     if inputs[0].q is not None or output.q is None:
-        _fail(node, "must turn float32 into a quantized value")
+        fail(node, "must turn float32 into a quantized value")
 
 
 def dequantize(node: Node, inputs: list[Value], output: Value) -> None:
     """From a grid to float32."""
     if inputs[0].q is None or output.q is not None:
-        _fail(node, "must turn a quantized value into float32")
+        fail(node, "must turn a quantized value into float32")
 
 
 def ratio(node: Node, inputs: list[Value], output: Value) -> None:
@@ -48,13 +51,13 @@ def pooled_sum(node: Node, inputs: list[Value], output: Value) -> None:
     """A ratio, and a sum over all positions that fits 31 bits."""
     ratio(node, inputs, output)
     if inputs[0].shape[0] * inputs[0].shape[1] * 255 >= 1 << 31:
-        _fail(node, "its sum can leave 31 bits; the image is too large")
+        fail(node, "its sum can leave 31 bits; the image is too large")
 
 
 def gate(node: Node, inputs: list[Value], output: Value) -> None:
     """A gate's factors fit 16 bits."""
     if output.q is not None:
-        _verify_gate(node, *(v.q for v in (*inputs, output)))
+        _verify_gate(node, *(v.grid for v in (*inputs, output)))
 
 
 def table(node: Node, inputs: list[Value], output: Value) -> None:
@@ -66,16 +69,16 @@ def layer(node: Node, inputs: list[Value], output: Value) -> None:
     """A layer with weights: its table, types and shapes, and accumulators that cannot overflow."""
     quantized, act = inputs[0].q is not None, node.attrs["act"]
     if quantized and len(inputs) == 2 and act != "none":
-        _fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
+        fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
     wanted = quantized and act not in CLAMP_ACTIVATIONS
     _verify_table(node, wanted, output.q)
     carried = {"pre_scale", "pre_zero"} & node.attrs.keys()
     if not wanted and carried:
-        _fail(node, "has a pre-activation grid but no table")
+        fail(node, "has a pre-activation grid but no table")
     if wanted and len(carried) < 2:
-        _fail(node, "needs pre_scale and pre_zero")
+        fail(node, "needs pre_scale and pre_zero")
     if act == "relu6" and output.q is not None and 6.0 / output.q.scale >= MAX_CODE:
-        _fail(node, "its six lies beyond 2**30 codes; the output grid is far too fine")
+        fail(node, "its six lies beyond 2**30 codes; the output grid is far too fine")
     _verify_weight(node, inputs, output)
 
 
@@ -83,39 +86,35 @@ def statistics(node: Node, inputs: list[Value], output: Value) -> None:
     """Batch normalization: float parameters, and a variance that can be one."""
     for role, param in node.params.items():
         if isinstance(param, QTensor) or param.dtype not in FLOAT_DTYPES:
-            _fail(node, f"{role} must be float32 or float16")
+            fail(node, f"{role} must be float32 or float16")
     if float(np.min(np.asarray(node.params["var"]))) < 0:
-        _fail(node, "var is negative; the weights are damaged")
+        fail(node, "var is negative; the weights are damaged")
 
 
-def _verify_gate(node: Node, x: QParams | None, gate: QParams | None, y: QParams | None) -> None:
-    assert x is not None
-    assert gate is not None
-    assert y is not None
+def _verify_gate(node: Node, x: QParams, gate: QParams, y: QParams) -> None:
     largest = max(gate.zero_point, gate.qmax - gate.zero_point)
     with np.errstate(over="ignore", under="ignore"):
         factor = float(gate_multiplier_scale(x, gate, y)) * largest
     if not factor < 32767:
-        _fail(node, "its gate factor does not fit 16 bits; the output grid is far too fine")
+        fail(node, "its gate factor does not fit 16 bits; the output grid is far too fine")
 
 
 def _verify_ratio(node: Node, inputs: list[Value], y: QParams) -> None:
     for value in inputs:
         if value.q is not None and value.q.scale / y.scale >= MAX_GRID_RATIO:
-            _fail(node, f"the grid of {value.name!r} is more than 2**20 times coarser than its output's")
+            fail(node, f"the grid of {value.name!r} is more than 2**20 times coarser than its output's")
 
 
 def _verify_table(node: Node, wanted: bool, y: QParams | None) -> None:
     table = node.params.get("table")
     if wanted != (table is not None):
-        _fail(node, "needs a table" if wanted else "has a table that nothing reads")
+        fail(node, "needs a table" if wanted else "has a table that nothing reads")
     if table is None:
         return
     if isinstance(table, QTensor) or table.dtype != np.uint8 or table.shape != (256,):
-        _fail(node, "table must be uint8 [256]")
-        return
+        fail(node, "table must be uint8 [256]")
     if y is not None and int(table.max()) > y.qmax:
-        _fail(node, f"its table makes code {int(table.max())}, its output ends at {y.qmax}")
+        fail(node, f"its table makes code {int(table.max())}, its output ends at {y.qmax}")
 
 
 def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
@@ -124,17 +123,14 @@ def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:
     x = inputs[0].q
     if x is None:
         if isinstance(weight, QTensor) or isinstance(bias, QTensor):
-            _fail(node, "has quantized weights on a float32 input; quantize the input first")
-            return
+            fail(node, "has quantized weights on a float32 input; quantize the input first")
         if weight.dtype not in FLOAT_DTYPES or bias.dtype != np.float32 or bias.shape != weight.shape[:1]:
-            _fail(node, "weight must be float32 or float16, bias float32 [O]")
+            fail(node, "weight must be float32 or float16, bias float32 [O]")
         return
     if not isinstance(weight, QTensor):
-        _fail(node, "has float weights on a quantized input; dequantize the input first")
-        return
+        fail(node, "has float weights on a quantized input; dequantize the input first")
     if isinstance(bias, QTensor) or bias.dtype != np.int32 or bias.shape != weight.shape[:1]:
-        _fail(node, "bias must be int32 [O]")
-        return
+        fail(node, "bias must be int32 [O]")
     _verify_accumulator(node, x, weight, bias, pre_activation(node, output))
     if len(inputs) == 2 and output.q is not None:
         _verify_ratio(node, inputs[1:], output.q)
@@ -147,9 +143,9 @@ def _verify_accumulator(
     sums = magnitudes.reshape(weight.shape[0], -1).sum(axis=1, dtype=np.int64)
     total = sums * 255 + np.abs(bias.astype(np.int64))
     if int(total.max()) >= 1 << 31:
-        _fail(node, "its accumulator can leave 31 bits")
+        fail(node, "its accumulator can leave 31 bits")
     with np.errstate(over="ignore", under="ignore"):
         multiplier = conv_multiplier(x, weight.scale, target).astype(np.float64)
     limit = MAX_CODE if target is not None else float(np.finfo(np.float32).max)
     if not (np.isfinite(multiplier).all() and float((total * multiplier).max()) < limit):
-        _fail(node, "its scales lead far outside its output's grid; they are damaged")
+        fail(node, "its scales lead far outside its output's grid; they are damaged")

@@ -123,7 +123,7 @@ ATTRS: dict[str, AttrDef] = {
 
 def _need(condition: bool, node: Node, text: str) -> None:
     if not condition:
-        raise GraphError(f"node {node.name!r} ({node.op}): {text}")
+        grid_rules.fail(node, text)
 
 
 def window(node: Node, shape: Shape, kernel: tuple[int, int]) -> tuple[int, int]:
@@ -189,10 +189,7 @@ def _global_avg_pool(node: Node, shapes: list[Shape]) -> Shape:
 
 
 def _flatten(node: Node, shapes: list[Shape]) -> Shape:
-    size = 1
-    for extent in shapes[0]:
-        size *= extent
-    return (size,)
+    return (math.prod(shapes[0]),)
 
 
 def _batch_norm(node: Node, shapes: list[Shape]) -> Shape:

@@ -13,6 +13,7 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.ir.graph import Graph, Node, Value
+from subbyte.ir.grid_rules import fail
 from subbyte.ir.limits import (
     MAX_ELEMENTS,
     MAX_EXTENT,
@@ -25,10 +26,6 @@ from subbyte.ir.limits import (
 )
 from subbyte.ir.ops import ATTRS, OPS, Kind, OpDef, is_plain, work
 from subbyte.quant import QParams, QTensor
-
-
-def _fail(node: Node, text: str) -> None:
-    raise GraphError(f"node {node.name!r} ({node.op}): {text}")
 
 
 def verify(graph: Graph) -> Graph:
@@ -48,10 +45,10 @@ def verify(graph: Graph) -> Graph:
             raise GraphError(f"two nodes are called {node.name!r}")
         names.add(node.name)
         if node.output in known:
-            _fail(node, f"value {node.output!r} is assigned twice")
+            fail(node, f"value {node.output!r} is assigned twice")
         for name in node.inputs:
             if name not in known:
-                _fail(node, f"reads {name!r}, which no earlier node makes")
+                fail(node, f"reads {name!r}, which no earlier node makes")
         _verify_node(graph, node)
         known.add(node.output)
     if not graph.outputs or len(set(graph.outputs)) != len(graph.outputs):
@@ -112,13 +109,13 @@ def _verify_node(graph: Graph, node: Node) -> None:
     if op is None:
         raise GraphError(f"node {node.name!r}: unknown op {node.op!r:.80}; known: {', '.join(OPS)}")
     if not op.arity[0] <= len(node.inputs) <= op.arity[1]:
-        _fail(node, f"has {len(node.inputs)} inputs, needs {op.arity[0]}..{op.arity[1]}")
+        fail(node, f"has {len(node.inputs)} inputs, needs {op.arity[0]}..{op.arity[1]}")
     _verify_fields(node, op)
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
     _verify_value(output)
     shape = op.shape(node, [v.shape for v in inputs])
     if shape != output.shape:
-        _fail(node, f"makes shape {shape}, but its output says {output.shape}")
+        fail(node, f"makes shape {shape}, but its output says {output.shape}")
     if op.kind is not Kind.GRID:
         _verify_grids(node, op, inputs, output)
     op.rule(node, inputs, output)
@@ -128,15 +125,15 @@ def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> 
     """Grids everywhere or nowhere, but where codes become sums that a float32 layer or a user reads."""
     quantized = [v.q is not None for v in inputs]
     if len(set(quantized)) != 1:
-        _fail(node, "mixes float32 and quantized inputs")
+        fail(node, "mixes float32 and quantized inputs")
     if quantized[0] and not op.quantizable:
-        _fail(node, "cannot work on quantized values; fold it first")
+        fail(node, "cannot work on quantized values; fold it first")
     if not quantized[0] and output.q is not None:
-        _fail(node, "float32 inputs cannot make a quantized output; use quantize")
+        fail(node, "float32 inputs cannot make a quantized output; use quantize")
     if quantized[0] and output.q is None and not is_plain(node):
-        _fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
+        fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
     if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
-        _fail(node, "must keep the grid of its inputs")
+        fail(node, "must keep the grid of its inputs")
 
 
 def _verify_fields(node: Node, op: OpDef) -> None:
@@ -145,19 +142,19 @@ def _verify_fields(node: Node, op: OpDef) -> None:
     missing = {*op.attrs, *op.params} - have
     extra = have - {*op.attrs, *op.params, *op.optional}
     if missing or extra:
-        _fail(node, f"missing {sorted(missing)}, unexpected {sorted(map(str, extra))[:5]}")
+        fail(node, f"missing {sorted(missing)}, unexpected {sorted(map(str, extra))[:5]}")
     for name, attr in node.attrs.items():
         if name not in ATTRS:
-            _fail(node, f"{name} must be a parameter, not an attribute")
+            fail(node, f"{name} must be a parameter, not an attribute")
         if not ATTRS[name].accepts(attr):
-            _fail(node, f"{name} must be {ATTRS[name].what}, got {attr!r:.80}")
+            fail(node, f"{name} must be {ATTRS[name].what}, got {attr!r:.80}")
     for role, param in node.params.items():
         if role in ATTRS:
-            _fail(node, f"{role} must be an attribute, not a parameter")
+            fail(node, f"{role} must be an attribute, not a parameter")
         if not isinstance(param, (np.ndarray, QTensor)):
-            _fail(node, f"{role} must be a numpy array or a QTensor, got {type(param).__name__}")
+            fail(node, f"{role} must be a numpy array or a QTensor, got {type(param).__name__}")
         if isinstance(param, np.ndarray) and param.dtype.kind == "f" and not np.isfinite(param).all():
-            _fail(node, f"{role} holds NaN or infinity; the weights are damaged")
+            fail(node, f"{role} holds NaN or infinity; the weights are damaged")
 
 
 def check_budget(graph: Graph) -> None:

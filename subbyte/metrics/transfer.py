@@ -86,7 +86,6 @@ def transfer(
     margin = (reference.probability[:, 0] - reference.probability[:, 1]).astype(np.float64)
     was, now = reference.top[:, 0] == labels, predictions.top[:, 0] == labels
     groups = stratify(margin, was, now, strata)
-    change = now.astype(float) - was
     weights = tilted(margin, was, accuracy)
     change = now.astype(float) - was
     mean = float(weights @ change)

@@ -21,8 +21,8 @@ Progress = Callable[[str, int], None]
 BATCH = 16
 
 
-def regrouped(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH) -> Iterator[np.ndarray]:
-    """The images in order, float32 [size, H, W, C], the last batch as large as what is left.
+def regrouped(graph: Graph, calibration: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The images in order, float32 [BATCH, H, W, C], the last batch as large as what is left.
 
     Raises InputError for arrays that do not fit the graph's input or are not finite, and if there
     is no image at all.
@@ -34,7 +34,7 @@ def regrouped(graph: Graph, calibration: Iterable[np.ndarray], size: int = BATCH
             raise InputError(f"calibration must give numpy arrays, got {type(array).__name__}")
         for image in checked(graph, array):
             waiting.append(image)
-            if len(waiting) == size:
+            if len(waiting) == BATCH:
                 seen = True
                 yield np.stack(waiting)
                 waiting = []

@@ -56,10 +56,10 @@ class Variants:
     Weights that were rounded once are kept, so that a variant costs what is new in it.
     """
 
-    def __init__(self, graph: Graph, recipe: Recipe, seen: Mapping[str, Histogram] | None = None) -> None:
+    def __init__(self, graph: Graph, recipe: Recipe) -> None:
         self.graph, self.recipe = graph, eight_bits(recipe)
         self.float_graph, self.asked = split_for_integers(graph, assignments(graph, self.recipe))
-        self.seen: Mapping[str, Histogram] = seen or {}
+        self.seen: Mapping[str, Histogram] = {}
         self._rounded: dict[tuple[str, Format, float], QTensor] = {}
         self._nearest = to_nearest(self.recipe)
         self._owner = _owners(self.float_graph, graph)

@@ -42,11 +42,12 @@ class Figure:
 
 def figures_of(entries: Sequence[Entry]) -> list[Figure]:
     """All figures that there are measurements for."""
+    memory = "weights and activations in memory, MB"
     made = [
-        accuracy_over(entries, "size", "file size, MB", lambda e: _scaled(e.file_bytes, 1e-6)),
+        accuracy_over(entries, "size", "file size, MB", lambda e: _megabytes(e.file_bytes)),
         accuracy_over(entries, "latency", "latency of one image, ms", lambda e: e.latency_ms),
         latency_bars(entries),
-        accuracy_over(entries, "memory", "weights and activations in memory, MB", _memory),
+        accuracy_over(entries, "memory", memory, lambda e: _megabytes(e.memory_bytes)),
     ]
     return [figure for figure in made if figure is not None]
 
@@ -56,12 +57,8 @@ def styles(entries: Sequence[Entry]) -> dict[str, str]:
     return {e.name: f"c{i % COLOURS}" + (" peer" if e.peer else "") for i, e in enumerate(entries)}
 
 
-def _memory(entry: Entry) -> float | None:
-    return _scaled(entry.memory_bytes, 1e-6)
-
-
-def _scaled(value: int | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+def _megabytes(count: int | None) -> float | None:
+    return None if count is None else count * 1e-6
 
 
 def accuracy_over(

@@ -16,19 +16,19 @@ KEPT = (
 )
 
 
-def plan_rows(session: Session, repeats: int = 10, seed: int = 0) -> list[dict[str, Any]]:
+def plan_rows(session: Session, repeats: int = 10) -> list[dict[str, Any]]:
     """One row per step of `session.plan()`, as JSON values.
 
     requested: the formats that the artifact asks for, of weights and activations ("int4 uint8"; of a step
     without weights "uint8"). executed: the formats in which they lie in memory and are multiplied: codes of
     activations take a byte each, whatever their width. share: of the time of a run, 0..1, from the medians
-    of `repeats` runs on standard normal noise of that seed; None if repeats is 0.
+    of `repeats` runs on standard normal noise; None if repeats is 0.
     """
     steps = session.plan()
     shares: list[float | None] = [None] * len(steps)
     if repeats > 0 and steps:
         shape = session.graph.value(session.graph.input).shape
-        noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        noise = np.random.default_rng(0).standard_normal(shape, np.float32)
         seconds = np.array(session.profile(noise, repeats))
         shares = [float(share) for share in seconds / seconds.sum()]
     return [_row(step, share) for step, share in zip(steps, shares, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from subbyte.report.entry import Entry
@@ -10,21 +10,6 @@ from subbyte.report.headline import drop_interval, signed
 from subbyte.report.markdown_text import plain, row
 from subbyte.system.units import percent, size_text
 from subbyte.tasks import Task
-
-HEADINGS = (
-    "network",
-    "file",
-    "memory",
-    "latency",
-    "speedup",
-    "top-1",
-    "accuracy drop",
-    "agreement",
-    "calibration error",
-    "corrupted images",
-    "robustness drop",
-    "shape bias",
-)
 
 
 class Cell(NamedTuple):
@@ -45,12 +30,11 @@ def technique_table(
     name of the entry that sizes and answers are compared with; fastest_float: that speeds are. title: what is
     scored."""
     base = next(entry for entry in entries if entry.name == reference)
-    rows = [_row(entry, base) for entry in entries]
-    measured = [i for i in range(len(HEADINGS)) if any(row[i].text != "–" for row in rows)]
-    shown = [i for i in measured if HEADINGS[i] not in without]
+    found = {heading: [cell(entry, base) for entry in entries] for heading, cell in COLUMNS.items()}
+    shown = [h for h in found if h not in without and any(cell.text != "–" for cell in found[h])]
     named = {"top-1": title, "speedup": f"speedup vs {fastest_float}" if fastest_float else "speedup"}
-    headings = [named.get(HEADINGS[i], HEADINGS[i]) for i in shown]
-    return headings, [[row[i] for i in shown] for row in rows]
+    rows = [[found[heading][i] for heading in shown] for i in range(len(entries))]
+    return [named.get(heading, heading) for heading in shown], rows
 
 
 def markdown_table(
@@ -79,27 +63,6 @@ def technique_values(entry: Entry, task: Task[Any]) -> dict[str, Any]:
         "shape_bias": entry.shape_bias.to_json() if entry.shape_bias else None,
         "failed": entry.failed,
     }
-
-
-def _row(entry: Entry, base: Entry) -> list[Cell]:
-    return [
-        Cell(entry.name, "failed" if entry.failed else ""),
-        _bytes(entry.file_bytes, base.file_bytes),
-        _bytes(entry.memory_bytes, base.memory_bytes),
-        _number(entry.latency_ms, "{:.2f} ms"),
-        _speedup(entry),
-        _accuracy(entry),
-        _drop(entry),
-        _agreement(entry),
-        Cell("–" if entry.calibration is None else percent(entry.calibration)),
-        _corrupted(entry),
-        _robustness_drop(entry, base),
-        _shape_bias(entry),
-    ]
-
-
-def _number(value: float | None, form: str) -> Cell:
-    return Cell("–" if value is None else form.format(value))
 
 
 def _speedup(entry: Entry) -> Cell:
@@ -155,3 +118,22 @@ def _shape_bias(entry: Entry) -> Cell:
     if entry.shape_bias is None or entry.shape_bias.bias is None:
         return Cell("–")
     return Cell(percent(entry.shape_bias.bias), f"{percent(entry.shape_bias.accuracy)} by shape")
+
+
+#: Headings, and what stands below them of an entry beside the baseline.
+COLUMNS: dict[str, Callable[[Entry, Entry], Cell]] = {
+    "network": lambda entry, base: Cell(entry.name, "failed" if entry.failed else ""),
+    "file": lambda entry, base: _bytes(entry.file_bytes, base.file_bytes),
+    "memory": lambda entry, base: _bytes(entry.memory_bytes, base.memory_bytes),
+    "latency": lambda entry, base: Cell("–" if entry.latency_ms is None else f"{entry.latency_ms:.2f} ms"),
+    "speedup": lambda entry, base: _speedup(entry),
+    "top-1": lambda entry, base: _accuracy(entry),
+    "accuracy drop": lambda entry, base: _drop(entry),
+    "agreement": lambda entry, base: _agreement(entry),
+    "calibration error": lambda entry, base: Cell(
+        "–" if entry.calibration is None else percent(entry.calibration)
+    ),
+    "corrupted images": lambda entry, base: _corrupted(entry),
+    "robustness drop": _robustness_drop,
+    "shape bias": lambda entry, base: _shape_bias(entry),
+}

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.ops import OPS
-from subbyte.execute.torch.step import Step, accumulate, per_channel
+from subbyte.execute.torch.step import Step, accumulate, per_channel, step_of
 from subbyte.execute.torch.straight_through import real
 from subbyte.ir import Graph, Node
 from subbyte.ir.limits import peak_live_bytes
@@ -90,8 +90,7 @@ class Walk:
 
     def step(self, node: Node) -> Step:
         """A node with its values and the state, for the torch operations."""
-        values = [self.graph.value(name) for name in node.inputs]
-        return Step(node, values, self.graph.value(node.output), self.state)
+        return step_of(self.graph, node, self.state)
 
     def execute(self, node: Node) -> Tensor:
         """Runs the next node, frees what nothing reads any more, and returns the output."""
@@ -124,11 +123,10 @@ def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) ->
     standard error e between images. Layers behind a pool have one position per image, so that a
     few images say little about their mean.
     """
-    weight, bias, q = step.node.params["weight"], step.node.params["bias"], step.inputs[0].q
+    weight, bias = step.node.params["weight"], step.node.params["bias"]
     assert isinstance(weight, QTensor)
     assert isinstance(bias, np.ndarray)
-    assert q is not None
-    unit = np.float64(q.scale) * weight.scale.astype(np.float64)
+    unit = np.float64(step.inputs[0].grid.scale) * weight.scale.astype(np.float64)
     errors, totals = [], []
     for codes, exact in zip(x.split(BATCH), wanted.split(BATCH), strict=True):
         sums = accumulate(step, codes.float()).float()

@@ -21,12 +21,12 @@ from subbyte.execute.reference import activation_function
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.straight_through import real, round_even
 from subbyte.ir import Graph, Node, Value
-from subbyte.ir.graph import producers
-from subbyte.quant import QParams, QTensor, activation_table
+from subbyte.ir.graph import pre_activation, producers
+from subbyte.quant import QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, nearest_level, usable
-from subbyte.steps.train import read_state, write_state
+from subbyte.steps.train import read_state, set_parameters, write_state
 
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0
@@ -130,10 +130,7 @@ class Learned:
         """Reads what `save` wrote; False, and nothing changes, if there is no such file."""
         if path is None or not path.exists():
             return False
-        with torch.no_grad():
-            for kind, named in read_state(path).items():
-                for name, tensor in named.items():
-                    self.parameters[kind][name].copy_(tensor)
+        set_parameters(self.parameters, read_state(path))
         return True
 
     def result(self) -> Graph:
@@ -142,9 +139,8 @@ class Learned:
             state = self.state()
         values = dict(self.graph.values)
         for name in self.group_of:
-            q = values[name].q
-            assert q is not None
-            values[name] = replace(values[name], q=replace(q, scale=float(state[f"{name}:scale"])))
+            q = replace(values[name].grid, scale=float(state[f"{name}:scale"]))
+            values[name] = replace(values[name], q=q)
         nodes = tuple(self._node(node, values, state) for node in self.graph.nodes)
         return replace(self.graph, nodes=nodes, values=values)
 
@@ -158,9 +154,10 @@ class Learned:
             bias = state[f"{node.name}:bias"].double().clamp(-LARGEST_TRAINED, LARGEST_TRAINED)
             params["bias"] = bias.cpu().numpy().astype(np.int32)
         if "table" in params and self._moves(node):
-            source, target = _source(node, values), values[node.output].q
-            assert target is not None
-            params["table"] = activation_table(activation_function(node.attrs["act"]), source, target)
+            source = pre_activation(node, values[node.inputs[0]])
+            assert source is not None
+            function = activation_function(node.attrs["act"])
+            params["table"] = activation_table(function, source, values[node.output].grid)
         return node.with_(params=params)
 
 
@@ -209,19 +206,10 @@ def _rows(v: Tensor, like: Tensor) -> Tensor:
     return v.view(-1, *([1] * (like.ndim - 1)))
 
 
-def _source(node: Node, values: Mapping[str, Value]) -> QParams:
-    """The grid that a table reads."""
-    if "pre_scale" in node.attrs:
-        return QParams(float(node.attrs["pre_scale"]), int(node.attrs["pre_zero"]), 8)
-    q = values[node.inputs[0]].q
-    assert q is not None
-    return q
-
-
 def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     """activation_table on the present scales, float32 [256]."""
-    y, source = graph.value(node.output).q, _source(node, graph.values)
-    assert y is not None
+    y, source = graph.value(node.output).grid, pre_activation(node, graph.value(node.inputs[0]))
+    assert source is not None
     s_y = state[f"{node.output}:scale"].detach().double()
     moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
     s = source.scale if moved is None else moved.detach().double()

@@ -53,7 +53,9 @@ def minimize(
         optimizer.zero_grad(set_to_none=True)
         loss(chosen, generator).backward()
         optimizer.step()
-        _pull(parameters["weight"], starts, optimizer, kinds, training.pull)
+        if training.pull:
+            rate = optimizer.param_groups[kinds.index("weight")]["lr"]
+            _pull(parameters["weight"], starts, rate * training.pull)
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
             _save(saved, step + 1, order, parameters, optimizer, generator)
@@ -64,17 +66,8 @@ def steps_of(training: Training, count: int) -> int:
     return max(1, round(training.epochs * count / training.batch))
 
 
-def _pull(
-    weights: Mapping[str, Tensor],
-    starts: Mapping[str, Tensor],
-    optimizer: torch.optim.Adam,
-    kinds: list[str],
-    strength: float,
-) -> None:
-    """Takes weights back towards where they started, by a share of `strength` times their rate."""
-    if strength == 0.0:
-        return
-    share = optimizer.param_groups[kinds.index("weight")]["lr"] * strength
+def _pull(weights: Mapping[str, Tensor], starts: Mapping[str, Tensor], share: float) -> None:
+    """Takes weights back towards where they started."""
     with torch.no_grad():
         for name, weight in weights.items():
             weight.lerp_(starts[name], share)
@@ -115,6 +108,14 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def set_parameters(parameters: Parameters, saved: Parameters) -> None:
+    """Gives every parameter the numbers of its namesake."""
+    with torch.no_grad():
+        for kind, named in parameters.items():
+            for name, tensor in named.items():
+                tensor.copy_(saved[kind][name])
+
+
 def _restore(
     path: Path | None, parameters: Parameters, optimizer: torch.optim.Adam, generator: torch.Generator
 ) -> tuple[Tensor, int]:
@@ -122,10 +123,7 @@ def _restore(
     if path is None or not path.exists():
         return torch.empty(0, dtype=torch.long), 0
     state = read_state(path)
-    with torch.no_grad():
-        for kind, named in parameters.items():
-            for name, tensor in named.items():
-                tensor.copy_(state["parameters"][kind][name])
+    set_parameters(parameters, state["parameters"])
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"])
     return state["order"], state["step"]

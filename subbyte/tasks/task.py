@@ -197,16 +197,13 @@ class Task(ABC, Generic[A]):
 
     def cells(self, row: Mapping[str, Any], compared: bool) -> list[str]:
         """A row of that table; dashes where nothing was measured."""
-        found = (
-            [percent(row[self.key]), interval_text(row[f"{self.key}_interval_95"], "")]
-            if self.key in row
-            else []
-        )
-        cells = [*found, *["–"] * (2 - len(found))]
+        own = ["–", "–"]
+        if self.key in row:
+            own = [percent(row[self.key]), interval_text(row[f"{self.key}_interval_95"], "")]
         if not compared:
-            return cells
+            return own
         change = [points(row["difference"]), f"{row['p']:.2g}"] if "difference" in row else ["–", "–"]
-        return [*cells, percent(row["agreement"]), *change]
+        return [*own, percent(row["agreement"]), *change]
 
 
 def shapes(graph: Graph) -> list[tuple[int, ...]]:

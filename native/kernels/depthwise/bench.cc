@@ -34,11 +34,9 @@ void run(Report& report, const depthwise::Kernel& k, const Layer& layer) {
 }  // namespace
 
 void bench_depthwise(Report& report) {
-  for (int i = 0; i < depthwise::table_size(); ++i) {
-    const depthwise::Kernel& k = depthwise::table()[i];
-    if (!report.wants(k.isa, k.name)) continue;
+  report.rows(depthwise::table(), depthwise::table_size(), [&](const depthwise::Kernel& k) {
     for (const Layer& layer : kLayers) run(report, k, layer);
-  }
+  });
 }
 
 }  // namespace subbyte::bench

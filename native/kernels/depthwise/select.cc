@@ -16,14 +16,6 @@ constexpr Kernel kTable[] = {
 };
 }  // namespace
 
-const Kernel* table() { return kTable; }
-int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
-
-const Kernel* find(Isa isa) {
-  for (const Kernel& k : kTable) {
-    if (k.isa == isa) return &k;
-  }
-  return nullptr;
-}
+#include "kernels/look_up.inc"
 
 }  // namespace subbyte::depthwise

@@ -35,11 +35,9 @@ void run(Report& report, const dot::Kernel& k, const Layer& layer) {
 }  // namespace
 
 void bench_dot(Report& report) {
-  for (int i = 0; i < dot::table_size(); ++i) {
-    const dot::Kernel& k = dot::table()[i];
-    if (!report.wants(k.isa, k.name)) continue;
+  report.rows(dot::table(), dot::table_size(), [&](const dot::Kernel& k) {
     for (const Layer& layer : kLayers) run(report, k, layer);
-  }
+  });
 }
 
 }  // namespace subbyte::bench

@@ -10,9 +10,7 @@ void bench_elementwise(Report& report) {
   Reals real(kCount);
   auto* const q15 = reinterpret_cast<std::int16_t*>(factors.data());
   auto* const totals = reinterpret_cast<std::uint32_t*>(sums.data());
-  for (int i = 0; i < elementwise::table_size(); ++i) {
-    const elementwise::Kernel& k = elementwise::table()[i];
-    if (!report.wants(k.isa, k.name)) continue;
+  report.rows(elementwise::table(), elementwise::table_size(), [&](const elementwise::Kernel& k) {
     const auto measure = [&](const char* function, int elements, const auto& work) {
       report.measure(k.isa, k.name, function, elements, "elements", work);
     };
@@ -27,7 +25,7 @@ void bench_elementwise(Report& report) {
     measure("sum", kCount, [&] { k.sum(a.data(), kChannels, kPixels, kChannels, totals); });
     measure("average", kChannels, [&] { k.average(totals, kChannels, 0, 1e-3f, 0, 255, out.data()); });
     measure("maximum", kCount, [&] { k.maximum(a.data(), kCount, out.data()); });
-  }
+  });
 }
 
 }  // namespace subbyte::bench

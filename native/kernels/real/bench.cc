@@ -31,9 +31,7 @@ void bench_real(Report& report) {
   constexpr int kPixels = 38, kChannels = 192, kCount = kPixels * kChannels;
   Reals a(kCount), b(kCount), out(kCount);
   std::vector<double> sums(kChannels);
-  for (int i = 0; i < real::table_size(); ++i) {
-    const real::Kernel& k = real::table()[i];
-    if (!report.wants(k.isa, k.name)) continue;
+  report.rows(real::table(), real::table_size(), [&](const real::Kernel& k) {
     convolve(report, k, "3 x 3 of 3 channels", 9, 3);
     convolve(report, k, "1 x 1 of 1280 channels", 1, 1280);
     depthwise(report, k);
@@ -45,7 +43,7 @@ void bench_real(Report& report) {
     measure("gate", [&] { k.gate(a.data(), b.data(), kPixels, kChannels, out.data()); });
     measure("sum", [&] { k.sum(a.data(), kPixels, kChannels, sums.data()); });
     measure("maximum", [&] { k.maximum(a.data(), kCount, out.data()); });
-  }
+  });
 }
 
 }  // namespace subbyte::bench

@@ -27,12 +27,10 @@ void run(Report& report, const winograd::Kernel& k, const char* name, const wino
 }  // namespace
 
 void bench_winograd(Report& report) {
-  for (int i = 0; i < winograd::table_size(); ++i) {
-    const winograd::Kernel& k = winograd::table()[i];
-    if (!report.wants(k.isa, k.name)) continue;
+  report.rows(winograd::table(), winograd::table_size(), [&](const winograd::Kernel& k) {
     run(report, k, "24 to 24 channels", {24, 24});
     run(report, k, "48 to 192 channels", {48, 192});
-  }
+  });
 }
 
 }  // namespace subbyte::bench

@@ -18,15 +18,7 @@ constexpr Kernel kTable[] = {
 };
 }  // namespace
 
-const Kernel* table() { return kTable; }
-int table_size() { return static_cast<int>(sizeof(kTable) / sizeof(kTable[0])); }
-
-const Kernel* find(Isa isa) {
-  for (const Kernel& k : kTable) {
-    if (k.isa == isa) return &k;
-  }
-  return nullptr;
-}
+#include "kernels/look_up.inc"
 
 const Kernel* select(Isa isa, const Shape& s, int pixels) {
   const Kernel* kernel = find(isa);

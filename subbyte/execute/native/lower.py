@@ -72,9 +72,8 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
     if not isinstance(weight, QTensor):
         d.set_real(np.ascontiguousarray(weight, f32).reshape(-1), np.ascontiguousarray(bias))
         return
-    x, target = inputs[0].q, pre_activation(node, output)
-    assert x is not None
-    multiplier = conv_multiplier(x, weight.scale, target)
+    target = pre_activation(node, output)
+    multiplier = conv_multiplier(inputs[0].grid, weight.scale, target)
     d.set_codes(*_engine_codes(weight), np.ascontiguousarray(bias), multiplier)
     if "table" in node.params:
         assert target is not None

@@ -30,11 +30,11 @@ class Step:
     @property
     def target(self) -> QParams:
         """The grid of the output."""
-        return _grid(self.output)
+        return self.output.grid
 
     def grid(self, index: int) -> QParams:
         """The grid of input `index`."""
-        return _grid(self.inputs[index])
+        return self.inputs[index].grid
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,6 @@ class Row:
 
     run: Callable[[Step, list[np.ndarray]], np.ndarray]
     bound: Callable[[Step, list[np.ndarray], list[np.ndarray]], np.ndarray] | None = None
-
-
-def _grid(value: Value) -> QParams:
-    assert value.q is not None
-    return value.q
 
 
 def store(v: np.ndarray, q: QParams, low: int = 0, high: int | None = None) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from subbyte.execute.images import checked
 from subbyte.execute.torch.ops import OPS
-from subbyte.execute.torch.step import Step
+from subbyte.execute.torch.step import step_of
 from subbyte.ir import Graph, verify
 from subbyte.quant import QTensor
 
@@ -89,9 +89,8 @@ def forward(
     values: dict[str, Tensor] = {graph.input: x}
     with exact_convolutions():
         for node in graph.nodes:
-            inputs = [graph.value(name) for name in node.inputs]
             arrays = [values[name] for name in node.inputs]
-            step = Step(node, inputs, graph.value(node.output), state)
+            step = step_of(graph, node, state)
             row = OPS[node.op]
             fast = None if exact or not step.quantized else row.training
             result = (fast or row.run)(step, arrays)

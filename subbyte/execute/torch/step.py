@@ -17,7 +17,7 @@ from subbyte.execute.torch.straight_through import (
     sampled,
     traced,
 )
-from subbyte.ir import Node, Value
+from subbyte.ir import Graph, Node, Value
 
 EXACT_FLOAT32 = float(1 << 24)
 
@@ -64,8 +64,13 @@ class Step:
         return Grid(self.param("pre_scale"), float(self.node.attrs["pre_zero"]), 255.0)
 
     def _grid(self, value: Value) -> Grid:
-        assert value.q is not None
-        return Grid(self.state[f"{value.name}:scale"], float(value.q.zero_point), float(value.q.qmax))
+        q = value.grid
+        return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
+
+
+def step_of(graph: Graph, node: Node, state: Mapping[str, Tensor]) -> Step:
+    """What the node's operation is given besides its inputs."""
+    return Step(node, [graph.value(name) for name in node.inputs], graph.value(node.output), state)
 
 
 Op = Callable[[Step, list[Tensor]], Tensor]

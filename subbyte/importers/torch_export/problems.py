@@ -36,54 +36,33 @@ class Problem:
         return f"{self.site} is not supported: {self.reason}"
 
 
-_NORMALIZATION = "the only normalization is batch normalization"
-_RESAMPLING = "maps cannot be enlarged; compress the network up to here"
-_PARTS = "maps cannot be cut into parts; compute each part by a convolution of its own"
-_ORDER = "dimensions cannot change their order"
-_ATTENTION = "there is no attention; the engine runs convolutional networks"
-
-#: What to say of operators that have no rule, by a part of their name; the first that fits.
+#: What to say of operators that have no rule, and the parts of their names; the first that fits counts.
 _ADVICE = {
-    "group_norm": _NORMALIZATION,
-    "layer_norm": _NORMALIZATION,
-    "instance_norm": _NORMALIZATION,
-    "rms_norm": _NORMALIZATION,
-    "local_response_norm": _NORMALIZATION,
-    "linalg_vector_norm": _NORMALIZATION,
-    "native_batch_norm": "batch normalization needs running statistics (track_running_stats)",
-    "attention": _ATTENTION,
-    "log_softmax": "leave it out and apply it to the outputs",
-    "softmax": "leave it out and apply it to the outputs",
-    "conv_transpose": _RESAMPLING,
-    "upsample": _RESAMPLING,
-    "pixel_shuffle": _RESAMPLING,
-    "grid_sampler": _RESAMPLING,
-    "interpolate": _RESAMPLING,
-    "scatter": "a part of a tensor cannot be overwritten; do not work in place on parts",
-    "split": _PARTS,
-    "chunk": _PARTS,
-    "slice": _PARTS,
-    "select": _PARTS,
-    "narrow": _PARTS,
-    "unbind": _PARTS,
-    "permute": _ORDER,
-    "transpose": _ORDER,
-    "channel_shuffle": _ORDER,
-    "roll": "elements cannot change their places",
-    "flip": "elements cannot change their places",
-    "conv1d": "the only convolution is conv2d",
-    "conv3d": "the only convolution is conv2d",
-    "nonzero": "shapes may not depend on values",
-    "item": "nothing may depend on values of the image but its outputs",
-    "lstm": "there are no recurrent layers",
-    "gru": "there are no recurrent layers",
-    "rnn": "there are no recurrent layers",
+    "the only normalization is batch normalization": (
+        "group_norm layer_norm instance_norm rms_norm local_response_norm linalg_vector_norm"
+    ),
+    "batch normalization needs running statistics (track_running_stats)": "native_batch_norm",
+    "there is no attention; the engine runs convolutional networks": "attention",
+    "leave it out and apply it to the outputs": "softmax",
+    "maps cannot be enlarged; compress the network up to here": (
+        "conv_transpose upsample pixel_shuffle grid_sampler interpolate"
+    ),
+    "a part of a tensor cannot be overwritten; do not work in place on parts": "scatter",
+    "maps cannot be cut into parts; compute each part by a convolution of its own": (
+        "split chunk slice select narrow unbind"
+    ),
+    "dimensions cannot change their order": "permute transpose channel_shuffle",
+    "elements cannot change their places": "roll flip",
+    "the only convolution is conv2d": "conv1d conv3d",
+    "shapes may not depend on values": "nonzero",
+    "nothing may depend on values of the image but its outputs": "item",
+    "there are no recurrent layers": "lstm gru rnn",
 }
 
 
 def advice(operator: str) -> str:
     """One clause on an operator that has no rule, by its name without namespace and overload."""
-    for part, text in _ADVICE.items():
-        if part in operator:
+    for text, parts in _ADVICE.items():
+        if any(part in operator for part in parts.split()):
             return text
     return "the engine has no such operation; build it from others, or leave it out"

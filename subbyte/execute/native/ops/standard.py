@@ -6,44 +6,31 @@ import numpy as np
 
 from subbyte.execute.native.step import Factors, Row
 from subbyte.ir import Value
-from subbyte.quant import QParams, gate_multiplier_scale
+from subbyte.quant import gate_multiplier_scale
 
 f32 = np.float32
 
 
-def _grid(value: Value) -> QParams:
-    assert value.q is not None
-    return value.q
-
-
 def _ratio(value: Value, output: Value) -> float:
-    return float(f32(_grid(value).scale) / f32(_grid(output).scale))
-
-
-def _residual(inputs: list[Value], output: Value) -> Factors:
-    return (_ratio(inputs[1], output) if len(inputs) == 2 else 0.0), 0.0
-
-
-def _add(inputs: list[Value], output: Value) -> Factors:
-    return _ratio(inputs[0], output), _ratio(inputs[1], output)
+    return float(f32(value.grid.scale) / f32(output.grid.scale))
 
 
 def _gate(inputs: list[Value], output: Value) -> Factors:
-    return float(gate_multiplier_scale(*(_grid(value) for value in (*inputs, output)))), 0.0
+    return float(gate_multiplier_scale(*(value.grid for value in (*inputs, output)))), 0.0
 
 
 def _pool(inputs: list[Value], output: Value) -> Factors:
-    x, y, shape = _grid(inputs[0]), _grid(output), inputs[0].shape
+    x, y, shape = inputs[0].grid, output.grid, inputs[0].shape
     return float(f32(x.scale) / f32(y.scale) / f32(shape[0] * shape[1])), 0.0
 
 
 ROWS = {
     "quantize": Row("quantize"),
     "dequantize": Row("dequantize"),
-    "conv2d": Row("conv2d", _residual),
+    "conv2d": Row("conv2d", lambda x, y: (_ratio(x[1], y) if len(x) == 2 else 0.0, 0.0)),
     "linear": Row("conv2d"),  # a 1 x 1 convolution of a 1 x 1 map
     "activation": Row("activation"),
-    "add": Row("add", _add),
+    "add": Row("add", lambda x, y: (_ratio(x[0], y), _ratio(x[1], y))),
     "mul": Row("mul", _gate),
     "global_avg_pool": Row("global_avg_pool", _pool),
     "max_pool2d": Row("max_pool2d"),

@@ -10,14 +10,6 @@ from subbyte.ir.activations import parse_activation
 from subbyte.quant import QParams, gate_multiplier_scale
 
 
-def _quantize(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
-    return step.target.quantize(arrays[0])
-
-
-def _dequantize(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
-    return step.grid(0).dequantize(arrays[0])
-
-
 def _activation(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
     if step.quantized:
         return step.node.params["table"][arrays[0]]  # type: ignore[index]
@@ -69,8 +61,8 @@ def _mul_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -
 
 
 ROWS = {
-    "quantize": Row(_quantize),
-    "dequantize": Row(_dequantize),
+    "quantize": Row(lambda step, arrays: step.target.quantize(arrays[0])),
+    "dequantize": Row(lambda step, arrays: step.grid(0).dequantize(arrays[0])),
     "activation": Row(_activation, _activation_bound),
     "add": Row(_add, _add_bound),
     "mul": Row(_mul, _mul_bound),

@@ -29,10 +29,6 @@ def _max_pool2d(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
     return columns.max(axis=3)
 
 
-def _concat(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(arrays, axis=-1)
-
-
 def _flatten(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0].reshape(arrays[0].shape[0], int(np.prod(arrays[0].shape[1:])))
 
@@ -40,6 +36,6 @@ def _flatten(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
 ROWS = {
     "global_avg_pool": Row(_global_avg_pool, _global_avg_pool_bound),
     "max_pool2d": moving(_max_pool2d),
-    "concat": moving(_concat),
+    "concat": moving(lambda step, arrays: np.concatenate(arrays, axis=-1)),
     "flatten": moving(_flatten),
 }

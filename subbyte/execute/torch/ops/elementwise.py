@@ -14,10 +14,6 @@ def _quantize(step: Step, arrays: list[Tensor]) -> Tensor:
     return round_even(scaled) + y.zero
 
 
-def _dequantize(step: Step, arrays: list[Tensor]) -> Tensor:
-    return (arrays[0] - step.grid(0).zero) * step.grid(0).scale
-
-
 def _activation(step: Step, arrays: list[Tensor]) -> Tensor:
     if step.quantized:
         return from_table(step, arrays[0], step.grid(0))
@@ -48,7 +44,7 @@ def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
 
 ROWS = {
     "quantize": Row(_quantize),
-    "dequantize": Row(_dequantize),
+    "dequantize": Row(lambda step, arrays: (arrays[0] - step.grid(0).zero) * step.grid(0).scale),
     "activation": Row(_activation),
     "add": Row(_add),
     "mul": Row(_mul),

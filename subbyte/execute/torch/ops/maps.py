@@ -26,10 +26,6 @@ def _max_pool2d(step: Step, arrays: list[Tensor]) -> Tensor:
     return F.max_pool2d(padded, tuple(step.node.attrs["kernel"]), tuple(step.node.attrs["stride"]))
 
 
-def _concat(step: Step, arrays: list[Tensor]) -> Tensor:
-    return torch.cat(arrays, 1)
-
-
 def _flatten(step: Step, arrays: list[Tensor]) -> Tensor:
     x = arrays[0]
     return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
@@ -38,6 +34,6 @@ def _flatten(step: Step, arrays: list[Tensor]) -> Tensor:
 ROWS = {
     "global_avg_pool": Row(_global_avg_pool),
     "max_pool2d": Row(_max_pool2d),
-    "concat": Row(_concat),
+    "concat": Row(lambda step, arrays: torch.cat(arrays, 1)),
     "flatten": Row(_flatten),
 }
