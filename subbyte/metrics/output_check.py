@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 #: From this many numbers on, a common offset of all of them carries no information worth comparing.
 CENTRED_FROM = 8
@@ -24,7 +24,7 @@ class Check(BaseModel):
 
     correlation: float
     top1: int
-    images: int
+    images: int = Field(validation_alias=AliasChoices("images", "pictures"))  # its name before
     equal: bool
 
 

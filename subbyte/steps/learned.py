@@ -130,7 +130,7 @@ class Learned:
         """Reads what `save` wrote; False, and nothing changes, if there is no such file."""
         if path is None or not path.exists():
             return False
-        set_parameters(self.parameters, read_state(path))
+        set_parameters(self.parameters, read_state(path), path)
         return True
 
     def result(self) -> Graph:

@@ -103,17 +103,27 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise InputError(f"{path} is no state of training; delete it, and its work is done again") from None
+        raise _no_state(path) from None
     assert isinstance(state, dict)
     return state
 
 
-def set_parameters(parameters: Parameters, saved: Parameters) -> None:
-    """Gives every parameter the numbers of its namesake."""
-    with torch.no_grad():
-        for kind, named in parameters.items():
-            for name, tensor in named.items():
-                tensor.copy_(saved[kind][name])
+def _no_state(path: Path) -> InputError:
+    return InputError(f"{path} is no state of training; delete it, and its work is done again")
+
+
+def set_parameters(parameters: Parameters, saved: Mapping[str, Any], path: Path) -> None:
+    """Gives every parameter the numbers of its namesake in the state of a file.
+
+    Raises InputError that names the file if it lacks one, or has one of another shape.
+    """
+    try:
+        with torch.no_grad():
+            for kind, named in parameters.items():
+                for name, tensor in named.items():
+                    tensor.copy_(saved[kind][name])
+    except (KeyError, RuntimeError):
+        raise _no_state(path) from None
 
 
 def _restore(
@@ -123,7 +133,7 @@ def _restore(
     if path is None or not path.exists():
         return torch.empty(0, dtype=torch.long), 0
     state = read_state(path)
-    set_parameters(parameters, state["parameters"])
+    set_parameters(parameters, state.get("parameters", {}), path)
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"])
     return state["order"], state["step"]

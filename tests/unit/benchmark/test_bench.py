@@ -25,7 +25,7 @@ from subbyte.errors import InputError
 from subbyte.execute.reference import run as reference_run
 from subbyte.ir import Graph, Node, Value, verify
 from subbyte.ir.graph import Param
-from subbyte.metrics.output_check import CENTRED_FROM, check
+from subbyte.metrics.output_check import CENTRED_FROM, Check, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QParams, quantize_bias, quantize_weight, weight_format
@@ -319,3 +319,8 @@ def test_every_precision_of_a_peer_has_a_limit() -> None:
 
     assert {p for precisions in ENGINES.values() for p in precisions} <= set(candidate.LEAST_CORRELATION)
     assert load_peers(dequantize_graph(network()), []) == []
+
+
+def test_results_of_the_first_version_are_read() -> None:
+    check = Check.model_validate({"correlation": 1.0, "top1": 2, "pictures": 3, "equal": True})
+    assert (check.images, "images" in check.model_dump()) == (3, True)

@@ -128,6 +128,18 @@ def test_report_takes_several_sets(invoke: Invoke, int8: Path, images: Path, tmp
     assert f"24 of {images.name} and copy" in page.read_text()
 
 
+def test_old_names_of_options_work_and_are_not_shown(invoke: Invoke) -> None:
+    for command in ("compress", "ablate", "sensitivity"):
+        assert "--pictures" not in invoke(command, "--help").stdout
+    for given in (("--pictures", 0), ("--pictures=0",)):
+        result = invoke("compress", "m", "--recipe", "a", "--output", "x", *given)
+        assert result.exit_code == 2
+        assert "'--images': Input should be greater than or equal to 1" in result.output
+    assert "No such option: --pictures" in invoke("run", "a", "--pictures", 1).output
+    both = invoke("compress", "m", "--recipe", "a", "--output", "x", "--pictures", 1, "--images", 2)
+    assert "given twice" in both.output
+
+
 def test_a_value_given_twice_is_an_error(invoke: Invoke, int8: Path, fp32: Path, images: Path) -> None:
     for arguments in (
         ("evaluate", int8, "--data", images, "--against", fp32, "--reference", int8),

@@ -173,6 +173,22 @@ def test_a_corrupt_state_is_one_clear_error(tmp_path: Path) -> None:
         compress(graph, recipe("reconstruct"), [images], work=tmp_path)
 
 
+@pytest.mark.parametrize("step", ["reconstruct", "distill"])
+def test_a_state_of_other_parameters_is_the_same_error(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subbyte.steps.train.SAVED_EVERY", 1)
+    graph = efficientnet_like()
+    images = random_images(graph, 16)
+    compress(graph, recipe(step), [images], work=tmp_path)
+    states = list(tmp_path.rglob("*.pt"))
+    assert states
+    for state in states:
+        torch.save({"parameters": {}}, state)
+    with pytest.raises(InputError, match="no state of training; delete it"):
+        compress(graph, recipe(step), [images], work=tmp_path)
+
+
 def test_the_training_pass_is_the_exact_one_up_to_rare_ties() -> None:
     graph = efficientnet_like()
     quantized = compress(graph, recipe(weights=4, activations=4), [random_images(graph, 16)])
