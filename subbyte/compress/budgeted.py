@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.calibrate import regrouped
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
+from subbyte.system.folders import make_folder
 
 #: Calibration images that bit-widths are tried on, at most.
 ANALYSIS_IMAGES = 128
@@ -172,27 +172,18 @@ def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivit
                 "the sensitivity table is the analysis of another network; run `subbyte sensitivity` on this"
             )
         return given
+    folder = cache_folder()
+    make_folder(folder, f"the analysis in {folder}", "set XDG_CACHE_HOME")
     return sensitivity(
         variants,
         images,
         model=str(job.provenance.get("model", "")),
         activations=tuple(format for format in search.activations if format != UINT8),
-        output=_kept_in(f"sensitivity-{analysis_key(variants, images, job.threads, job.task)[:16]}.json"),
+        output=folder / f"sensitivity-{analysis_key(variants, images, job.threads, job.task)[:16]}.json",
         threads=job.threads,
         progress=job.progress,
         task=job.task,
     )
-
-
-def _kept_in(name: str) -> Path:
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot keep the analysis in {folder} ({error.strerror}); set XDG_CACHE_HOME"
-        ) from None
-    return folder / name
 
 
 def _allocator(search: Search, variants: Variants, costs: Costs, pending: Measured) -> Allocator:

@@ -22,6 +22,7 @@ from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, function_of
+from subbyte.system.folders import make_folder
 from subbyte.tasks.table import kept_name, task_of
 
 #: Memory for the calibration images that the steps work on, float32.
@@ -115,13 +116,7 @@ def _folder(work: Path, context: Context, recipe: Recipe, threads: int) -> Path:
         if array is not None:
             digest.update(np.ascontiguousarray(array).data)
     folder = work / digest.hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot keep the state of training in {work}: {error.strerror}; choose another folder"
-        ) from None
-    return folder
+    return make_folder(folder, f"the state of training in {work}", "choose another folder")
 
 
 def _check_float(graph: Graph) -> None:
