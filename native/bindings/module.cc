@@ -10,6 +10,7 @@
 
 #include <limits>
 
+#include "sampling.h"
 #include "subbyte/engine.h"
 
 namespace nb = nanobind;
@@ -36,6 +37,20 @@ std::vector<T> copy(const nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::de
 
 template <typename T>
 using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <typename T>
+using Filled = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+subbyte::sampling::Table table_of(const Vector<float>& values) {
+  subbyte::sampling::Table table;
+  if (values.size() != table.size()) throw std::invalid_argument("a table has 256 entries");
+  std::copy_n(values.data(), table.size(), table.begin());
+  return table;
+}
+
+void need(bool equal) {
+  if (!equal) throw std::invalid_argument("arrays differ in length");
+}
 
 nb::list run(subbyte::Model& model, const Input& x, double* seconds) {
   const ValueDesc& in = model.value(model.input());
@@ -199,4 +214,27 @@ NB_MODULE(_native, m) {
         return subbyte::peak_dot_macs(isa_of(isa), seconds) / 1e9;
       },
       "isa"_a, "seconds"_a);
+
+  m.def(
+      "round_and_look_up",
+      [](const Vector<float>& v, const Vector<float>& table, const Filled<std::uint8_t>& index, const Filled<float>& out,
+         int threads) {
+        need(index.size() == v.size() && out.size() == v.size());
+        const auto entries = table_of(table);
+        nb::gil_scoped_release release;
+        subbyte::sampling::round_and_look_up(v.data(), v.size(), entries, index.data(), out.data(), threads);
+      },
+      "v"_a, "table"_a, "index"_a, "out"_a, "threads"_a);
+  m.def(
+      "slope_and_sum",
+      [](const Vector<float>& gradient, const Vector<float>& slopes, const Vector<std::uint8_t>& index,
+         const Filled<float>& out, const Filled<double>& sums, int threads) {
+        need(index.size() == gradient.size() && out.size() == gradient.size() && sums.size() == 256);
+        const auto entries = table_of(slopes);
+        nb::gil_scoped_release release;
+        const auto found = subbyte::sampling::slope_and_sum(gradient.data(), gradient.size(), entries, index.data(),
+                                                            out.data(), threads);
+        std::copy(found.begin(), found.end(), sums.data());
+      },
+      "gradient"_a, "slopes"_a, "index"_a, "out"_a, "sums"_a, "threads"_a);
 }

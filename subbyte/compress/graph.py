@@ -73,7 +73,13 @@ def compress(
         check_labels(labels, recipe)
         kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
         stream = regrouped(split, calibration)
-        seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
+        seen = calibrate(
+            split,
+            kept.all_of(stream, labels),
+            chosen_seed,
+            report,
+            weighted=recipe.activations.range == "fisher",
+        )
         rounded = attach(split, asked, recipe, seen)
         images, shown = kept.images(), kept.labels(labels)
         context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)

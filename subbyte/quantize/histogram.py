@@ -17,7 +17,8 @@ class Histogram:
     """Counts of real numbers in BINS equal bins over [-limit, limit].
 
     `limit` is a power of two and doubles when a number falls outside, merging bins in pairs, so
-    that the counts do not depend on the order of what is added.
+    that the counts do not depend on the order of what is added. weights: sums by bin of what an error of
+    these numbers matters, where `weigh` was told; else zeros.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class Histogram:
         self.low = math.inf
         self.high = -math.inf
         self.counts = np.zeros(BINS, np.int64)
+        self.weights = np.zeros(BINS)
 
     def add(self, x: Tensor, generator: torch.Generator) -> None:
         """Counts x, finite float32 of any shape, or about SAMPLE of its elements."""
@@ -35,12 +37,20 @@ class Histogram:
             counts = torch.histc(_sample(x, generator), BINS, -self.limit, self.limit)
             self.counts += counts.to(torch.int64).numpy()
 
+    def weigh(self, x: Tensor, weights: Tensor) -> None:
+        """Adds the weights, float32 of x's shape, to the bins of x, all of which `add` has seen."""
+        if self.limit > 0.0:
+            scaled = (x.flatten() + self.limit).mul_(BINS / (2.0 * self.limit))
+            index = scaled.to(torch.int64).clamp_(0, BINS - 1)
+            self.weights += torch.bincount(index, weights.flatten().double(), minlength=BINS).numpy()
+
     def _grow(self, magnitude: float) -> None:
         if magnitude > self.limit == 0.0:
             self.limit = 2.0 ** math.ceil(math.log2(magnitude))
         while magnitude > self.limit:
-            merged = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.pad(merged, BINS // 4)
+            self.counts, self.weights = (
+                np.pad(bins.reshape(-1, 2).sum(axis=1), BINS // 4) for bins in (self.counts, self.weights)
+            )
             self.limit *= 2.0
 
     def merged(self, other: Histogram) -> Histogram:
@@ -49,17 +59,18 @@ class Histogram:
         if wide.limit < narrow.limit:
             wide, narrow = narrow, wide
         result.limit, result.low, result.high = narrow.limit, narrow.low, narrow.high
-        result.counts = narrow.counts.copy()
+        result.counts, result.weights = narrow.counts.copy(), narrow.weights.copy()
         result._grow(wide.limit)
         result.low, result.high = min(wide.low, narrow.low), max(wide.high, narrow.high)
-        result.counts = result.counts + wide.counts
+        result.counts, result.weights = result.counts + wide.counts, result.weights + wide.weights
         return result
 
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Centres of the bins that are not empty, float64, and their counts."""
-        filled = np.flatnonzero(self.counts)
+    def points(self, *, weighted: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of the bins that are not empty, float64, and their counts, or their weights."""
+        sums = self.weights if weighted and self.weights.any() else self.counts
+        filled = np.flatnonzero(sums)
         width = 2.0 * self.limit / BINS
-        return (filled + 0.5) * width - self.limit, self.counts[filled]
+        return (filled + 0.5) * width - self.limit, sums[filled]
 
     def quantile(self, share: float) -> float:
         """The number below which `share` (0 .. 1) of the counts lie, within what was seen."""

@@ -1,8 +1,9 @@
-"""From what calibration saw to a grid: min-max, percentile and least squares.
+"""From what calibration saw to a grid: min-max, percentile, least squares, plain or weighted.
 
 Least squares is the L2 criterion of "Data-Free Quantization" / "Up or Down?" style range setting
 (Nagel et al., "A White Paper on Neural Network Quantization", arXiv 2106.08295, section 2.3),
-with asymmetric ranges searched end by end.
+with asymmetric ranges searched end by end. Weighted by the squared gradients of the network's outputs
+(calibrate.py), it is the first-order estimate of the error that the rounding makes there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def choose_grid(
 ) -> QParams:
     """The grid of `bits` bits for values distributed like `seen`.
 
-    function: what is applied to the values next; "mse" then measures the error behind it.
+    function: what is applied to the values next; "mse" and "fisher" then measure the error behind it.
     """
     if seen.limit == 0.0:
         return qparams_from_range(0.0, 0.0, bits)
@@ -39,12 +40,18 @@ def choose_grid(
     if spec.range == "percentile":
         tail = (1.0 - spec.percentile / 100.0) / 2.0
         return qparams_from_range(seen.quantile(tail), seen.quantile(1.0 - tail), bits)
-    return qparams_from_range(*least_squares_range(seen, bits, function or (lambda x: x)), bits)
+    found = least_squares_range(seen, bits, function or (lambda x: x), weighted=spec.range == "fisher")
+    return qparams_from_range(*found, bits)
 
 
-def least_squares_range(seen: Histogram, bits: int, function: Function) -> tuple[float, float]:
-    """The (low, high) within what was seen whose grid has the least Σ (f(x̂) − f(x))²."""
-    points, counts = seen.points()
+def least_squares_range(
+    seen: Histogram, bits: int, function: Function, *, weighted: bool = False
+) -> tuple[float, float]:
+    """The (low, high) within what was seen whose grid has the least Σ w · (f(x̂) − f(x))².
+
+    weighted: w are the weights of `seen`, else 1.
+    """
+    points, counts = seen.points(weighted=weighted)
     exact = function(points)
 
     def best(lows: np.ndarray, highs: np.ndarray) -> int:

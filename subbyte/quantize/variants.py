@@ -67,7 +67,13 @@ class Variants:
     def calibrate(self, images: Iterable[np.ndarray], progress: Progress) -> None:
         """Records the values of the float network on `images`, arrays float32 [N, H, W, C]."""
         stream = regrouped(self.float_graph, images)
-        self.seen = calibrate(self.float_graph, stream, self.recipe.seed, progress)
+        self.seen = calibrate(
+            self.float_graph,
+            stream,
+            self.recipe.seed,
+            progress,
+            weighted=self.recipe.activations.range == "fisher",
+        )
 
     def layers(self) -> list[str]:
         """Names of the layers whose weights are quantized, in order."""

@@ -63,11 +63,12 @@ class ActivationRange(_Table):
 
     range: "minmax" covers all that calibration saw; "percentile" cuts the same share of values
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
-    error, measured behind the activation function where one follows.
+    error, measured behind the activation function where one follows; "fisher" weights each squared error
+    by the squared gradient of the network's outputs there, so that what they depend on counts.
     """
 
     bits: ActivationFormat = UINT8
-    range: Literal["minmax", "percentile", "mse"] = "mse"
+    range: Literal["minmax", "percentile", "mse", "fisher"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
 
 

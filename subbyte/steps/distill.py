@@ -18,7 +18,7 @@ from subbyte.ir import Graph
 from subbyte.steps.augment import augmented
 from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
-from subbyte.steps.train import minimize, steps_of
+from subbyte.steps.train import in_bfloat16, minimize, steps_of
 from subbyte.tasks import task_of
 
 
@@ -31,13 +31,13 @@ def run(context: Context) -> Graph:
     meant = task_of(original, context.task)
     inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
-    teacher = torch_executor.state_of(original)
+    teacher, bfloat16 = torch_executor.state_of(original), in_bfloat16(training)
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         x = augmented(inputs[chosen], generator)
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
-        made = torch_executor.forward(graph, x, learned.state(), exact=False)
+        made = torch_executor.forward(graph, x, learned.state(), exact=False, bfloat16=bfloat16)
         return meant.distillation_loss(
             [made[name] for name in graph.outputs], [wanted[name] for name in original.outputs]
         )

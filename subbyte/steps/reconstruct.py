@@ -25,7 +25,7 @@ from subbyte.recipes import Training
 from subbyte.steps.blocks import Block, blocks
 from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
-from subbyte.steps.train import minimize
+from subbyte.steps.train import in_bfloat16, minimize
 
 
 def run(context: Context) -> Graph:
@@ -50,7 +50,7 @@ def run(context: Context) -> Graph:
                 generator = torch.Generator().manual_seed(_seed(context.seed, number))
                 minimize(
                     learned.parameters,
-                    _Loss(learned, codes, wanted_next),
+                    _Loss(learned, codes, wanted_next, bfloat16=in_bfloat16(training)),
                     len(codes),
                     training,
                     generator,
@@ -81,13 +81,15 @@ def _seed(seed: int, number: int) -> int:
 class _Loss:
     """Mean squared error of the block's real output, in units of its variance, on some images."""
 
-    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor) -> None:
-        self.learned, self.codes, self.wanted = learned, codes, wanted
+    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor, *, bfloat16: bool) -> None:
+        self.learned, self.codes, self.wanted, self.bfloat16 = learned, codes, wanted, bfloat16
         self.variance = wanted[: 4 * BATCH].var() + 1e-12
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         graph, state = self.learned.graph, self.learned.state()
-        made = torch_executor.forward(graph, self.codes[chosen].float(), state, exact=False)
+        made = torch_executor.forward(
+            graph, self.codes[chosen].float(), state, exact=False, bfloat16=self.bfloat16
+        )
         (name,) = graph.outputs
         output, q = made[name], graph.value(name).q
         if q is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from subbyte.errors import InputError
+from subbyte.execute.torch.training_ops import bfloat16_pays
 from subbyte.recipes import Training
 from subbyte.system.whole_file import write_whole
 
@@ -64,6 +65,11 @@ def minimize(
 def steps_of(training: Training, count: int) -> int:
     """How many steps training on `count` images takes."""
     return max(1, round(training.epochs * count / training.batch))
+
+
+def in_bfloat16(training: Training) -> bool:
+    """Whether gradients are computed from bfloat16 numbers: asked for, and worth it on this CPU."""
+    return training.gradients == "bfloat16" and bfloat16_pays()
 
 
 def _pull(weights: Mapping[str, Tensor], starts: Mapping[str, Tensor], share: float) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -76,13 +76,15 @@ def forward(
     keep: bool = False,
     visit: Visit | None = None,
     exact: bool = True,
+    bfloat16: bool = False,
 ) -> dict[str, Tensor]:
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
     Returns the outputs by value name (every value if `keep`): float32, codes where quantized.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
-    are rounded like any float32 computation, which training does not notice.
+    are rounded like any float32 computation, which training does not notice; with bfloat16, their
+    gradients are computed of numbers rounded to bfloat16.
     """
     state = state_of(graph, x.device) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
@@ -93,6 +95,7 @@ def forward(
             step = step_of(graph, node, state)
             row = OPS[node.op]
             fast = None if exact or not step.quantized else row.training
+            step = replace(step, bfloat16=bfloat16) if fast else step
             result = (fast or row.run)(step, arrays)
             values[node.output] = result
             if visit is not None:

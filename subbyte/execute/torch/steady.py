@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from subbyte.errors import InputError
+from subbyte.execute.torch.training_ops import bfloat16_pays
 from subbyte.system.version import __version__
 
 #: glibc's mallopt (malloc.h).
@@ -69,5 +70,6 @@ def environment(threads: int) -> dict[str, object]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bfloat16_pays(),
         "threads": threads,
     }

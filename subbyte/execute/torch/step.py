@@ -33,12 +33,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Step:
-    """What an op needs to know besides its inputs."""
+    """What an op needs to know besides its inputs. bfloat16: see `forward`."""
 
     node: Node
     inputs: list[Value]
     output: Value
     state: Mapping[str, Tensor]
+    bfloat16: bool = False
 
     @property
     def quantized(self) -> bool:
@@ -129,11 +130,17 @@ def products(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
     """Σ x·w (+ bias [O]) in the dtype of its arguments: conv2d [N, C, H, W] or linear [N, C]."""
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
+    x, stride, padding, groups = window(node, x)
+    return F.conv2d(x, weight, bias, stride, padding, 1, groups)
+
+
+def window(node: Node, x: Tensor) -> tuple[Tensor, list[int], list[int], int]:
+    """A conv2d's arguments for torch: its input, padded where sides differ, stride, padding, groups."""
     top, bottom, left, right = node.attrs["pad"]
-    padding = (top, left)
+    padding = [top, left]
     if top != bottom or left != right:
-        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(x, weight, bias, tuple(node.attrs["stride"]), padding, 1, node.attrs["groups"])
+        x, padding = F.pad(x, (left, right, top, bottom)), [0, 0]
+    return x, list(node.attrs["stride"]), padding, node.attrs["groups"]
 
 
 def largest_sums(weight: Tensor, low: float, high: float) -> Tensor:
