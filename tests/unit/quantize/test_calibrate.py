@@ -76,5 +76,5 @@ def test_a_range_covers_what_matters() -> None:
     seen = Histogram()
     seen.add(torch.cat([near, far]), generator)
     seen.weigh(near, torch.ones(1000))
-    weighted, plain = (choose_grid(seen, ActivationRange(range=name), 8) for name in ("fisher", "mse"))  # type: ignore[arg-type]
+    weighted, plain = (choose_grid(seen, ActivationRange(range=name), 8) for name in ("fisher", "mse"))
     assert weighted.high < 8.0 < 30.0 < plain.high

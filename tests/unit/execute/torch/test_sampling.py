@@ -64,7 +64,7 @@ def test_gradients_from_bfloat16_are_those_of_float32_to_its_digits(groups: int)
     weight = torch.randn(8, 4 // groups, 3, 3, generator=generator).requires_grad_()
     bias = torch.randn(8, generator=generator).requires_grad_()
     arguments = ([2, 2], [1, 1], groups)
-    narrow = _NarrowProducts.apply(codes, weight, bias, *arguments)
+    narrow = _NarrowProducts.apply(codes, weight, bias, *arguments)  # type: ignore[no-untyped-call]
     exact = torch.nn.functional.conv2d(codes, weight, bias, [2, 2], [1, 1], 1, groups)
     assert torch.equal(narrow, exact)  # forward is float32
     upward = torch.randn(exact.shape, generator=generator)
