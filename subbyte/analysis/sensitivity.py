@@ -2,7 +2,8 @@
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
 degradation is read off the outputs (native engine, all images) and off the output of the block
-around the layer (torch executor, a few images).
+around the layer (torch executor, a few images). A float format of weights leaves the layer in
+floating point, which shows what the network gains if this layer is not quantized.
 
 Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
 layer whose weights change: without that one would measure mostly shifts of the mean, which compression
@@ -220,6 +221,8 @@ class _Analysis:
         if change.kind == "activations":
             return self._with_corrections(self.variants.quantized(activations=formats))
         graph = self._with_corrections(self.variants.quantized(weights=formats))
+        if change.format.is_float:
+            return graph
         node = graph.node(change.nodes[0])
         assert wanted is not None
         better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
@@ -242,15 +245,18 @@ class _Analysis:
         return replace(graph, nodes=tuple(nodes))
 
     def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
-        """Runs these nodes of `graph` from where the walk is; the last one's output as real numbers."""
-        nodes = [graph.node(name) for name in names]
+        """Runs these nodes of `graph`, and conversions that only it has, from where the walk is; the output
+        of the last one as real numbers."""
+        base = {node.name for node in self.base.nodes}
+        nodes = [node for node in graph.nodes if node.name in names or node.name not in base]
         state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
-        live = dict(self.walk.live)
+        live, last = dict(self.walk.live), self.base.node(names[-1]).output
         for node in nodes:
-            step = step_of(graph, node, state)
-            arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
-            live[node.output] = OPS[node.op].run(step, arrays)
-        output = graph.value(nodes[-1].output)
+            if last not in live and all(name in live for name in node.inputs):
+                step = step_of(graph, node, state)
+                arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
+                live[node.output] = OPS[node.op].run(step, arrays)
+        output = graph.value(last)
         result = live[output.name]
         return result if output.q is None else (result - output.q.zero_point) * output.q.scale
 
