@@ -127,7 +127,7 @@ class Costs:
                 for read in self._group_formats(group)
                 if not format.is_float and self.target.supports(layer, format, read)
             }
-            if format.is_float:
+            if format.is_float and degradation < 0.0:  # else it wins nothing
                 times = self._float_times(name, format)
             if times and format not in self.refused[name]:
                 factor, bits = self.factors.get(name, 1.0), self._float_bits(name) if format.is_float else 0

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from subbyte.ir import Graph, is_weighted
-from subbyte.ir.shares import Shares
+from subbyte.ir.shares import Shares, share_text
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments, roles
@@ -65,16 +65,14 @@ def described(found: Shares, purpose: str = "") -> str:
     plain: Counter[Format] = Counter()
     for format, count in found.weights.items():
         plain[format.plain] += count
-    weights, activations = _shares_of(dict(plain.most_common())), "of 8 bits"
-    if not set(found.activations) <= {UINT8}:
-        activations = _shares_of(found.activations)
+    total, numbers = sum(plain.values()), sum(found.activations.values())
+    weights = ", ".join(f"{100 * count / total:.0f} % of {f.words}" for f, count in plain.most_common())
+    made = found.activations.items()
+    activations = ", ".join(f"{share_text(count, numbers)} of {f.words}" for f, count in made)
+    if set(found.activations) <= {UINT8}:
+        activations = "of 8 bits"
     end = f" Chosen for {purpose}." if purpose else ""
     return f"Weights: {weights or 'none quantized'}; activations {activations}.{end}"
-
-
-def _shares_of(counts: Mapping[Format, int]) -> str:
-    total = sum(counts.values())
-    return ", ".join(f"{100 * count / total:.0f} % of {f.words}" for f, count in counts.items())
 
 
 def _most_common(values: list[Format], default: Format) -> Format:

@@ -17,7 +17,7 @@ widths.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.execute.torch.step import Step, step_of
 from subbyte.ir import Graph, Node, verify
+from subbyte.ir.graph import producers
 from subbyte.quant import Format, QTensor
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quant.format import ACTIVATION_FORMATS, WEIGHT_FORMATS
@@ -140,6 +141,7 @@ class _Analysis:
         self.meter = Meter(variants.graph, images, threads, task)
         self.components = components(variants.graph)
         self.changes = self._by_first_node(weights, activations)
+        self.images = torch_executor.nchw(few[:BLOCK_IMAGES])
         self.walk = Walk(self.base, few)
         self.sums = Walk(exposed(self.split), few)
         self.ahead = Walk(self.split, few[:BLOCK_IMAGES])
@@ -245,20 +247,28 @@ class _Analysis:
         return replace(graph, nodes=tuple(nodes))
 
     def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
-        """Runs these nodes of `graph`, and conversions that only it has, from where the walk is; the output
-        of the last one as real numbers."""
-        base = {node.name for node in self.base.nodes}
-        nodes = [node for node in graph.nodes if node.name in names or node.name not in base]
+        """The output of the last of these nodes of the base, made by `graph` from where the walk is, as real
+        numbers."""
+        output = graph.value(self.base.node(names[-1]).output)
+        live = {graph.input: self.images, **self.walk.live}
+        nodes = _needed(graph, output.name, live)
         state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
-        live, last = dict(self.walk.live), self.base.node(names[-1]).output
         for node in nodes:
-            if last not in live and all(name in live for name in node.inputs):
-                step = step_of(graph, node, state)
-                arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
-                live[node.output] = OPS[node.op].run(step, arrays)
-        output = graph.value(last)
+            step = step_of(graph, node, state)
+            arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
+            live[node.output] = OPS[node.op].run(step, arrays)
         result = live[output.name]
         return result if output.q is None else (result - output.q.zero_point) * output.q.scale
+
+
+def _needed(graph: Graph, value: str, live: Collection[str]) -> list[Node]:
+    """The nodes that make a value from those that are there."""
+    made, needed, pending = producers(graph), set(), [value]
+    while pending:
+        if (name := pending.pop()) not in live and name not in needed:
+            needed.add(name)
+            pending.extend(made[name].inputs)
+    return [node for node in graph.nodes if node.output in needed]
 
 
 def _wide_first(formats: tuple[Format, ...]) -> list[Format]:

@@ -70,12 +70,13 @@ def activations(graph: Graph) -> list[Value]:
 
 
 def shares_text(counts: Mapping[Format, int]) -> str:
-    """ "4 bits 91 %, 8 bits 9 %", or "none"; what is not all or nothing is not rounded to it."""
+    """ "4 bits 91 %, 8 bits 9 %", or "none"."""
     total = sum(counts.values())
-    return ", ".join(f"{f.words} {_percent(count, total)}" for f, count in counts.items()) or "none"
+    return ", ".join(f"{f.words} {share_text(count, total)}" for f, count in counts.items()) or "none"
 
 
-def _percent(count: int, total: int) -> str:
+def share_text(count: int, total: int) -> str:
+    """In per cent; what is not all or nothing is not rounded to it: "> 99 %", "< 1 %"."""
     rounded = round(100 * count / total)
     if count < total and rounded == 100:
         return "> 99 %"
