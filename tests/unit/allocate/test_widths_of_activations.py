@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from subbyte.allocate.budget import Budget
+from subbyte.allocate.check import Checker
 from subbyte.allocate.costs import LEAST_DEGRADATION
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption, Program, solve
 from subbyte.allocate.recipe import with_formats
+from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity
 from subbyte.compress import compress
@@ -202,9 +204,17 @@ def test_layers_stay_in_floating_point_where_that_wins(
     assert not fast.floats
 
 
+def all_gaining(table: Sensitivity) -> Sensitivity:
+    """The table, had every layer in floating point no loss."""
+    none = Degradation(kl=0.0, mse=0.0, agreement=1.0)
+    rows = [
+        row.model_copy(update={"degradation": none}) if row.format.is_float else row for row in table.rows
+    ]
+    return table.model_copy(update={"rows": rows})
+
+
 def test_a_float_layers_time_includes_its_conversions(variants: Variants, whole_table: Sensitivity) -> None:
-    costs = allocator(variants, whole_table, floats=(FP16,)).costs
-    costs.degradations = lambda kind, node: {FP16: -1.0, INT8: 0.0}  # type: ignore[method-assign]
+    costs = allocator(variants, all_gaining(whole_table), floats=(FP16,)).costs
     option = costs.layer_item("project").options[FP16]
     # Simple takes 1 ns for a number made and a bit of weights and inputs: 16 + 32 of the layer, and 2 + 32
     # of making real the 1024 + 512 numbers that it reads, and of quantizing the 512 that it makes
@@ -268,3 +278,34 @@ def test_memory_narrows_activations_where_a_target_packs_them(
         InputError, match=r"1000 bytes \(nearest: \d+\) and \d+ bytes of activations \(nearest"
     ):
         allocator(variants, table, (8, 4), target=target).allocate(replace(budget, size=1000))
+
+
+def test_checking_narrow_activations_and_float_layers_never_ends_with_more_degradation(
+    graph: Graph, variants: Variants, whole_table: Sensitivity
+) -> None:
+    images, budget = random_images(graph, 24), Budget(activation_bits=5.0)
+    first, better = (
+        Checker(
+            allocator(variants, whole_table, (8, 4, 3, 2), floats=(FP16,)), Meter(graph, images), images
+        ).best(budget, rounds)
+        for rounds in (0, 2)
+    )
+    assert better.degradation.loss <= first.degradation.loss
+    assert better.allocation.shares.activation_bits <= 5.0
+    assert better.evaluations > first.evaluations == 1
+
+
+def test_probes_correct_what_groups_of_activations_cost(
+    graph: Graph, variants: Variants, whole_table: Sensitivity
+) -> None:
+    images = random_images(graph, 24)
+    check = Checker(allocator(variants, whole_table, (8, 4)), Meter(graph, images), images)
+    before = [check.allocator.costs.group_item(i).degradation for i in range(10)]
+    check.best(Budget(activation_bits=4.5), rounds=1)
+    factors = check.allocator.costs.group_factors
+    assert 1 <= len(factors) <= 8
+    assert set(check.allocator.costs.factors) == set()  # all weights have 8 bits
+    for index, factor in factors.items():
+        assert 1 / 8 <= factor <= 8
+        after = check.allocator.costs.group_item(index).degradation
+        assert after == {format: kl * factor for format, kl in before[index].items()}
