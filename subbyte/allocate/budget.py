@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Budget:
     size: bytes of the file. latency: milliseconds for one image on the target. memory: bytes of
     activations. drop: points (per cent) of agreement of the best class with the float32 network
     that may be lost on the calibration images. activation_bits: mean bits of an activation, as `ir.shares`
-    counts them; float32 ones have 32.
+    counts them; float32 ones have 32. Raises InputError for one that is no number above 0.
     """
 
     size: int | None = None
@@ -27,6 +28,11 @@ class Budget:
     memory: int | None = None
     drop: float | None = None
     activation_bits: float | None = None
+
+    def __post_init__(self) -> None:
+        bits = self.activation_bits
+        if bits is not None and not 0.0 < bits < math.inf:
+            raise InputError(f"the mean bits of activations must be a number above 0, like 4.2, not {bits:g}")
 
     @property
     def given(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from rich.table import Table
 from subbyte.cli.console import say, show
 from subbyte.data.held_back import LEAST
 from subbyte.device.host import STALE
-from subbyte.errors import InputError
 from subbyte.ir.graph import producers
 from subbyte.ir.shares import activations
 from subbyte.quant.format import FP32
@@ -34,10 +32,6 @@ def parse_budget(
     """The options with their units. InputError for one that is no number above 0."""
     from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 
-    if activation_bits is not None and not 0.0 < activation_bits < math.inf:
-        raise InputError(
-            f"--mean-activation-bits must be a number of bits above 0, like 4.2, got {activation_bits:g}"
-        )
     return Budget(
         None if size is None else parse_bytes("--size", size),
         None if latency is None else parse_milliseconds("--latency", latency),
