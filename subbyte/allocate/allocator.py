@@ -214,7 +214,10 @@ class Allocator:
             known = ", ".join(str(format.short) for format in self.costs.formats)
             asked = f"activations of {budget.activation_bits:g} bits on average"
             parts.append(f"{asked} (nearest: {nearest}; they may have {known})")
-        if budget.memory is not None and self._varied:
+        if (
+            budget.memory is not None
+            and self.costs.target.memory(self.costs.base).activations > budget.memory
+        ):
             parts.append(f"{budget.memory} bytes of activations (nearest: {self._least_memory()})")
         refused = sum(map(bool, self.costs.refused.values()))
         note = f"; {refused} layers are refused their narrowest widths" if refused else ""
