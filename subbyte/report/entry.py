@@ -27,7 +27,8 @@ class Entry:
     images of how alike they are. compared: what it gains over the reference. calibration: expected
     calibration error of a classifier, 0..1. predictions: the answers of its task. memory_bytes: weights
     and activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
-    layers: of the graph. shares: of its weights and activations at each format. sqnr: of the layers' outputs, dB, as `layer_error.layer_sqnr` has it.
+    layers: of the graph. shares: of its weights and activations at each format. sqnr: of the layers' outputs,
+    dB, as `layer_error.layer_sqnr` has it.
     """
 
     name: str
