@@ -6,17 +6,19 @@ target (what it costs in time) to a recipe that sets formats and nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from subbyte.allocate.budget import Budget
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import Goal, Program, Solution, solve
-from subbyte.allocate.recipe import with_formats
+from subbyte.allocate.recipe import described, with_formats
 from subbyte.artifact import Artifact
 from subbyte.device import artifact_bytes
 from subbyte.errors import InputError
 from subbyte.ir import Graph
+from subbyte.ir.shares import Shares, shares
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.variants import Variants
@@ -25,17 +27,28 @@ from subbyte.recipes import Recipe
 #: A network and the recipe that made it, as the artifact to be written.
 Wrap = Callable[[Graph, Recipe], Artifact]
 
-#: How often the room for recipe and graph description is corrected by a file written to memory.
-SIZE_ROUNDS = 8
+#: How often what the program cannot know (the size of recipe and graph description, the memory of the
+#: activations) is corrected by what a solution needs.
+ROUNDS = 8
 #: Bytes left free where steps train: other digits of a grid make the compressed description longer.
 TRAINING_ROOM = 256
 
 
 @dataclass(frozen=True)
+class _Made:
+    """A network of some formats: its recipe, bytes of its file, shares of its formats."""
+
+    recipe: Recipe
+    size: int
+    shares: Shares
+
+
+@dataclass(frozen=True)
 class Allocation:
-    """recipe: of these formats. weights: by layer; activations: by node, where they are not of 8 bits.
-    degradation: predicted KL beyond that of 8 bits, nats. size: bytes of the file, rounded to nearest.
-    latency: predicted, ms. reasons: by layer that keeps 8 bits, why."""
+    """recipe: of these formats. weights: by layer, a float format where it runs in floating point;
+    activations: by node, where they are not of 8 bits. degradation: predicted KL beyond that of 8 bits, nats.
+    size: bytes of the file, rounded to nearest. latency: predicted, ms. reasons: by layer that keeps 8 bits,
+    why; floats: by layer in floating point. shares: of weights and activations at each format."""
 
     recipe: Recipe
     weights: Mapping[str, Format]
@@ -43,7 +56,9 @@ class Allocation:
     degradation: float
     size: int
     latency: float
+    shares: Shares
     reasons: Mapping[str, str] = field(default_factory=dict)
+    floats: Mapping[str, str] = field(default_factory=dict)
 
 
 class Allocator:
@@ -58,45 +73,57 @@ class Allocator:
     ) -> None:
         self.variants, self.costs, self.recipe, self.wrap = variants, costs, recipe, wrap
         self.purpose = purpose
-        plain = self._size(dict.fromkeys(costs.names, INT8), {})
-        self._rest_bytes = plain - costs.weight_bytes_at_8()
+        plain = self._made(dict.fromkeys(costs.names, INT8), {})
+        self._rest_bytes = plain.size - costs.weight_bytes_at_8()
 
     def program(self) -> Program:
         """The integer program of the layers and groups, without limits."""
+        elements, bits = self.costs.activation_elements()
         return Program(
             [self.costs.layer_item(name) for name in self.costs.names],
             [self.costs.group_item(index) for index in range(len(self.costs.shared))],
             self._rest_bytes,
             self.costs.rest_latency(),
+            bits,
+            elements,
         )
 
     def allocate(self, budget: Budget) -> Allocation:
-        """The least predicted degradation within the budget's size, latency and memory.
+        """The least predicted degradation within the budget's size, latency, memory and bits of activations.
 
         Raises InputError if no formats fit, naming the nearest values that there are.
         """
         self._check_memory(budget)
         if budget.size is not None and set(self.recipe.steps) - {"bias_correction"}:
             budget = replace(budget, size=budget.size - TRAINING_ROOM)
-        program, limit = self.program(), budget.size
-        for _ in range(SIZE_ROUNDS):
-            solution = solve(program, size=limit, latency=budget.latency)
+        program, size = self.program(), budget.size
+        bits = self._bits(program, budget)
+        for _ in range(ROUNDS):
+            solution = solve(program, size=size, latency=budget.latency, bits=bits)
             if solution is None:
                 break
             result = self._allocation(solution)
-            if budget.size is None or limit is None or result.size <= budget.size:
+            over, excess = self._size_over(budget, result), self._activations_over(budget, result)
+            if over <= 0 and excess <= 1.0:
                 return result
-            limit -= max(result.size - budget.size, 64)
-        smallest = solve(program, latency=budget.latency, goal="size")
-        if smallest is not None and (result := self._allocation(smallest)).size <= (budget.size or 0):
-            return result
+            if size is not None and over > 0:
+                size -= max(over, 64)
+            if excess > 1.0:
+                bits = min(solution.bits - 1, solution.bits / excess)
+        smallest = solve(program, latency=budget.latency, bits=bits, goal="size")
+        if smallest is not None and budget.size is not None:
+            result = self._allocation(smallest)
+            if self._size_over(budget, result) <= 0 and self._activations_over(budget, result) <= 1.0:
+                return result
         raise InputError(self._infeasible(program, budget))
 
     def smallest(self, budget: Budget) -> int:
         """Bytes of the smallest file within the budget's other limits. InputError if there is none."""
-        found = solve(self.program(), latency=budget.latency, goal="size")
+        program = self.program()
+        bits = self._bits(program, budget)
+        found = solve(program, latency=budget.latency, bits=bits, goal="size")
         if found is None:
-            raise InputError(self._infeasible(self.program(), replace(budget, size=None)))
+            raise InputError(self._infeasible(program, replace(budget, size=None)))
         return self._allocation(found).size
 
     def graph(self, allocation: Allocation) -> Graph:
@@ -106,53 +133,100 @@ class Allocator:
     def _allocation(self, solution: Solution) -> Allocation:
         narrow = {i: format for i, format in solution.activations.items() if format != UINT8}
         activations = {node: format for i, format in narrow.items() for node in self.costs.shared[i].nodes}
+        made = self._made(solution.weights, activations)
         return Allocation(
-            self._recipe(solution.weights, activations),
+            made.recipe,
             solution.weights,
             activations,
             solution.degradation,
-            self._size(solution.weights, activations),
+            made.size,
             solution.latency,
+            made.shares,
             {name: self.costs.kept_because(name) for name, f in solution.weights.items() if f == INT8},
+            {name: self.costs.float_because(name, f) for name, f in solution.weights.items() if f.is_float},
         )
 
-    def _size(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> int:
+    def _made(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> _Made:
         graph = self.variants.quantized(weights, activations)
-        return artifact_bytes(self.wrap(graph, self._recipe(weights, activations)))
-
-    def _recipe(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> Recipe:
-        name, graph = self.recipe.name, self.variants.graph
-        return with_formats(self.recipe, graph, weights, activations, name, self.purpose)
+        found = shares(graph)
+        every = {node: activations.get(node, UINT8) for group in self.costs.shared for node in group.nodes}
+        text = described(found, self.purpose)
+        recipe = with_formats(self.recipe, self.variants.graph, weights, every, self.recipe.name, text)
+        return _Made(recipe, artifact_bytes(self.wrap(graph, recipe)), found)
 
     def _check_memory(self, budget: Budget) -> None:
+        """InputError if no choice of formats has room for its activations."""
         if budget.memory is None:
             return
         target = self.costs.target
         needed = target.memory(self.costs.base).activations
+        if needed > budget.memory and self._varied:
+            needed = min(needed, self._least_memory())
         if needed > budget.memory:
             raise InputError(
                 f"activations may take {budget.memory} bytes, but {target.name} needs {needed}; "
                 "allow that many"
             )
 
+    @property
+    def _varied(self) -> bool:
+        """Whether activations take different amounts of memory in different allocations."""
+        return bool(self.costs.floats) or set(self.costs.narrowest.values()) != {UINT8}
+
+    def _least_memory(self) -> int:
+        return self.costs.target.memory(self.variants.quantized({}, self.costs.narrowest)).activations
+
+    @staticmethod
+    def _size_over(budget: Budget, found: Allocation) -> int:
+        return 0 if budget.size is None else found.size - budget.size
+
+    def _activations_over(self, budget: Budget, found: Allocation) -> float:
+        """How many times the memory and the mean bits that activations may have an allocation's have; the
+        most of both."""
+        excess = 0.0
+        if budget.memory is not None and self._varied:
+            excess = self.costs.target.memory(self.graph(found)).activations / budget.memory
+        if budget.activation_bits is not None:
+            excess = max(excess, found.shares.activation_bits / budget.activation_bits)
+        return excess
+
+    @staticmethod
+    def _bits(program: Program, budget: Budget) -> float | None:
+        """Of all activations together."""
+        return None if budget.activation_bits is None else budget.activation_bits * program.elements
+
     def _infeasible(self, program: Program, budget: Budget) -> str:
-        parts = []
+        parts, bits = [], self._bits(program, budget)
+        several = sum(limit is not None for limit in (budget.size, budget.latency, bits)) > 2
+        other = f", without the other budget{'s' if several else ''}"
         if budget.size is not None:
-            size, alone = self._nearest(program, "size", None, budget.latency)
-            parts.append(f"a file of {budget.size} bytes (nearest: {self._allocation(size).size}{alone})")
+            size, alone = self._nearest(program, "size", latency=budget.latency, bits=bits)
+            nearest = f"{self._allocation(size).size}{other if alone else ''}"
+            parts.append(f"a file of {budget.size} bytes (nearest: {nearest})")
         if budget.latency is not None:
-            fastest, alone = self._nearest(program, "latency", budget.size, None)
-            parts.append(f"{budget.latency:g} ms (nearest: {fastest.latency:.3g} ms{alone})")
+            fastest, alone = self._nearest(program, "latency", size=budget.size, bits=bits)
+            nearest = f"{fastest.latency:.3g} ms{other if alone else ''}"
+            parts.append(f"{budget.latency:g} ms (nearest: {nearest})")
+        if budget.activation_bits is not None:
+            least, alone = self._nearest(program, "bits", size=budget.size, latency=budget.latency)
+            mean = math.ceil(100 * self._allocation(least).shares.activation_bits) / 100
+            nearest = f"{mean:.2f}{other if alone else ''}"
+            known = ", ".join(str(format.short) for format in self.costs.formats)
+            asked = f"activations of {budget.activation_bits:g} bits on average"
+            parts.append(f"{asked} (nearest: {nearest}; they may have {known})")
+        if (
+            budget.memory is not None
+            and self.costs.target.memory(self.costs.base).activations > budget.memory
+        ):
+            parts.append(f"{budget.memory} bytes of activations (nearest: {self._least_memory()})")
         refused = sum(map(bool, self.costs.refused.values()))
         note = f"; {refused} layers are refused their narrowest widths" if refused else ""
         return f"no widths give {' and '.join(parts)}{note}"
 
     @staticmethod
-    def _nearest(
-        program: Program, goal: Goal, size: int | None, latency: float | None
-    ) -> tuple[Solution, str]:
-        """The least of the goal with the other budget kept, or without it where that is impossible."""
-        kept = solve(program, size=size, latency=latency, goal=goal)
+    def _nearest(program: Program, goal: Goal, **others: float | None) -> tuple[Solution, bool]:
+        """The least of the goal with the other budgets kept, or (True) without where that is impossible."""
+        kept = solve(program, goal=goal, **others)
         alone = solve(program, goal=goal) if kept is None else kept
         assert alone is not None
-        return alone, "" if kept is not None else ", without the other budget"
+        return alone, kept is None

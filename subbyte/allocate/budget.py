@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -18,18 +19,26 @@ class Budget:
 
     size: bytes of the file. latency: milliseconds for one image on the target. memory: bytes of
     activations. drop: points (per cent) of agreement of the best class with the float32 network
-    that may be lost on the calibration images.
+    that may be lost on the calibration images. activation_bits: mean bits of an activation, as `ir.shares`
+    counts them; float32 ones have 32. Raises InputError for one that is no number above 0.
     """
 
     size: int | None = None
     latency: float | None = None
     memory: int | None = None
     drop: float | None = None
+    activation_bits: float | None = None
+
+    def __post_init__(self) -> None:
+        bits = self.activation_bits
+        if bits is not None and not 0.0 < bits < math.inf:
+            raise InputError(f"the mean bits of activations must be a number above 0, like 4.2, not {bits:g}")
 
     @property
     def given(self) -> bool:
         """Whether there is any limit."""
-        return any(limit is not None for limit in (self.size, self.latency, self.memory, self.drop))
+        limits = (self.size, self.latency, self.memory, self.drop, self.activation_bits)
+        return any(limit is not None for limit in limits)
 
     def __str__(self) -> str:
         """What is given, in words."""
@@ -38,6 +47,7 @@ class Budget:
             "at most {:g} ms an image": self.latency,
             "at most {:d} bytes of activations": self.memory,
             "a loss of at most {:g} points of agreement": self.drop,
+            "activations of at most {:g} bits on average": self.activation_bits,
         }
         return " and ".join(text.format(limit) for text, limit in parts.items() if limit is not None)
 

@@ -17,7 +17,7 @@ from subbyte.allocate.budget import Budget
 from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.errors import InputError
 from subbyte.quant import Format
-from subbyte.quant.format import DENSE
+from subbyte.quant.format import DENSE, UINT8
 from subbyte.quantize.calibrate import Progress
 from subbyte.steps.bias_correction import correct_biases
 
@@ -115,20 +115,42 @@ class Checker:
         return best
 
     def _learn(self, found: Allocation, degradation: Degradation) -> bool:
-        """Corrects the degradations of the layers that cost most; whether there were any."""
+        """Corrects the degradations of the layers and groups of activations that cost most; whether there
+        were any."""
         costs = self.allocator.costs
-        probes = sorted(self._wider(found).items(), key=lambda item: -item[1][1])[:PROBES]
+        layers = [(won, name, wider) for name, (wider, won) in self._wider(found).items()]
+        groups = [(won, index, wider) for index, (wider, won) in self._wider_activations(found).items()]
+        probes: list[tuple[float, str | int, Format]] = [*layers, *groups]
         ratios = {}
-        for name, (wider, expected) in probes:
-            widened = replace(found, weights={**found.weights, name: wider})
-            ratios[name] = max(degradation.loss - self.measure(widened).loss, 0.0) / expected
+        for expected, key, wider in sorted(probes, key=lambda probe: -probe[0])[:PROBES]:
+            if isinstance(key, str):
+                widened = replace(found, weights={**found.weights, key: wider})
+            else:
+                changed = dict.fromkeys(costs.shared[key].nodes, wider)
+                widened = replace(found, activations={**found.activations, **changed})
+            ratios[key] = max(degradation.loss - self.measure(widened).loss, 0.0) / expected
         if not ratios:
             return False
         usual = float(np.median(list(ratios.values()))) or 1.0
-        for name, ratio in ratios.items():
+        for key, ratio in ratios.items():
             factor = float(np.clip(ratio / usual, 1.0 / LARGEST_FACTOR, LARGEST_FACTOR))
-            costs.factors[name] = costs.factors.get(name, 1.0) * factor
+            if isinstance(key, str):
+                costs.factors[key] = costs.factors.get(key, 1.0) * factor
+            else:
+                costs.group_factors[key] = costs.group_factors.get(key, 1.0) * factor
         return True
+
+    def _wider_activations(self, found: Allocation) -> Mapping[int, tuple[Format, float]]:
+        """The same for each group of activations, by its index."""
+        costs, result = self.allocator.costs, {}
+        for index, group in enumerate(costs.shared):
+            format = found.activations.get(group.nodes[0], UINT8)
+            degradations = costs.group_item(index).degradation
+            wider = sorted((one for one in degradations if one.width > format.width), key=_width)
+            won = degradations[format] - degradations[wider[0]] if wider else 0.0
+            if won > 0.0:
+                result[index] = wider[0], won
+        return result
 
     def _wider(self, found: Allocation) -> Mapping[str, tuple[Format, float]]:
         """For each layer that could be wider: the next format, dense or of its pattern, and the loss that it
@@ -146,6 +168,10 @@ class Checker:
             if won > 0.0:
                 result[name] = wider[-1], won * costs.factors.get(name, 1.0)
         return result
+
+
+def _width(format: Format) -> float:
+    return format.width
 
 
 def lost(degradation: Degradation) -> float:

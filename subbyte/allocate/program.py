@@ -16,16 +16,21 @@ import numpy as np
 from subbyte.quant import Format
 from subbyte.system.quiet import quiet_descriptor
 
-Goal = Literal["degradation", "size", "latency"]
+Goal = Literal["degradation", "size", "latency", "bits"]
 
 
 @dataclass(frozen=True)
 class LayerOption:
-    """A layer with weights of one format: degradation, bytes in the file, ms by the format of its input."""
+    """A layer with weights of one format: degradation, bytes in the file, ms by the format of its input.
+
+    degradation: below 0 for a float format that removes some of the degradation of 8 bits. bits: that
+    activations have more, because a float layer makes them in float32.
+    """
 
     degradation: float
     size: int
     latency: Mapping[Format, float]
+    bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,32 +45,37 @@ class LayerItem:
 @dataclass(frozen=True)
 class GroupItem:
     """Activations of one format. degradation, latency (ms of the nodes without weights that read them): by
-    format."""
+    format. elements: how many of them there are per image, as `ir.shares` counts."""
 
     nodes: tuple[str, ...]
     degradation: Mapping[Format, float]
     latency: Mapping[Format, float]
+    elements: int = 0
 
 
 @dataclass(frozen=True)
 class Program:
-    """size, latency: of what no choice changes."""
+    """size, latency, bits (of activations): of what no choice changes. elements: of all activations."""
 
     layers: Sequence[LayerItem]
     groups: Sequence[GroupItem]
     size: int
     latency: float
+    bits: int = 0
+    elements: int = 0
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Formats by layer and by index of the group, and what they sum up to, `size` and `latency` in all."""
+    """Formats by layer and by index of the group, and what they sum up to, `size`, `latency` and `bits` (of
+    activations) in all."""
 
     weights: dict[str, Format]
     activations: dict[int, Format]
     degradation: float
     size: int
     latency: float
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -78,26 +88,40 @@ class _Pick:
     degradation: float
     size: int
     latency: float
+    bits: int
 
 
 def solve(
-    program: Program, *, size: float | None = None, latency: float | None = None, goal: Goal = "degradation"
+    program: Program,
+    *,
+    size: float | None = None,
+    latency: float | None = None,
+    bits: float | None = None,
+    goal: Goal = "degradation",
 ) -> Solution | None:
-    """The formats of least `goal` within the limits (bytes, ms, of the whole); None if there are none."""
+    """The formats of least `goal` within the limits, of the whole; None if there are none.
+
+    size: bytes. latency: ms. bits: of all activations of an image.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     layers, groups = _layer_picks(program), _group_picks(program)
     picks = [*layers, *groups]
     rows, low, high = _choices(program, layers, groups)
-    columns = {kind: np.array([getattr(pick, kind) for pick in picks], float) for kind in ("size", "latency")}
-    for kind, limit, fixed in (("size", size, program.size), ("latency", latency, program.latency)):
+    limits = (
+        ("size", size, program.size),
+        ("latency", latency, program.latency),
+        ("bits", bits, program.bits),
+    )
+    for kind, limit, fixed in limits:
         if limit is not None:
-            unit = columns[kind].max() or 1.0  # keeps the solver's tolerances meaningful
-            rows.append(columns[kind] / unit)
+            column = np.array([getattr(pick, kind) for pick in picks], float)
+            unit = column.max() or 1.0  # keeps the solver's tolerances meaningful
+            rows.append(column / unit)
             low.append(-np.inf)
             high.append((limit - fixed) / unit)
     costs = np.array([getattr(pick, goal) for pick in picks], float)
-    costs /= costs.max() or 1.0
+    costs /= np.abs(costs).max() or 1.0
     with quiet_descriptor(1):  # HiGHS reports repairs of its solutions there
         result = milp(
             costs,
@@ -117,13 +141,13 @@ def _layer_picks(program: Program) -> list[_Pick]:
     for i, layer in enumerate(program.layers):
         for format, option in layer.options.items():
             for read, latency in option.latency.items():
-                picks.append(_Pick(i, format, read, option.degradation, option.size, latency))
+                picks.append(_Pick(i, format, read, option.degradation, option.size, latency, option.bits))
     return picks
 
 
 def _group_picks(program: Program) -> list[_Pick]:
     return [
-        _Pick(i, format, None, degradation, 0, group.latency[format])
+        _Pick(i, format, None, degradation, 0, group.latency[format], format.bits * group.elements)
         for i, group in enumerate(program.groups)
         for format, degradation in group.degradation.items()
     ]
@@ -166,4 +190,5 @@ def _solution(program: Program, chosen: list[_Pick]) -> Solution:
         float(sum(p.degradation for p in chosen)),
         program.size + sum(p.size for p in chosen),
         program.latency + float(sum(p.latency for p in chosen)),
+        program.bits + sum(p.bits for p in chosen),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 
 from subbyte.ir import Graph, is_weighted
+from subbyte.ir.shares import Shares, share_text
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments, roles
@@ -25,25 +25,29 @@ def with_formats(
     weights: Mapping[str, Format],
     activations: Mapping[str, Format],
     name: str,
-    purpose: str = "",
+    description: str = "",
 ) -> Recipe:
     """The recipe with these formats instead of its own; its ranges, steps and float layers stay.
 
-    weights: by layer, for all layers with quantized weights. activations: of what nodes make; 8 bits
-    where none is given. The image has 8 bits. purpose: what the formats were chosen for; with their
-    shares of the weights it becomes the description.
+    weights: by layer, for all layers with quantized weights; float formats for those that are to stay in
+    floating point. activations: of what nodes make; 8 bits where none is given, unless most have fewer: then
+    of all nodes that make codes. The image has 8 bits.
     """
-    common = _most_common(list(weights.values()))
+    quantized = {name: format for name, format in weights.items() if not format.is_float}
+    common = _most_common(list(quantized.values()), INT8)
+    made = _most_common([activations.get(node.name, UINT8) for node in graph.nodes], UINT8)
     plain = eight_bits(recipe)
-    rules = _role_rules(graph, weights, common)
+    rules = _role_rules(graph, quantized, common)
+    group = Layers(weights=common, activations=made)
     changed = plain.model_copy(
         update={
             "name": name,
-            "description": _description(graph, weights, activations, purpose),
+            "description": description,
             "weights": plain.weights.model_copy(update={"bits": common}),
+            "activations": plain.activations.model_copy(update={"bits": made}),
             "first": Layers(weights=common),
-            "last": Layers(weights=common),
-            "squeeze_excite": Layers(weights=common),
+            "last": group,
+            "squeeze_excite": group,
             "override": (*rules, *plain.override),
         }
     )
@@ -54,23 +58,25 @@ def with_formats(
     )
 
 
-def _description(
-    graph: Graph, weights: Mapping[str, Format], activations: Mapping[str, Format], purpose: str
-) -> str:
-    """Such as "Weights: 74 % of 4 bits, 26 % of 8; activations of 8 bits. Chosen for ..."."""
-    counts: Counter[Format] = Counter()
-    for name, format in weights.items():
-        counts[format] += math.prod(graph.node(name).params["weight"].shape)
-    total = sum(counts.values())
-    shares = ", ".join(f"{100 * count / total:.0f} % of {f.words}" for f, count in counts.most_common())
-    narrow = Counter(format.bits for format in activations.values() if format != UINT8)
-    fewer = "".join(f", of {bits} behind {count} node(s)" for bits, count in sorted(narrow.items()))
+def described(found: Shares, purpose: str = "") -> str:
+    """A recipe's description: "Weights: 74 % of 4 bits, 26 % of 8 bits; activations of 8 bits. Chosen for a
+    file of at most ...". purpose: what the formats were chosen for.
+    """
+    plain: Counter[Format] = Counter()
+    for format, count in found.weights.items():
+        plain[format.plain] += count
+    total, numbers = sum(plain.values()), sum(found.activations.values())
+    weights = ", ".join(f"{100 * count / total:.0f} % of {f.words}" for f, count in plain.most_common())
+    made = found.activations.items()
+    activations = ", ".join(f"{share_text(count, numbers)} of {f.words}" for f, count in made)
+    if set(found.activations) <= {UINT8}:
+        activations = "of 8 bits"
     end = f" Chosen for {purpose}." if purpose else ""
-    return f"Weights: {shares or 'none quantized'}; activations of 8 bits{fewer}.{end}"
+    return f"Weights: {weights or 'none quantized'}; activations {activations}.{end}"
 
 
-def _most_common(values: list[Format]) -> Format:
-    return Counter(values).most_common(1)[0][0] if values else INT8
+def _most_common(values: list[Format], default: Format) -> Format:
+    return Counter(values).most_common(1)[0][0] if values else default
 
 
 def _role_rules(graph: Graph, weights: Mapping[str, Format], common: Format) -> list[Override]:
@@ -94,12 +100,15 @@ def _exceptions(
     for node in graph.nodes:
         assignment, fields = so_far[node.name], {}
         wanted = weights.get(node.name, assignment.weights)
-        if is_weighted(node) and wanted != assignment.weights:
+        match = glob.escape(node.name)
+        if is_weighted(node) and wanted != assignment.weights and not wanted.is_float:
             fields["weights"] = wanted
-        if activations.get(node.name, UINT8) != assignment.activations:
+        if activations.get(node.name, assignment.activations) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:
-            result.append(Override.model_validate({"match": glob.escape(node.name), **fields}))
+            result.append(Override.model_validate({"match": match, **fields}))
+        if wanted.is_float and wanted != assignment.weights:
+            result.append(Override.model_validate({"match": match, "precision": str(wanted)}))
     return result
 
 

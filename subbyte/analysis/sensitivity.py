@@ -2,7 +2,8 @@
 
 Every layer's weights, and everything a layer makes, are brought to each narrower width alone; the
 degradation is read off the outputs (native engine, all images) and off the output of the block
-around the layer (torch executor, a few images).
+around the layer (torch executor, a few images). A float format of weights leaves the layer in
+floating point, which shows what the network gains if this layer is not quantized.
 
 Biases are corrected, as recipes with narrow weights do it, those of the 8-bit network and that of a
 layer whose weights change: without that one would measure mostly shifts of the mean, which compression
@@ -16,7 +17,7 @@ widths.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.execute.torch.step import Step, step_of
 from subbyte.ir import Graph, Node, verify
+from subbyte.ir.graph import producers
 from subbyte.quant import Format, QTensor
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quant.format import ACTIVATION_FORMATS, WEIGHT_FORMATS
@@ -139,6 +141,7 @@ class _Analysis:
         self.meter = Meter(variants.graph, images, threads, task)
         self.components = components(variants.graph)
         self.changes = self._by_first_node(weights, activations)
+        self.images = torch_executor.nchw(few[:BLOCK_IMAGES])
         self.walk = Walk(self.base, few)
         self.sums = Walk(exposed(self.split), few)
         self.ahead = Walk(self.split, few[:BLOCK_IMAGES])
@@ -220,6 +223,8 @@ class _Analysis:
         if change.kind == "activations":
             return self._with_corrections(self.variants.quantized(activations=formats))
         graph = self._with_corrections(self.variants.quantized(weights=formats))
+        if change.format.is_float:
+            return graph
         node = graph.node(change.nodes[0])
         assert wanted is not None
         better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
@@ -242,17 +247,28 @@ class _Analysis:
         return replace(graph, nodes=tuple(nodes))
 
     def _until_end(self, graph: Graph, names: tuple[str, ...]) -> Tensor:
-        """Runs these nodes of `graph` from where the walk is; the last one's output as real numbers."""
-        nodes = [graph.node(name) for name in names]
+        """The output of the last of these nodes of the base, made by `graph` from where the walk is, as real
+        numbers."""
+        output = graph.value(self.base.node(names[-1]).output)
+        live = {graph.input: self.images, **self.walk.live}
+        nodes = _needed(graph, output.name, live)
         state = torch_executor.state_of(replace(graph, nodes=tuple(nodes)))
-        live = dict(self.walk.live)
         for node in nodes:
             step = step_of(graph, node, state)
             arrays = [live[v][:BLOCK_IMAGES].float() for v in node.inputs]
             live[node.output] = OPS[node.op].run(step, arrays)
-        output = graph.value(nodes[-1].output)
         result = live[output.name]
         return result if output.q is None else (result - output.q.zero_point) * output.q.scale
+
+
+def _needed(graph: Graph, value: str, live: Collection[str]) -> list[Node]:
+    """The nodes that make a value from those that are there."""
+    made, needed, pending = producers(graph), set(), [value]
+    while pending:
+        if (name := pending.pop()) not in live and name not in needed:
+            needed.add(name)
+            pending.extend(made[name].inputs)
+    return [node for node in graph.nodes if node.output in needed]
 
 
 def _wide_first(formats: tuple[Format, ...]) -> list[Format]:

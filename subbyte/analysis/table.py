@@ -18,7 +18,7 @@ from subbyte.artifact.strict_json import dump_json
 from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph
 from subbyte.quant import Format, activation_format, weight_format
-from subbyte.quant.format import INT8, UINT8
+from subbyte.quant.format import FLOAT_FORMATS, INT8, UINT8
 from subbyte.recipes import Recipe
 from subbyte.system.text_file import read_text, write_text
 
@@ -29,8 +29,18 @@ MAX_BYTES = 1 << 26
 Kind = Literal["weights", "activations"]
 #: What every change is compared with.
 EIGHT_BITS: dict[Kind, Format] = {"weights": INT8, "activations": UINT8}
+
+
+def _analysed_weights(value: object) -> Format:
+    """A format of weights, or a float one: the layer then runs in floating point. GraphError for another."""
+    return FLOAT_FORMATS.get(str(value)) or weight_format(value)
+
+
 #: From what people write to a format.
-PARSE: dict[str, Callable[[object], Format]] = {"weights": weight_format, "activations": activation_format}
+PARSE: dict[str, Callable[[object], Format]] = {
+    "weights": _analysed_weights,
+    "activations": activation_format,
+}
 #: Keys of a row, and of the table, in files of earlier versions.
 OLD_KEYS = {"damage": "degradation", "bits": "format", "pictures": "images"}
 
@@ -38,7 +48,8 @@ OLD_KEYS = {"damage": "degradation", "bits": "format", "pictures": "images"}
 class Row(BaseModel):
     """What one change does to a network of 8-bit weights and activations, biases corrected.
 
-    kind: what has this format now: the weights of a layer, or what some nodes make. nodes: the layer,
+    kind: what has this format now: the weights of a layer (which computes in float32 if that is a float
+    format), or what some nodes make. nodes: the layer,
     or the nodes whose outputs share a grid. component, stage: see components.py, of the first node.
     elements: weights, or numbers per image. degradation: of the network, against float32.
     block_sqnr: of the output of the block that holds the layer, dB, against float32.
@@ -106,8 +117,10 @@ class Sensitivity(BaseModel):
         return None
 
     def added_kl(self, row: Row) -> float:
-        """What the change adds to the loss of 8 bits, KL of a classifier, at least 0."""
-        return max(0.0, row.degradation.loss - self.base.loss)
+        """What the change adds to the loss of 8 bits, KL of a classifier, at least 0; of a layer in floating
+        point what it takes away, at most 0."""
+        added = row.degradation.loss - self.base.loss
+        return min(0.0, added) if row.format.is_float else max(0.0, added)
 
     def grouped(self, kind: Kind, by: Literal["component", "stage"]) -> list[Summary]:
         """A summary per component (as titled in components.KINDS) or stage, in order."""
@@ -136,7 +149,8 @@ class Sensitivity(BaseModel):
         )
 
     def maps(self) -> list[dict[str, Any]]:
-        """The rows as report.heatmaps.sensitivity_heatmaps takes them; "bits" is `Format.short`."""
+        """The rows as report.heatmaps.sensitivity_heatmaps takes them, those of quantized formats; "bits" is
+        `Format.short`."""
         return [
             {
                 "kind": row.kind,
@@ -147,6 +161,7 @@ class Sensitivity(BaseModel):
                 "unit": self.base.unit,
             }
             for row in self.rows
+            if not row.format.is_float
         ]
 
     def save(self, path: Path) -> None:
@@ -172,7 +187,8 @@ def _renamed(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_formats(kind: Kind, text: str) -> tuple[Format, ...]:
-    """ "8,4,int3" as formats, each one that weights or activations can have. InputError otherwise."""
+    """ "8,4,int3" as formats, each one that weights or activations can have; for weights also "fp16" and
+    "fp32". InputError otherwise."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     bits = {str(one): one for one in range(100)}
     try:
@@ -180,6 +196,15 @@ def parse_formats(kind: Kind, text: str) -> tuple[Format, ...]:
     except GraphError as error:
         raise InputError(str(error)) from None
     return tuple(dict.fromkeys(found))
+
+
+def parse_floats(option: str, text: str) -> tuple[Format, ...]:
+    """ "fp16,fp32" as formats. InputError for anything else."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in parts if part not in FLOAT_FORMATS]
+    if unknown:
+        raise InputError(f"{option} can have {', '.join(FLOAT_FORMATS)}, not {unknown[0]!r:.80}")
+    return tuple(FLOAT_FORMATS[part] for part in dict.fromkeys(parts))
 
 
 def key_of(graph: Graph, recipe: Recipe, images: np.ndarray, settings: dict[str, object]) -> str:

@@ -11,14 +11,24 @@ from rich.table import Table
 from subbyte.cli.console import say, show
 from subbyte.data.held_back import LEAST
 from subbyte.device.host import STALE
+from subbyte.ir.graph import producers
+from subbyte.ir.shares import activations
+from subbyte.quant.format import FP32
 from subbyte.system.units import percent, size_text
 
 if TYPE_CHECKING:
     from subbyte.allocate.budget import Budget
     from subbyte.compress.budgeted import Measured, Report
+    from subbyte.quant import Format
 
 
-def parse_budget(size: str | None, latency: str | None, memory: str | None, drop: float | None) -> Budget:
+def parse_budget(
+    size: str | None,
+    latency: str | None,
+    memory: str | None,
+    drop: float | None,
+    activation_bits: float | None = None,
+) -> Budget:
     """The options with their units. InputError for one that is no number above 0."""
     from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 
@@ -27,6 +37,7 @@ def parse_budget(size: str | None, latency: str | None, memory: str | None, drop
         None if latency is None else parse_milliseconds("--latency", latency),
         None if memory is None else parse_bytes("--memory", memory),
         drop,
+        activation_bits,
     )
 
 
@@ -56,11 +67,34 @@ def _choice(report: Report) -> list[Any]:
     kept = Table("layers that keep 8 bits", "why", box=None)
     for name, reason in found.reasons.items():
         kept.add_row(name, reason)
+    floats = Table("layers that stay in floating point", "why", box=None)
+    for name, reason in found.floats.items():
+        floats.add_row(name, reason)
+    more = [_activations(report), ""] if found.activations else []
+    more += [floats, ""] if found.floats else []
     facts = (
         f"chosen among {report.chosen.evaluations} networks, rounded to nearest: {size_text(found.size)}, "
         f"{report.chosen.degradation.loss_text} on the images that bit-widths are chosen on"
     )
-    return [counts, "", kept, "", facts]
+    return [counts, "", kept, "", *more, facts]
+
+
+def _activations(report: Report) -> Table:
+    """Values that layers make, as `ir.shares` counts them, by component and format."""
+    graph, components = report.artifact.graph, report.components
+    made = producers(graph)
+    counts: dict[str, Counter[Format]] = {}
+    for value in activations(graph):
+        name = made[value.name].name  # of a node, or of a part that it was split into
+        kind = components.get(name) or components[name.rpartition(".")[0]]
+        counts.setdefault(kind, Counter())[FP32 if value.q is None else value.q.format] += 1
+    formats = sorted({format for each in counts.values() for format in each}, key=lambda f: -f.width)
+    table = Table("component", box=None, title="Layers by bits of their activations", title_justify="left")
+    for format in formats:
+        table.add_column(str(format.short), justify="right")
+    for kind, by_format in counts.items():
+        table.add_row(kind, *(str(by_format[format] or "") for format in formats))
+    return table
 
 
 def _agreement(measured: Measured) -> str:
@@ -83,6 +117,10 @@ def _time(report: Report) -> list[str]:
     ]
     if timed.busy:
         lines.append("This machine was busy with other programs meanwhile: on its own it is faster.")
+    if any(format.width < 8 for format in report.chosen.allocation.activations.values()):
+        lines.append(
+            "Activations of fewer than 8 bits lie one a byte on this engine: they save no time and no memory."
+        )
     if not 1 / STALE < promised / timed.median < STALE:
         lines.append(
             f"Bit-widths were chosen by layers' times that add up to {promised:.3g} ms: the machine was "

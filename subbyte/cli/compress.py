@@ -38,8 +38,10 @@ def compress(
     latency: options.Latency = None,
     memory: options.Memory = None,
     drop: options.Drop = None,
+    mean_activation_bits: options.MeanActivationBits = None,
     sensitivity: options.Analysis = None,
-    activation_bits: options.ActivationBits = "8",
+    activation_bits: options.ActivationBits = None,
+    float_layers: options.FloatLayers = "",
     target: options.Target = "host",
     work: options.Work = None,
     write_recipe: options.WriteRecipe = None,
@@ -47,24 +49,35 @@ def compress(
 ) -> None:
     """Compress a model by a recipe and write one artifact.
 
-    With a budget (--size, --latency, --memory, --drop) the recipe's bit-widths do not count: each layer
-    gets its own, so that the budget is kept at the least degradation. Everything else in it does. Every fifth
+    With a budget (--size, --latency, --memory, --drop, --mean-activation-bits) the recipe's bit-widths do not
+    count: each layer gets its own, so that the budget is kept at the least degradation. So does what layers
+    make, with --activation-bits or --mean-activation-bits, and with --float-layers a layer may stay in
+    floating point. Everything else in the recipe does count. Every fifth
     image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
     agreement and KL are those of these images.
     """
-    from subbyte.analysis.table import parse_formats, read_sensitivity
+    from subbyte.analysis.table import parse_floats, parse_formats, read_sensitivity
     from subbyte.device import find_target
     from subbyte.recipes import load_recipe
 
     chosen = load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
-    budget = parse_budget(size, latency, memory, drop)
+    budget = parse_budget(size, latency, memory, drop, mean_activation_bits)
     if budget.given and calibration is None:
         raise InputError("a budget needs --calibration, images to measure the degradation of bit-widths on")
-    for option, value in (("--sensitivity", sensitivity), ("--write-recipe", write_recipe)):
+    needing = {
+        "--sensitivity": sensitivity,
+        "--write-recipe": write_recipe,
+        "--float-layers": float_layers or None,
+    }
+    for option, value in needing.items():
         if value is not None and not budget.given:
-            raise InputError(f"{option} needs a budget: --size, --latency, --memory or --drop")
-    activations = parse_formats("activations", activation_bits)
+            raise InputError(
+                f"{option} needs a budget: --size, --latency, --memory, --drop or --mean-activation-bits"
+            )
+    every = "8" if mean_activation_bits is None else "8,4,3,2"
+    activations = parse_formats("activations", every if activation_bits is None else activation_bits)
+    floats = parse_floats("--float-layers", float_layers)
     find_target(target)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
     inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
@@ -80,6 +93,7 @@ def compress(
     from subbyte.artifact import save
     from subbyte.compress.budgeted import Report
     from subbyte.compress.model import compress_model
+    from subbyte.ir.shares import shares
 
     reports: list[Report] = []
     with stages(f"compressing {model} to {chosen.name}") as stage:
@@ -98,9 +112,11 @@ def compress(
             target=target,
             sensitivity=table,
             activations=activations,
+            float_layers=floats,
             report=reports.append,
         )
     save(output, artifact)
     for report in reports:
         show_report(report, write_recipe)
+    say(str(shares(artifact.graph)))
     say(f"{output}: {model} as {artifact.recipe['name']}, {size_text(output.stat().st_size)}")

@@ -17,6 +17,7 @@ from subbyte.cli.measure import Subject, predictions_of, robustness_of, shape_bi
 from subbyte.cli.options import Extras
 from subbyte.data.samples import Sample, batches, image_folder, subset
 from subbyte.errors import InputError
+from subbyte.ir.shares import shares
 from subbyte.metrics.accuracy import Predictions
 from subbyte.metrics.layer_error import layer_sqnr
 from subbyte.metrics.statistics import calibration_error, correct
@@ -64,6 +65,7 @@ def entry_of(one: Subject, name: str, samples: Sequence[Sample], reference: Entr
         load_ms=1e3 * one.load_seconds,
         plan=plan_rows(one.session),
         layers=layers_of(one.artifact.graph),
+        shares=shares(one.artifact.graph),
         recipe=one.artifact.recipe,
         provenance=one.artifact.provenance,
     )

@@ -12,6 +12,7 @@ from subbyte.artifact import Artifact, load
 from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
 from subbyte.execute.native import Session
+from subbyte.ir.shares import shares
 from subbyte.report.plan import memory, plan_rows, regions
 from subbyte.system.units import size_text
 
@@ -34,7 +35,7 @@ def inspect(
         show_json(facts | {"regions": depth_first, "plan": rows})
         return
     summary = Table(show_header=False, box=None)
-    for key, value in facts.items():
+    for key, value in {**facts, "shares": str(shares(loaded.graph))}.items():
         summary.add_row(key.replace("_bytes", "").replace("_", " "), _text(key, value))
     show(summary, "", *([_regions(depth_first), ""] if depth_first else []), _plan(rows))
 
@@ -52,6 +53,7 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "recipe": artifact.recipe,
         "provenance": artifact.provenance,
         "isa": session.isa,
+        "shares": shares(graph).to_json(),
         **memory(session, artifact),
     }
 

@@ -119,7 +119,25 @@ Analysis = Annotated[
     ),
 ]
 ActivationBits = Annotated[
-    str, typer.Option(help="Bit-widths to choose from for activations, comma-separated.")
+    str | None,
+    typer.Option(
+        help="Bit-widths to choose from for activations, comma-separated; default: 8, with "
+        "--mean-activation-bits 8,4,3,2."
+    ),
+]
+MeanActivationBits = Annotated[
+    float | None,
+    typer.Option(
+        help=_BUDGET + "activations have at most so many bits on average, like 4.2; those that need more "
+        "keep 8. On this engine narrow ones win no time: codes lie one a byte.",
+    ),
+]
+FloatLayers = Annotated[
+    str,
+    typer.Option(
+        metavar="fp16|fp32",
+        help="Formats in which layers may stay in floating point where that pays, comma-separated.",
+    ),
 ]
 Work = Annotated[
     Path | None,

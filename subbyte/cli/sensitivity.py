@@ -41,7 +41,11 @@ def sensitivity(
     resize: options.Fit = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     weight_bits: Annotated[
-        str, typer.Option(help="Bits or formats to try, comma-separated; empty: none.")
+        str,
+        typer.Option(
+            help="Bits or formats to try, comma-separated; empty: none. fp16 and fp32: the layer stays in "
+            "floating point."
+        ),
     ] = "8,4,3,2",
     activation_bits: Annotated[
         str, typer.Option(help="Bits or formats to try, comma-separated; empty: none.")
@@ -122,8 +126,8 @@ def _table(table: Sensitivity, kind: str, by: str) -> Table:
     for group in groups:
         result.add_row(group.name, str(group.layers), str(group.elements), *_cells(group, formats))
     result.caption = (
-        f"{loss}: added by one layer alone, mean of the layers; worst: the most of one. dB: signal over "
-        "noise behind the layer's block, mean."
+        f"{loss}: added by one layer alone, mean of the layers (below 0: removed); worst: the most of one. "
+        "dB: signal over noise behind the layer's block, mean."
     )
     result.caption_justify = "left"
     return result

@@ -30,13 +30,14 @@ from subbyte.compress.quick_time import QuickTime, quick_time
 from subbyte.data.held_back import held_back
 from subbyte.device import Target, artifact_bytes, find_target
 from subbyte.device.cache import cache_folder
+from subbyte.device.conversion import conversions
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.execute.torch.steady import fixed_threads
 from subbyte.ir import Graph
 from subbyte.metrics.accuracy import wilson_interval
 from subbyte.quant import Format
-from subbyte.quant.format import INT8, UINT8
+from subbyte.quant.format import INT8, UINT8, WEIGHT_FORMATS
 from subbyte.quantize.calibrate import regrouped
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
@@ -102,7 +103,8 @@ class Report:
 @dataclass(frozen=True, eq=False)
 class Search:
     """What bit-widths are searched by. target: what time counts on. table: the analysis, None: one is made.
-    activations: the bit-widths that activations may get."""
+    activations: the bit-widths that activations may get. floats: the float formats that layers may stay
+    in."""
 
     job: Job
     recipe: Recipe
@@ -110,6 +112,7 @@ class Search:
     target: str = "host"
     table: Sensitivity | None = None
     activations: Sequence[Format] = (UINT8,)
+    floats: Sequence[Format] = ()
 
 
 def within_budget(
@@ -154,8 +157,8 @@ def _chosen(search: Search, target: Target, images: np.ndarray, pending: Measure
     table = _table(search, variants, some)
     if not variants.seen:
         variants.calibrate([some], job.progress)
-    _prepare(target, variants, table)
-    costs = Costs(variants, table, target, search.activations, Rules())
+    _prepare(target, variants, table, search.floats)
+    costs = Costs(variants, table, target, search.activations, Rules(), search.floats)
     allocator = _allocator(search, variants, costs, pending)
     meter = Meter(job.graph, images[unseen] if unseen else some, task=job.task)
     checker = Checker(allocator, meter, some, job.progress)
@@ -178,6 +181,7 @@ def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivit
         variants,
         images,
         model=str(job.provenance.get("model", "")),
+        weights=(*WEIGHT_FORMATS.values(), *search.floats),
         activations=tuple(format for format in search.activations if format != UINT8),
         output=folder / f"sensitivity-{analysis_key(variants, images, job.threads, job.task)[:16]}.json",
         threads=job.threads,
@@ -196,10 +200,15 @@ def _allocator(search: Search, variants: Variants, costs: Costs, pending: Measur
     return Allocator(variants, costs, recipe, wrap, f"{search.budget}, else as {search.recipe.name}")
 
 
-def _prepare(target: Target, variants: Variants, table: Sensitivity) -> None:
-    """Tells the device what layers it will be asked for: the network's, in all formats of the analysis."""
-    formats = dict.fromkeys((INT8, *(row.format for row in table.rows if row.kind == "weights")))
+def _prepare(target: Target, variants: Variants, table: Sensitivity, floats: Sequence[Format]) -> None:
+    """Tells the device what layers it will be asked for: the network's, in all formats of the analysis, and
+    conversions to and from float layers."""
+    analysed = [row.format for row in table.rows if row.kind == "weights" and not row.format.is_float]
+    formats = dict.fromkeys((INT8, *analysed, *floats))
     target.prepare({str(f): variants.quantized(dict.fromkeys(variants.layers(), f)) for f in formats})
+    shapes = {value.shape for value in variants.graph.values.values()} if floats else ()
+    for shape in sorted(shapes):
+        target.prepare({str(shape): conversions(shape)})
 
 
 def _check_speed(budget: Budget, timed: QuickTime | None, promised: float) -> None:

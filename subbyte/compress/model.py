@@ -42,6 +42,7 @@ def compress_model(
     target: str = "host",
     sensitivity: Sensitivity | None = None,
     activations: Sequence[Format] = (UINT8,),
+    float_layers: Sequence[Format] = (),
     report: Callable[[Report], None] | None = None,
 ) -> Artifact:
     """Compresses a network by `recipe` and returns the artifact, not yet saved.
@@ -64,6 +65,7 @@ def compress_model(
     says under "held_back" how well the result agrees with float32 on these.
     target: the device whose time counts. sensitivity: the analysis of this network, best on other images;
     else made, and kept in the user's cache folder. activations: the bit-widths that they may get.
+    float_layers: the float formats (FP16, FP32) that layers may stay in.
     report: told what was chosen and measured, once everything is done.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError, InputError for
@@ -88,7 +90,7 @@ def compress_model(
         return job.compressed(chosen, calibration, labels)
     from subbyte.compress.budgeted import Search, within_budget
 
-    search = Search(job, chosen, budget, target, sensitivity, activations)
+    search = Search(job, chosen, budget, target, sensitivity, activations, float_layers)
     found = within_budget(search, calibration, labels)
     if report is not None:
         report(found)

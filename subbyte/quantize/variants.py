@@ -99,19 +99,28 @@ class Variants:
         return sorted(found, key=lambda group: order[group.nodes[0]])
 
     def quantized(self, weights: Formats | None = None, activations: Formats | None = None) -> Graph:
-        """The quantized graph; formats by node name of the network, 8 bits where none is given."""
+        """The quantized graph; formats by node name of the network, 8 bits where none is given. A layer whose
+        weights have a float format runs in float32, in any other it computes on codes."""
         weights, activations = weights or {}, activations or {}
+        graph, base = self.float_graph, self.asked
+        if any(format.is_float for format in weights.values()):
+            graph, base = self._with_floats(weights)
         asked: dict[str, Assignment] = {}
-        for name, assignment in self.asked.items():
+        for name, assignment in base.items():
             owner = self._owner[name]
             if assignment.quantized:
-                assignment = replace(
-                    assignment,
-                    weights=weights.get(owner, assignment.weights),
-                    activations=activations.get(owner, assignment.activations),
-                )
-            asked[name] = assignment
-        return attach(self.float_graph, asked, self.recipe, self.seen, self._rounding)
+                assignment = replace(assignment, weights=weights.get(owner, assignment.weights))
+            # of a float layer too: what it makes is rounded where it is read
+            made = activations.get(owner, assignment.activations)
+            asked[name] = replace(assignment, activations=made)
+        return attach(graph, asked, self.recipe, self.seen, self._rounding)
+
+    def _with_floats(self, weights: Formats) -> tuple[Graph, dict[str, Assignment]]:
+        """The network split as compression splits it, in which float layers stay whole."""
+        asked = assignments(self.graph, self.recipe)
+        floats = {name: format for name, format in weights.items() if format.is_float}
+        asked |= {name: replace(asked[name], weights=format) for name, format in floats.items()}
+        return split_for_integers(self.graph, asked)
 
     def _rounding(self, node: Node, x: QParams, format: Format) -> QTensor:
         key = node.name, format, x.scale

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from subbyte.ir.shares import Shares
 from subbyte.metrics.cue_conflict import ShapeBias
 from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.scores import Score
@@ -26,7 +27,8 @@ class Entry:
     images of how alike they are. compared: what it gains over the reference. calibration: expected
     calibration error of a classifier, 0..1. predictions: the answers of its task. memory_bytes: weights
     and activations in the engine. load_ms: from the file to the first run. plan: as `plan.plan_rows` has it.
-    layers: of the graph. sqnr: of the layers' outputs, dB, as `layer_error.layer_sqnr` has it.
+    layers: of the graph. shares: of its weights and activations at each format. sqnr: of the layers' outputs,
+    dB, as `layer_error.layer_sqnr` has it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Entry:
     predictions: Any = None
     plan: Sequence[Mapping[str, Any]] = ()
     layers: Sequence[Layer] = ()
+    shares: Shares | None = None
     sqnr: Mapping[str, float] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

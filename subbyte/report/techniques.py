@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
+from subbyte.ir.shares import shares_text
 from subbyte.report.entry import Entry
 from subbyte.report.headline import drop_interval, signed
 from subbyte.report.markdown_text import plain, row
@@ -56,6 +57,7 @@ def technique_values(entry: Entry, task: Task[Any]) -> dict[str, Any]:
         **(entry.compared.to_json() if entry.compared else unknown),
         "calibration_error": entry.calibration,
         "memory_bytes": entry.memory_bytes,
+        "shares": None if entry.shares is None else entry.shares.to_json(),
         "load_ms": entry.load_ms,
         "reference_speedup": entry.reference_speedup,
         "float_speedup": entry.float_speedup,
@@ -124,6 +126,10 @@ def _shape_bias(entry: Entry) -> Cell:
 COLUMNS: dict[str, Callable[[Entry, Entry], Cell]] = {
     "network": lambda entry, base: Cell(entry.name, "failed" if entry.failed else ""),
     "file": lambda entry, base: _bytes(entry.file_bytes, base.file_bytes),
+    "weights": lambda entry, base: Cell("–" if entry.shares is None else shares_text(entry.shares.weights)),
+    "activations": lambda entry, base: Cell(
+        "–" if entry.shares is None else shares_text(entry.shares.activations)
+    ),
     "memory": lambda entry, base: _bytes(entry.memory_bytes, base.memory_bytes),
     "latency": lambda entry, base: Cell("–" if entry.latency_ms is None else f"{entry.latency_ms:.2f} ms"),
     "speedup": lambda entry, base: _speedup(entry),

@@ -17,7 +17,7 @@ from subbyte import Artifact, load, save
 from subbyte.allocate.allocator import Allocator
 from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import solve
-from subbyte.allocate.recipe import with_formats
+from subbyte.allocate.recipe import described, with_formats
 from subbyte.allocate.refuse import Rules
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import parse_formats, read_sensitivity
@@ -28,6 +28,7 @@ from subbyte.execute import reference
 from subbyte.execute.native import Session
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
+from subbyte.ir.shares import shares
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import Format, QTensor
 from subbyte.quant.format import INT8, UINT8, WEIGHT_FORMATS, Pattern, parse_format
@@ -190,4 +191,4 @@ def test_analysis_and_allocation_choose_it(graph: Graph, tmp_path: Path) -> None
     mixed = with_formats(load_recipe("w8a8"), graph, chosen, {}, "mixed")
     made = weights(compress(graph, mixed.model_copy(update={"steps": ()}), [images]))
     assert {name: weight.format for name, weight in made.items()} == chosen
-    assert f"% of {NAME}" in mixed.description
+    assert f"% of {NAME}" in described(shares(variants.quantized(chosen)))

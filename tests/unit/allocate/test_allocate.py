@@ -11,56 +11,32 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte import Artifact, save
-from subbyte.allocate.allocator import Allocator
+from subbyte import save
 from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
 from subbyte.allocate.check import Checker, lost
-from subbyte.allocate.costs import Costs
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption, Program, solve
-from subbyte.allocate.recipe import to_toml, with_formats
+from subbyte.allocate.recipe import described, to_toml, with_formats
 from subbyte.allocate.refuse import FormatFacts, Rules, kept_because, refusal
 from subbyte.analysis.degradation import Meter
 from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity
 from subbyte.compress import compress
-from subbyte.device import Cost, Layer, Memory
 from subbyte.errors import InputError
 from subbyte.ir import Graph
-from subbyte.preprocess import Preprocessing
+from subbyte.ir.shares import shares
 from subbyte.quant import Format, QTensor, activation_format, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe, load_recipe
 from subbyte.steps.bias_correction import correct_biases
+from tests.unit.allocate.setting import allocator, wrap
 from tests.unit.compress.networks import efficientnet_like, random_images
-
-PREPROCESSING = Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-class Simple:
-    """A target that takes a microsecond per bit of weights and activations and 1000 numbers made."""
-
-    name, here = "simple", False
-
-    def prepare(self, graphs: Mapping[str, Graph]) -> None:
-        pass
-
-    def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
-        return weights != weight_format(3)
-
-    def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:
-        bits = 2 if weights is None else weights.bits
-        time = 1e-6 * float(np.prod(layer.output)) * (bits + activations.bits)
-        return Cost(time, layer.moved(weights, activations))
-
-    def memory(self, graph: Graph) -> Memory:
-        return Memory(activations=5000, weights=0)
 
 
 def weights_of(widths: Mapping[str, int]) -> dict[str, Format]:
@@ -88,19 +64,22 @@ def program(seed: int, groups: bool = True) -> Program:
     return Program(items, found, 5000, 1.0)
 
 
-def brute(p: Program, size: float, latency: float) -> float | None:
+def brute(p: Program, size: float, latency: float, bits: float = np.inf) -> float | None:
     """The least degradation over all widths, or None."""
     best = None
-    for bits in itertools.product(*(item.options for item in p.layers)):
+    for formats in itertools.product(*(item.options for item in p.layers)):
         for widths in itertools.product(*(group.degradation for group in p.groups)):
             degradation = sum(group.degradation[w] for group, w in zip(p.groups, widths, strict=True))
+            made = p.bits + sum(group.elements * w.bits for group, w in zip(p.groups, widths, strict=True))
             time, total = p.latency, p.size
             time += sum(group.latency[w] for group, w in zip(p.groups, widths, strict=True))
-            for item, b in zip(p.layers, bits, strict=True):
+            for item, b in zip(p.layers, formats, strict=True):
                 option = item.options[b]
                 degradation, total = degradation + option.degradation, total + option.size
                 time += option.latency[UINT8 if item.input is None else widths[item.input]]
-            if total <= size and time <= latency and (best is None or degradation < best):
+                made += option.bits
+            fits = total <= size and time <= latency and made <= bits
+            if fits and (best is None or degradation < best):
                 best = degradation
     return best
 
@@ -145,18 +124,6 @@ def variants(graph: Graph) -> Variants:
 @pytest.fixture(scope="module")
 def table(graph: Graph) -> Sensitivity:
     return sensitivity(Variants(graph, load_recipe("w4a8")), random_images(graph, 24))
-
-
-def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-    return Artifact(graph, recipe.model_dump(mode="json"), PREPROCESSING)
-
-
-def allocator(
-    variants: Variants, table: Sensitivity, activations: tuple[int, ...] = (8,), rules: Rules | None = None
-) -> Allocator:
-    formats = [activation_format(bits) for bits in activations]
-    costs = Costs(variants, table, Simple(), formats, rules or Rules(acceptable=100.0))
-    return Allocator(variants, costs, load_recipe("w4a8"), wrap)
 
 
 def test_the_size_is_that_of_the_file(
@@ -265,15 +232,19 @@ def test_the_description_says_the_widths_and_what_they_are_for(graph: Graph, var
     weights = weights_of(dict.fromkeys(variants.layers(), 4) | {"head": 2, "stem": 8})
     counts = {name: np.asarray(graph.node(name).params["weight"]).size for name in weights}
     total, narrow, wide = sum(counts.values()), counts["head"], counts["stem"]
-    purpose = str(Budget(size=3000, drop=1.5))
-    recipe = with_formats(
-        load_recipe("w4a8"), graph, weights, {"expand": activation_format(4)}, "mixed", purpose
-    )
-    assert recipe.description == (
+    said = (
         f"Weights: {100 * (total - narrow - wide) / total:.0f} % of 4 bits, {100 * wide / total:.0f} % of 8 "
-        f"bits, {100 * narrow / total:.0f} % of 2 bits; activations of 8 bits, of 4 behind 1 node(s). Chosen "
-        "for a file of at most 3000 bytes and a loss of at most 1.5 points of agreement."
+        f"bits, {100 * narrow / total:.0f} % of 2 bits; activations "
     )
+    purpose = str(Budget(size=3000, drop=1.5))
+    end = " Chosen for a file of at most 3000 bytes and a loss of at most 1.5 points of agreement."
+    made = variants.quantized(weights)
+    assert described(shares(made), purpose) == f"{said}of 8 bits.{end}"
+    expand = 8 * 8 * 16  # of all numbers that nodes make: test_shares counts them
+    total = sum(shares(made).activations.values())
+    fewer = variants.quantized(weights, {"expand": activation_format(4)})
+    share = 100 * expand / total
+    assert described(shares(fewer)) == f"{said}{100 - share:.0f} % of 8 bits, {share:.0f} % of 4 bits."
 
 
 @pytest.mark.parametrize("seed", range(6))

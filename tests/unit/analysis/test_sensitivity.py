@@ -14,12 +14,13 @@ import torch
 from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.analysis.sensitivity import analysis_key, sensitivity
 from subbyte.analysis.table import Sensitivity, parse_formats, read_sensitivity
+from subbyte.artifact.digest import graph_digest
 from subbyte.compress import compress
 from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.ir import Graph
-from subbyte.quant import QTensor, activation_format, weight_format
-from subbyte.quant.format import INT8, UINT8
+from subbyte.ir import Graph, Node
+from subbyte.quant import Format, QTensor, activation_format, weight_format
+from subbyte.quant.format import FP16, FP32, INT8, UINT8
 from subbyte.quantize.variants import Variants, eight_bits
 from subbyte.recipes import Recipe, load_recipe
 from subbyte.steps.bias_correction import correct_biases
@@ -74,6 +75,64 @@ def test_a_variant_is_what_compress_makes_of_those_widths(graph: Graph) -> None:
                 np.testing.assert_array_equal(param.scale, other.scale)
             else:
                 np.testing.assert_array_equal(param, other)
+
+
+def two_residuals() -> Graph:
+    """A residual that is added to sums, and one behind an activation, which integers need split off."""
+    net = FloatNetwork((6, 6, 3), 5)
+    x = net.conv("stem", "image", 8, 3, "relu")
+    x = net.conv("sums", x, 8, 1, residual=x)
+    x = net.conv("activated", x, 8, 3, "silu", residual=x)
+    return net.graph(net.linear("classifier", net.flatten(net.pool(x)), 6))
+
+
+@pytest.mark.parametrize("layer", ["stem", "sums", "activated", "classifier"])
+@pytest.mark.parametrize("format", [FP16, FP32])
+def test_a_float_layer_is_what_compress_makes_of_it(layer: str, format: Format) -> None:
+    graph = two_residuals()
+    recipe = load_recipe("w8a8").model_dump()
+    recipe["override"] = [{"match": layer, "activations": 4}, {"match": layer, "precision": str(format)}]
+    if layer == "classifier":
+        recipe["override"] = recipe["override"][1:]
+    narrow = {layer: activation_format(4)}
+    expected = compress(graph, Recipe.model_validate(recipe), [random_images(graph, 24)])
+    actual = variants(graph).quantized({layer: format}, narrow)
+    assert graph_digest(actual) == graph_digest(expected)
+    weight = actual.node(layer).params["weight"]
+    assert isinstance(weight, np.ndarray)
+    assert weight.dtype == {FP16: np.float16, FP32: np.float32}[format]
+
+
+def rounded(graph: Graph, node: Node) -> Node:
+    """The node with the bias that it has in the other graph."""
+    if "bias" not in node.params:
+        return node
+    return node.with_(params={**node.params, "bias": graph.node(node.name).params["bias"]})
+
+
+def test_rows_of_float_layers() -> None:
+    """What 8 bits of a layer do is gone, in the first block all of the error that there is."""
+    graph = two_residuals()
+    images = random_images(graph, 24)
+    found = sensitivity(variants(graph), images, weights=(INT8, FP16, FP32), activations=(), threads=1)
+    rows = {(row.nodes[0], row.format): row for row in found.rows}
+    assert set(rows) == {
+        (n, f) for n in ("stem", "sums", "activated", "classifier") for f in (INT8, FP16, FP32)
+    }
+    assert rows["stem", FP32].block_sqnr == 200.0  # it reads the image and makes what float32 does
+    for layer in ("stem", "sums", "activated", "classifier"):
+        assert rows[layer, FP32].block_sqnr > rows[layer, INT8].block_sqnr
+        assert rows[layer, FP32].elements == rows[layer, INT8].elements
+        for format in (FP16, FP32):
+            assert found.added_kl(rows[layer, format]) <= 0.0
+    made = variants(graph)
+    base = correct_biases(made.quantized(), made.float_graph, images, lambda stage, done: None, shrink=True)
+    changed = made.quantized({"classifier": FP32})  # nothing behind it is rounded otherwise
+    last = replace(
+        changed, nodes=tuple(rounded(base, n) if n.name != "classifier" else n for n in changed.nodes)
+    )
+    assert rows["classifier", FP32].degradation == Meter(graph, images).of(last)
+    assert [row["bits"] for row in found.maps()] == [8] * 4  # heat maps show what narrow formats add
 
 
 def test_only_widths_of_a_recipe_are_dropped() -> None:

@@ -20,6 +20,7 @@ from subbyte.compress import budgeted
 from subbyte.compress.quick_time import QuickTime
 from subbyte.data import load_image
 from subbyte.ir import Graph
+from subbyte.ir.shares import shares
 from subbyte.metrics import wilson_interval
 from subbyte.recipes import load_recipe
 
@@ -227,3 +228,66 @@ def test_budgets_that_cannot_be_kept(fails: Fails, network: tuple[object, ...], 
 def test_a_budget_needs_images(fails: Fails, source: Path, tmp_path: Path) -> None:
     own = (f"{source}:build", "--input-size", 16, "--recipe", "w8a8")
     fails("a budget needs --calibration", "compress", *own, "--output", tmp_path / "a", "--drop", 1)
+
+
+def test_mean_bits_of_activations(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
+    path, recipe = tmp_path / "a.subbyte", tmp_path / "a.toml"
+    result = compressed(invoke, network, path, "--mean-activation-bits", 4.5, "--write-recipe", recipe)
+    assert result.exit_code == 0, result.output
+    found = shares(subbyte.load(path).graph)
+    assert found.activation_bits <= 4.5
+    text = " ".join(result.stdout.split())
+    assert str(found) in text
+    assert "Layers by bits of their activations" in text
+    assert "one a byte on this engine: they save no time and no memory" in text
+    assert "activations of at most 4.5 bits on average" in load_recipe(recipe).description
+    # the recipe makes them without a budget, and inspect says the same
+    again = tmp_path / "again.subbyte"
+    plain = invoke("compress", *network, "--recipe", recipe, "--output", again)
+    assert str(found) in " ".join(plain.stdout.split())
+    assert shares(subbyte.load(again).graph) == found
+    assert json.loads(invoke("inspect", again, "--repeats", 0, "--json").stdout)["shares"] == found.to_json()
+    assert str(found) in " ".join(invoke("inspect", again, "--repeats", 0).stdout.split())
+
+
+def test_float_layers(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
+    """Where every one of them wins: they are listed, stored as half, and the recipe makes them again."""
+    table, path, recipe = tmp_path / "s.json", tmp_path / "a.subbyte", tmp_path / "a.toml"
+    words = ("--weight-bits", "8,4,fp16", "--activation-bits", "")
+    result = invoke("sensitivity", *network, *words, "--output", table)
+    assert result.exit_code == 0, result.output
+    assert "fp16" in result.stdout
+    rows = json.loads(table.read_text())
+    for row in rows["rows"]:
+        if row["format"] == "fp16":
+            row["degradation"]["kl"] = rows["base"]["kl"] - 1.0
+    table.write_text(json.dumps(rows))
+    chosen = ("--float-layers", "fp16", "--sensitivity", table, "--write-recipe", recipe)
+    result = compressed(invoke, network, path, "--drop", 100, "--size", "1MB", *chosen)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "layers that stay in floating point" in text
+    assert "8 bits alone would add 1.0000 nats" in text
+    assert "weights: fp16 100 %" in text
+    weights = [n.params["weight"] for n in subbyte.load(path).graph.nodes if "weight" in n.params]
+    assert {weight.dtype for weight in weights} == {np.dtype(np.float16)}  # type: ignore[union-attr]
+    again = tmp_path / "again.subbyte"
+    assert invoke("compress", *network, "--recipe", recipe, "--output", again).exit_code == 0
+    assert graph_digest(subbyte.load(again).graph) == graph_digest(subbyte.load(path).graph)
+
+
+def test_wrong_options_of_activations_and_float_layers(
+    fails: Fails, network: tuple[object, ...], table: Path, tmp_path: Path
+) -> None:
+    words = ("compress", *network, "--recipe", "w8a8", "--output", tmp_path / "a.subbyte")
+    number = "the mean bits of activations must be a number above 0, like 4.2, not "
+    fails(number + "0", *words, "--mean-activation-bits", 0)
+    fails(number + "nan", *words, "--mean-activation-bits", "nan")
+    fails("--float-layers needs a budget: --size", *words, "--float-layers", "fp16")
+    fails("can have fp32, fp16, not 'int8'", *words, "--size", "1MB", "--float-layers", "int8")
+    given = (*words, "--sensitivity", table)
+    advice = "run the analysis again with --weight-bits 8,4,3,2,fp16"
+    fails(advice, *given, "--size", "1MB", "--float-layers", "fp16")
+    fails(
+        "1.9 bits on average (nearest: 2.00; they may have 8, 4, 3, 2)", *given, "--mean-activation-bits", 1.9
+    )

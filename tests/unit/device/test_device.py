@@ -10,10 +10,12 @@ import pytest
 from subbyte import Artifact, save
 from subbyte.device import TARGETS, Host, Layer, Memory, artifact_bytes, find_target, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
+from subbyte.device.conversion import conversion_time, conversions
 from subbyte.device.roofline import profiles
 from subbyte.device.target import reads
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
+from subbyte.ir import verify
 from subbyte.ir.graph import weights_of
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import activation_format, weight_format
@@ -155,3 +157,17 @@ def test_the_table_of_devices() -> None:
     assert list(TARGETS) == ["host", *profiles()]
     assert find_target("host").here
     assert not find_target("raspberry-pi-5").here
+
+
+def test_conversions_are_measured_and_bounded(tmp_path: Path) -> None:
+    """On a host, by their shape; on a roofline with both sides as float32."""
+    host, shape = Host(cache=tmp_path), (5, 6, 7)
+    with pytest.raises(InputError, match="has not been measured"):
+        conversion_time(host, "quantize", shape)
+    host.prepare({"conversions": verify(conversions(shape))})
+    for op in ("quantize", "dequantize"):
+        known = host.milliseconds[layers(conversions(shape))[op].signature]
+        assert conversion_time(host, op, shape) == known["none"] >= 0.0
+    pi = find_target("raspberry-pi-5")
+    moved = 4 * 2 * 5 * 6 * 7  # bytes, at 17.07 GB/s
+    assert conversion_time(pi, "quantize", shape) == pytest.approx(1e3 * moved / 17.07e9)

@@ -19,11 +19,14 @@ from PIL import Image
 
 from subbyte.data.samples import Sample
 from subbyte.errors import InputError
+from subbyte.ir.shares import Shares
 from subbyte.metrics.accuracy import agreement, score, top_classes
 from subbyte.metrics.cue_conflict import ShapeBias
 from subbyte.metrics.robustness import Robustness
 from subbyte.metrics.statistics import Paired
 from subbyte.preprocess import Preprocessing
+from subbyte.quant import activation_format, weight_format
+from subbyte.quant.format import INT8, UINT8
 from subbyte.report import report
 from subbyte.report.contents import Report
 from subbyte.report.entry import Entry
@@ -393,3 +396,13 @@ def test_a_page_of_key_points_has_their_words_and_marks(tmp_path: Path) -> None:
     assert pixels.shape[:2] == (160, 160)  # enlarged, so that marks do not hide it
     ring, corner = pixels[40 - 8 : 40 + 8, 40 - 8 : 40 + 8], pixels[:16, :16]
     assert ring.max() > 200 > corner.max()
+
+
+def test_shares_of_weights_and_activations_stand_side_by_side(full: Report) -> None:
+    four = Shares({INT8: 1, weight_format(4): 3}, {UINT8: 1000, activation_format(4): 1})
+    entries = [replace(entry, shares=None if entry.peer else four) for entry in full.entries]
+    headings, rows = technique_table(entries, "tiny-fp32")
+    assert headings.index("activations") == headings.index("weights") + 1
+    cells = dict(zip(headings, rows[0], strict=True))
+    assert cells["weights"].text == "8 bits 25 %, 4 bits 75 %"
+    assert cells["activations"].text == "8 bits > 99 %, 4 bits < 1 %"
