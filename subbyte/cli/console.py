@@ -31,6 +31,7 @@ EXTRAS = {
     **dict.fromkeys(("typer", "rich", "pydantic", "PIL", "tomli"), "cli"),
     **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
     **dict.fromkeys(("jinja2", "scipy"), "report"),
+    "tensorboard": "logs",
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }
 

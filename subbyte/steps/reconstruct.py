@@ -93,7 +93,10 @@ def _seed(seed: int, number: int) -> int:
 
 
 class _Loss:
-    """Mean squared error of the block's real output, in units of its variance, on some images; training has `kept`."""
+    """Mean squared error of the block's real output, in units of its variance, on some images.
+
+    kept: the indices of the images to train on.
+    """
 
     def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor, kept: Tensor) -> None:
         self.learned, self.codes, self.wanted, self.kept = learned, codes, wanted, kept
