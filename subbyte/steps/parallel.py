@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -34,16 +35,15 @@ def of_first(value: Any) -> Any:
     return held[0]
 
 
-def own_generator(generator: torch.Generator) -> torch.Generator:
-    """For what this process alone draws in a step. `generator` goes on alike in all: it chooses the images.
-
-    A single process goes on with `generator` itself.
+def own_generator(generator: torch.Generator, step: int) -> torch.Generator:
+    """For what this process alone draws in a step: a stream of its own, so that `generator`, which chooses the
+    images, goes on alike in all. A single process goes on with `generator` itself.
     """
     rank, processes = place()
     if processes == 1:
         return generator
-    seed = int(torch.randint(2**62, (), generator=generator))
-    return torch.Generator(generator.device).manual_seed(seed + rank)
+    stream = np.random.SeedSequence((generator.initial_seed(), step, rank))
+    return torch.Generator().manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
 
 
 def own_part(chosen: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def minimize(
         for hook in hooks:
             hook.before(step, steps)
         try:
-            value = loop.backward(loss, chosen)
+            value = loop.backward(loss, chosen, step)
             norm = watch.gradient(value)
             loop.optimizer.step()
             if training.pull:
@@ -154,10 +154,10 @@ class _Loop:
             group["lr"] = getattr(self.training, kind) * share
         return share
 
-    def backward(self, loss: Loss, chosen: Tensor) -> float:
+    def backward(self, loss: Loss, chosen: Tensor, step: int) -> float:
         """The loss of these images, whose gradients the parameters then have."""
         self.optimizer.zero_grad(set_to_none=True)
-        own, mine = parallel.own_generator(self.generator), parallel.own_part(chosen)
+        own, mine = parallel.own_generator(self.generator, step), parallel.own_part(chosen)
         value = loss(mine, own) if len(mine) else torch.zeros(())
         if len(mine):
             value.backward()
