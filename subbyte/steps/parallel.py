@@ -36,14 +36,14 @@ def of_first(value: Any) -> Any:
 
 
 def own_generator(generator: torch.Generator, step: int) -> torch.Generator:
-    """For what this process alone draws in a step: a stream of its own, so that `generator`, which chooses the
-    images, goes on alike in all. A single process goes on with `generator` itself.
+    """For what this process alone draws in a step: a stream of its own, so that `generator`, which chooses
+    the images, goes on alike in all. A single process goes on with `generator` itself.
     """
     rank, processes = place()
     if processes == 1:
         return generator
     stream = np.random.SeedSequence((generator.initial_seed(), step, rank))
-    return torch.Generator().manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
 
 def own_part(chosen: Tensor) -> Tensor:
