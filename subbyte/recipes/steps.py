@@ -40,27 +40,26 @@ class Options(BaseModel):
 class Training(Options):
     """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
 
-    epochs: how often it sees every image; batch: images per step. steps: of the optimizer, 0: as `epochs`
-    says; one of the two is needed. Rates per step, at the
-    start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
-    of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
+    epochs: how often it sees every image; batch: images per step. steps: of the optimizer, 0: as many as
+    `epochs` makes; one of the two is needed. Rates per step, at the start: `weight` in root mean squares of
+    the layer's weights; `scale` and `grid`, relative change of weight and activation scales; `bias` in
+    sixteenths of the range of the layer's output. warmup: the share of the steps in which the rates first
+    rise from zero, in equal parts (arXiv 1706.02677).
     pull: a step takes latent weights back towards where they started by this times the rate of
     weights, so that they leave the float network's only where that pays (decoupled decay as in
     arXiv 1711.05101, but not towards zero). mirror: mirror images count as further images; for
     "reconstruct" only, "distill" mirrors half of its crops anyway.
 
-    warmup: the share of the steps in which the rates first rise from zero, in equal parts (arXiv 1706.02677).
     clip: a gradient whose norm is larger is shortened to it (arXiv 1211.5063), 0: none is; clip_by: the norm
     of the gradient by "all" parameters, or for each "kind" of them or each "tensor" on its own. A scale
     counts with its gradient over the root of the number of weights that it scales, as it sums over them
     (LSQ, arXiv 1902.08153).
-    ema: the result is the running mean of the parameters in which each step keeps this share of
-    what was, 0: the last ones (arXiv 1703.01780). tail: the
-    result is the plain mean over this share of the steps at the end (arXiv 1803.05407). Latent weights are
-    averaged, and the mean is rounded.
-    held_back: the share of images that training does not see; they are measured every `check` steps, 0: ten
-    times in all, and what was best there is the result. patience: training ends after so many checks in
-    turn without a better one, 0: never before its end.
+    ema: the result is the running mean of the parameters in which each step keeps this share of what was
+    (arXiv 1703.01780), 0: the last ones. tail: the result is the plain mean over this share of the steps, at
+    the end (arXiv 1803.05407). Latent weights are averaged, and the mean is rounded.
+    held_back: the share of images that training does not see; they are measured before the first step and
+    every `check` steps, 0: ten times in all, and what was best there is the result. patience: training ends
+    after so many checks in turn without a better one, 0: never before its end.
     """
 
     always: ClassVar[frozenset[str]] = frozenset(

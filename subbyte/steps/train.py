@@ -75,6 +75,8 @@ def minimize(
     watch = Watch(parameters, training, limits or {})
     every = training.check or max(1, steps // CHECKS)
     writes, clock = parallel.first(), monotonic()
+    if check is not None and begin == 0:
+        loop.measure(check)  # where training starts may be the best
     for step in range(begin, steps):
         if loop.best.ended:
             break
@@ -239,6 +241,8 @@ class _Keeper:
         due = step - self.step >= SAVED_EVERY or passed >= SAVED_SECONDS
         if not due or passed < SAVED_COST * self.cost:
             return
+        if not all(bool(leaf.isfinite().all()) for leaf in self.loop.leaves):
+            return  # the next step will say so, and what is in the file is good
         start = monotonic()
         write_state(self.path, {"step": step, **self.loop.state()})
         self.step, self.time = step, monotonic()

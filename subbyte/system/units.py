@@ -33,7 +33,7 @@ def interval_text(ends: Sequence[float], title: str = "95 % interval ") -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in whole units, the two largest: "42 s", "3 min", "2 h 05 min"."""
+    """A time in whole units: "42 s", "3 min", "2 h 05 min"."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -160,8 +160,8 @@ def scripted(losses: list[float]) -> Callable[[], dict[str, float]]:
 def test_the_best_on_a_check_is_kept_and_patience_ends_training() -> None:
     told: list[Status] = []
     for patience, losses, steps in (
-        (0, [3.0, 1.0, 2.0, math.nan, 1.5, 1.0], 30),  # to the end
-        (2, [3.0, 1.0, 2.0, 1.0], 20),  # equal is not better
+        (0, [4.0, 3.0, 1.0, 2.0, math.nan, 1.5, 1.0], 30),  # to the end
+        (2, [4.0, 3.0, 1.0, 2.0, 1.0], 20),  # equal is not better
     ):
         leaves = toy.parameters()
         seen = Seen(leaves)
@@ -171,7 +171,7 @@ def test_the_best_on_a_check_is_kept_and_patience_ends_training() -> None:
         assert len(told) == steps
         assert equal(leaves, seen.values[9])
         assert not equal(leaves, seen.values[-1])
-        assert [status.facts.get("check_loss") for status in told[3:10]] == [None, *[3.0] * 5, 1.0]
+        assert [status.facts.get("check_loss") for status in told[3:10]] == [4.0, *[3.0] * 5, 1.0]
     assert "held back 1, agreement 50.00 %" in str(told[-1])
 
 
@@ -181,13 +181,18 @@ def test_a_check_sees_the_average() -> None:
 
     def check() -> dict[str, float]:
         checked.append(copies(leaves))
-        return {"loss": float(len(checked) != 2)}
+        return {"loss": float(len(checked) != 3)}
 
     fit(Training(steps=20, tail=0.5, held_back=0.1, check=9), leaves, hooks=(seen,), check=check)
-    assert len(checked) == 3  # after 9, 18 and all 20 steps
-    assert equal(checked[0], seen.values[8])  # there is no average yet
-    assert equal(checked[1], leaves)
-    assert not equal(checked[1], seen.values[17])
+    assert len(checked) == 4  # before the first, and after 9, 18 and all 20 steps
+    assert equal(checked[0], toy.parameters())
+    assert equal(checked[1], seen.values[8])  # there is no average yet
+    assert equal(checked[2], leaves)
+    assert not equal(checked[2], seen.values[17])
+
+
+def test_training_that_only_makes_it_worse_changes_nothing() -> None:
+    assert equal(fit(Training(steps=9, held_back=0.1), check=scripted([1.0] * 10)), toy.parameters())
 
 
 def test_checks_are_ten_unless_said_and_the_last_step_has_one() -> None:
@@ -198,7 +203,7 @@ def test_checks_are_ten_unless_said_and_the_last_step_has_one() -> None:
         return {"loss": 1.0}
 
     fit(Training(steps=35, held_back=0.1), check=check)
-    assert len(counted) == 12  # every third step, and the last
+    assert len(counted) == 13  # before the first, every third step, and the last
 
 
 def test_images_held_back_are_spread_and_not_trained_on() -> None:
@@ -367,6 +372,24 @@ def test_what_is_not_finite_ends_training_with_the_last_state_kept(
     assert all(torch.isfinite(leaf).all() for named in leaves.values() for leaf in named.values())
     first, other = toy.parameters(), toy.parameters()
     assert equal(run(first, toy.loss_of(first), path), run(other, toy.loss_of(other)))
+
+
+def test_parameters_that_are_not_finite_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "SAVED_EVERY", 1)
+    monkeypatch.setattr(train, "SAVED_COST", 0)
+    leaves = toy.parameters()
+
+    class Spoils(Hooks):
+        def after(self, step: int, steps: int) -> None:
+            if step == 3:
+                with torch.no_grad():
+                    leaves["weight"]["b"][1] = math.inf
+
+    with pytest.raises(DivergenceError, match=r"in step 5 .* of layer 'b', inf: .* after step 3 is"):
+        fit(Training(steps=9), leaves, saved=tmp_path / "state.pt", hooks=(Spoils(),))
+    assert torch.load(tmp_path / "state.pt")["step"] == 3
 
 
 @pytest.mark.parametrize(("sign", "word"), [(1.0, "collapsed: it shrank to"), (-1.0, "exploded: it grew to")])
