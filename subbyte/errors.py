@@ -30,3 +30,7 @@ class InputError(SubbyteError):
 
 class RecipeError(SubbyteError):
     """A recipe is unknown or inconsistent."""
+
+
+class DivergenceError(SubbyteError):
+    """Training left what numbers or grids can hold: names layer and parameter, and what to change."""

@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     "ablate": (
         "ablate",
-        "Compress without steps, with each step alone, with all but each, and with all; compare with fp32.",
+        "Compress without each step and technique of a recipe, or with options changed; compare.",
     ),
     "sensitivity": (
         "sensitivity",

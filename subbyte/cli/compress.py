@@ -44,6 +44,8 @@ def compress(
     float_layers: options.FloatLayers = "",
     target: options.Target = "host",
     work: options.Work = None,
+    log: options.Log = None,
+    tensorboard: options.TensorBoard = False,
     write_recipe: options.WriteRecipe = None,
     traceback: options.Traceback = False,
 ) -> None:
@@ -86,6 +88,10 @@ def compress(
         check_output("--write-recipe", write_recipe, ".toml", inputs)
     if work is not None:
         check_output_folder("--work", work)
+    if log is not None:
+        check_output_folder("--log", log)
+    if tensorboard and log is None and work is None:
+        raise InputError("--tensorboard needs --log, or --work, a folder to write to")
     samples = [] if calibration is None else subset(image_folder(calibration), images, seed or 0)
     used = held_back(samples)[0] if budget.given else samples
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
@@ -94,9 +100,13 @@ def compress(
     from subbyte.compress.budgeted import Report
     from subbyte.compress.model import compress_model
     from subbyte.ir.shares import shares
+    from subbyte.steps.log import logged
 
     reports: list[Report] = []
-    with stages(f"compressing {model} to {chosen.name}") as stage:
+    with (
+        stages(f"compressing {model} to {chosen.name}") as stage,
+        logged(stage, log or work, tensorboard) as told,
+    ):
         artifact = compress_model(
             loaded,
             chosen,
@@ -104,7 +114,7 @@ def compress(
             classes=names,
             provenance={"calibration": origin},
             seed=seed,
-            progress=stage,
+            progress=told,
             work=work,
             threads=threads,
             task=task,

@@ -31,6 +31,7 @@ EXTRAS = {
     **dict.fromkeys(("typer", "rich", "pydantic", "PIL", "tomli"), "cli"),
     **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
     **dict.fromkeys(("jinja2", "scipy"), "report"),
+    "tensorboard": "logs",
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }
 
@@ -106,16 +107,38 @@ def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def stages(text: str) -> Iterator[Callable[[str, int], None]]:
-    """Like `progress` for work in stages of unknown length, told the stage's name and how far it is."""
+    """Like `progress` for work in stages of unknown length, told the stage's name and how far it is; by its
+    method `status`, what training tells (steps.status.Status), which stands beside that."""
     if not sys.stderr.isatty():
         line = _lines(text)
-        yield lambda stage, done: line(stage, str(done))
+        yield Stages(lambda stage, done, status: line(stage, str(done), status))
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-    with _bar(BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task(printable(text), total=None)
-        yield lambda stage, done: bar.update(task, description=printable(f"{text}: {stage}"), completed=done)
+    more = TextColumn("{task.fields[status]}", style="dim", markup=False)
+    with _bar(BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn(), more) as bar:
+        task = bar.add_task(printable(text), total=None, status="")
+
+        def update(stage: str, done: int, status: str) -> None:
+            description = printable(f"{text}: {stage}")
+            bar.update(task, description=description, completed=done, status=printable(status))
+
+        yield Stages(update)
+
+
+class Stages:
+    """Remembers what training told last in the stage that goes on. show: given stage, how far, and that."""
+
+    def __init__(self, show: Callable[[str, int, str], None]) -> None:
+        self.show, self.told = show, ""
+
+    def __call__(self, stage: str, done: int) -> None:
+        self.show(stage, done, self.told)
+        self.told = ""
+
+    def status(self, status: object) -> None:
+        """Shown with what is told next."""
+        self.told = str(status)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
@@ -133,18 +156,18 @@ def note(text: str) -> None:
         console.print(styled(text, "dim"))
 
 
-def _lines(text: str) -> Callable[[str, str], None]:
-    """Told the stage and how far it is, prints that on stderr every LINE_SECONDS, and when the stage
-    changes. What is done before the first line is due prints nothing."""
+def _lines(text: str) -> Callable[..., None]:
+    """Told the stage, how far it is, and more if there is more, prints that on stderr every LINE_SECONDS,
+    and when the stage changes. What is done before the first line is due prints nothing."""
     start = monotonic()
     last, before = start, ""
 
-    def tell(stage: str, done: str) -> None:
+    def tell(stage: str, done: str, more: str = "") -> None:
         nonlocal last, before
         now = monotonic()
         if now - last >= LINE_SECONDS or (last > start and stage != before):
             what = f"{text}: {stage}" if stage else text
-            say(f"{what}: {done}, {round(now - start)} s", error=True)
+            say(f"{what}: {done}, {round(now - start)} s" + (more and f", {more}"), error=True)
             last, before = now, stage
 
     return tell

@@ -145,6 +145,13 @@ Work = Annotated[
         help="Folder for the state of training steps: the same command, interrupted, goes on from there."
     ),
 ]
+Log = Annotated[
+    Path | None,
+    typer.Option(help="Folder for metrics.jsonl, a line for each training step; default: that of --work."),
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write what TensorBoard shows, to the same folder.")
+]
 WriteRecipe = Annotated[
     Path | None,
     typer.Option(help="Write the recipe with the chosen bit-widths to this TOML file, too."),

@@ -6,30 +6,69 @@ The rows are data, so that reading a recipe imports nothing of what carries it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Need = Literal["images", "labels", "task"]
 
 
-class Training(BaseModel):
+class Options(BaseModel):
+    """Options of a step. What files of the first version held (`always`) stands in every file; of the others
+    only what differs from the default, so that an option that is not used changes no file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    always: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if name in self.always or getattr(self, name) != fields[name].default
+        }
+
+
+class Training(Options):
     """How a step trains: Adam (arXiv 1412.6980), rates that fall along a cosine to zero.
 
-    epochs: how often it sees every image; batch: images per step. Rates per step, at the
-    start: `weight` in root mean squares of the layer's weights; `scale` and `grid`, relative change
-    of weight and activation scales; `bias` in sixteenths of the range of the layer's output.
+    epochs: how often it sees every image; batch: images per step. steps: of the optimizer, 0: as many as
+    `epochs` makes; one of the two is needed. Rates per step, at the start: `weight` in root mean squares of
+    the layer's weights; `scale` and `grid`, relative change of weight and activation scales; `bias` in
+    sixteenths of the range of the layer's output. warmup: the share of the steps in which the rates first
+    rise from zero, in equal parts (arXiv 1706.02677).
     pull: a step takes latent weights back towards where they started by this times the rate of
     weights, so that they leave the float network's only where that pays (decoupled decay as in
     arXiv 1711.05101, but not towards zero). mirror: mirror images count as further images; for
     "reconstruct" only, "distill" mirrors half of its crops anyway. gradients: the numbers that gradients of
     convolutions are computed from; "bfloat16" takes half the time on CPUs that multiply them, on others it
     is "float32".
+
+    clip: a gradient whose norm is larger is shortened to it (arXiv 1211.5063), 0: none is; clip_by: the norm
+    of the gradient by "all" parameters, or for each "kind" of them or each "tensor" on its own. A scale
+    counts with its gradient over the root of the number of weights that it scales, as it sums over them
+    (LSQ, arXiv 1902.08153).
+    ema: the result is the running mean of the parameters in which each step keeps this share of what was
+    (arXiv 1703.01780), 0: the last ones. tail: the result is the plain mean over this share of the steps, at
+    the end (arXiv 1803.05407). Latent weights are averaged, and the mean is rounded.
+    held_back: the share of images that training does not see; they are measured before the first step and
+    every `check` steps, 0: ten times in all, and what was best there is the result. patience: training ends
+    after so many checks in turn without a better one, 0: never before its end.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    always: ClassVar[frozenset[str]] = frozenset(
+        ("batch", "weight", "scale", "bias", "grid", "pull", "mirror")
+    )
 
-    epochs: float = Field(gt=0.0, le=1000.0)
+    epochs: float = Field(default=0.0, gt=0.0, le=1000.0)
     batch: int = Field(default=32, ge=1, le=1024)
     weight: float = Field(default=0.01, ge=0.0, le=1.0)
     scale: float = Field(default=0.002, ge=0.0, le=1.0)
@@ -38,6 +77,25 @@ class Training(BaseModel):
     pull: float = Field(default=0.0, ge=0.0, le=100.0)
     mirror: bool = False
     gradients: Literal["float32", "bfloat16"] = "float32"
+    steps: int = Field(default=0, ge=0, le=10_000_000)
+    warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
+    clip: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    clip_by: Literal["all", "kind", "tensor"] = "all"
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    tail: float = Field(default=0.0, ge=0.0, le=1.0)
+    held_back: float = Field(default=0.0, ge=0.0, le=0.5)
+    check: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Training:
+        if not self.epochs and not self.steps:
+            raise ValueError("epochs or steps is needed")
+        if self.ema and self.tail:
+            raise ValueError("ema and tail are two ways to average; give one")
+        if (self.check or self.patience) and not self.held_back:
+            raise ValueError("check and patience need held_back, a share of images to check on")
+        return self
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,11 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.steps.augment import augmented
 from subbyte.steps.context import Context
+from subbyte.steps.held_back import mean_over, split
+from subbyte.steps.hooks import Constant
 from subbyte.steps.learned import Learned
+from subbyte.steps.limits import limits, weight_bits
+from subbyte.steps.status import teller
 from subbyte.steps.train import in_bfloat16, minimize, steps_of
 from subbyte.tasks import task_of
 
@@ -32,18 +37,41 @@ def run(context: Context) -> Graph:
     inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes})
     teacher, bfloat16 = torch_executor.state_of(original), in_bfloat16(training)
+    kept, held = split(len(inputs), training)
 
-    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
-        x = augmented(inputs[chosen], generator)
+    def outputs(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         with torch.no_grad():
             wanted = torch_executor.forward(original, x, teacher)
         made = torch_executor.forward(graph, x, learned.state(), exact=False, bfloat16=bfloat16)
-        return meant.distillation_loss(
-            [made[name] for name in graph.outputs], [wanted[name] for name in original.outputs]
-        )
+        return [made[name] for name in graph.outputs], [wanted[name] for name in original.outputs]
+
+    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
+        return meant.distillation_loss(*outputs(augmented(inputs[kept[chosen]], generator)))
+
+    def measure(part: Tensor) -> dict[str, float]:
+        made, wanted = outputs(inputs[part])
+        alike = meant.alike(meant.answers(_arrays(made)), meant.answers(_arrays(wanted)))
+        return {"loss": float(meant.distillation_loss(made, wanted)), "agreement": float(alike.mean())}
 
     generator = torch.Generator().manual_seed(context.seed)
     saved = None if context.work is None else context.work / "distill.pt"
-    report = partial(context.progress, f"distill, {steps_of(training, len(inputs))} steps")
-    minimize(learned.parameters, loss, len(inputs), training, generator, report, saved)
+    report = partial(context.progress, f"distill, {steps_of(training, len(kept))} steps")
+    minimize(
+        learned.parameters,
+        loss,
+        len(kept),
+        training,
+        generator,
+        report,
+        saved,
+        hooks=(Constant(bits=weight_bits(learned)),),
+        check=mean_over(held, training.batch, measure),
+        tell=teller(context.progress, "distill"),
+        limits=limits(learned),
+    )
     return learned.result()
+
+
+def _arrays(outputs: list[Tensor]) -> list[np.ndarray]:
+    """float32 [N, ...], channels last."""
+    return [(y.permute(0, 2, 3, 1) if y.ndim == 4 else y).detach().numpy() for y in outputs]

@@ -24,17 +24,22 @@ from subbyte.quantize.calibrate import BATCH
 from subbyte.recipes import Training
 from subbyte.steps.blocks import Block, blocks
 from subbyte.steps.context import Context
+from subbyte.steps.held_back import mean_over, split
+from subbyte.steps.hooks import Constant
 from subbyte.steps.learned import Learned
+from subbyte.steps.limits import limits, weight_bits
+from subbyte.steps.status import teller
 from subbyte.steps.train import in_bfloat16, minimize
 
 
 def run(context: Context) -> Graph:
     """The quantized graph after training every block with less than 8 bits in it; configuration: Training.
 
-    The work folder keeps finished blocks; those it has are not trained again.
+    The work folder keeps finished blocks, which are not trained again, and the state of an unfinished one.
     """
     graph, original, images = context.graph, context.original, context.images
     training: Training = context.configuration
+    kept, held = split(len(images), training, 2 if training.mirror else 1)
     if training.mirror:
         images = np.concatenate([images, images[:, :, ::-1]])
     codes = wanted = torch_executor.nchw(images)
@@ -46,17 +51,26 @@ def run(context: Context) -> Graph:
         if _narrow(part):
             saved = None if context.work is None else context.work / f"block-{number:03}.pt"
             learned = Learned(part, {node.name: node for node in whole.nodes})
+            unfinished = None if saved is None else saved.with_suffix(".part.pt")
             if not learned.load(saved):
                 generator = torch.Generator().manual_seed(_seed(context.seed, number))
+                loss = _Loss(learned, codes, wanted_next, kept, bfloat16=in_bfloat16(training))
                 minimize(
                     learned.parameters,
-                    _Loss(learned, codes, wanted_next, bfloat16=in_bfloat16(training)),
-                    len(codes),
+                    loss,
+                    len(kept),
                     training,
                     generator,
                     lambda step, done=number: context.progress(stage, done),  # type: ignore[misc]
+                    unfinished,
+                    hooks=(Constant(bits=weight_bits(learned)),),
+                    check=mean_over(held, training.batch, loss.measure),
+                    tell=teller(context.progress, f"reconstruct/block-{number:03}"),
+                    limits=limits(learned),
                 )
                 learned.save(saved)
+                if unfinished is not None:
+                    unfinished.unlink(missing_ok=True)
             part = learned.result()
             graph = _with(graph, part)
         codes, wanted = _through(part, codes), wanted_next
@@ -79,13 +93,25 @@ def _seed(seed: int, number: int) -> int:
 
 
 class _Loss:
-    """Mean squared error of the block's real output, in units of its variance, on some images."""
+    """Mean squared error of the block's real output, in units of its variance, on some images.
 
-    def __init__(self, learned: Learned, codes: Tensor, wanted: Tensor, *, bfloat16: bool) -> None:
-        self.learned, self.codes, self.wanted, self.bfloat16 = learned, codes, wanted, bfloat16
+    kept: the indices of the images to train on.
+    """
+
+    def __init__(
+        self, learned: Learned, codes: Tensor, wanted: Tensor, kept: Tensor, *, bfloat16: bool
+    ) -> None:
+        self.learned, self.codes, self.wanted, self.kept = learned, codes, wanted, kept
+        self.bfloat16 = bfloat16
         self.variance = wanted[: 4 * BATCH].var() + 1e-12
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        return self._of(self.kept[chosen])
+
+    def measure(self, held: Tensor) -> dict[str, float]:
+        return {"loss": float(self._of(held))}
+
+    def _of(self, chosen: Tensor) -> Tensor:
         graph, state = self.learned.graph, self.learned.state()
         made = torch_executor.forward(
             graph, self.codes[chosen].float(), state, exact=False, bfloat16=self.bfloat16

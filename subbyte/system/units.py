@@ -30,3 +30,11 @@ def interval_text(ends: Sequence[float], title: str = "95 % interval ") -> str:
     """The ends of an interval of shares 0..1, in per cent."""
     low, high = ends
     return f"{title}{percent(low)} – {percent(high)}"
+
+
+def duration_text(seconds: float) -> str:
+    """A time in whole units: "42 s", "3 min", "2 h 05 min"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterable
@@ -39,6 +40,15 @@ def write_whole(
             f"cannot write {path}: {failure.strerror or failure}; choose a folder that exists, is writable "
             "and has room"
         ) from None
+
+
+def remove_partial(path: Path) -> None:
+    """Removes what a process that was killed while it wrote this file has left beside it.
+
+    For files that one process writes at a time.
+    """
+    for partial in path.parent.glob(f".????????.{glob.escape(path.name)}.partial"):
+        _remove(partial)
 
 
 def _remove(path: Path) -> None:

@@ -39,7 +39,7 @@ ROOMS = (
     Room("metrics", ("cli",), later=("report",)),
     Room("tasks", ("cli",), later=("torch",)),
     Room("quantize", TORCH),
-    Room("steps", TORCH),
+    Room("steps", TORCH, later=("logs",)),
     Room("device"),
     Room("analysis", TORCH),
     Room("allocate", TORCH),

@@ -217,3 +217,29 @@ def test_three_bit_weights(invoke: Invoke, source: Path, images: Path, tmp_path:
         ("int3 uint8", "int8 uint8"),
         ("int3 uint8", "int4 uint8"),
     ]
+
+
+def test_training_is_logged_where_asked(
+    invoke: Invoke, fails: Fails, source: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'name = "r"\nsteps = ["distill"]\ndistill = {steps = 3, batch = 4}\n[weights]\nbits = 4\n'
+    )
+    command = (
+        *("compress", f"{source}:build", "--input-size", 16, "--recipe", recipe),
+        *("--calibration", images, "--output", tmp_path / "a.subbyte"),
+    )
+    for option, folder in (("--log", tmp_path / "log"), ("--work", tmp_path / "work")):
+        result = invoke(*command, option, folder)
+        assert result.exit_code == 0, result.output
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [(row["run"], row["step"], row["steps"]) for row in rows] == [
+            ("distill", step, 3) for step in (1, 2, 3)
+        ]
+        assert all(row["loss"] > 0 and row["bits"] > 4 for row in rows)
+    fails("--log", *command, "--log", recipe)
+    fails("--tensorboard needs --log, or --work", *command, "--tensorboard")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    missing = "this needs tensorboard: pip install 'subbyte[logs]'"
+    fails(missing, *command, "--tensorboard", "--log", tmp_path / "other")

@@ -51,3 +51,34 @@ def test_a_count_in_a_pipe(clock: Clock, capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["evaluating: 30 of 100, 30 s", "evaluating: 60 of 100, 60 s"]
+
+
+def test_what_training_tells_stands_behind_its_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with console.stages("compressing net") as stage:
+        for clock.now in (31.0, 40.0, 62.0):
+            stage.status(f"loss {clock.now:g}")  # type: ignore[attr-defined]
+            stage("distill, 9 steps", int(clock.now))
+        clock.now = 99.0
+        stage("distill, 9 steps", 9)  # nothing new was told
+    assert capsys.readouterr().err.splitlines() == [
+        "compressing net: distill, 9 steps: 31, 31 s, loss 31",
+        "compressing net: distill, 9 steps: 62, 62 s, loss 62",
+        "compressing net: distill, 9 steps: 9, 99 s",
+    ]
+
+
+def test_it_stands_beside_the_bar(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with console.stages("compressing net") as stage:
+        stage.status("loss 0.5 [bold]")  # type: ignore[attr-defined]
+        stage("distill, 9 steps", 3)
+    assert "compressing net: distill, 9 steps" in terminal.getvalue()
+    assert "loss 0.5 [bold]" in terminal.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from subbyte.system.units import size_text
+from subbyte.system.units import duration_text, size_text
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,18 @@ from subbyte.system.units import size_text
 )
 def test_size_text(count: int, text: str) -> None:
     assert size_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (99.4, "99 s"),
+        (99.6, "2 min"),
+        (5969.0, "99 min"),
+        (5971.0, "1 h 40 min"),
+        (7500.0, "2 h 05 min"),
+    ],
+)
+def test_duration_text(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

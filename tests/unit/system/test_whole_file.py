@@ -15,7 +15,7 @@ from subbyte.device.cache import write_json
 from subbyte.errors import SubbyteError
 from subbyte.steps.train import write_state
 from subbyte.system.text_file import write_text
-from subbyte.system.whole_file import write_whole
+from subbyte.system.whole_file import remove_partial, write_whole
 from tests.fuzz.graphs import seeds
 
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -62,3 +62,11 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "file", pieces())
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    others = (".12345678.b.pt.partial", ".1234.a.pt.partial", "a.pt", ".12345678.a.ptx.partial")
+    for name in (".12345678.a.pt.partial", ".abcdef01.a.pt.partial", *others):
+        (tmp_path / name).touch()
+    remove_partial(tmp_path / "a.pt")
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
