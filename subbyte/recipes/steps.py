@@ -6,9 +6,16 @@ The rows are data, so that reading a recipe imports nothing of what carries it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Need = Literal["images", "labels", "task"]
 
@@ -37,6 +44,60 @@ class Training(BaseModel):
     mirror: bool = False
 
 
+class Reconstruction(Training):
+    """How blocks are trained one after the other.
+
+    steps: optimizer steps a block, instead of `epochs`; published results at 4 bits spend 2,000 to 20,000.
+    rounding: "latent" trains weights that are rounded straight through, "adaround" (arXiv 2004.10568)
+    only whether each one is rounded down or up; `weight` is then the rate of the arguments of its sigmoids,
+    and with `scale` 0 it is the method of the paper. regularizer, warmup, beta: of "adaround" alone: the
+    weight of the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every rounding
+    is undecided; the share of steps before it acts; its exponent then and at the end.
+    drop: the share of activations, drawn anew for every image and step, that stay unrounded while
+    a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
+    held_back: every so many images one is held back, 0: none; every `measure_every` steps a block's
+    error on these is measured, and the best state is what remains, be it the one before training.
+    patience: so many measurements without a new best end a block, 0: none does; for "latent" alone.
+    grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
+    those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
+    storage: "disk" keeps images and what blocks read and make in files, of the work folder
+    if there is one, that vanish with the process: then all images given are trained on.
+    """
+
+    epochs: float = Field(default=4.0, gt=0.0, le=1000.0)
+    steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    rounding: Literal["latent", "adaround"] = "latent"
+    regularizer: float = Field(default=1.0, ge=0.0, le=1000.0)
+    warmup: float = Field(default=0.2, ge=0.0, lt=1.0)
+    beta: tuple[float, float] = (20.0, 2.0)
+    drop: float = Field(default=0.0, ge=0.0, le=1.0)
+    held_back: int = Field(default=0, ge=0, le=1000)
+    measure_every: int = Field(default=100, ge=1)
+    patience: int = Field(default=0, ge=0)
+    grids: Literal["narrow", "all"] = "narrow"
+    narrow_only: bool = True
+    storage: Literal["memory", "disk"] = "memory"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Reconstruction:
+        if self.rounding == "adaround" and (self.pull or self.patience):
+            raise ValueError('pull and patience are for rounding = "latent": adaround decides at its end')
+        if not 64.0 >= self.beta[0] >= self.beta[1] >= 1.0:
+            raise ValueError("beta must fall, between 64 and 1")
+        if self.held_back == 1:
+            raise ValueError("held_back = 1 would leave no image to train on")
+        if self.patience and not self.held_back:
+            raise ValueError("patience needs images to measure on; set held_back")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without options that say nothing: files of recipes that do not name them stay as they were."""
+        first, said = Training.model_fields, handler(self)
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return {k: v for k, v in said.items() if k in first or getattr(self, k) != defaults[k]}
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
@@ -60,7 +121,7 @@ STEPS: dict[str, Step] = {
     "bias_correction": Step("subbyte.steps.bias_correction:run"),
     "reconstruct": Step(
         "subbyte.steps.reconstruct:run",
-        Training(epochs=4.0),
+        Reconstruction(),
         after=("bias_correction",),
         words="trained block by block",
         kept=True,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subbyte.execute.torch.step import Grid, Step, bounds, products, slopes
+from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes
 from subbyte.execute.torch.straight_through import round_clamp, take
 
 
@@ -25,6 +25,8 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     table = "table" in step.node.params
     target = step.pre if table else step.target
     v = _sums(step, arrays[0], x, real / target.scale, target.zero)
+    if table and (target.scale.requires_grad or step.unrounded is not None):
+        return from_table(step, round_clamp(v, 0.0, 0.0, 255.0), target)
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
@@ -33,7 +35,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
-    return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach())
+    return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach(), step.unrounded)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
