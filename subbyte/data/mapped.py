@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -34,29 +35,32 @@ class Mapped:
     def __init__(self, folder: Path) -> None:
         self.folder, self.count, self.row, self.dtype = folder, 0, (0,), np.dtype(np.float32)
         try:
-            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as failure:
             raise self._error(failure) from None
+        weakref.finalize(self, self.file.close)
 
     def add(self, rows: np.ndarray) -> None:
         """Appends rows [n, ...]; all of one shape and dtype."""
         if self.count == 0:
             self.row, self.dtype = rows.shape[1:], rows.dtype
         assert (rows.shape[1:], rows.dtype) == (self.row, self.dtype)
+        left = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
         try:
-            self.file.write(np.ascontiguousarray(rows).data)
+            while len(left):
+                left = left[self.file.write(left.data) :]
         except OSError as failure:
             raise self._error(failure) from None
         self.count += len(rows)
 
     def array(self) -> np.ndarray:
-        """All rows so far, [count, ...]; not to be written to."""
+        """All rows, [count, ...], not to be written to; nothing can be added any more."""
         if self.count == 0:
             return np.empty((0, *self.row), self.dtype)
         try:
-            self.file.flush()
-            # shared: a private mapping would count as memory of the process
-            return np.memmap(self.file, self.dtype, "r+", shape=(self.count, *self.row))
+            with self.file:
+                # shared: a private mapping would count as memory of the process
+                return np.memmap(self.file, self.dtype, "r+", shape=(self.count, *self.row))
         except OSError as failure:
             raise self._error(failure) from None
 

@@ -51,8 +51,9 @@ class Reconstruction(Training):
     rounding: "latent" trains weights that are rounded straight through, "adaround" (arXiv 2004.10568)
     only whether each one is rounded down or up; `weight` is then the rate of the arguments of its sigmoids,
     and with `scale` 0 it is the method of the paper. regularizer, warmup, beta: of "adaround" alone: the
-    weight of the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every rounding
-    is undecided; the share of steps before it acts; its exponent then and at the end.
+    weight of the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every
+    rounding is undecided; the share of training, by the sum of rates, before it acts; its exponent then and
+    at the end.
     drop: the share of activations, drawn anew for every image and step, that stay unrounded while
     a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
     held_back: every so many images one is held back, 0: none; every `measure_every` steps a block's

@@ -7,6 +7,8 @@ during training, drives every h to 0 or 1.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,7 +54,12 @@ def undecided(v: Tensor, beta: float) -> Tensor:
 
 
 def exponent(done: float, warmup: float, beta: tuple[float, float]) -> float | None:
-    """The regularizer's after this share of training: from beta[0] to beta[1] in a line, None before."""
-    if done < warmup:
+    """The regularizer's after this share of training: from beta[0] to beta[1] in a line, None before.
+
+    The paper's rate is constant. Here it falls along a cosine, and time is counted by the
+    sum of rates so far, lest the exponent arrive when nothing can move any more.
+    """
+    moved = done + math.sin(math.pi * done) / math.pi
+    if moved < warmup:
         return None
-    return beta[0] + (beta[1] - beta[0]) * min(1.0, (done - warmup) / (1.0 - warmup))
+    return beta[0] + (beta[1] - beta[0]) * min(1.0, (moved - warmup) / (1.0 - warmup))
