@@ -133,11 +133,11 @@ def test_half_of_the_activations_stay_unrounded(act: str) -> None:
         assert abs(float(drawn.float().mean()) - 0.5) < 5 * 0.5 / drawn.numel() ** 0.5
 
 
-@pytest.mark.parametrize("rounding", ["latent", "adaround"])
-def test_a_network_with_every_op_is_trained_with_drop(rounding: str) -> None:
+@pytest.mark.parametrize(("rounding", "rate"), [("latent", 0.05), ("adaround", 0.2)])
+def test_a_network_with_every_op_is_trained_with_drop(rounding: str, rate: float) -> None:
     graph = efficientnet_like()
     images = random_images(graph, 64)
-    options = {"rounding": rounding, "drop": 0.5, "steps": 100, "batch": 16, "weight": 0.05}
+    options = {"rounding": rounding, "drop": 0.5, "steps": 100, "batch": 16, "weight": rate}
     before = compress(graph, recipe(weights=3, activations=4), [images])
     after = compress(graph, recipe("reconstruct", weights=3, activations=4, reconstruct=options), [images])
     others = random_images(graph, 64, seed=2)
@@ -309,10 +309,10 @@ def test_a_block_that_was_interrupted_goes_on_to_the_same_result(
         "reconstruct", activations=4, reconstruct={**BRIEF, "steps": 40, "weight": 0.05, **options}
     )
     whole = compress(graph, asked, [images])
-    for count in (7, 6):  # messages, one a step: in the first block, and wherever that leads
+    for count in (5, 4):  # messages, one a step: in the first block, and wherever that leads
         with pytest.raises(KeyboardInterrupt):
             compress(graph, asked, [images], work=tmp_path, progress=stop_at(count))
-        assert count == 6 or [path.name for path in tmp_path.rglob("*.begun.pt")] == ["block-000.begun.pt"]
+        assert count == 4 or [path.name for path in tmp_path.rglob("*.begun.pt")] == ["block-000.begun.pt"]
     assert same(compress(graph, asked, [images], work=tmp_path), whole)
     assert not list(tmp_path.rglob("*.begun.pt"))
     assert not list(tmp_path.rglob("*.best.pt"))
