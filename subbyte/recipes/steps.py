@@ -47,18 +47,19 @@ class Training(BaseModel):
 class Reconstruction(Training):
     """How blocks are trained one after the other.
 
-    steps: optimizer steps a block, instead of `epochs`; published results at 4 bits spend 2,000 to 20,000.
+    steps: of the optimizer, for each block, 0: as many as `epochs` makes; published results at 4 bits spend
+    2,000 to 20,000.
     rounding: "latent" trains weights that are rounded straight through, "adaround" (arXiv 2004.10568)
     only whether each one is rounded down or up; `weight` is then the rate of the arguments of its sigmoids,
-    and with `scale` 0 it is the method of the paper. regularizer, warmup, beta: of "adaround" alone: the
-    weight of the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every
-    rounding is undecided; the share of training, by the sum of rates, before it acts; its exponent then and
-    at the end.
+    and with `scale` 0 it is the method of the paper. For "adaround" alone: regularizer, the weight of
+    the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every rounding is
+    undecided; regularize_after, the share of training, by the sum of rates, before it acts; beta, its
+    exponent then and at the end.
     drop: the share of activations, drawn anew for every image and step, that stay unrounded while
     a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
-    held_back: every so many images one is held back, 0: none; every `measure_every` steps a block's
-    error on these is measured, and the best state is what remains, be it the one before training.
-    patience: so many measurements without a new best end a block, 0: none does; for "latent" alone.
+    held_back: the share of images that training does not see; a block's error on them is measured before the
+    first step and every `check` steps, 0: ten times in all, and what was best there is the result. patience:
+    a block ends after so many checks in turn without a better one, 0: never before its end; for "latent" alone.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
     those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
     storage: "disk" keeps images and what blocks read and make in files, of the work folder
@@ -66,14 +67,14 @@ class Reconstruction(Training):
     """
 
     epochs: float = Field(default=4.0, gt=0.0, le=1000.0)
-    steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    steps: int = Field(default=0, ge=0, le=10_000_000)
     rounding: Literal["latent", "adaround"] = "latent"
     regularizer: float = Field(default=1.0, ge=0.0, le=1000.0)
-    warmup: float = Field(default=0.2, ge=0.0, lt=1.0)
+    regularize_after: float = Field(default=0.2, ge=0.0, lt=1.0)
     beta: tuple[float, float] = (20.0, 2.0)
     drop: float = Field(default=0.0, ge=0.0, le=1.0)
-    held_back: int = Field(default=0, ge=0, le=1000)
-    measure_every: int = Field(default=100, ge=1)
+    held_back: float = Field(default=0.0, ge=0.0, le=0.5)
+    check: int = Field(default=0, ge=0)
     patience: int = Field(default=0, ge=0)
     grids: Literal["narrow", "all"] = "narrow"
     narrow_only: bool = True
@@ -82,13 +83,11 @@ class Reconstruction(Training):
     @model_validator(mode="after")
     def _consistent(self) -> Reconstruction:
         if self.rounding == "adaround" and (self.pull or self.patience):
-            raise ValueError('pull and patience are for rounding = "latent": adaround decides at its end')
+            raise ValueError('pull and patience are for rounding = "latent"; leave them out, or at 0')
         if not 64.0 >= self.beta[0] >= self.beta[1] >= 1.0:
             raise ValueError("beta must fall, between 64 and 1")
-        if self.held_back == 1:
-            raise ValueError("held_back = 1 would leave no image to train on")
-        if self.patience and not self.held_back:
-            raise ValueError("patience needs images to measure on; set held_back")
+        if (self.check or self.patience) and not self.held_back:
+            raise ValueError("check and patience need held_back, a share of images to check on")
         return self
 
     @model_serializer(mode="wrap")

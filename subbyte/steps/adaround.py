@@ -53,13 +53,13 @@ def undecided(v: Tensor, beta: float) -> Tensor:
     return 1.0 - (2.0 * share(v) - 1.0).abs().pow(beta).mean()
 
 
-def exponent(done: float, warmup: float, beta: tuple[float, float]) -> float | None:
+def exponent(done: float, after: float, beta: tuple[float, float]) -> float | None:
     """The regularizer's after this share of training: from beta[0] to beta[1] in a line, None before.
 
     The paper's rate is constant. Here it falls along a cosine, and time is counted by the
     sum of rates so far, lest the exponent arrive when nothing can move any more.
     """
     moved = done + math.sin(math.pi * done) / math.pi
-    if moved < warmup:
+    if moved < after:
         return None
-    return beta[0] + (beta[1] - beta[0]) * min(1.0, (moved - warmup) / (1.0 - warmup))
+    return beta[0] + (beta[1] - beta[0]) * min(1.0, (moved - after) / (1.0 - after))

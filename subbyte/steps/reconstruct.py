@@ -33,6 +33,9 @@ from subbyte.steps.learned import Learned
 from subbyte.steps.train import Parameters, minimize, read_state, steps_of
 from subbyte.steps.validation import Enough, Watch, copied
 
+#: How often images held back are measured where the recipe does not say so.
+CHECKS = 10
+
 
 def run(context: Context) -> Graph:
     """The quantized graph after training every block with less than 8 bits in it, or every block.
@@ -64,15 +67,16 @@ def _stage(count: int) -> str:
     return f"reconstruct, {count} blocks"
 
 
-def _split(images: int, rows: int, every: int) -> tuple[Tensor, Tensor]:
-    """Indices of rows to train on, and of images held back; rows behind `images` are mirror images.
-
-    Those of images held back are in neither. InputError if there are too few images.
+def _split(images: int, rows: int, share: float) -> tuple[Tensor, Tensor]:
+    """Indices of rows to train on, and of images held back, evenly spread; rows behind `images` are mirror
+    images. Those of images held back are in neither. InputError if none could be held back.
     """
-    number = torch.arange(rows) % images
-    held = number % every == every - 1 if every else torch.zeros(rows, dtype=torch.bool)
-    if every and not held.any():
-        raise InputError(f"there are {images} images: too few to hold back every {every}th; give more")
+    number = torch.arange(rows, dtype=torch.float64) % images
+    held = ((number + 1) * share).floor() > (number * share).floor()
+    if share and not held.any():
+        raise InputError(
+            f"{share:g} of {images} images cannot be held back; give more images or a larger share"
+        )
     return torch.nonzero(~held)[:, 0], torch.nonzero(held[:images])[:, 0]
 
 
@@ -101,14 +105,12 @@ def _trained(context: Context, place: tuple[int, int], part: Graph, whole: Graph
     start = copied(learned.parameters)
     if not learned.load(done):
         images = len(data.used)
-        if asked.steps is not None:
+        if asked.steps:
             asked = asked.model_copy(update={"epochs": asked.steps * asked.batch / images})
         loss = _Loss(learned, data, asked, steps_of(asked, images), _step_of(begun))
-        watch = None
+        watch, every = None, asked.check or max(1, loss.steps // CHECKS)
         if asked.held_back:
-            watch = Watch(
-                learned.parameters, loss.held_back, asked.measure_every, loss.steps, asked.patience, best
-            )
+            watch = Watch(learned.parameters, loss.held_back, every, loss.steps, asked.patience, best)
 
         def report(step: int) -> None:
             context.progress(_stage(count), number)
@@ -175,7 +177,7 @@ class _Loss:
             state.update(self._unrounded(len(images), generator))
         loss = self._error(x, images, state)
         if self.asked.rounding == "adaround":
-            beta = exponent(self.step / self.steps, self.asked.warmup, self.asked.beta)
+            beta = exponent(self.step / self.steps, self.asked.regularize_after, self.asked.beta)
             if beta is not None:
                 loss = loss + self.asked.regularizer * self.learned.undecided(beta)
         return loss

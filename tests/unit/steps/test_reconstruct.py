@@ -148,11 +148,11 @@ def test_a_network_with_every_op_is_trained_with_drop(rounding: str, rate: float
 
 
 def test_images_held_back_and_their_mirror_images_are_not_trained_on() -> None:
-    used, held = _split(8, 16, 4)
+    used, held = _split(8, 16, 0.25)
     assert held.tolist() == [3, 7]
     assert used.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]
-    with pytest.raises(InputError, match="there are 3 images: too few to hold back every 4th; give more"):
-        _split(3, 3, 4)
+    with pytest.raises(InputError, match=r"0\.25 of 3 images cannot be held back; give more images"):
+        _split(3, 3, 0.25)
 
 
 @pytest.mark.parametrize("rounding", ["latent", "adaround"])
@@ -162,7 +162,7 @@ def test_training_that_harms_leaves_a_block_as_it_was(rounding: str) -> None:
     wild = {"rounding": rounding, "epochs": 4, "batch": 8, "bias": 1.0, "scale": 1.0, "weight": 1.0}
     before = compress(graph, recipe(weights=4), [images])
     harmed = recipe("reconstruct", weights=4, reconstruct=wild)
-    held = recipe("reconstruct", weights=4, reconstruct={**wild, "held_back": 4, "measure_every": 8})
+    held = recipe("reconstruct", weights=4, reconstruct={**wild, "held_back": 0.25, "check": 8})
     assert error(graph, compress(graph, harmed, [images]), images) > error(graph, before, images)
     assert same(compress(graph, held, [images]), before)
 
@@ -172,7 +172,7 @@ def test_a_block_that_no_longer_improves_ends_early() -> None:
 
     def steps(patience: int) -> int:
         told: list[int] = []
-        options = {"steps": 200, "batch": 8, "weight": 0.05, "held_back": 4, "measure_every": 5}
+        options = {"steps": 200, "batch": 8, "weight": 0.05, "held_back": 0.25, "check": 5}
         compress(
             graph,
             recipe("reconstruct", reconstruct={**options, "patience": patience}),
@@ -209,7 +209,7 @@ def test_blocks_at_8_bits_are_trained_only_if_asked_to_and_so_are_their_grids() 
     before = with_pre_scales(compress(graph, recipe(weights=8), [images]), 8.0)
     errors = {}
     for grids, narrow_only in (("all", True), ("narrow", False), ("all", False)):
-        options = {"steps": 100, "batch": 16, "held_back": 8, "grids": grids, "narrow_only": narrow_only}
+        options = {"steps": 100, "batch": 16, "held_back": 0.125, "grids": grids, "narrow_only": narrow_only}
         rates = {"weight": 0.001, "scale": 0.001, "bias": 0.001, "grid": 0.06}
         asked = Reconstruction.model_validate({**options, **rates})
         context = Context(before, graph, images, None, asked, 0, lambda stage, done: None)
@@ -244,7 +244,7 @@ def test_the_gradient_of_a_grid_in_front_of_a_table_widens_it_where_codes_are_cu
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"mirror": True, "drop": 0.5, "held_back": 5, "measure_every": 4, "rounding": "adaround"}],
+    [{}, {"mirror": True, "drop": 0.5, "held_back": 0.2, "check": 4, "rounding": "adaround"}],
 )
 def test_files_and_memory_give_equal_networks_and_no_file_stays(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -295,8 +295,8 @@ def stop_at(count: int) -> Callable[[str, int], None]:
 @pytest.mark.parametrize(
     "options",
     [
-        {"rounding": "adaround", "drop": 0.5, "held_back": 5, "measure_every": 3},
-        {"drop": 0.25, "pull": 0.5, "held_back": 5, "measure_every": 3, "patience": 2, "storage": "disk"},
+        {"rounding": "adaround", "drop": 0.5, "held_back": 0.2, "check": 3},
+        {"drop": 0.25, "pull": 0.5, "held_back": 0.2, "check": 3, "patience": 2, "storage": "disk"},
     ],
 )
 def test_a_block_that_was_interrupted_goes_on_to_the_same_result(
