@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.artifact.digest import graph_digest
+from subbyte.data.mapped import Mapped, folder_of_maps
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import OPS, Graph, verify
@@ -45,8 +46,9 @@ def compress(
 
     graph: float32, batch norms folded (passes.optimize). calibration: preprocessed images in
     arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
-    then at most IMAGE_BYTES. labels: int64 [N], a class index for each image of all arrays, for steps
-    that need them. seed: instead of the recipe's.
+    then at most IMAGE_BYTES in memory, or all of them in a file where a step asks for that.
+    labels: int64 [N], a class index for each image of all arrays, for steps that need them. seed: instead
+    of the recipe's.
     progress: called with the name of what is being done and how far it is.
     work: a folder for the state of long steps; an interrupted run that is started again with equal
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
@@ -71,7 +73,8 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
-        kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
+        needed = any("images" in STEPS[step].needs for step in recipe.steps)
+        kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = regrouped(split, calibration)
         seen = calibrate(
             split,
@@ -106,6 +109,12 @@ def check_count(labels: np.ndarray | None, images: int) -> None:
         raise InputError(f"there are {len(labels)} labels of {images} calibration images")
 
 
+def _folder_of_images(recipe: Recipe, work: Path | None) -> Path | None:
+    """Where images are kept in a file, None: in memory; the first step that asks for either decides."""
+    asked = (getattr(recipe.configuration(step), "storage", "memory") for step in recipe.steps)
+    return folder_of_maps(work) if "disk" in asked else None
+
+
 def _folder(work: Path, context: Context, recipe: Recipe, threads: int) -> Path:
     """A folder inside `work` for exactly this job: its name digests all that the result depends on."""
     job = {
@@ -135,17 +144,19 @@ def _check_float(graph: Graph) -> None:
 
 
 class _Kept:
-    """An even selection of a stream of images for the steps after calibration, in bounded memory.
+    """An even selection of a stream of images for the steps after calibration, in bounded memory; all of
+    them in a file, if there is a folder for it.
 
     any_at_all: whether there is a step that needs images.
     """
 
-    def __init__(self, graph: Graph, any_at_all: bool) -> None:
+    def __init__(self, graph: Graph, any_at_all: bool, folder: Path | None) -> None:
         self.any_at_all = any_at_all
         self.shape = graph.value(graph.input).shape
         self.most = max(8, IMAGE_BYTES // (4 * math.prod(self.shape)))
         self.stride, self.position = 1, 0
         self.kept: list[np.ndarray] = []
+        self.mapped = None if folder is None or not any_at_all else Mapped(folder)
 
     def all_of(self, stream: Iterable[np.ndarray], labels: np.ndarray | None) -> Iterator[np.ndarray]:
         """Passes the stream on, remembering every stride-th image; the stride doubles when full.
@@ -153,6 +164,11 @@ class _Kept:
         InputError if there are labels of more or fewer images.
         """
         for images in stream:
+            if self.mapped is not None:
+                self.mapped.add(images)
+                self.position += len(images)
+                yield images
+                continue
             for image in images:
                 if self.any_at_all and self.position % self.stride == 0:
                     self.kept.append(image)
@@ -163,8 +179,12 @@ class _Kept:
         check_count(labels, self.position)
 
     def images(self) -> np.ndarray:
+        if self.mapped is not None:
+            return self.mapped.array()
         return np.stack(self.kept) if self.kept else np.empty((0, *self.shape), np.float32)
 
     def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
         """Of the labels of all images, those of the kept ones."""
-        return None if labels is None else labels[:: self.stride][: len(self.kept)]
+        if labels is None or self.mapped is not None:
+            return labels
+        return labels[:: self.stride][: len(self.kept)]

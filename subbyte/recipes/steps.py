@@ -98,6 +98,46 @@ class Training(Options):
         return self
 
 
+class Reconstruction(Training):
+    """How blocks are trained one after the other.
+
+    steps: for each block; published results at 4 bits spend 2,000 to 20,000.
+    rounding: "latent" trains weights that are rounded straight through, "adaround" (arXiv 2004.10568)
+    only whether each one is rounded down or up; `weight` is then the rate of the arguments of its sigmoids,
+    and with `scale` 0 it is the method of the paper. For "adaround" alone: regularizer, the weight of
+    the term that drives roundings to 0 or 1, in units of the loss, for a layer whose every rounding is
+    undecided; regularize_after, the share of training, by the sum of rates, before it acts; beta, its
+    exponent then and at the end.
+    drop: the share of activations, drawn anew for every image and step, that stay unrounded while
+    a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
+    held_back, check, patience: for each block; patience for "latent" alone.
+    grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
+    those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
+    storage: "disk" keeps images and what blocks read and make in files, of the work folder
+    if there is one, that vanish with the process: then all images given are trained on.
+    """
+
+    always: ClassVar[frozenset[str]] = Training.always | {"epochs"}
+
+    epochs: float = Field(default=4.0, gt=0.0, le=1000.0)
+    rounding: Literal["latent", "adaround"] = "latent"
+    regularizer: float = Field(default=1.0, ge=0.0, le=1000.0)
+    regularize_after: float = Field(default=0.2, ge=0.0, lt=1.0)
+    beta: tuple[float, float] = (20.0, 2.0)
+    drop: float = Field(default=0.0, ge=0.0, le=1.0)
+    grids: Literal["narrow", "all"] = "narrow"
+    narrow_only: bool = True
+    storage: Literal["memory", "disk"] = "memory"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Reconstruction:
+        if self.rounding == "adaround" and (self.pull or self.patience):
+            raise ValueError('pull and patience are for rounding = "latent"; leave them out, or at 0')
+        if not 64.0 >= self.beta[0] >= self.beta[1] >= 1.0:
+            raise ValueError("beta must fall, between 64 and 1")
+        return self
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
@@ -121,7 +161,7 @@ STEPS: dict[str, Step] = {
     "bias_correction": Step("subbyte.steps.bias_correction:run"),
     "reconstruct": Step(
         "subbyte.steps.reconstruct:run",
-        Training(epochs=4.0),
+        Reconstruction(),
         after=("bias_correction",),
         words="trained block by block",
         kept=True,

@@ -3,7 +3,8 @@
 Weights are latent real numbers that are rounded in every forward pass, straight through (arXiv
 1308.3432); scales of weights and of narrow activations follow their gradient, learned step sizes
 (LSQ, arXiv 1902.08153). Latent weights are held relative to their layer's root mean square and
-scales as logarithms, so that one learning rate fits all layers.
+scales as logarithms, so that one learning rate fits all layers. Instead of latent weights, roundings down or
+up can be learned (adaround.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from subbyte.quant import QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.steps.adaround import Between, undecided
 from subbyte.steps.train import read_state, set_parameters, write_state
 
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
@@ -38,19 +40,28 @@ MARGIN = 0.05
 class Learned:
     """The trainable form of `graph`, on `device`; `original` holds the same layers before rounding.
 
-    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
-    of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
-    factor on an activation scale, for activations below 8 bits that a layer in `graph` makes).
+    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer, or the arguments of
+    AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
+    output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits that a
+    layer in `graph` makes; if `grids` is "all", for all it makes, and as `node:pre_scale` for the grids in
+    front of tables).
     """
 
     def __init__(
-        self, graph: Graph, original: Mapping[str, Node], device: torch_executor.Device = "cpu"
+        self,
+        graph: Graph,
+        original: Mapping[str, Node],
+        device: torch_executor.Device = "cpu",
+        *,
+        rounding: Literal["latent", "adaround"] = "latent",
+        grids: Literal["narrow", "all"] = "narrow",
     ) -> None:
         self.graph = graph
         self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
         self.unit: dict[str, float] = {}
+        self.between: dict[str, Between] = {}  # of "adaround"
         self.kept: dict[str, Tensor] = {}  # 0 for weights that a pattern leaves out, else 1
         for node in self._quantized():
             weight = node.params["weight"]
@@ -62,11 +73,15 @@ class Learned:
             if (mask := weight.format.pattern.mask) is not None:
                 kept = torch_executor.weight_tensor(np.float32(mask(weight.dequantize())))
                 self.kept[node.name] = kept.to(device)
-            latent = (torch.clamp(steps, low, high) / unit).contiguous()
-            self.parameters["weight"][node.name] = latent.to(device)
+            inside = torch.clamp(steps, low, high)
+            if rounding == "adaround":
+                self.between[node.name] = Between(inside.to(device), usable(weight.levels))
+                self.parameters["weight"][node.name] = self.between[node.name].start
+            else:
+                self.parameters["weight"][node.name] = (inside / unit).contiguous().to(device)
             for kind in ("scale", "bias"):
                 self.parameters[kind][node.name] = torch.zeros(len(weight.scale), device=device)
-        self._find_grids()
+        self._find_grids(everything=grids == "all")
         for named in self.parameters.values():
             for parameter in named.values():
                 parameter.requires_grad_()
@@ -74,35 +89,53 @@ class Learned:
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
 
-    def _find_grids(self) -> None:
+    def _find_grids(self, *, everything: bool) -> None:
         made = producers(self.graph)
         for members in sharing(self.graph):
             q = self.graph.value(members[0]).q
-            free = q is not None and q.bits < 8 and all(name in made for name in members)
+            free = q is not None and (q.bits < 8 or everything) and all(name in made for name in members)
             if free:
                 self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
+        for name in (
+            _pre_scale(node) for node in self.graph.nodes if "pre_scale" in node.attrs and everything
+        ):
+            self.parameters["grid"][name] = self.fixed[name].new_zeros(())
 
-    def state(self) -> dict[str, Tensor]:
-        """What torch_executor.forward computes with: differentiable functions of the parameters."""
+    def state(self, *, hard: bool = False) -> dict[str, Tensor]:
+        """What torch_executor.forward computes with: differentiable functions of the parameters.
+
+        hard: with the levels that AdaRound's weights would become now; latent ones are on levels always.
+        """
         state = dict(self.fixed)
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
         for node in self.graph.nodes:
+            if (pre := _pre_scale(node)) in self.parameters["grid"]:
+                state[pre] = self.fixed[pre] * self.parameters["grid"][pre].exp()
             if isinstance(node.params.get("weight"), QTensor):
-                self._layer(node, state)
+                self._layer(node, state, hard)
             if "table" in node.params and self._moves(node):
                 state[f"{node.name}:table"] = _table(node, self.graph, state)
         return state
 
     def _moves(self, node: Node) -> bool:
-        return node.output in self.group_of or node.inputs[0] in self.group_of
+        grids = {node.output, node.inputs[0]} & self.group_of.keys()
+        return bool(grids) or _pre_scale(node) in self.parameters["grid"]
 
-    def _layer(self, node: Node, state: dict[str, Tensor]) -> None:
+    def undecided(self, beta: float) -> Tensor:
+        """AdaRound's regularizer, 0-dim: 1 for a layer whose every rounding is undecided, 0 for none."""
+        assert self.between
+        return torch.stack([undecided(self.parameters["weight"][name], beta) for name in self.between]).sum()
+
+    def _layer(self, node: Node, state: dict[str, Tensor], hard: bool) -> None:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
         assert isinstance(weight, QTensor)
-        latent = self.parameters["weight"][node.name]
-        values = nearest(latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels)
+        latent, between = self.parameters["weight"][node.name], self.between.get(node.name)
+        if between is None:
+            values = nearest(latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels)
+        else:
+            values = between.hard(latent) if hard else between.soft(latent)
         state[f"{node.name}:weight"] = values * self.kept[node.name] if node.name in self.kept else values
         scale = self.fixed[f"{node.name}:weight_scale"] * factor
         state[f"{node.name}:weight_scale"] = scale
@@ -136,7 +169,7 @@ class Learned:
     def result(self) -> Graph:
         """The graph with what was learned, rounded to its grids. Not verified."""
         with torch.no_grad():
-            state = self.state()
+            state = self.state(hard=True)
         values = dict(self.graph.values)
         for name in self.group_of:
             q = replace(values[name].grid, scale=float(state[f"{name}:scale"]))
@@ -146,6 +179,8 @@ class Learned:
 
     def _node(self, node: Node, values: Mapping[str, Value], state: Mapping[str, Tensor]) -> Node:
         params: dict[str, Any] = dict(node.params)
+        if (pre := _pre_scale(node)) in self.parameters["grid"]:
+            node = node.with_(attrs={**node.attrs, "pre_scale": float(state[pre])})
         weight = params.get("weight")
         if isinstance(weight, QTensor):
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
@@ -159,6 +194,11 @@ class Learned:
             function = activation_function(node.attrs["act"])
             params["table"] = activation_table(function, source, values[node.output].grid)
         return node.with_(params=params)
+
+
+def _pre_scale(node: Node) -> str:
+    """The name in a state of the scale in front of a node's table."""
+    return f"{node.name}:pre_scale"
 
 
 def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -211,7 +251,7 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     y, source = graph.value(node.output).grid, pre_activation(node, graph.value(node.inputs[0]))
     assert source is not None
     s_y = state[f"{node.output}:scale"].detach().double()
-    moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
+    moved = state.get(_pre_scale(node) if "pre_scale" in node.attrs else f"{node.inputs[0]}:scale")
     s = source.scale if moved is None else moved.detach().double()
     codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
     exact = real(node.attrs["act"])((codes - source.zero_point) * s)

@@ -25,8 +25,9 @@ def limits(learned: Learned) -> dict[str, dict[str, float]]:
         if node.name in learned.parameters["scale"] and isinstance(weight, QTensor):
             levels = np.unique(weight.levels).astype(np.float64)
             found["scale"][node.name] = _limit((levels[-1] - levels[0]) / np.diff(levels).min())
-    for value in learned.parameters["grid"]:
-        found["grid"][value] = _limit(learned.graph.value(value).grid.qmax)
+    values = learned.graph.values
+    for name in learned.parameters["grid"]:  # of a value, or in front of a table, where there are 8 bits
+        found["grid"][name] = _limit(values[name].grid.qmax if name in values else 255)
     return found
 
 

@@ -3,29 +3,33 @@
 Block-wise reconstruction (BRECQ, arXiv 2102.05426): in order, each block reads what the quantized
 blocks before it produce, and its weights' rounding, its scales, biases and activation grids are
 trained for the least squared error against the float block's output on the same images. Rounding
-is learned straight through latent weights rather than by the sigmoids of AdaRound (arXiv
-2004.10568), so that the same code also trains end to end. As in QDrop (arXiv 2203.05740), part of
-the activations of each image stay unrounded during training, at random.
+is learned straight through latent weights, or by AdaRound (arXiv 2004.10568). If asked for, part of the
+activations stay unrounded during training, at random (QDrop, arXiv 2203.05740), and a block keeps the state
+that did best on images held back.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from subbyte.data.mapped import Mapped, folder_of_maps
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.ir import Graph
+from subbyte.ir import OPS, Graph
 from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 from subbyte.quantize.calibrate import BATCH
-from subbyte.recipes import Training
+from subbyte.recipes import Reconstruction
+from subbyte.steps.adaround import exponent
 from subbyte.steps.blocks import Block, blocks
 from subbyte.steps.context import Context
 from subbyte.steps.held_back import mean_over, split
-from subbyte.steps.hooks import Constant
+from subbyte.steps.hooks import Hooks
 from subbyte.steps.learned import Learned
 from subbyte.steps.limits import limits, weight_bits
 from subbyte.steps.status import teller
@@ -33,49 +37,83 @@ from subbyte.steps.train import in_bfloat16, minimize
 
 
 def run(context: Context) -> Graph:
-    """The quantized graph after training every block with less than 8 bits in it; configuration: Training.
+    """The quantized graph after training every block with less than 8 bits in it, or every block.
 
-    The work folder keeps finished blocks, which are not trained again, and the state of an unfinished one.
+    Configuration: Reconstruction.
+    The work folder keeps finished blocks; those it has are not trained again, and the one that was
+    interrupted goes on. Raises InputError if there are too few images to hold some back.
     """
-    graph, original, images = context.graph, context.original, context.images
-    training: Training = context.configuration
-    kept, held = split(len(images), training, 2 if training.mirror else 1)
-    if training.mirror:
-        images = np.concatenate([images, images[:, :, ::-1]])
+    graph, original = context.graph, context.original
+    asked: Reconstruction = context.configuration
+    folder = folder_of_maps(context.work) if asked.storage == "disk" else None
+    images = _mirrored(context.images, folder) if asked.mirror else context.images
+    used, held = split(len(context.images), asked, 2 if asked.mirror else 1)
     codes = wanted = torch_executor.nchw(images)
     found = blocks(graph)
-    stage = f"reconstruct, {len(found)} blocks"
     for number, block in enumerate(found):
         part, whole = _part(graph, block), _part(original, _in_float(original, block))
-        wanted_next = _through(whole, wanted)
-        if _narrow(part):
-            saved = None if context.work is None else context.work / f"block-{number:03}.pt"
-            learned = Learned(part, {node.name: node for node in whole.nodes})
-            unfinished = None if saved is None else saved.with_suffix(".part.pt")
-            if not learned.load(saved):
-                generator = torch.Generator().manual_seed(_seed(context.seed, number))
-                loss = _Loss(learned, codes, wanted_next, kept, bfloat16=in_bfloat16(training))
-                minimize(
-                    learned.parameters,
-                    loss,
-                    len(kept),
-                    training,
-                    generator,
-                    lambda step, done=number: context.progress(stage, done),  # type: ignore[misc]
-                    unfinished,
-                    hooks=(Constant(bits=weight_bits(learned)),),
-                    check=mean_over(held, training.batch, loss.measure),
-                    tell=teller(context.progress, f"reconstruct/block-{number:03}"),
-                    limits=limits(learned),
-                )
-                learned.save(saved)
-                if unfinished is not None:
-                    unfinished.unlink(missing_ok=True)
-            part = learned.result()
+        wanted_next = _through(whole, wanted, folder)
+        if _narrow(part) or (_quantized(part) and not asked.narrow_only):
+            data = _Data(codes, wanted, wanted_next, used, held)
+            part = _trained(context, (number, len(found)), part, whole, data)
             graph = _with(graph, part)
-        codes, wanted = _through(part, codes), wanted_next
-        context.progress(stage, number + 1)
+        codes, wanted = _through(part, codes, folder), wanted_next
+        context.progress(_stage(len(found)), number + 1)
     return graph
+
+
+def _stage(count: int) -> str:
+    return f"reconstruct, {count} blocks"
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """What a block reads (`codes`, or numbers), what the float block reads (`real`) and makes, of all images;
+    indices of those to train on, and of those held back."""
+
+    codes: Tensor
+    real: Tensor
+    wanted: Tensor
+    used: Tensor
+    held: Tensor
+
+
+def _trained(context: Context, place: tuple[int, int], part: Graph, whole: Graph, data: _Data) -> Graph:
+    """The block after training. place: its number, and how many there are."""
+    asked: Reconstruction = context.configuration
+    (number, count), work = place, context.work
+    done, begun = (None if work is None else work / f"block-{number:03}{kind}.pt" for kind in ("", ".part"))
+    nodes = {node.name: node for node in whole.nodes}
+    learned = Learned(part, nodes, rounding=asked.rounding, grids=asked.grids)
+    start = {kind: _copied(named) for kind, named in learned.parameters.items()}
+    if not learned.load(done):
+        loss = _Loss(learned, data, asked)
+        minimize(
+            learned.parameters,
+            loss,
+            len(data.used),
+            asked,
+            torch.Generator().manual_seed(_seed(context.seed, number)),
+            lambda step: context.progress(_stage(count), number),
+            begun,
+            hooks=(loss,),
+            check=mean_over(data.held, BATCH, loss.measure),
+            tell=teller(context.progress, f"reconstruct/block-{number:03}"),
+            limits=limits(learned),
+        )
+        learned.save(done)
+        if begun is not None:
+            begun.unlink(missing_ok=True)
+    changed = any(
+        not torch.equal(tensor, start[kind][name])
+        for kind, named in learned.parameters.items()
+        for name, tensor in named.items()
+    )
+    return learned.result() if changed else part
+
+
+def _copied(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in named.items()}
 
 
 def _narrow(part: Graph) -> bool:
@@ -92,35 +130,76 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
 
 
-class _Loss:
-    """Mean squared error of the block's real output, in units of its variance, on some images.
+def _quantized(part: Graph) -> bool:
+    return any(isinstance(node.params.get("weight"), QTensor) for node in part.nodes)
 
-    kept: the indices of the images to train on.
-    """
 
-    def __init__(
-        self, learned: Learned, codes: Tensor, wanted: Tensor, kept: Tensor, *, bfloat16: bool
-    ) -> None:
-        self.learned, self.codes, self.wanted, self.kept = learned, codes, wanted, kept
-        self.bfloat16 = bfloat16
-        self.variance = wanted[: 4 * BATCH].var() + 1e-12
+class _Loss(Hooks):
+    """Mean squared error of the block's real output, in units of its variance, on some images, and what
+    AdaRound adds to it."""
+
+    def __init__(self, learned: Learned, data: _Data, asked: Reconstruction) -> None:
+        self.learned, self.data, self.asked = learned, data, asked
+        self.share, self.bits = 0.0, weight_bits(learned)
+        self.bfloat16 = in_bfloat16(asked)
+        self.variance = data.wanted[: 4 * BATCH].var() + 1e-12
+
+    def before(self, step: int, steps: int) -> None:
+        """The share of training that is done sets AdaRound's exponent."""
+        self.share = step / steps
+
+    def facts(self) -> Mapping[str, float]:
+        """The mean bits of the block's weights."""
+        return {"bits": self.bits}
 
     def __call__(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        return self._of(self.kept[chosen])
+        images, state = self.data.used[chosen], self.learned.state()
+        x = self.data.codes[images].float()
+        if self.asked.drop:
+            x = self._mixed(x, images, generator)
+            state.update(self._unrounded(len(images), generator))
+        loss = self._error(x, images, state)
+        if self.asked.rounding == "adaround":
+            beta = exponent(self.share, self.asked.regularize_after, self.asked.beta)
+            if beta is not None:
+                loss = loss + self.asked.regularizer * self.learned.undecided(beta)
+        return loss
 
-    def measure(self, held: Tensor) -> dict[str, float]:
-        return {"loss": float(self._of(held))}
+    def measure(self, images: Tensor) -> dict[str, float]:
+        """The mean squared error on these images, of the block that training would end with now."""
+        x, state = self.data.codes[images].float(), self.learned.state(hard=True)
+        return {"loss": float(self._error(x, images, state))}
 
-    def _of(self, chosen: Tensor) -> Tensor:
-        graph, state = self.learned.graph, self.learned.state()
-        made = torch_executor.forward(
-            graph, self.codes[chosen].float(), state, exact=False, bfloat16=self.bfloat16
-        )
+    def _error(self, x: Tensor, images: Tensor, state: dict[str, Tensor]) -> Tensor:
+        graph = self.learned.graph
+        made = torch_executor.forward(graph, x, state, exact=False, bfloat16=self.bfloat16)
         (name,) = graph.outputs
         output, q = made[name], graph.value(name).q
         if q is not None:
             output = (output - q.zero_point) * state[f"{name}:scale"]
-        return (output - self.wanted[chosen]).square().mean() / self.variance
+        return (output - self.data.wanted[images]).square().mean() / self.variance
+
+    def _mixed(self, x: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The block's input, with elements of the float network's, in units of codes, in place of some."""
+        graph, real = self.learned.graph, self.data.real[images]
+        q = graph.value(graph.input).q
+        if q is not None:
+            real = real / q.scale + q.zero_point
+        return torch.where(
+            self._drawn(x.permute(0, 2, 3, 1).shape if x.ndim == 4 else x.shape, generator), real, x
+        )
+
+    def _unrounded(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Where activations stay between codes, as the state that `forward` takes."""
+        graph = self.learned.graph
+        made = [node.output for node in graph.nodes if not OPS[node.op].keeps_grid]
+        shapes = {name: (count, *graph.value(name).shape) for name in made if graph.value(name).q}
+        return {f"{name}:unrounded": self._drawn(shape, generator) for name, shape in shapes.items()}
+
+    def _drawn(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """bool [N, C, H, W] from [N, H, W, C]; others as they are."""
+        drawn = torch.empty(shape, dtype=torch.bool).bernoulli_(self.asked.drop, generator=generator)
+        return drawn.permute(0, 3, 1, 2) if drawn.ndim == 4 else drawn
 
 
 def _in_float(original: Graph, block: Block) -> Block:
@@ -147,18 +226,37 @@ def _with(graph: Graph, part: Graph) -> Graph:
     return replace(graph, nodes=nodes, values={**graph.values, **part.values})
 
 
-def _through(part: Graph, x: Tensor) -> Tensor:
-    """The only output of `part` for all images: bytes where quantized, else float32."""
+def _mirrored(images: np.ndarray, folder: Path | None) -> np.ndarray:
+    """The images, and behind them their mirror images."""
+    if folder is None:
+        return np.concatenate([images, images[:, :, ::-1]])
+    mapped = Mapped(folder)
+    for source in (images, images[:, :, ::-1]):
+        for start in range(0, len(source), BATCH):
+            mapped.add(source[start : start + BATCH])
+    return mapped.array()
+
+
+def _through(part: Graph, x: Tensor, folder: Path | None) -> Tensor:
+    """The only output of `part` for all images: bytes where quantized, else float32; in a file if there is a
+    folder for it."""
     state, (name,) = torch_executor.state_of(part, x.device), part.outputs
     kept = torch.float32 if part.value(name).q is None else torch.uint8
     result: Tensor | None = None
+    mapped = None if folder is None else Mapped(folder)
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
             made = torch_executor.forward(part, x[start : start + BATCH].float(), state, exact=False)[name]
+            if mapped is not None:
+                rows = made.permute(0, 2, 3, 1) if made.ndim == 4 else made
+                mapped.add(rows.to(kept).cpu().numpy())
+                continue
             if result is None:
                 layout = torch.channels_last if made.ndim == 4 else torch.contiguous_format
                 shape = (len(x), *made.shape[1:])
                 result = torch.empty(shape, dtype=kept, memory_format=layout, device=x.device)
             result[start : start + BATCH] = made
+    if mapped is not None:
+        return torch_executor.nchw(mapped.array()).to(x.device)
     assert result is not None
     return result

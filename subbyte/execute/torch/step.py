@@ -64,6 +64,11 @@ class Step:
         """The 8-bit pre-activation grid."""
         return Grid(self.param("pre_scale"), float(self.node.attrs["pre_zero"]), 255.0)
 
+    @property
+    def unrounded(self) -> Tensor | None:
+        """Where training leaves the output between codes, bool of its shape; None: nowhere."""
+        return self.state.get(f"{self.output.name}:unrounded")
+
     def _grid(self, value: Value) -> Grid:
         q = value.grid
         return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
@@ -89,11 +94,14 @@ class Row:
     training: Op | None = None
 
 
-def store(v: Tensor, grid: Grid, low: float = 0.0, high: Tensor | None = None) -> Tensor:
-    """clamp(rne(v) + z, low, high). Overwrites `v` when nothing records gradients."""
+def store(
+    v: Tensor, grid: Grid, low: float = 0.0, high: Tensor | None = None, unrounded: Tensor | None = None
+) -> Tensor:
+    """clamp(rne(v) + z, low, high), not rounded where `unrounded`. Overwrites `v` when nothing records
+    gradients."""
     if high is not None and traced(v, high):
-        return torch.minimum(round_clamp(v, grid.zero, low, grid.qmax), high)
-    return round_clamp(v, grid.zero, low, grid.qmax if high is None else high)
+        return torch.minimum(round_clamp(v, grid.zero, low, grid.qmax, unrounded), high)
+    return round_clamp(v, grid.zero, low, grid.qmax if high is None else high, unrounded)
 
 
 def bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
@@ -105,10 +113,18 @@ def bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
 
 def from_table(step: Step, codes: Tensor, source: Grid) -> Tensor:
     """T[codes], with the gradient of clamp(f(s (codes - z)) / s_y + z_y)."""
-    y, table = step.target, step.param("table")
-    if not traced(codes, source.scale, y.scale):
-        return look_up(table, codes)
-    return sampled(codes, source.scale, y.scale, table, slopes(step.node.attrs["act"], source, y))
+    y, table, act = step.target, step.param("table"), step.node.attrs["act"]
+    if traced(codes, source.scale, y.scale):
+        result = sampled(codes, source.scale, y.scale, table, slopes(act, source, y))
+    else:
+        result = look_up(table, codes)
+    if step.unrounded is None:
+        return result
+    with torch.no_grad():
+        code = torch.arange(256.0, device=table.device)
+        smooth = (real(act)((code - source.zero) * source.scale) / y.scale + y.zero).clamp(0.0, y.qmax)
+        lost = look_up(smooth - table, codes)
+    return result + lost * step.unrounded
 
 
 def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:

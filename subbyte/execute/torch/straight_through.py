@@ -76,8 +76,10 @@ class _RoundClamp(torch.autograd.Function):
     """clamp(rne(v) + zero, low, high); gradient 1 where the clamp leaves the code alone."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, zero: float, low: float, high: float | Tensor) -> Tensor:
-        rounded = v.round()
+    def forward(
+        ctx: Any, v: Tensor, zero: float, low: float, high: float | Tensor, unrounded: Tensor | None
+    ) -> Tensor:
+        rounded = v.round() if unrounded is None else torch.where(unrounded, v, v.round())
         if zero != 0.0:
             rounded.add_(zero)
         if isinstance(high, Tensor):  # a number would have to come from its device
@@ -88,17 +90,19 @@ class _RoundClamp(torch.autograd.Function):
         return codes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return grads[0] * ctx.saved_tensors[0], None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return grads[0] * ctx.saved_tensors[0], None, None, None, None
 
 
-def round_clamp(v: Tensor, zero: float, low: float, high: float | Tensor) -> Tensor:
+def round_clamp(
+    v: Tensor, zero: float, low: float, high: float | Tensor, unrounded: Tensor | None = None
+) -> Tensor:
     """clamp(rne(v) + zero, low, high), straight through. Overwrites `v` when nothing records gradients.
 
-    No gradient reaches a `high` that is a 0-dim tensor.
+    No gradient reaches a `high` that is a 0-dim tensor. unrounded: bool of v's shape, where not to round.
     """
-    if traced(v):
-        return _RoundClamp.apply(v, zero, low, high)  # type: ignore[no-any-return, no-untyped-call]
+    if traced(v) or unrounded is not None:
+        return _RoundClamp.apply(v, zero, low, high, unrounded)  # type: ignore[no-any-return, no-untyped-call]
     v.round_().add_(zero)
     return v.clamp_(min=low).clamp_(max=high.detach()) if isinstance(high, Tensor) else v.clamp_(low, high)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.execute.torch import sampling
-from subbyte.execute.torch.step import Grid, Step, bounds, products, slopes, window
+from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes, window
 from subbyte.execute.torch.straight_through import round_clamp
 
 
@@ -27,6 +27,8 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     table = "table" in step.node.params
     target = step.pre if table else step.target
     v = _sums(step, arrays[0], x, real / target.scale, target.zero)
+    if table and (target.scale.requires_grad or step.unrounded is not None):
+        return from_table(step, round_clamp(v, 0.0, 0.0, 255.0), target)
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
@@ -35,7 +37,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
-    return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach())
+    return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach(), step.unrounded)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:

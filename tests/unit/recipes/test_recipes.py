@@ -84,6 +84,26 @@ BAD = {
         "bias_correction: there is no such option",
     ),
     "setting of a step": ('name = "x"\n[distill]\nepochs = 0', "distill.epochs: Input should be greater"),
+    "rounding": (
+        'name = "x"\n[reconstruct]\nrounding = "up"',
+        "reconstruct.rounding: Input should be 'latent'",
+    ),
+    "option of another step": (
+        'name = "x"\n[distill]\nepochs = 1\ndrop = 0.5',
+        "distill.drop: there is no such option",
+    ),
+    "pull of AdaRound": (
+        'name = "x"\n[reconstruct]\nrounding = "adaround"\npull = 1',
+        'reconstruct: pull and patience are for rounding = "latent"; leave them out',
+    ),
+    "patience without images": (
+        'name = "x"\n[reconstruct]\npatience = 2',
+        "reconstruct: check and patience need held_back, a share of images",
+    ),
+    "rising exponent": (
+        'name = "x"\n[reconstruct]\nbeta = [2, 20]',
+        "reconstruct: beta must fall, between 64 and 1",
+    ),
     "step twice": ('name = "x"\nsteps = ["bias_correction", "bias_correction"]', "a step is listed twice"),
     "empty override": ('name = "x"\n[[override]]\nweights = 4', "an override needs match or role"),
     "aimless override": ('name = "x"\n[[override]]\nmatch = "a"', "an override needs weights, activ"),
@@ -178,3 +198,14 @@ def test_a_format_is_written_as_bits_or_text() -> None:
     assert (plain["weights"]["bits"], plain["first"]["weights"]) == (4, 8)
     assert plain["override"][0]["activations"] == 3
     assert Recipe.model_validate(plain) == recipe
+
+
+def test_options_of_reconstruction_stand_in_a_file_only_where_they_are_used() -> None:
+    plain = Recipe.model_validate({"name": "x"}).model_dump(mode="json")
+    rates = {"weight": 0.01, "scale": 0.002, "bias": 0.002, "grid": 0.002}
+    first = {"epochs": 4.0, "batch": 32, **rates, "pull": 0.0, "mirror": False}
+    assert plain["reconstruct"] == first  # as the first version wrote it
+    used = {"rounding": "adaround", "steps": 2000, "drop": 0.5, "held_back": 0.1, "beta": [10.0, 2.0]}
+    recipe = Recipe.model_validate({"name": "x", "reconstruct": {"rounding": "adaround", **used}})
+    assert recipe.model_dump(mode="json")["reconstruct"] == {**first, **used}
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe

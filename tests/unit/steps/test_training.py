@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +25,20 @@ from subbyte.steps.learned import Learned, nearest
 from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
 
-def recipe(*steps: str, weights: int = 2, activations: int = 8, levels: str = "uniform") -> Recipe:
+def recipe(
+    *steps: str,
+    weights: int = 2,
+    activations: int = 8,
+    levels: str = "uniform",
+    reconstruct: Mapping[str, object] | None = None,
+) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "test",
             "weights": {"bits": weights, "levels": levels},
             "activations": {"bits": activations},
             "steps": steps,
-            "reconstruct": {"epochs": 8, "batch": 8, "weight": 0.05},
+            "reconstruct": reconstruct or {"epochs": 8, "batch": 8, "weight": 0.05},
             "distill": {"epochs": 8, "batch": 8, "weight": 0.02},
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from subbyte.execute.torch.step import Row, Step, from_table, store
@@ -11,6 +12,8 @@ from subbyte.execute.torch.straight_through import floor, real, round_even
 def _quantize(step: Step, arrays: list[Tensor]) -> Tensor:
     y = step.target
     scaled = (arrays[0] * (1.0 / y.scale)).clamp(-y.zero, y.qmax - y.zero)
+    if step.unrounded is not None:
+        return torch.where(step.unrounded, scaled, round_even(scaled.clone())) + y.zero
     return round_even(scaled) + y.zero
 
 
@@ -28,7 +31,7 @@ def _add(step: Step, arrays: list[Tensor]) -> Tensor:
         (array - grid.zero) * (grid.scale / y.scale)
         for array, grid in zip(arrays, (step.grid(0), step.grid(1)), strict=True)
     )
-    return store(left + right, y)
+    return store(left + right, y, unrounded=step.unrounded)
 
 
 def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -39,6 +42,9 @@ def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
     factors = round_even((arrays[1] - gate.zero) * multiplier).clamp(-32768.0, 32767.0)
     # (a·128·G + 2^14) >> 15 = floor((a·G + 128) / 256), all below 2^24
     product = ((arrays[0] - x.zero) * factors + 128.0) * 0.00390625
+    if step.unrounded is not None:  # floor(v + 1/2) rounds v
+        codes = torch.where(step.unrounded, product - 0.5, floor(product))
+        return (codes + y.zero).clamp(0.0, y.qmax)
     return (floor(product) + y.zero).clamp(0.0, y.qmax)
 
 

@@ -34,7 +34,7 @@ def _layer(step: Step, arrays: list[Tensor]) -> Tensor:
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
-    return store(v, target, *bounds(step.node.attrs["act"], target))
+    return store(v, target, *bounds(step.node.attrs["act"], target), step.unrounded)
 
 
 def _times(v: Tensor, factor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def _global_avg_pool(step: Step, arrays: list[Tensor]) -> Tensor:
     positions = arrays[0].shape[2] * arrays[0].shape[3]
     wide = torch.float32 if positions * x.qmax < EXACT_FLOAT32 else torch.float64
     total = (arrays[0] - x.zero).to(wide).sum((2, 3), keepdim=True).float()
-    return store(total * (x.scale / y.scale / float(positions)), y)
+    return store(total * (x.scale / y.scale / float(positions)), y, unrounded=step.unrounded)
 
 
 def _max_pool2d(step: Step, arrays: list[Tensor]) -> Tensor:
