@@ -117,7 +117,7 @@ class _Rewriter:
         inputs = tuple(self._as_codes(name) for name in node.inputs)
         real = self._makes_real(node)
         output = self._define(node.output, None if real else self.grids[node.output])
-        attrs, params = dict(node.attrs), {}
+        attrs, params = dict(node.attrs), dict(node.params)
         if is_weighted(node):
             params = self._weights(node)
             if needs_table(node):
