@@ -18,7 +18,8 @@ from subbyte.ir import OPS, Graph, verify
 from subbyte.quant.format import FP32
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
-from subbyte.quantize.calibrate import Progress, calibrate, regrouped
+from subbyte.quantize.balance import balance, chosen_streams
+from subbyte.quantize.calibrate import BATCH, Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, function_of
@@ -44,9 +45,9 @@ def compress(
     """The graph, quantized as the recipe says.
 
     graph: float32, batch norms folded (passes.optimize). calibration: preprocessed images in
-    arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
-    then at most IMAGE_BYTES. labels: int64 [N], a class index for each image of all arrays, for steps
-    that need them. seed: instead of the recipe's.
+    arrays float32 [N, H, W, C]; read once, never held as a whole unless a step or balanced channels need
+    them, and then at most IMAGE_BYTES. labels: int64 [N], a class index for each image of all arrays, for
+    steps that need them. seed: instead of the recipe's.
     progress: called with the name of what is being done and how far it is.
     work: a folder for the state of long steps; an interrupted run that is started again with equal
     arguments, by the same versions of subbyte and torch on such a CPU, goes on from there, to the
@@ -71,9 +72,13 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
-        kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
-        stream = regrouped(split, calibration)
-        seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
+        balances = bool(chosen_streams(split, recipe.activations.balance))
+        kept = _Kept(split, balances or any("images" in STEPS[step].needs for step in recipe.steps))
+        stream = kept.all_of(regrouped(split, calibration), labels)
+        if balances:
+            split = balance(split, recipe.activations.balance, stream, report)
+            stream = kept.batches()
+        seen = calibrate(split, stream, chosen_seed, report)
         rounded = attach(split, asked, recipe, seen)
         images, shown = kept.images(), kept.labels(labels)
         context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)
@@ -129,9 +134,9 @@ def _check_float(graph: Graph) -> None:
 
 
 class _Kept:
-    """An even selection of a stream of images for the steps after calibration, in bounded memory.
+    """An even selection of a stream of images for what is done after one pass over them, in bounded memory.
 
-    any_at_all: whether there is a step that needs images.
+    any_at_all: whether anything needs images then.
     """
 
     def __init__(self, graph: Graph, any_at_all: bool) -> None:
@@ -155,6 +160,11 @@ class _Kept:
                 self.kept, self.stride = self.kept[::2], self.stride * 2
             yield images
         check_count(labels, self.position)
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """The kept images, BATCH at a time."""
+        for start in range(0, len(self.kept), BATCH):
+            yield np.stack(self.kept[start : start + BATCH])
 
     def images(self) -> np.ndarray:
         return np.stack(self.kept) if self.kept else np.empty((0, *self.shape), np.float32)
