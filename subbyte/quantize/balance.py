@@ -145,8 +145,9 @@ def factors(graph: Graph, stream: Stream, seen: Mapping[str, Channels]) -> np.nd
 def _column_norms(node: Node) -> np.ndarray:
     """Sums of squared weights by input channel, float64 [I]."""
     weight, groups = np.asarray(node.params["weight"], np.float64), node.attrs.get("groups", 1)
-    squares: np.ndarray = np.square(weight).reshape(groups, len(weight) // groups, -1, weight.shape[-1])
-    return squares.sum(axis=(1, 2)).reshape(-1)
+    squares = np.square(weight).reshape(groups, len(weight) // groups, -1, weight.shape[-1])
+    norms: np.ndarray = squares.sum(axis=(1, 2)).reshape(-1)
+    return norms
 
 
 def with_factors(graph: Graph, factors: Mapping[Stream, np.ndarray]) -> Graph:
@@ -167,6 +168,7 @@ def with_factors(graph: Graph, factors: Mapping[Stream, np.ndarray]) -> Graph:
 
 
 def _product(node: Node, row: np.ndarray | None) -> Node:
+    assert row is not None  # no stream has a product that reads it
     scale = np.asarray(node.params.get("channel_scale", 1.0), np.float64) * row
     return node.with_(params={"channel_scale": scale.astype(np.float32)})
 
