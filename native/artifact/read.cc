@@ -29,6 +29,7 @@ static_assert(std::endian::native == std::endian::little, "the file's numbers ar
 constexpr std::size_t kMaxText = 4 << 20, kMaxFile = std::size_t{2} << 30;
 constexpr std::int64_t kMaxParameters = std::int64_t{1} << 28;
 constexpr double kMaxCode = 1 << 30, kMaxRatio = 1 << 20;
+constexpr float kMaxChannelScale = 1 << 16;
 
 [[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
 
@@ -111,9 +112,13 @@ void pool_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y)
 void gate_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
   need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
   const Grid& gate = *x[1]->grid;
-  d.factor_a = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
+  const float m = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
   const int largest = std::max(gate.zero_point, (1 << gate.bits) - 1 - gate.zero_point);
-  need(static_cast<double>(d.factor_a) * largest < 32767, n, "its gate factor does not fit 16 bits");
+  if (d.multiplier.empty()) d.multiplier.assign(static_cast<std::size_t>(x[0]->shape.back()), 1.0f);
+  for (float& of_channel : d.multiplier) {  // channel_scale so far
+    of_channel = m * of_channel;
+    need(static_cast<double>(of_channel) * largest < 32767, n, "its gate factor does not fit 16 bits");
+  }
 }
 
 constexpr struct {
@@ -132,7 +137,8 @@ void set_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y)
 
 class Reader {
  public:
-  Reader(GraphText graph, const std::map<std::string, Tensor>& tensors) : graph_(std::move(graph)), arrays_(tensors) {}
+  Reader(GraphText graph, const std::map<std::string, Tensor>& tensors, int version)
+      : graph_(std::move(graph)), arrays_(tensors), version_(version) {}
 
   void read(Artifact& a) {
     a.input = add(graph_.input, a);
@@ -152,6 +158,7 @@ class Reader {
  private:
   GraphText graph_;
   Arrays arrays_;
+  int version_;
   std::map<std::string, int> indices_;
   std::vector<const ValueText*> texts_;  // of the values, by index
   std::int64_t parameters_ = 0;
@@ -198,6 +205,7 @@ class Reader {
     d.output = add(n.output, a);
     check_ranks(n, *row, x);
     if (n.plain.count("table")) read_table(n, d);
+    if (n.plain.count("channel_scale")) read_channel_scale(n, d, x[0]->shape.back());
     if (row->is(kWeighted)) read_weighted(n, d, x);
     if (n.integers.count("kernel")) window(n, d, attribute(n, "kernel", 2));
     check_table(n, d, x);
@@ -222,6 +230,7 @@ class Reader {
     }
     if (op.is(kWeighted)) wanted.insert({"bias", "weight"}), optional.insert({"pre_scale", "pre_zero"});
     if (op.is(kActs)) wanted.insert("act"), optional.insert("table");
+    if (op.op == Op::kMul) optional.insert("channel_scale");
     for (const std::string& key : wanted) need(have.erase(key) == 1, n, "an attribute or parameter is missing");
     for (const std::string& key : optional) have.erase(key);
     need(have.empty(), n, "has an attribute or parameter that nothing reads");
@@ -329,6 +338,17 @@ class Reader {
     elements(n, p.shape, parameters_);
     d.table = arrays_.take<std::uint8_t>("U8", 256);
     d.has_table = true;
+  }
+
+  // Of mul: what multiplies each channel beside the gate.
+  void read_channel_scale(const NodeText& n, NodeDesc& d, std::int64_t channels) {
+    need(version_ > 1, n, "has a channel_scale, which version 1 of the format has not");
+    const Plain& p = n.plain.at("channel_scale");
+    need(p.dtype == "F32" && p.shape == std::vector<std::int64_t>{channels}, n, "its channel_scale must be F32 [C]");
+    d.multiplier = arrays_.take<float>("F32", elements(n, p.shape, parameters_));
+    for (const float s : d.multiplier) {
+      need(s >= 1 / kMaxChannelScale && s <= kMaxChannelScale, n, "its channel_scale is not within 2^-16..2^16");
+    }
   }
 
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
@@ -483,12 +503,14 @@ std::vector<std::string> classes_of(const Container& c, std::size_t most) {
 Artifact read_artifact(const std::uint8_t* data, std::size_t size) {
   const Container c = read_container(data, size);
   if (text_of(c, "format") != "subbyte") fail("it is not marked as a subbyte artifact");
-  if (text_of(c, "version") != "1") fail("it has another format version than 1; update subbyte");
+  const std::string& version = text_of(c, "version");
+  if (version != "1" && version != "2") fail("it has another format version than 1 and 2; update subbyte");
   if (c.metadata.size() != 6) fail("its metadata has unknown fields");
   const auto graph = c.tensors.find("graph");
   if (graph == c.tensors.end() || graph->second.bytes > kMaxText) fail("it has no graph, or too long a one");
   Artifact a;
-  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors).read(a);
+  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors, version == "1" ? 1 : 2)
+      .read(a);
   a.preprocessing = object_text(c, "preprocessing");
   a.recipe = object_text(c, "recipe");
   a.provenance = object_text(c, "provenance");

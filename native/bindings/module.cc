@@ -159,6 +159,7 @@ NB_MODULE(_native, m) {
              n.bias = copy(bias);
              n.multiplier = copy(multiplier);
            })
+      .def("set_multiplier", [](NodeDesc& n, const Vector<float>& multiplier) { n.multiplier = copy(multiplier); })
       .def("set_real", [](NodeDesc& n, const Vector<float>& weight, const Vector<float>& bias) {
         n.weight_real = copy(weight);
         n.bias_real = copy(bias);

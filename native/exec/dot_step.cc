@@ -28,7 +28,7 @@ class DotStep final : public Step {
       : x_(x), y_(y), has_residual_(residual != nullptr), has_gate_(gate != nullptr),
         epilogue_(n, out, residual_value) {
     if (residual) residual_ = *residual;
-    if (gate) gate_ = *gate, gate_buffer_ = *gate->gate;
+    if (gate) gate_ = *gate, gate_buffer_ = *gate->gate, gate_multiplier_ = *gate->multiplier;
     stride_h_ = n.stride_h, stride_w_ = n.stride_w;
     pad_top_ = n.pad_top, pad_left_ = n.pad_left;
     layer_ = layer_of(n, x, y);
@@ -46,7 +46,8 @@ class DotStep final : public Step {
     return bytes + 256;
   }
   std::int64_t weight_bytes() const override {
-    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + epilogue_.bytes());
+    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + epilogue_.bytes() +
+                                     4 * gate_multiplier_.size());
   }
   Span first_weights() const override {
     const Span panel = panel_span(0);
@@ -100,7 +101,7 @@ class DotStep final : public Step {
       factors_ = reinterpret_cast<std::int16_t*>(after);
       gated_ = after + s_.factor_bytes();
       if (s_.has_gate_) {
-        gate_factors(*s_.elementwise_, s_.gate_, c.address(s_.gate_buffer_, 0, 0), s_.x_.channels, factors_);
+        gate_factors(*s_.elementwise_, s_.gate_multiplier_, s_.gate_.zero_gate, c.address(s_.gate_buffer_, 0, 0), factors_);
       }
     }
 
@@ -266,7 +267,8 @@ class DotStep final : public Step {
 
   Buffer x_, y_, residual_, gate_buffer_;
   bool has_residual_, has_gate_, split_ = false;
-  GateSource gate_{};
+  GateSource gate_{};  // its pointers are those of the planner: what they point to is copied
+  std::vector<float> gate_multiplier_;
   int stride_h_, stride_w_, pad_top_, pad_left_;
   int runs_per_row_;
   dot::Layer layer_;

@@ -21,9 +21,10 @@ void fill_halo(const Context& c, const Buffer& b) {
   }
 }
 
-void gate_factors(const elementwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
-                  std::int16_t* factors) {
-  kernel.factors(codes, channels, g.zero_gate, g.factor, factors);
+void gate_factors(const elementwise::Kernel& kernel, const std::vector<float>& multiplier, int zero_gate,
+                  const std::uint8_t* codes, std::int16_t* factors) {
+  const int channels = static_cast<int>(multiplier.size());
+  kernel.factors(codes, channels, zero_gate, multiplier.data(), factors);
   std::fill(factors + channels, factors + channels + 64, std::int16_t{0});
 }
 
@@ -36,6 +37,7 @@ class ElementwiseStep final : public Step {
   std::size_t scratch_bytes() const override {
     return 8 * static_cast<std::size_t>(o_.x[0].channels) + 256;
   }
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(4 * o_.node.multiplier.size()); }
   void run(const Context& c) const override {
     if (o_.y.quantized) fill_halo(c, o_.y);
     work_(o_, c, share(o_.y.height, c.thread, c.threads));

@@ -138,7 +138,7 @@ using StepPtr = std::unique_ptr<Step>;
 struct GateSource {  // squeeze-and-excitation gate applied where a projection loads its operand
   const Buffer* gate;
   int zero_x, zero_gate, zero, high;
-  float factor;
+  const std::vector<float>* multiplier;  // [channels]: numerics.md, "mul", M[c]
 };
 StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                       const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o);
@@ -169,8 +169,8 @@ inline Range window_rows(Range out, int stride, int kernel, int pad_top) {
 // Writes the zero point around a quantized buffer: this thread's share of its rows.
 void fill_halo(const Context& c, const Buffer& b);
 
-// Gate codes [channels] to the Q15 factors of numerics.md, "mul"; 64 entries past the end become 0.
-void gate_factors(const elementwise::Kernel& kernel, const GateSource& g, const std::uint8_t* codes, int channels,
-                  std::int16_t* factors);
+// Gate codes to the Q15 factors of numerics.md, "mul", with multipliers M[c]; 64 entries past the end become 0.
+void gate_factors(const elementwise::Kernel& kernel, const std::vector<float>& multiplier, int zero_gate,
+                  const std::uint8_t* codes, std::int16_t* factors);
 
 }  // namespace subbyte

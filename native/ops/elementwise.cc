@@ -1,4 +1,6 @@
 // Conversions, activations, sums and gates.
+#include <algorithm>
+
 #include "ops/work.h"
 
 namespace subbyte {
@@ -40,11 +42,9 @@ void add(const Operands& o, const Context& c, Range rows) {
 }
 
 void mul(const Operands& o, const Context& c, Range rows) {
-  const GateSource source{nullptr, o.in[0].zero_point, o.in[1].zero_point, o.out.zero_point, high_of(o.out),
-                          o.node.factor_a};
   auto* factors = reinterpret_cast<std::int16_t*>(c.scratch);
-  gate_factors(*o.codes, source, c.address(o.x[1], 0, 0), o.y.channels, factors);
-  const elementwise::Gate gate{source.zero_x, source.zero, source.high};
+  gate_factors(*o.codes, o.node.multiplier, o.in[1].zero_point, c.address(o.x[1], 0, 0), factors);
+  const elementwise::Gate gate{o.in[0].zero_point, o.out.zero_point, high_of(o.out)};
   for (int y = rows.begin; y < rows.end; ++y) {
     o.codes->gate(gate, factors, c.address(o.x[0], y, 0), o.x[0].pixel, o.y.width, o.y.channels, c.address(o.y, y, 0),
                   o.y.pixel);
@@ -69,8 +69,13 @@ void real_add(const Operands& o, const Context& c, Range) {
 
 void real_mul(const Operands& o, const Context& c, Range rows) {
   const std::int64_t at = rows.begin * row_elements(o.y);
-  o.real->gate(c.real(o.x[0]) + at, c.real(o.x[1]), (rows.end - rows.begin) * o.y.width, o.y.channels,
-               c.real_out(o.y) + at);
+  const float* gate = c.real(o.x[1]);
+  if (!o.node.multiplier.empty()) {
+    auto* scaled = reinterpret_cast<float*>(c.scratch);
+    o.real->gate(gate, o.node.multiplier.data(), 1, o.y.channels, scaled);
+    gate = scaled;
+  }
+  o.real->gate(c.real(o.x[0]) + at, gate, (rows.end - rows.begin) * o.y.width, o.y.channels, c.real_out(o.y) + at);
 }
 
 }  // namespace
@@ -105,6 +110,12 @@ void check_mul(const Operation& o) {
   const ValueDesc &x = *o.in[0], &g = *o.in[1];
   need(same_shape(x, o.out) && g.height == 1 && g.width == 1 && g.channels == x.channels, o.node, "gate does not fit");
   need(x.quantized == o.out.quantized && g.quantized == o.out.quantized, o.node, "mixed types");
+  const std::vector<float>& m = o.node.multiplier;
+  need(m.size() == static_cast<std::size_t>(x.channels) || (m.empty() && !x.quantized), o.node,
+       "needs a multiplier for each channel");
+  // rounded to 32 bits in the kernels, times a code
+  need(std::all_of(m.begin(), m.end(), [](float v) { return v >= 0 && v <= 1 << 20; }), o.node,
+       "a multiplier is not within 2^20");
 }
 StepPtr make_mul(const Operation& o) { return make_work_step(o, mul, real_mul); }
 

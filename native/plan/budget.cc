@@ -98,7 +98,10 @@ std::int64_t packed_bytes(const std::vector<ValueDesc>& values, const std::vecto
                           const std::vector<Buffer>& buffers, Isa isa) {
   std::int64_t bytes = 0;
   for (const NodeDesc& n : nodes) {
-    if (!info_of(n.op).is(kWeighted)) continue;
+    if (!info_of(n.op).is(kWeighted)) {
+      bytes += static_cast<std::int64_t>(4 * n.multiplier.size());  // a gate's, with whoever applies it
+      continue;
+    }
     bytes += packed(n, values[n.inputs[0]], values[n.output], buffers[n.inputs[0]], isa);
   }
   return bytes;

@@ -123,7 +123,7 @@ struct Builder {
       const NodeDesc& mul = nodes[gated[index]];
       const ValueDesc& product = plan.values[mul.output];
       gate = {&plan.buffers[mul.inputs[1]], plan.values[mul.inputs[0]].zero_point, plan.values[mul.inputs[1]].zero_point,
-              product.zero_point, (1 << product.bits) - 1, mul.factor_a};
+              product.zero_point, (1 << product.bits) - 1, &mul.multiplier};
       // The operand is the ungated tensor; its zero point, for the bias, is that of the gated one.
       ungated = plan.buffers[mul.inputs[0]];
       ungated.zero_point = product.zero_point;

@@ -26,11 +26,13 @@ from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
+from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.system.whole_file import write_whole
 
 FORMAT = "subbyte"
-VERSION = "1"
+#: The versions that this program reads; a file says the first that has all that its graph needs.
+VERSIONS = ("1", "2")
 ADVICE = "fetch or write the file again"
 MAX_MESSAGE = 400
 GRAPH = "graph"
@@ -60,9 +62,14 @@ def serialize(artifact: Artifact) -> list[bytes]:
         "preprocessing": dump_json(artifact.preprocessing.to_json()),
         "provenance": dump_json(artifact.provenance),
         "recipe": dump_json(artifact.recipe),
-        "version": VERSION,
+        "version": version_of(artifact.graph),
     }
     return write_container(writer.tensors() | {GRAPH: graph}, metadata)
+
+
+def version_of(graph: Graph) -> str:
+    """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul."""
+    return VERSIONS[any("channel_scale" in node.params for node in graph.nodes)]
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:
@@ -108,7 +115,7 @@ def _read(file: BinaryIO, size: int) -> Artifact:
     if length > MAX_HEADER or body_size < 0:
         raise ArtifactError("it does not begin with a header as an artifact does, or it is truncated")
     metadata, table = read_header(_exactly(file, length), body_size)
-    fields = _parse_metadata(metadata)
+    version, fields = _parse_metadata(metadata)
     graph = parse_graph(_read_graph_text(file, LENGTH_BYTES + length, table))
     _check_sizes(graph, table)
     body = np.empty(body_size, np.uint8)
@@ -116,7 +123,10 @@ def _read(file: BinaryIO, size: int) -> Artifact:
     if file.readinto(body.data) != body_size:  # type: ignore[attr-defined]
         raise ArtifactError("it became shorter while it was read")
     reader = Reader({name: tensor(body, info) for name, info in table.items() if name != GRAPH})
-    return check_artifact(Artifact(decode(graph, reader), **fields))
+    decoded = decode(graph, reader)
+    if (needed := version_of(decoded)) > version:
+        raise ArtifactError(f"it says format version {version!r}, but its graph is of version {needed!r}")
+    return check_artifact(Artifact(decoded, **fields))
 
 
 def _read_graph_text(file: BinaryIO, body: int, table: Mapping[str, TensorInfo]) -> str:
@@ -144,17 +154,18 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of the artifact beside its graph."""
+def _parse_metadata(metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """The version, and the fields of the artifact beside its graph."""
     if metadata.get("format") != FORMAT:
         raise ArtifactError("it is not marked as a subbyte artifact")
     version = metadata.get("version")
-    if version != VERSION:
-        raise _OtherVersionError(f"it has format version {version!r:.20}, this program reads {VERSION!r}")
+    if version not in VERSIONS:
+        known = " and ".join(map(repr, VERSIONS))
+        raise _OtherVersionError(f"it has format version {version!r:.20}, this program reads {known}")
     if sorted(metadata) != sorted(FIELDS):
         raise ArtifactError(f"its metadata must have exactly the fields {', '.join(FIELDS)}")
     classes = parse_json(metadata["classes"])
-    return {
+    return version, {
         "recipe": parse_json(metadata["recipe"]),
         "preprocessing": Preprocessing.from_json(parse_json(metadata["preprocessing"])),
         "classes": tuple(classes) if isinstance(classes, list) else classes,

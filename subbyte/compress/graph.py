@@ -19,7 +19,8 @@ from subbyte.ir import OPS, Graph, verify
 from subbyte.quant.format import FP32
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.attach import attach
-from subbyte.quantize.calibrate import Progress, calibrate, regrouped
+from subbyte.quantize.balance import balance, chosen_streams
+from subbyte.quantize.calibrate import BATCH, Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, function_of
@@ -45,8 +46,8 @@ def compress(
     """The graph, quantized as the recipe says.
 
     graph: float32, batch norms folded (passes.optimize). calibration: preprocessed images in
-    arrays float32 [N, H, W, C]; read once, never held as a whole unless a step needs them, and
-    then at most IMAGE_BYTES in memory, or all of them in a file where a step asks for that.
+    arrays float32 [N, H, W, C]; read once, never held as a whole unless a step or balanced channels need
+    them, and then at most IMAGE_BYTES in memory, or all of them in a file where a step asks for that.
     labels: int64 [N], a class index for each image of all arrays, for steps that need them. seed: instead
     of the recipe's.
     progress: called with the name of what is being done and how far it is.
@@ -73,16 +74,15 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
-        needed = any("images" in STEPS[step].needs for step in recipe.steps)
+        balances = bool(chosen_streams(split, recipe.activations.balance))
+        needed = balances or any("images" in STEPS[step].needs for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
-        stream = regrouped(split, calibration)
-        seen = calibrate(
-            split,
-            kept.all_of(stream, labels),
-            chosen_seed,
-            report,
-            weighted=recipe.activations.range == "fisher",
-        )
+        stream = kept.all_of(regrouped(split, calibration), labels)
+        if balances:
+            split = balance(split, recipe.activations.balance, stream, report)
+            stream = kept.batches()
+        weighted = recipe.activations.range == "fisher"
+        seen = calibrate(split, stream, chosen_seed, report, weighted=weighted)
         rounded = attach(split, asked, recipe, seen)
         images, shown = kept.images(), kept.labels(labels)
         context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)
@@ -144,10 +144,10 @@ def _check_float(graph: Graph) -> None:
 
 
 class _Kept:
-    """An even selection of a stream of images for the steps after calibration, in bounded memory; all of
-    them in a file, if there is a folder for it.
+    """An even selection of a stream of images for what is done after one pass over them, in bounded
+    memory; all of them in a file, if there is a folder for it.
 
-    any_at_all: whether there is a step that needs images.
+    any_at_all: whether anything needs images then.
     """
 
     def __init__(self, graph: Graph, any_at_all: bool, folder: Path | None) -> None:
@@ -177,6 +177,15 @@ class _Kept:
                 self.kept, self.stride = self.kept[::2], self.stride * 2
             yield images
         check_count(labels, self.position)
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """The kept images, BATCH at a time."""
+        if self.mapped is not None:
+            images = self.mapped.array()
+            yield from (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+            return
+        for start in range(0, len(self.kept), BATCH):
+            yield np.stack(self.kept[start : start + BATCH])
 
     def images(self) -> np.ndarray:
         if self.mapped is not None:

@@ -18,6 +18,7 @@ from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_sca
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 MAX_GRID_RATIO = 2**20  # input scale / output scale where an op rescales codes
 MAX_CODE = 2**30  # of a number before it is rounded and clamped to its grid
+MAX_CHANNEL_SCALE = 2.0**16  # of mul, and one over it the least
 
 
 def fail(node: Node, text: str) -> NoReturn:
@@ -55,7 +56,8 @@ def pooled_sum(node: Node, inputs: list[Value], output: Value) -> None:
 
 
 def gate(node: Node, inputs: list[Value], output: Value) -> None:
-    """A gate's factors fit 16 bits."""
+    """A gate's channel_scale, and that its factors fit 16 bits."""
+    _verify_channel_scale(node, output.shape[-1])
     if output.q is not None:
         _verify_gate(node, *(v.grid for v in (*inputs, output)))
 
@@ -91,10 +93,22 @@ def statistics(node: Node, inputs: list[Value], output: Value) -> None:
         fail(node, "var is negative; the weights are damaged")
 
 
+def _verify_channel_scale(node: Node, channels: int) -> None:
+    scale = node.params.get("channel_scale")
+    if scale is None:
+        return
+    if isinstance(scale, QTensor) or scale.dtype != np.float32 or scale.shape != (channels,):
+        fail(node, f"channel_scale must be float32 [{channels}]")
+    if not (scale.min() >= 1 / MAX_CHANNEL_SCALE and scale.max() <= MAX_CHANNEL_SCALE):
+        fail(node, "channel_scale must be within 2**-16..2**16")
+
+
 def _verify_gate(node: Node, x: QParams, gate: QParams, y: QParams) -> None:
     largest = max(gate.zero_point, gate.qmax - gate.zero_point)
+    scale = node.params.get("channel_scale")
+    assert not isinstance(scale, QTensor)
     with np.errstate(over="ignore", under="ignore"):
-        factor = float(gate_multiplier_scale(x, gate, y)) * largest
+        factor = float(gate_multiplier_scale(x, gate, y, scale).max()) * largest
     if not factor < 32767:
         fail(node, "its gate factor does not fit 16 bits; the output grid is far too fine")
 

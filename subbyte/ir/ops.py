@@ -241,7 +241,10 @@ OPS: dict[str, OpDef] = {
             rule=grid_rules.table,
         ),
         OpDef("add", Kind.ELEMENTWISE, (2, 2), _add, rule=grid_rules.ratio),
-        OpDef("mul", Kind.ELEMENTWISE, (2, 2), _mul, rule=grid_rules.gate),
+        # channel_scale: float32 [C], what multiplies each channel beside the gate
+        OpDef(
+            "mul", Kind.ELEMENTWISE, (2, 2), _mul, optional=("channel_scale",), rule=grid_rules.gate,
+        ),
         OpDef("global_avg_pool", Kind.POOL, (1, 1), _global_avg_pool, rule=grid_rules.pooled_sum),
         OpDef(
             "max_pool2d", Kind.POOL, (1, 1), _max_pool2d, ("kernel", "stride", "pad"), kernel=_window_kernel,

@@ -38,9 +38,13 @@ def quantize_bias(bias: np.ndarray, x: QParams, weight_scale: np.ndarray) -> np.
     return codes.astype(np.int32)
 
 
-def gate_multiplier_scale(x: QParams, gate: QParams, y: QParams) -> np.float32:
-    """float32 s_x * s_g / s_y * 256: turns a gate code into a Q15 factor (op `mul`)."""
-    return np.float32(x.scale) * np.float32(gate.scale) / np.float32(y.scale) * np.float32(256)
+def gate_multiplier_scale(
+    x: QParams, gate: QParams, y: QParams, channel_scale: np.ndarray | None = None
+) -> np.ndarray:
+    """float32 s_x * s_g / s_y * 256, times channel_scale [C] if there is one: turns gate codes into Q15
+    factors (op `mul`). 0-dim without channel_scale, else [C]."""
+    scale = np.float32(x.scale) * np.float32(gate.scale) / np.float32(y.scale) * np.float32(256)
+    return np.asarray(scale if channel_scale is None else scale * channel_scale)
 
 
 def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from subbyte.ir.ops import is_plain
 from subbyte.quant import Format, QParams, QTensor, activation_table, quantize_bias
 from subbyte.quant.format import FP16, FP32
 from subbyte.quantize.assignment import Assignment
+from subbyte.quantize.balance import fitting_gates
 from subbyte.quantize.grids import needs_table, pre_activation_grid, value_grids
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.weights import quantized_weight
@@ -38,7 +39,7 @@ def attach(
     Raises RecipeError if a layer would execute in another format than the recipe asks for.
     """
     integers = any(assignment.quantized for assignment in assignments.values())
-    grids = value_grids(graph, assignments, recipe, seen) if integers else {}
+    grids = fitting_gates(graph, value_grids(graph, assignments, recipe, seen)) if integers else {}
     rewriter = _Rewriter(graph, assignments, recipe, seen, grids, rounding or to_nearest(recipe))
     return verify(check_executed(rewriter.run(), assignments))
 
@@ -117,7 +118,7 @@ class _Rewriter:
         inputs = tuple(self._as_codes(name) for name in node.inputs)
         real = self._makes_real(node)
         output = self._define(node.output, None if real else self.grids[node.output])
-        attrs, params = dict(node.attrs), {}
+        attrs, params = dict(node.attrs), dict(node.params)
         if is_weighted(node):
             params = self._weights(node)
             if needs_table(node):

@@ -13,6 +13,7 @@ from subbyte.quant import Format, QParams, QTensor
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
+from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.histogram import Histogram
@@ -52,7 +53,8 @@ def eight_bits(recipe: Recipe) -> Recipe:
 class Variants:
     """`quantized(...)` is the network at 8 bits, but for the formats it is given; rounded to nearest.
 
-    float_graph: the float network that all variants come from, split for integers (prepare.py).
+    float_graph: the float network that all variants come from, split for integers (prepare.py), and from
+    `calibrate` on balanced (balance.py), if the recipe says so.
     Weights that were rounded once are kept, so that a variant costs what is new in it.
     """
 
@@ -65,15 +67,18 @@ class Variants:
         self._owner = _owners(self.float_graph, graph)
 
     def calibrate(self, images: Iterable[np.ndarray], progress: Progress) -> None:
-        """Records the values of the float network on `images`, arrays float32 [N, H, W, C]."""
-        stream = regrouped(self.float_graph, images)
-        self.seen = calibrate(
-            self.float_graph,
-            stream,
-            self.recipe.seed,
-            progress,
-            weighted=self.recipe.activations.range == "fisher",
-        )
+        """Records the values of the float network on `images`, arrays float32 [N, H, W, C]; where
+        channels are balanced, all of them are held."""
+        stream, kinds = regrouped(self.float_graph, images), self.recipe.activations.balance
+        if chosen_streams(self.float_graph, kinds):
+            kept = list(stream)
+            self.float_graph, self._rounded, stream = (
+                balance(self.float_graph, kinds, kept, progress),
+                {},
+                iter(kept),
+            )
+        weighted = self.recipe.activations.range == "fisher"
+        self.seen = calibrate(self.float_graph, stream, self.recipe.seed, progress, weighted=weighted)
 
     def layers(self) -> list[str]:
         """Names of the layers whose weights are quantized, in order."""

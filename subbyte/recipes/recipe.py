@@ -12,7 +12,9 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     create_model,
+    model_serializer,
     model_validator,
 )
 
@@ -65,11 +67,23 @@ class ActivationRange(_Table):
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
     error, measured behind the activation function where one follows; "fisher" weights each squared error
     by the squared gradient of the network's outputs there, so that what they depend on counts.
+    balance: which values get a factor for each channel before anything is rounded, so that their channels
+    share one scale better (quantize/balance.py): "gates", the products of squeeze-and-excitation; "linear",
+    what layers without activation make, and residual sums of it; "all", both.
     """
 
     bits: ActivationFormat = UINT8
     range: Literal["minmax", "percentile", "mse", "fisher"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
+    balance: Literal["none", "gates", "linear", "all"] = "none"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `balance` where there is none: the recipes of older files stay as they are."""
+        fields: dict[str, Any] = plain(self)
+        if fields.get("balance") == "none":
+            del fields["balance"]
+        return fields
 
 
 class Layers(_Table):

@@ -114,8 +114,9 @@ def chains(block: int, executor: Executor) -> None:
 
 
 def floats(executor: Executor) -> None:
-    """Every float op that the executor has, with float32 and float16 weights."""
-    for graph in (optimize(graphs.real(random.Random(5))), graphs.folded(random.Random(9))):
+    """Every float op that the executor has, with float32 and float16 weights, and with factors of gates."""
+    made = optimize(graphs.real(random.Random(5))), graphs.folded(random.Random(9))
+    for graph in (*made, graphs.scaled(random.Random(2))):
         assert_within(executor, graph, random_images(graph, 2, 12))
 
 
@@ -232,6 +233,7 @@ def _widths() -> dict[str, Check]:
     made: dict[str, Check] = {
         f"width {bits}": partial(whole, partial(graphs.quantized, bits=bits)) for bits in (2, 3, 4, 8)
     }
+    made["factors of gates"] = partial(whole, graphs.balanced)
     made["narrow activations"] = partial(whole, graphs.narrow)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made

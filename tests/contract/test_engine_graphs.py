@@ -50,6 +50,34 @@ def test_gate_is_fused_into_the_projection(channels: int) -> None:
         assert_engine_equals(graph, random_images(graph, 2, channels))
 
 
+def channel_scales(count: int, rng: random.Random) -> np.ndarray:
+    return np.array([2.0 ** rng.uniform(-3, 3) for _ in range(count)], np.float32)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_gate_with_a_factor_for_each_channel(channels: int) -> None:
+    """Applied by the projection, layer by layer and in regions, and as a step of its own."""
+    for height, width, bits, out_bits in ((7, 7, 8, 8), (1, 1, 4, 4), (9, 13, 2, 8), (3, 50, 4, 3)):
+        b = builder(channels, (height, width, channels))
+        x = b.quantize("image", out_bits)
+        params = {"channel_scale": channel_scales(channels, b.rng)}
+        gated = b.add("mul", [x, gate_of(b, x, bits)], b.grid(out_bits, -1.5, 1.5), None, params)
+        alone = b.add("mul", [x, gate_of(b, x, bits)], b.grid(out_bits, -1.5, 1.5), None, params)
+        graph = b.finish(b.qconv(gated, 2 * channels + 1, bits=bits), alone)
+        assert operations(graph).count("mul") == 1
+        assert_engine_equals(graph, random_images(graph, 2, channels))
+
+
+def test_factors_of_one_change_nothing() -> None:
+    b = builder(3, (6, 5, 37))
+    x, plain = b.quantize("image"), b.grid()
+    gate = gate_of(b, x)
+    ones = {"channel_scale": np.ones(37, np.float32)}
+    graph = b.finish(b.add("mul", [x, gate], plain), b.add("mul", [x, gate], plain, None, ones))
+    without, with_ones = engine_outputs(Session(graph), random_images(graph, 3, 1))
+    assert np.array_equal(without, with_ones)
+
+
 def gated_twice(b: Builder, x: str, gated: str) -> list[str]:
     return [b.qconv(gated, 5), b.qconv(gated, 6, act="silu")]
 

@@ -130,11 +130,21 @@ class Builder:
         table = activation_table(activation_function(act), q, y)
         return self.add("activation", [x], y, {"act": act}, {"table": table})
 
-    def squeeze_excite(self, x: str, reduced: int, bits: int = 8, act: str = "silu") -> str:
+    def squeeze_excite(
+        self, x: str, reduced: int, bits: int = 8, act: str = "silu", spread: float | None = None
+    ) -> str:
+        """spread: with a channel_scale between 1 over it and it."""
         pooled = self.add("global_avg_pool", [x], self.grid(8, -1.0, 1.0))
         hidden = self.qconv(pooled, reduced, act=act, bits=bits)
         gate = self.qconv(hidden, self.shape(x)[2], act="sigmoid", bits=bits)
-        return self.add("mul", [x, gate], self.grid(8, -1.5, 1.5))
+        params = {} if spread is None else self.channel_scale(x, spread)
+        return self.add("mul", [x, gate], self.grid(8, -1.5, 1.5), None, params)
+
+    def channel_scale(self, x: str, spread: float) -> dict[str, np.ndarray]:
+        """The parameter of a mul of x: positive factors, one a channel, within 1 / spread and spread."""
+        ends = self.arrays.uniform(-1.0, 1.0, self.shape(x)[2])
+        ends /= np.abs(ends).max()
+        return {"channel_scale": np.power(spread, ends).astype(np.float32)}
 
     # float operations
 

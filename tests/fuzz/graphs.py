@@ -83,6 +83,30 @@ def middle(rng: random.Random) -> Graph:
     return b.finish(b.qlinear(vector, 10, bits=4))
 
 
+def balanced(rng: random.Random) -> Graph:
+    """Quantized gates with a factor for each channel: applied by a projection, and alone."""
+    b = Builder(rng, (6, 7, 5))
+    x = b.qconv(b.quantize("image"), 37, (3, 3), act="silu")
+    y = b.qconv(b.squeeze_excite(x, 4, spread=20.0), 21, bits=4)
+    z = b.squeeze_excite(y, 3, spread=3.0)
+    return b.finish(b.qlinear(b.flatten(b.qconv(z, 21, (3, 3), groups=21)), 6), z)
+
+
+def scaled(rng: random.Random) -> Graph:
+    """Float gates with a factor for each channel."""
+    b = Builder(rng, (7, 5, 3))
+    x = b.fconv("image", 19, 3, act="silu")
+    y = b.add(
+        "mul",
+        [x, b.fconv(b.add("global_avg_pool", [x]), 19, act="sigmoid")],
+        None,
+        None,
+        b.channel_scale(x, 7.0),
+    )
+    z = b.add("mul", [y, b.add("global_avg_pool", [y])], None, None, b.channel_scale(y, 50.0))
+    return b.finish(b.fconv(y, 8), z)
+
+
 def random_graph(rng: random.Random) -> Graph:
     """A random chain of one to eight steps, quantized or float, on a random small image."""
     b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))
@@ -185,6 +209,8 @@ def seeds() -> dict[str, Artifact]:
         "mixed": mixed(random.Random(6)),
         "middle": middle(random.Random(7)),
         "strided": strided(random.Random(10)),
+        "balanced": balanced(random.Random(11)),
+        "scaled": scaled(random.Random(12)),
     }
     named = tuple(f"class {i}" for i in range(10))
     return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}

@@ -52,6 +52,9 @@ class Node(SimpleNamespace):
     ) -> None:
         self.packed, self.levels, self.bias, self.multiplier = packed, levels, bias, multiplier
 
+    def set_multiplier(self, multiplier: np.ndarray) -> None:
+        self.multiplier = multiplier
+
     def set_real(self, weight: np.ndarray, bias: np.ndarray) -> None:
         self.weight_real, self.bias_real = weight, bias
 

@@ -77,7 +77,8 @@ struct NodeDesc {
   std::vector<std::uint8_t> weight_packed;
   std::vector<std::int8_t> levels;  // [2^bits]: says how many bits a code has
   std::vector<std::int32_t> bias;
-  std::vector<float> multiplier;  // [O]: numerics.md, m[o]
+  // [O]: numerics.md, m[o]. Of mul [C]: M[c], or on float32 values channel_scale, empty without.
+  std::vector<float> multiplier;
   int clamp_low = 0, clamp_high = 255;
   bool has_table = false;
   int pre_zero = 0;                 // zero point of the pre-activation grid
@@ -86,7 +87,7 @@ struct NodeDesc {
   // conv2d, float32: OHWI
   std::vector<float> weight_real, bias_real;
 
-  // add, residual, gate, pool: fl(s_in / s_out), and numerics.md's M for mul and m for the pool
+  // add, residual, pool: fl(s_in / s_out), and numerics.md's m for the pool
   float factor_a = 0, factor_b = 0;
 };
 

@@ -31,8 +31,9 @@ struct Kernel {
   // bytes of a pixel.
   void (*gate)(const Gate&, const std::int16_t* factors, const std::uint8_t* x, std::ptrdiff_t x_pixel, int pixels,
                int channels, std::uint8_t* out, std::ptrdiff_t out_pixel);
-  // factors[c] = clamp(rne((codes[c] - zero) * scale)): the Q15 factors of a gate
-  void (*factors)(const std::uint8_t* codes, int channels, std::int32_t zero, float scale, std::int16_t* factors);
+  // factors[c] = clamp(rne((codes[c] - zero) * scales[c])): the Q15 factors of a gate
+  void (*factors)(const std::uint8_t* codes, int channels, std::int32_t zero, const float* scales,
+                  std::int16_t* factors);
   // sums[c] += x[p][c] over the pixels
   void (*sum)(const std::uint8_t* x, std::ptrdiff_t pixel, int pixels, int channels, std::uint32_t* sums);
   // out[c] = clamp(rne((sums[c] - offset) * scale) + zero, 0, high)

@@ -10,7 +10,7 @@ namespace subbyte::elementwise {
   void prefix##_add(const Add&, const std::uint8_t*, const std::uint8_t*, std::int64_t, std::uint8_t*);           \
   void prefix##_gate(const Gate&, const std::int16_t*, const std::uint8_t*, std::ptrdiff_t, int, int,             \
                      std::uint8_t*, std::ptrdiff_t);                                                             \
-  void prefix##_factors(const std::uint8_t*, int, std::int32_t, float, std::int16_t*);                             \
+  void prefix##_factors(const std::uint8_t*, int, std::int32_t, const float*, std::int16_t*);                      \
   void prefix##_average(const std::uint32_t*, int, std::int64_t, float, std::int32_t, std::int32_t, std::uint8_t*); \
   void prefix##_sum(const std::uint8_t*, std::ptrdiff_t, int, int, std::uint32_t*);                               \
   void prefix##_maximum(const std::uint8_t*, std::int64_t, std::uint8_t*);

@@ -121,6 +121,22 @@ void gate(const Context& c, int pixels, int channels) {
   c.compare("gate", pixels, channels, pair, static_cast<std::size_t>(pixels * out_pixel));
 }
 
+void factors(const Context& c, int channels) {
+  const int zero = c.random.between(0, 255);
+  Input<std::uint8_t> codes(static_cast<std::size_t>(channels));
+  c.fill(codes);
+  Input<float> scales(static_cast<std::size_t>(channels));
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    scales[i] = c.random.between(0, 3) == 0 ? c.random.real(0.0f, 1e6f) : c.random.real(0.01f, 128.0f);
+  }
+  Pair pair(2 * static_cast<std::size_t>(channels));
+  const auto run = [&](const Kernel& k, Output& out) {
+    k.factors(codes.data(), channels, zero, scales.data(), reinterpret_cast<std::int16_t*>(out.data()));
+  };
+  run(c.kernel, pair.actual), run(c.portable, pair.expected);
+  c.compare("factors", 1, channels, pair, 2 * static_cast<std::size_t>(channels));
+}
+
 void sum(const Context& c, int pixels, int channels) {
   const std::ptrdiff_t pixel = (channels + 3) / 4 * 4;
   Input<std::uint8_t> x(static_cast<std::size_t>(pixels * pixel + kReadPastPixel));
@@ -151,7 +167,7 @@ void test_elementwise(Report& report, unsigned seed) {
     Random random(seed + static_cast<unsigned>(i));
     const Context c{report, random, kernel, *elementwise::find(Isa::kPortable)};
     for (int n = 1; n <= 200; ++n) {
-      dequantize(c, n), look_up(c, n), add(c, n), maximum(c, n);
+      dequantize(c, n), look_up(c, n), add(c, n), maximum(c, n), factors(c, n);
       const int pixels = random.between(1, 20), channels = n <= 130 ? n : random.between(1, 8);
       quantize(c, pixels, channels), gate(c, pixels, channels), sum(c, pixels, channels);
       quantize(c, n, 3);  // images

@@ -63,6 +63,8 @@ def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
         d.set_table(np.ascontiguousarray(node.params["table"]))
     if output.q is not None:
         d.factor_a, d.factor_b = row.factors(inputs, output)
+    if (multiplier := row.multiplier(node, inputs, output)) is not None:
+        d.set_multiplier(np.ascontiguousarray(multiplier))
     return d
 
 

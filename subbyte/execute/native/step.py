@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from subbyte.ir import Value
+import numpy as np
+
+from subbyte.ir import Node, Value
 
 Factors = tuple[float, float]
+Multiplier = Callable[[Node, list[Value], Value], np.ndarray | None]
 
 
 def no_factors(inputs: list[Value], output: Value) -> Factors:
@@ -17,7 +20,9 @@ def no_factors(inputs: list[Value], output: Value) -> Factors:
 
 @dataclass(frozen=True)
 class Row:
-    """engine: the operation's name in ops.inc. factors: of quantized values, its scalar multipliers."""
+    """engine: the operation's name in ops.inc. factors: of quantized values, its scalar multipliers.
+    multiplier: float32 [C], a multiplier for each channel; None where there is none."""
 
     engine: str
     factors: Callable[[list[Value], Value], Factors] = no_factors
+    multiplier: Multiplier = lambda node, inputs, output: None

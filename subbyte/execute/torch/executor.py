@@ -40,8 +40,9 @@ def state_of(graph: Graph, device: Device = "cpu") -> State:
 
     `value:scale` of quantized values, 0-dim float32. Per node: `node:weight` (float32; integers
     where quantized), `node:bias` (float32, or float64 holding the int32), `node:weight_scale`
-    float32 [O], `node:pre_scale` 0-dim, `node:table` float32 [256], batch norm's `node:mean`,
-    `node:var`. A caller may replace entries, for instance by functions of what it trains.
+    float32 [O], `node:pre_scale` 0-dim, `node:table` float32 [256], mul's
+    `node:channel_scale` [C], batch norm's `node:mean`, `node:var`. A caller may replace entries, for
+    instance by functions of what it trains.
     """
     state: State = {}
     for value in graph.values.values():

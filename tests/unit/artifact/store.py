@@ -1,9 +1,10 @@
-"""Makes the stored artifacts of the current format version, which every later version must load.
+"""Makes the stored artifacts of the format versions, which every later version must load.
 
     python -m tests.unit.artifact.store
 
-writes stored/VERSION/NAME.subbyte and NAME.npz (the input and every output) beside this file. It never
-replaces a file: what a released program wrote is what has to be read.
+writes stored/VERSION/NAME.subbyte and NAME.npz (the input and every output) beside this file, each in the
+folder of the first version that has what it needs. It never replaces a file: what a released program wrote is
+what has to be read.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.artifact import Artifact, save
-from subbyte.artifact.file import VERSION
+from subbyte.artifact.file import VERSIONS, version_of
 from subbyte.execute.reference import run
 from subbyte.ir import Graph, Param
 from tests.fuzz.builder import Builder
-from tests.fuzz.graphs import narrow, quantized, wrap
+from tests.fuzz.graphs import balanced, narrow, quantized, wrap
 
 STORED = Path(__file__).parent / "stored"
 SEED = 2026
@@ -57,6 +58,7 @@ def networks(seed: int) -> dict[str, Artifact]:
         "narrow-activations": wrap(narrow(random.Random(seed + 4))),
         "fp16": wrap(whole_numbers(random.Random(seed + 5), half=True)),
         "fp32": wrap(whole_numbers(random.Random(seed + 6), half=False)),
+        "channel-scales": wrap(balanced(random.Random(seed + 7))),
     }
 
 
@@ -68,11 +70,10 @@ def inputs(artifact: Artifact, seed: int) -> np.ndarray:
 
 
 def main() -> None:
-    print(f"seed {SEED}, format version {VERSION}")
-    folder = STORED / VERSION
-    folder.mkdir(parents=True, exist_ok=True)
+    print(f"seed {SEED}, format versions {', '.join(VERSIONS)}")
     for number, (name, artifact) in enumerate(networks(SEED).items()):
-        path = folder / f"{name}.subbyte"
+        path = STORED / version_of(artifact.graph) / f"{name}.subbyte"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             print(f"{path.name} is there and stays as it is")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import os
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     # the metadata
     (
         "newer version",
-        set_field("version", "2"),
-        "version '2', this program reads '1'; update subbyte",
+        set_field("version", "3"),
+        "version '3', this program reads '1' and '2'; update subbyte",
     ),
     ("no version", drop_field("version"), "format version None"),
     ("another format", set_field("format", "pt"), "not marked as a subbyte artifact"),
@@ -290,6 +291,58 @@ ATTACKS: list[tuple[str, Attack, str]] = [
 @pytest.mark.parametrize(("attack", "message"), [pytest.param(a, m, id=i) for i, a, m in ATTACKS])
 def test_lies_are_refused(attack: Attack, message: str, tmp_path: Path) -> None:
     document = Document.split(original())
+    attack(document)
+    refuse(tmp_path / "a.subbyte", document.join(), message)
+
+
+def scale_entry(document: Document) -> Pairs:
+    return next(get(n, "plain") for n in get(document.graph, "nodes") if get(n, "op") == "mul")
+
+
+def set_scale(key: str, value: Any) -> Attack:
+    return lambda d: put(get(scale_entry(d), "channel_scale"), key, value)
+
+
+def first_scale(value: float) -> Attack:
+    """The first factor of the network that has nothing but factors as float32 parameters before it."""
+
+    def attack(document: Document) -> None:
+        begin, _ = get(entry(document, "F32"), "data_offsets")
+        document.body[begin : begin + 4] = struct.pack("<f", value)
+
+    return attack
+
+
+def rename_scale(document: Document) -> None:
+    scale_entry(document)[0][0] = "scale"
+
+
+SCALE_ATTACKS: list[tuple[str, Attack, str]] = [
+    ("zero", first_scale(0.0), "channel_scale must be within"),
+    ("negative", first_scale(-1.0), "channel_scale must be within"),
+    ("subnormal", first_scale(1e-40), "channel_scale must be within"),
+    ("huge", first_scale(1e6), "channel_scale must be within"),
+    ("saturating", first_scale(6e4), "does not fit 16 bits"),
+    ("NaN", first_scale(float("nan")), "NaN or infinity"),
+    ("infinite", first_scale(float("inf")), "NaN or infinity"),
+    ("shape", set_scale("shape", [1, 7]), "channel_scale must be float32"),
+    ("size", set_scale("shape", [6]), "its graph needs"),
+    ("dtype", set_scale("dtype", "I32"), "its graph needs"),
+    ("name", rename_scale, "unexpected"),
+    ("version", set_field("version", "1"), "says format version '1', but its graph is of version '2'"),
+]
+
+
+@pytest.mark.parametrize(("attack", "message"), [pytest.param(a, m, id=i) for i, a, m in SCALE_ATTACKS])
+def test_lies_about_factors_of_gates_are_refused(attack: Attack, message: str, tmp_path: Path) -> None:
+    b = Builder(random.Random(5), (4, 3, 7))
+    x = b.quantize("image")
+    gate = b.add("global_avg_pool", [x], b.grid())
+    graph = b.finish(b.add("mul", [x, gate], b.grid(), None, b.channel_scale(x, 2.0)))
+    data = b"".join(serialize(wrap(graph)))
+    (tmp_path / "a.subbyte").write_bytes(data)
+    load(tmp_path / "a.subbyte")
+    document = Document.split(data)
     attack(document)
     refuse(tmp_path / "a.subbyte", document.join(), message)
 

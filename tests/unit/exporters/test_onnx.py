@@ -104,7 +104,10 @@ def random_graph(seed: int) -> Graph:
             x = b.last
             b.add("global_avg_pool")
             b.conv(b.last, 2, (1, 1), act="silu")
-            b.add("mul", (x, b.conv(b.last, channels, (1, 1), act="sigmoid")))
+            scale = (
+                {"channel_scale": np.abs(b.normal(channels)) + np.float32(0.1)} if pick(True, False) else None
+            )
+            b.add("mul", (x, b.conv(b.last, channels, (1, 1), act="sigmoid")), None, scale)
         elif kind == 4:
             bn = {"weight": b.normal(channels), "bias": b.normal(channels), "mean": b.normal(channels)}
             b.add("batch_norm", None, {"eps": 1e-3}, {**bn, "var": b.normal(channels) ** 2})

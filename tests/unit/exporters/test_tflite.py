@@ -38,6 +38,11 @@ def gate(b: Builder, x: str) -> str:
     return b.add("mul", [x, b.add("global_avg_pool", [x], b.grid(8, -1, 1))], b.grid(8, -1.5, 1.5))
 
 
+def gate_with_factors(b: Builder, x: str) -> str:
+    pooled = b.add("global_avg_pool", [x], b.grid(8, -1, 1))
+    return b.add("mul", [x, pooled], b.grid(8, -1.5, 1.5), None, b.channel_scale(x, 4.0))
+
+
 #: What is built on codes of a [9, 8, 6] map, and how many codes apart the results may be.
 #: One: the sum is rounded through a fixed-point multiplier there and a float32 one here. More where the
 #: format needs a grid in between, which rounds once more; see `bound`.
@@ -64,6 +69,7 @@ CASES: dict[str, Build] = {
     "residual": residual,
     "add": lambda b, x: b.add("add", [x, b.qconv(x, 6)], b.grid()),
     "gate": gate,
+    "gate with factors": gate_with_factors,
     "pool": lambda b, x: b.add("global_avg_pool", [x], b.grid(8, -0.5, 0.5)),
     "activation": lambda b, x: b.qactivation(x, "silu"),
     "max pool": max_pool,
@@ -124,6 +130,7 @@ def test_float_graphs() -> None:
     y = b.fconv(x, 12, 3, groups=12, act="hard_swish", stride=2)
     z = b.fconv(b.fconv(y, 12, 2, act="relu"), 12, act="sigmoid", residual=y)
     z = b.add("mul", [z, b.add("global_avg_pool", [b.concat(z)])])
+    z = b.add("mul", [z, b.add("global_avg_pool", [z])], None, None, b.channel_scale(z, 3.0))
     graph = b.finish(b.flinear(b.flatten(z), 5), x)
     images = random_images(graph, 3, 4)
     expected = list(reference.run(graph, images).values())

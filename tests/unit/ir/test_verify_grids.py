@@ -50,6 +50,23 @@ RULES: list[tuple[str, Break, str]] = [
     ("flatten changes the grid", grid_of("flatten", QParams(1.0, 0)), "must keep the grid"),
     ("gate too fine", grid_of("mul", QParams(2.0**-20, 0)), "does not fit 16 bits"),
     ("gate infinite", grid_of("mul", QParams(2.0**-126, 0)), "does not fit 16 bits"),
+    *(
+        (f"channel_scale {what}", first("mul", param, channel_scale=wrong), message)
+        for what, wrong, message in (
+            ("packed", PACKED, "channel_scale must be float32 \\[4\\]"),
+            ("of another size", np.ones(3, f32), "channel_scale must be float32 \\[4\\]"),
+            ("of another rank", np.ones((1, 1, 4), f32), "channel_scale must be float32 \\[4\\]"),
+            ("float16", np.ones(4, np.float16), "channel_scale must be float32 \\[4\\]"),
+            ("zero", np.array([1, 0, 1, 1], f32), "within 2\\*\\*-16"),
+            ("negative", np.array([1, 1, 1, -1], f32), "within 2\\*\\*-16"),
+            ("tiny", np.array([1, 1, 1, 2.0**-17], f32), "within 2\\*\\*-16"),
+            ("huge", np.array([1, 1, 1, 2.0**17], f32), "within 2\\*\\*-16"),
+            ("NaN", np.array([1, np.nan, 1, 1], f32), "NaN or infinity"),
+            ("infinite", np.array([1, np.inf, 1, 1], f32), "NaN or infinity"),
+            ("that saturates", np.array([1, 2.0**13, 1, 1], f32), "does not fit 16 bits"),
+        )
+    ),
+    ("channel_scale of an add", first("add", param, channel_scale=np.ones(4, f32)), "unexpected"),
     ("add too fine", grid_of("add", QParams(2.0**-40, 0)), "2\\*\\*20 times coarser"),
     ("pool too fine", grid_of("global_avg_pool", QParams(2.0**-40, 0)), "2\\*\\*20 times coarser"),
     ("six too fine", grid_of("conv2d", QParams(2.0**-30, 0), 2), "six lies beyond"),
@@ -199,19 +216,23 @@ def test_pooled_sums_stay_within_31_bits() -> None:
 
 
 def test_the_gate_bound_is_exact() -> None:
-    """255 * s_x * s_g / s_y * 256 must stay below 32767."""
+    """255 * s_x * s_g / s_y * 256 * channel_scale must stay below 32767 for every channel."""
 
-    def gate(y_scale: float) -> Graph:
+    def gate(y_scale: float, *channel_scale: float) -> Graph:
         x, g, y = QParams(1.0, 0), QParams(1.0, 0), QParams(y_scale, 0)
-        values = [Value("image", (1, 1, 1)), Value("x", (1, 1, 1), x), Value("g", (1, 1, 1), g)]
-        values.append(Value("y", (1, 1, 1), y))
+        shape = (1, 1, len(channel_scale) or 1)
+        values = [Value("image", shape), Value("x", shape, x), Value("g", shape, g), Value("y", shape, y)]
+        params = {"channel_scale": np.array(channel_scale, f32)} if channel_scale else {}
         nodes = (
             Node("q", "quantize", ("image",), "x"),
             Node("p", "quantize", ("image",), "g"),
-            Node("mul", "mul", ("x", "g"), "y"),
+            Node("mul", "mul", ("x", "g"), "y", {}, params),
         )
         return Graph("image", ("y",), {v.name: v for v in values}, nodes)
 
     verify(gate(2.0))  # 255 * 256 / 2 = 32640
     with pytest.raises(GraphError, match="16 bits"):
         verify(gate(float(f32(1.99))))
+    verify(gate(4.0, 0.25, 2.0, 1.0))
+    with pytest.raises(GraphError, match="16 bits"):
+        verify(gate(4.0, 0.25, 2.01, 1.0))

@@ -66,6 +66,21 @@ def test_factors_out_of_range_are_refused(factor: float) -> None:
         model([value(1, 1, 4), value(1, 1, 4)], [n])
 
 
+@pytest.mark.parametrize(
+    "multiplier",
+    [[], [1.0] * 3, [1.0] * 5, [1, 1, 1, -1], [1, np.nan, 1, 1], [1, 1, np.inf, 1], [2.0**21, 1, 1, 1]],
+)
+def test_multipliers_of_a_gate_are_one_a_channel_and_in_range(multiplier: list[float]) -> None:
+    values = [value(1, 1, 4) for _ in range(3)]
+    values[1].quantized = values[2].quantized = True
+    mul = node(_native.Op.mul, [1, 1], 2)
+    mul.set_multiplier(np.array([0, 1, 2.0**20, 1e-30], "f4"))
+    model(values, [node(_native.Op.quantize, [0], 1), mul])
+    mul.set_multiplier(np.array(multiplier, "f4"))
+    with pytest.raises(ValueError, match="multiplier"):
+        model(values, [node(_native.Op.quantize, [0], 1), mul])
+
+
 def codes_to_real(residual: bool) -> _native.Model:
     values = [value(1, 1, 4) for _ in range(3)]
     values[1].quantized = True

@@ -1,12 +1,12 @@
-"""What the engine runs, and the scalar multipliers of numerics.md: residual, add, gate, pool."""
+"""What the engine runs, and the multipliers of numerics.md: residual, add, gate, pool."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from subbyte.execute.native.step import Factors, Row
-from subbyte.ir import Value
-from subbyte.quant import gate_multiplier_scale
+from subbyte.ir import Node, Value
+from subbyte.quant import QTensor, gate_multiplier_scale
 
 f32 = np.float32
 
@@ -15,8 +15,15 @@ def _ratio(value: Value, output: Value) -> float:
     return float(f32(value.grid.scale) / f32(output.grid.scale))
 
 
-def _gate(inputs: list[Value], output: Value) -> Factors:
-    return float(gate_multiplier_scale(*(value.grid for value in (*inputs, output)))), 0.0
+def _gate(node: Node, inputs: list[Value], output: Value) -> np.ndarray | None:
+    """M[c] of codes; on float32 values channel_scale itself."""
+    scale = node.params.get("channel_scale")
+    assert not isinstance(scale, QTensor)
+    if output.q is None:
+        return scale
+    x, gate = (value.grid for value in inputs)
+    multiplier = gate_multiplier_scale(x, gate, output.grid, scale)
+    return np.broadcast_to(multiplier, output.shape[-1:])
 
 
 def _pool(inputs: list[Value], output: Value) -> Factors:
@@ -31,7 +38,7 @@ ROWS = {
     "linear": Row("conv2d"),  # a 1 x 1 convolution of a 1 x 1 map
     "activation": Row("activation"),
     "add": Row("add", lambda x, y: (_ratio(x[0], y), _ratio(x[1], y))),
-    "mul": Row("mul", _gate),
+    "mul": Row("mul", multiplier=_gate),
     "global_avg_pool": Row("global_avg_pool", _pool),
     "max_pool2d": Row("max_pool2d"),
     "concat": Row("concat"),

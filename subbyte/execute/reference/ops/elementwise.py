@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from subbyte.execute.reference.step import UNIT, Row, Step, centred, f32, store
+from subbyte.execute.reference.step import UNIT, Row, Step, centred, f32, gamma, store
 from subbyte.ir import activation_function
 from subbyte.ir.activations import parse_activation
-from subbyte.quant import QParams, gate_multiplier_scale
+from subbyte.quant import QTensor, gate_multiplier_scale
 
 
 def _activation(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
@@ -40,24 +40,36 @@ def _add_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -
     return errors[0] + errors[1] + 2 * UNIT * np.abs(arrays[0] + arrays[1])
 
 
-def _gate_factors(codes: np.ndarray, x: QParams, gate: QParams, y: QParams) -> np.ndarray:
+def _channel_scale(step: Step) -> np.ndarray | None:
+    scale = step.node.params.get("channel_scale")
+    assert not isinstance(scale, QTensor)
+    return scale
+
+
+def _gate_factors(step: Step, codes: np.ndarray) -> np.ndarray:
     """The Q15 factors G of op `mul`, int64, shape of `codes`."""
-    scaled = centred(codes, gate).astype(f32) * gate_multiplier_scale(x, gate, y)
+    x, gate, y = step.grid(0), step.grid(1), step.target
+    scaled = centred(codes, gate).astype(f32) * gate_multiplier_scale(x, gate, y, _channel_scale(step))
     return np.clip(np.rint(scaled), -32768, 32767).astype(np.int64)
 
 
 def _mul(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
     if not step.quantized:
-        return arrays[0] * arrays[1]
-    x, y = step.grid(0), step.target
-    factors = _gate_factors(arrays[1], x, step.grid(1), y)
+        scale = _channel_scale(step)
+        return arrays[0] * (arrays[1] if scale is None else arrays[1] * scale)
+    x, y, factors = step.grid(0), step.target, _gate_factors(step, arrays[1])
     product = centred(arrays[0], x).astype(np.int64) * 128 * factors
     return np.clip(((product + (1 << 14)) >> 15) + y.zero_point, 0, y.qmax).astype(np.uint8)
 
 
 def _mul_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -> np.ndarray:
     (x, gate), (dx, dg) = (np.abs(a).astype(np.float64) for a in arrays), errors
-    return x * dg + gate * dx + dx * dg + 2 * UNIT * (x * gate)
+    scale, roundings = _channel_scale(step), 1
+    if scale is not None:
+        gate, dg, roundings = gate * scale, dg * scale, 2
+    moved = x * dg + gate * dx + dx * dg
+    # the executor's roundings are of what it multiplies, the reference's of its own product
+    return moved + gamma(roundings) * (moved + 2 * x * gate)
 
 
 ROWS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from subbyte.execute.torch.step import Row, Step, from_table, store
+from subbyte.execute.torch.step import Row, Step, from_table, per_channel, store
 from subbyte.execute.torch.straight_through import floor, real, round_even
 
 
@@ -35,10 +35,13 @@ def _add(step: Step, arrays: list[Tensor]) -> Tensor:
 
 
 def _mul(step: Step, arrays: list[Tensor]) -> Tensor:
+    scaled = "channel_scale" in step.node.params
+    scale = per_channel(step.param("channel_scale"), arrays[1]) if scaled else None
     if not step.quantized:
-        return arrays[0] * arrays[1]
+        return arrays[0] * (arrays[1] if scale is None else arrays[1] * scale)
     x, gate, y = step.grid(0), step.grid(1), step.target
     multiplier = x.scale * gate.scale / y.scale * 256.0
+    multiplier = multiplier if scale is None else multiplier * scale
     factors = round_even((arrays[1] - gate.zero) * multiplier).clamp(-32768.0, 32767.0)
     # (a·128·G + 2^14) >> 15 = floor((a·G + 128) / 256), all below 2^24
     product = ((arrays[0] - x.zero) * factors + 128.0) * 0.00390625

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from subbyte.exporters.tflite.writer import Row, Writer, plain
-from subbyte.ir import Node
+from subbyte.ir import Node, Value
 
 
 def _activation(w: Writer, node: Node) -> None:
@@ -15,10 +17,34 @@ def _activation(w: Writer, node: Node) -> None:
     w.values[node.output] = w.activation(node.attrs["act"], x, value.q, value, output)
 
 
+def _mul(w: Writer, node: Node) -> None:
+    """A channel_scale multiplies the gate; codes do so in float32: the format has one scale a tensor."""
+    inputs = [w.graph.value(name) for name in node.inputs]
+    x, gate = (w.values[value.name] for value in inputs)
+    scale = node.params.get("channel_scale")
+    if scale is None:
+        w.op("MUL", [x, gate], w.out(node), "MulOptions")
+        return
+    assert isinstance(scale, np.ndarray)
+    value = w.graph.value(node.output)
+    if value.q is not None:
+        x, gate = (
+            w.op("DEQUANTIZE", [w.values[v.name]], w.tensor(v, None, f"/{node.name}/real")) for v in inputs
+        )
+    factor = w.constant(f"{node.name}/channel_scale", scale)
+    scaled = w.tensor(inputs[1], None, f"/{node.name}/scaled")
+    gate = w.op("MUL", [gate, factor], scaled, "MulOptions")
+    if value.q is None:
+        w.op("MUL", [x, gate], w.out(node), "MulOptions")
+        return
+    real = w.op("MUL", [x, gate], w.tensor(Value(value.name, value.shape), None, "/real"), "MulOptions")
+    w.op("QUANTIZE", [real], w.out(node))
+
+
 ROWS: dict[str, Row] = {
     "quantize": plain("QUANTIZE"),
     "dequantize": plain("DEQUANTIZE"),
     "activation": _activation,
     "add": plain("ADD", "AddOptions"),
-    "mul": plain("MUL", "MulOptions"),
+    "mul": _mul,
 }
