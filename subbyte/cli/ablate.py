@@ -66,8 +66,11 @@ def ablate(
     isa: options.Isa = None,
     json: options.Json = False,
 ) -> None:
-    """Compress without steps, with each step alone, with all but each, without each technique that the recipe
-    uses, and with all; compare with fp32 and with all.
+    """Compress without each step and technique of a recipe, or with options changed; compare.
+
+    Makes the recipe without steps, with each step alone, with all but each, without each technique that it
+    uses, and as it is; with --vary, with each option changed and as it is. All are compared with fp32, and
+    with the recipe as it is.
 
     Every artifact stays in the folder: a second run with the same arguments makes only what is missing, and
     goes on where the first was stopped. Writes ablation.html, ablation.md and, as rows come in, ablation.json

@@ -22,6 +22,7 @@ from subbyte.recipes import Recipe
 from subbyte.steps.augment import augmented
 from subbyte.steps.blocks import blocks
 from subbyte.steps.learned import Learned, nearest
+from subbyte.steps.status import Status
 from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
 
@@ -122,6 +123,36 @@ def test_same_seed_same_result_and_an_interrupted_run_goes_on_to_it(tmp_path: Pa
     assert same(resumed, whole)
     assert min(done for name, done in told if name == "distill, 40 steps") == 26
     assert not same(compress(graph, asked, [images], seed=1, work=tmp_path / "work"), whole)
+
+
+def test_a_block_that_was_interrupted_goes_on_within_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subbyte.steps.train.SAVED_EVERY", 1)
+    monkeypatch.setattr("subbyte.steps.train.SAVED_COST", 0)
+
+    class Progress:
+        def __init__(self, last: int = 0) -> None:
+            self.told: list[tuple[str, int]] = []
+            self.last = last
+
+        def __call__(self, stage: str, done: int) -> None:
+            pass
+
+        def status(self, status: Status) -> None:
+            self.told.append((status.run, status.step))
+            if status.run == "reconstruct/block-002" and status.step == self.last:
+                raise KeyboardInterrupt
+
+    graph, asked = efficientnet_like(), recipe("reconstruct")
+    images = random_images(graph, 16)
+    whole = compress(graph, asked, [images])
+    with pytest.raises(KeyboardInterrupt):
+        compress(graph, asked, [images], work=tmp_path, progress=Progress(9))
+    again = Progress()
+    assert same(compress(graph, asked, [images], work=tmp_path, progress=again), whole)
+    assert again.told[0] == ("reconstruct/block-002", 9)  # it was told before the state was written
+    assert sorted(path.name for path in tmp_path.rglob("*.pt")) == ["block-001.pt", "block-002.pt"]
 
 
 def test_a_work_folder_of_another_network_is_not_used(tmp_path: Path) -> None:
