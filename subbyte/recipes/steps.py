@@ -59,7 +59,7 @@ class Reconstruction(Training):
     a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
     held_back: the share of images that training does not see; a block's error on them is measured before the
     first step and every `check` steps, 0: ten times in all, and what was best there is the result. patience:
-    a block ends after so many checks in turn without a better one, 0: never before its end; for "latent" alone.
+    a block ends after so many checks in turn without a better one, 0: never; for "latent" alone.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
     those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
     storage: "disk" keeps images and what blocks read and make in files, of the work folder

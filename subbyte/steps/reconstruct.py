@@ -102,6 +102,8 @@ def _trained(context: Context, place: tuple[int, int], part: Graph, whole: Graph
     learned = Learned(
         part, {node.name: node for node in whole.nodes}, rounding=asked.rounding, grids=asked.grids
     )
+    if not any(learned.parameters.values()):
+        return part
     start = copied(learned.parameters)
     if not learned.load(done):
         images = len(data.used)
@@ -140,7 +142,7 @@ def _differ(a: Parameters, b: Parameters) -> bool:
 
 
 def _narrow(part: Graph) -> bool:
-    """Whether anything in it takes fewer than 8 bits; at 8 there is nothing to win."""
+    """Whether anything in it takes fewer than 8 bits; at 8 there is little to win."""
     weights = [node.params["weight"] for node in part.nodes if "weight" in node.params]
     made = [part.value(node.output).q for node in part.nodes]
     return any(isinstance(w, QTensor) and w.format.width < 8 for w in weights) or any(
@@ -176,7 +178,7 @@ class _Loss:
             x = self._mixed(x, images, generator)
             state.update(self._unrounded(len(images), generator))
         loss = self._error(x, images, state)
-        if self.asked.rounding == "adaround":
+        if self.learned.between:
             beta = exponent(self.step / self.steps, self.asked.regularize_after, self.asked.beta)
             if beta is not None:
                 loss = loss + self.asked.regularizer * self.learned.undecided(beta)
