@@ -85,6 +85,8 @@ def _trained(context: Context, place: tuple[int, int], part: Graph, whole: Graph
     done, begun = (None if work is None else work / f"block-{number:03}{kind}.pt" for kind in ("", ".part"))
     nodes = {node.name: node for node in whole.nodes}
     learned = Learned(part, nodes, rounding=asked.rounding, grids=asked.grids)
+    if not any(learned.parameters.values()):
+        return part
     start = {kind: _copied(named) for kind, named in learned.parameters.items()}
     if not learned.load(done):
         loss = _Loss(learned, data, asked)
@@ -117,7 +119,7 @@ def _copied(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _narrow(part: Graph) -> bool:
-    """Whether anything in it takes fewer than 8 bits; at 8 there is nothing to win."""
+    """Whether anything in it takes fewer than 8 bits; at 8 there is little to win."""
     weights = [node.params["weight"] for node in part.nodes if "weight" in node.params]
     made = [part.value(node.output).q for node in part.nodes]
     return any(isinstance(w, QTensor) and w.format.width < 8 for w in weights) or any(
@@ -159,7 +161,7 @@ class _Loss(Hooks):
             x = self._mixed(x, images, generator)
             state.update(self._unrounded(len(images), generator))
         loss = self._error(x, images, state)
-        if self.asked.rounding == "adaround":
+        if self.learned.between:
             beta = exponent(self.share, self.asked.regularize_after, self.asked.beta)
             if beta is not None:
                 loss = loss + self.asked.regularizer * self.learned.undecided(beta)

@@ -82,6 +82,7 @@ def forward(
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
     Returns the outputs by value name (every value if `keep`): float32, codes where quantized.
+    `state` may hold `value:unrounded`, bool of a value's shape [N, C, H, W]: where it stays between codes.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
     are rounded like any float32 computation, which training does not notice; with bfloat16, their
