@@ -21,7 +21,7 @@ from subbyte.quantize.attach import attach
 from subbyte.quantize.calibrate import Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
-from subbyte.steps.context import Context, function_of
+from subbyte.steps.context import Context, check_step, function_of
 from subbyte.system.folders import make_folder
 from subbyte.tasks.table import kept_name, task_of
 
@@ -59,7 +59,7 @@ def compress(
     """
     verify(graph)
     _check_float(graph)
-    if task is not None or any("task" in STEPS[step].needs for step in recipe.steps):
+    if task is not None or any("task" in recipe.needs(step) for step in recipe.steps):
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
         asked = assignments(graph, recipe)
@@ -71,7 +71,9 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
-        kept = _Kept(split, any("images" in STEPS[step].needs for step in recipe.steps))
+        for step in recipe.steps:
+            check_step(STEPS[step], split, recipe.configuration(step), task)
+        kept = _Kept(split, any("images" in recipe.needs(step) for step in recipe.steps))
         stream = regrouped(split, calibration)
         seen = calibrate(split, kept.all_of(stream, labels), chosen_seed, report)
         rounded = attach(split, asked, recipe, seen)
@@ -88,7 +90,7 @@ def compress(
 def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
     """InputError for labels that are no class indices, or missing where a step of the recipe needs them."""
     for step in recipe.steps:
-        if labels is None and "labels" in STEPS[step].needs:
+        if labels is None and "labels" in recipe.needs(step):
             raise InputError(f"the step {step!r} needs labels: the class index of each calibration image")
     if labels is not None and (labels.ndim != 1 or labels.dtype != np.int64):
         raise InputError(f"labels must be int64 [N], got {labels.dtype} {list(labels.shape)}")

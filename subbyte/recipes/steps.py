@@ -6,11 +6,20 @@ The rows are data, so that reading a recipe imports nothing of what carries it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Need = Literal["images", "labels", "task"]
+#: The options of training that files of the first version hold, whether they are used or not.
+FIRST_OPTIONS = frozenset(("epochs", "batch", "weight", "scale", "bias", "grid", "pull", "mirror"))
 
 
 class Training(BaseModel):
@@ -37,15 +46,70 @@ class Training(BaseModel):
     mirror: bool = False
 
 
+class Distillation(Training):
+    """How the network is trained as a whole: what it is compared with, and what is learned.
+
+    Losses, each times its weight, those of weight 0 not computed at all. `logits`: the task's distance of
+    outputs; `temperature` softens class scores before it (arXiv 1503.02531). `features`: squared error of
+    what the blocks make, over the teacher's mean square. `attention`: squared distance of their attention
+    maps (arXiv 1612.03928). `gates`: as features, of squeeze-and-excitation gates. `labels`: cross entropy
+    with the images' labels, which have to be given.
+    teacher: the path of an artifact that takes the float network's place; None: the float network.
+    grids: whose activation scales follow the rate `grid`: "narrow", of those below 8 bits, or "all".
+    pre: the rate, like `grid`, of the 8-bit grids in front of tables; 0 leaves them alone.
+
+    A recipe that is written to a file holds of these options only those that are not at their default.
+    """
+
+    teacher: str | None = Field(default=None, min_length=1)
+    logits: float = Field(default=1.0, ge=0.0, le=1e6)
+    temperature: float = Field(default=1.0, ge=0.1, le=100.0)
+    features: float = Field(default=0.0, ge=0.0, le=1e6)
+    attention: float = Field(default=0.0, ge=0.0, le=1e6)
+    gates: float = Field(default=0.0, ge=0.0, le=1e6)
+    labels: float = Field(default=0.0, ge=0.0, le=1e6)
+    grids: Literal["narrow", "all"] = "narrow"
+    pre: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Distillation:
+        if not self.taught and self.labels == 0.0:
+            raise ValueError(
+                "there is nothing to learn from: logits, features, attention, gates, labels are 0"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in whole(self).items()
+            if name in FIRST_OPTIONS or getattr(self, name) != fields[name].default
+        }
+
+    @property
+    def taught(self) -> bool:
+        """Whether any loss compares with a teacher."""
+        return any((self.logits, self.features, self.attention, self.gates))
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the options ask for beside what the step does anyway."""
+        return ("labels",) if self.labels else ()
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
 
     configuration: what the recipe's table of the step's name holds where nothing is said, and its type; None:
-    there is no such table. needs: what of a compression's data the step reads beside the graphs.
+    there is no such table. needs: what of a compression's data the step reads beside the graphs; a
+    configuration may have `needs` of its own.
     after: the steps before it in recipes whose name ends in this one's, like w4a8-distill, and words: what
     it does to the network then; None: no name does. kept: the table stands in every recipe, as it does in
-    files of the first version; else where the step is asked for.
+    files of the first version; else where the step is asked for. check: `module:function` that takes the
+    float graph, the configuration and the task's name, and raises before any work what `run` would.
     """
 
     run: str
@@ -54,6 +118,7 @@ class Step:
     after: tuple[str, ...] | None = None
     words: str = ""
     kept: bool = False
+    check: str | None = None
 
 
 STEPS: dict[str, Step] = {
@@ -67,11 +132,12 @@ STEPS: dict[str, Step] = {
     ),
     "distill": Step(
         "subbyte.steps.distill:run",
-        Training(epochs=10.0),
+        Distillation(epochs=10.0),
         needs=("images", "task"),
         after=("bias_correction", "reconstruct"),
         words="as a whole",
         kept=True,
+        check="subbyte.steps.distill:check",
     ),
 }
 

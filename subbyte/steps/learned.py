@@ -26,8 +26,11 @@ from subbyte.quant import QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.recipes import Distillation
 from subbyte.steps.train import read_state, set_parameters, write_state
 
+#: What is learned where nothing more is asked.
+PLAIN = Distillation(epochs=1.0)
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0
 #: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
@@ -40,13 +43,19 @@ class Learned:
 
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
     of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
-    factor on an activation scale, for activations below 8 bits that a layer in `graph` makes).
+    factor on an activation scale, for activations that a layer in `graph` makes: those below 8 bits, or
+    all if asked), "pre" (the same of the grid in front of a table, if asked).
+    asked: what else is learned.
     """
 
     def __init__(
-        self, graph: Graph, original: Mapping[str, Node], device: torch_executor.Device = "cpu"
+        self,
+        graph: Graph,
+        original: Mapping[str, Node],
+        device: torch_executor.Device = "cpu",
+        asked: Distillation = PLAIN,
     ) -> None:
-        self.graph = graph
+        self.graph, self.asked = graph, asked
         self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
@@ -67,6 +76,10 @@ class Learned:
             for kind in ("scale", "bias"):
                 self.parameters[kind][node.name] = torch.zeros(len(weight.scale), device=device)
         self._find_grids()
+        if asked.pre:
+            scales = {node.name: f"{node.name}:pre_scale" for node in graph.nodes}
+            found = {name: self.fixed[key].new_zeros(()) for name, key in scales.items() if key in self.fixed}
+            self.parameters["pre"] = found
         for named in self.parameters.values():
             for parameter in named.values():
                 parameter.requires_grad_()
@@ -78,8 +91,8 @@ class Learned:
         made = producers(self.graph)
         for members in sharing(self.graph):
             q = self.graph.value(members[0]).q
-            free = q is not None and q.bits < 8 and all(name in made for name in members)
-            if free:
+            asked = q is not None and (q.bits < 8 or self.asked.grids == "all")
+            if asked and all(name in made for name in members):
                 self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
 
@@ -88,6 +101,8 @@ class Learned:
         state = dict(self.fixed)
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
+        for name, moved in self.parameters.get("pre", {}).items():
+            state[f"{name}:pre_scale"] = self.fixed[f"{name}:pre_scale"] * moved.exp()
         for node in self.graph.nodes:
             if isinstance(node.params.get("weight"), QTensor):
                 self._layer(node, state)
@@ -96,7 +111,8 @@ class Learned:
         return state
 
     def _moves(self, node: Node) -> bool:
-        return node.output in self.group_of or node.inputs[0] in self.group_of
+        around = node.output in self.group_of or node.inputs[0] in self.group_of
+        return around or node.name in self.parameters.get("pre", {})
 
     def _layer(self, node: Node, state: dict[str, Tensor]) -> None:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
@@ -146,6 +162,8 @@ class Learned:
 
     def _node(self, node: Node, values: Mapping[str, Value], state: Mapping[str, Tensor]) -> Node:
         params: dict[str, Any] = dict(node.params)
+        if node.name in self.parameters.get("pre", {}):
+            node = node.with_(attrs={**node.attrs, "pre_scale": float(state[f"{node.name}:pre_scale"])})
         weight = params.get("weight")
         if isinstance(weight, QTensor):
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
@@ -211,8 +229,8 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     y, source = graph.value(node.output).grid, pre_activation(node, graph.value(node.inputs[0]))
     assert source is not None
     s_y = state[f"{node.output}:scale"].detach().double()
-    moved = state.get(f"{node.inputs[0]}:scale") if "pre_scale" not in node.attrs else None
-    s = source.scale if moved is None else moved.detach().double()
+    before = f"{node.name}:pre_scale" if "pre_scale" in node.attrs else f"{node.inputs[0]}:scale"
+    s = state[before].detach().double()
     codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
     exact = real(node.attrs["act"])((codes - source.zero_point) * s)
     return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

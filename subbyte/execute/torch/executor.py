@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from subbyte.execute.images import checked
+from subbyte.execute.torch.estimators import STE, Estimator
 from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.step import step_of
 from subbyte.ir import Graph, verify
@@ -76,13 +77,15 @@ def forward(
     keep: bool = False,
     visit: Visit | None = None,
     exact: bool = True,
+    estimator: Estimator = STE,
 ) -> dict[str, Tensor]:
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
     Returns the outputs by value name (every value if `keep`): float32, codes where quantized.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
-    are rounded like any float32 computation, which training does not notice.
+    are rounded like any float32 computation, which training does not notice; there `estimator` says how
+    gradients pass the roundings of their outputs.
     """
     state = state_of(graph, x.device) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
@@ -90,7 +93,7 @@ def forward(
     with exact_convolutions():
         for node in graph.nodes:
             arrays = [values[name] for name in node.inputs]
-            step = step_of(graph, node, state)
+            step = step_of(graph, node, state, estimator)
             row = OPS[node.op]
             fast = None if exact or not step.quantized else row.training
             result = (fast or row.run)(step, arrays)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from subbyte.execute.torch.estimators import STE, Estimator
 from subbyte.execute.torch.straight_through import (
     look_up,
     real,
@@ -33,12 +34,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Step:
-    """What an op needs to know besides its inputs."""
+    """What an op needs to know besides its inputs.
+
+    estimator: how gradients pass the roundings of layers in training.
+    """
 
     node: Node
     inputs: list[Value]
     output: Value
     state: Mapping[str, Tensor]
+    estimator: Estimator = STE
 
     @property
     def quantized(self) -> bool:
@@ -63,14 +68,19 @@ class Step:
         """The 8-bit pre-activation grid."""
         return Grid(self.param("pre_scale"), float(self.node.attrs["pre_zero"]), 255.0)
 
+    @property
+    def zero(self) -> Tensor | None:
+        """The zero point of the output, 0-dim, where it is learned."""
+        return self.state.get(f"{self.output.name}:zero")
+
     def _grid(self, value: Value) -> Grid:
         q = value.grid
         return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
 
 
-def step_of(graph: Graph, node: Node, state: Mapping[str, Tensor]) -> Step:
+def step_of(graph: Graph, node: Node, state: Mapping[str, Tensor], estimator: Estimator = STE) -> Step:
     """What the node's operation is given besides its inputs."""
-    return Step(node, [graph.value(name) for name in node.inputs], graph.value(node.output), state)
+    return Step(node, [graph.value(name) for name in node.inputs], graph.value(node.output), state, estimator)
 
 
 Op = Callable[[Step, list[Tensor]], Tensor]

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from subbyte.execute.torch.estimators import derivatives, rounded, sampled_sums
 from subbyte.execute.torch.step import Grid, Step, bounds, products, slopes
-from subbyte.execute.torch.straight_through import round_clamp, take
+from subbyte.execute.torch.straight_through import real, round_clamp, take, traced
 
 
 def layer(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -25,6 +26,9 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     table = "table" in step.node.params
     target = step.pre if table else step.target
     v = _sums(step, arrays[0], x, real / target.scale, target.zero)
+    how, zero = step.estimator, step.zero
+    if table and not (how.plain and zero is None and not traced(target.scale)):
+        return sampled_sums(v, target.scale, step.target.scale, zero, _tables(step, target))
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
@@ -33,7 +37,18 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
+    if not (how.plain and zero is None):
+        return rounded(v, zero, low, target.qmax if high is None else high.detach(), how)
     return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach())
+
+
+def _tables(step: Step, source: Grid) -> dict[str, Tensor]:
+    """The table and its derivatives, where more is learned than the scale behind it, or otherwise."""
+    act, y = step.node.attrs["act"], step.target
+    codes = torch.arange(256.0, device=source.scale.device)
+    exact = real(act)((codes - source.zero) * source.scale.detach()) / y.scale.detach() + y.zero
+    table = step.param("table").detach()
+    return derivatives(table, exact, y.qmax, slopes(act, source, y), step.estimator)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:

@@ -1,0 +1,153 @@
+"""How a gradient passes a rounding, and layers whose grids are learned: forward the same integers as ever.
+
+Three estimators. With e, the rounded number less its level, in steps (−0.5 .. 0.5), and g the gradient behind
+the rounding, the gradient before it is
+
+    ste    g                                     arXiv 1308.3432
+    ewgs   g · (1 + δ · sign(g) · e)             arXiv 2104.00903, equation 4
+    soft   g · φ'(e)                             the slope of tanh curves between levels, arXiv 1908.05033:
+                                                 φ'(e) = k / (2 tanh(k/2)) · sech²(k · (0.5 − |e|))
+
+φ rises by 1 from one level to the next, so that gradients keep their size, and is steepest half way. k → 0
+and δ = 0 are "ste". Beyond half a step outside the outermost levels the gradient is 0 with all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from subbyte.execute.torch.straight_through import take
+
+Name = Literal["ste", "ewgs", "soft"]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """strength: δ of "ewgs", k of "soft"."""
+
+    name: Name = "ste"
+    strength: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether gradients pass as they are."""
+        return self.name == "ste" or self.strength == 0.0
+
+    def gradient(self, g: Tensor, error: Tensor) -> Tensor:
+        """The gradient before a rounding that moved numbers by `error` steps; equal shapes."""
+        if self.plain:
+            return g
+        if self.name == "ewgs":
+            return torch.addcmul(g, g.abs(), error, value=self.strength)
+        return g * self.slope(error)
+
+    def slope(self, error: Tensor) -> Tensor:
+        """φ' of "soft"; 1 for the others."""
+        if self.plain or self.name == "ewgs":
+            return torch.ones_like(error)
+        k = self.strength
+        return (k / (2.0 * math.tanh(k / 2.0))) / torch.cosh(k * (0.5 - error.abs())).square()
+
+
+STE = Estimator()
+
+
+class _Round(torch.autograd.Function):
+    """clamp(rne(v), low, high); zero: 0-dim, what real zero is, None: it is not learned."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, zero: Tensor | None, low: float, high: float | Tensor, how: Estimator
+    ) -> Tensor:
+        rounded = v.round()
+        codes = rounded.clamp(min=low)
+        codes = torch.minimum(codes, high) if isinstance(high, Tensor) else codes.clamp_(max=high)
+        ctx.how, ctx.learned = how, zero is not None
+        ctx.save_for_backward(rounded == codes, None if how.plain else v - rounded)
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        inside, error = ctx.saved_tensors
+        g = grads[0]
+        # a real number s (q - z) that is clipped moves by -s when z moves by 1, others stay
+        moved = (g * inside).sum() - g.sum() if ctx.learned else None
+        return (g if error is None else ctx.how.gradient(g, error)) * inside, moved, None, None, None
+
+
+def rounded(v: Tensor, zero: Tensor | None, low: float, high: float | Tensor, how: Estimator) -> Tensor:
+    """clamp(rne(v), low, high) for v of any shape, with the gradient of `how`.
+
+    zero: the zero point of the codes as a 0-dim tensor that is learned, low and high being the ends of the
+    grid, or None. No gradient reaches `high`.
+    """
+    return _Round.apply(v, zero, low, high, how)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Sample(torch.autograd.Function):
+    """table[clamp(rne(v), 0, 255)] and the gradients by the tables of `derivatives`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, source: Tensor, target: Tensor, zero: Tensor | None, tables: Any
+    ) -> Tensor:
+        codes = v.clamp(0.0, 255.0).round_().to(torch.uint8)
+        ctx.index = codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes
+        ctx.tables = tables
+        ctx.inside = (v - 127.5).abs_() <= 128.0 if ctx.needs_input_grad[1] else None
+        return take(tables["table"], ctx.index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        g, index, tables = grads[0], ctx.index, ctx.tables
+        results: list[Tensor | None] = []
+        if any(ctx.needs_input_grad[1:4]):
+            flat = (g.permute(0, 2, 3, 1) if g.ndim == 4 else g).reshape(-1)
+            sums = torch.bincount(index.reshape(-1), flat, 256).to(flat.dtype)
+            results = [
+                (sums * tables[name]).sum() if needed else None
+                for name, needed in zip(("source", "target", "zero"), ctx.needs_input_grad[1:4], strict=True)
+            ]
+        before = take(tables["slope"], index).mul_(g)
+        if "bent" in tables:
+            before.addcmul_(take(tables["bent"], index), g.abs())
+        if ctx.inside is not None:
+            before.mul_(ctx.inside)
+        return before, *(results or (None, None, None)), None
+
+
+def sampled_sums(
+    v: Tensor, source: Tensor, target: Tensor, zero: Tensor | None, tables: dict[str, Tensor]
+) -> Tensor:
+    """What a table makes of sums v, any shape, with gradients by the scales before and behind it, 0-dim.
+
+    tables: of `derivatives`. zero: as in `rounded`, of what the table makes.
+    """
+    return _Sample.apply(v, source, target, zero, tables)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def derivatives(
+    table: Tensor, exact: Tensor, qmax: float, slopes: tuple[Tensor, ...], how: Estimator
+) -> dict[str, Tensor]:
+    """What gradients take from the 256 codes in front of a table, float32 [256] each.
+
+    exact: the real numbers that the table rounds and clamps to 0 .. qmax; slopes: their derivatives, clamped
+    too, by the code and by the scales before and behind.
+    """
+    nearest = exact.round()
+    error = exact - nearest
+    found = {
+        "table": table,
+        "slope": slopes[0] * how.slope(error),
+        "source": slopes[1],
+        "target": slopes[2],
+        "zero": -(nearest.clamp(0.0, qmax) != nearest).to(exact.dtype),
+    }
+    if how.name == "ewgs" and not how.plain:  # slope · g · (1 + δ · sign(g) · e) in two tables
+        found["bent"] = slopes[0] * error * how.strength
+    return found
