@@ -6,7 +6,7 @@ The rows are data, so that reading a recipe imports nothing of what carries it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,9 @@ from pydantic import (
 Need = Literal["images", "labels", "task"]
 #: The options of training that files of the first version hold, whether they are used or not.
 FIRST_OPTIONS = frozenset(("epochs", "batch", "weight", "scale", "bias", "grid", "pull", "mirror"))
+
+#: Bits that training may go through; files hold other ones.
+TrainedWidth = Annotated[int, Field(ge=2, le=8)]
 
 
 class Training(BaseModel):
@@ -56,7 +59,24 @@ class Distillation(Training):
     with the images' labels, which have to be given.
     teacher: the path of an artifact that takes the float network's place; None: the float network.
     grids: whose activation scales follow the rate `grid`: "narrow", of those below 8 bits, or "all".
-    pre: the rate, like `grid`, of the 8-bit grids in front of tables; 0 leaves them alone.
+    pre: the rate, like `grid`, of the 8-bit grids in front of tables; offset: of the zero points of what
+    layers make, in codes (LSQ+, arXiv 2004.09576; they stay integers); 0 leaves them alone. gradient_scale:
+    gradients of step sizes times 1/√(N·Q) as in LSQ (arXiv 1902.08153); Adam alone does not notice, a
+    limit on the norm of all gradients does. clip: this times the mean square of the upper ends of all
+    learned activation ranges, in units of where they began, is part of the loss (PACT, arXiv 1805.06085).
+    affine: in this share of the steps, the last ones, weights stand still and all else learns.
+
+    estimator, activation_estimator: how gradients pass the rounding of weights and of what layers make, and
+    `strength` (None: the usual one); see execute/torch/estimators.py.
+    unrounded: the share of weights, drawn anew in every step, that is not rounded (arXiv 2004.07320).
+    weight_widths, activation_widths: bits that training goes through before the recipe's own, like [8, 6];
+    the grids keep their ranges. They take equal parts of the first `narrowed` of all steps; where `plateau`
+    is given, the next one also comes once the loss has not fallen for so many steps.
+    damping: this times the mean square distance of weights from what they round to, in steps, is part of the
+    loss, rising along a cosine from 0; freeze: weights that change their code to and fro more often than
+    this, per step, keep the one they had most (both arXiv 2203.11086). kurtosis: this times the mean square
+    distance of the layers' kurtosis from 1.8, a uniform distribution's (arXiv 2002.07686).
+    bias_correction: that step again, behind training.
 
     A recipe that is written to a file holds of these options only those that are not at their default.
     """
@@ -70,13 +90,33 @@ class Distillation(Training):
     labels: float = Field(default=0.0, ge=0.0, le=1e6)
     grids: Literal["narrow", "all"] = "narrow"
     pre: float = Field(default=0.0, ge=0.0, le=1.0)
+    offset: float = Field(default=0.0, ge=0.0, le=1.0)
+    gradient_scale: bool = False
+    clip: float = Field(default=0.0, ge=0.0, le=1e6)
+    affine: float = Field(default=0.0, ge=0.0, le=1.0)
+    estimator: Literal["ste", "ewgs", "soft"] = "ste"
+    activation_estimator: Literal["ste", "ewgs", "soft"] = "ste"
+    strength: float | None = Field(default=None, gt=0.0, le=20.0)
+    unrounded: float = Field(default=0.0, ge=0.0, lt=1.0)
+    weight_widths: tuple[TrainedWidth, ...] = ()
+    activation_widths: tuple[TrainedWidth, ...] = ()
+    narrowed: float = Field(default=0.5, gt=0.0, le=1.0)
+    plateau: int | None = Field(default=None, ge=1)
+    damping: float = Field(default=0.0, ge=0.0, le=1e6)
+    freeze: float = Field(default=0.0, ge=0.0, lt=1.0)
+    kurtosis: float = Field(default=0.0, ge=0.0, le=1e6)
+    bias_correction: bool = False
 
     @model_validator(mode="after")
-    def _some_loss(self) -> Distillation:
+    def _sensible(self) -> Distillation:
         if not self.taught and self.labels == 0.0:
             raise ValueError(
                 "there is nothing to learn from: logits, features, attention, gates, labels are 0"
             )
+        for name in ("weight_widths", "activation_widths"):
+            widths = getattr(self, name)
+            if list(widths) != sorted(set(widths), reverse=True):
+                raise ValueError(f"{name} must fall, like [8, 6]")
         return self
 
     @model_serializer(mode="wrap")

@@ -17,9 +17,11 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.recipes import Distillation
 from subbyte.steps.augment import augmented
+from subbyte.steps.bias_correction import correct_biases, fewer
 from subbyte.steps.context import Context
 from subbyte.steps.learned import Learned
 from subbyte.steps.losses import Losses, check_task
+from subbyte.steps.schedule import Schedule
 from subbyte.steps.teacher import teacher_of
 from subbyte.steps.train import minimize, steps_of
 from subbyte.tasks import task_of
@@ -42,13 +44,22 @@ def run(context: Context) -> Graph:
     teacher = teacher_of(original, asked.teacher)
     losses = Losses(task_of(original, context.task), asked, graph, teacher, context.labels)
 
+    schedule = Schedule(learned, asked)
+
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         x = augmented(inputs[chosen], generator)
-        return losses(graph, learned.state(), x, chosen)
+        state = learned.state(generator)
+        found = losses(learned.present, state, x, chosen)
+        schedule.after(found)
+        return found + learned.penalty(schedule.progress)
 
     generator = torch.Generator().manual_seed(context.seed)
     name = "-".join(filter(None, ("distill", teacher.digest)))
     saved = None if context.work is None else context.work / f"{name}.pt"
     report = partial(context.progress, f"distill, {steps_of(asked, len(inputs))} steps")
-    minimize(learned.parameters, loss, len(inputs), asked, generator, report, saved)
-    return learned.result()
+    buffers = {**learned.buffers, **schedule.buffers}
+    minimize(learned.parameters, loss, len(inputs), asked, generator, report, saved, schedule.before, buffers)
+    result = learned.result()
+    if asked.bias_correction:
+        return correct_biases(result, original, fewer(original, context.images), context.progress)
+    return result

@@ -8,8 +8,9 @@ scales as logarithms, so that one learning rate fits all layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from subbyte.execute.reference import activation_function
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.straight_through import real, round_even
-from subbyte.ir import Graph, Node, Value
+from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.graph import pre_activation, producers
-from subbyte.quant import QTensor, activation_table
+from subbyte.quant import QParams, QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
-from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.quantize.weights import codes_of, usable
 from subbyte.recipes import Distillation
+from subbyte.steps.rounding import Rounding
 from subbyte.steps.train import read_state, set_parameters, write_state
 
 #: What is learned where nothing more is asked.
@@ -44,8 +46,10 @@ class Learned:
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
     of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
     factor on an activation scale, for activations that a layer in `graph` makes: those below 8 bits, or
-    all if asked), "pre" (the same of the grid in front of a table, if asked).
-    asked: what else is learned.
+    all if asked), "pre" (the same of the grid in front of a table, if asked), "offset" (codes that zero
+    points move by, of what layers make, if asked).
+    asked: what is learned, and how. present: `graph` on the activation grids of the moment. buffers: what
+    is remembered from step to step beside the parameters.
     """
 
     def __init__(
@@ -55,10 +59,13 @@ class Learned:
         device: torch_executor.Device = "cpu",
         asked: Distillation = PLAIN,
     ) -> None:
-        self.graph, self.asked = graph, asked
+        self.graph, self.asked, self.present = graph, asked, graph
+        self.rounding = Rounding(asked)
         self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
+        self.offset_of: dict[str, str] = {}
+        self.finer: dict[str, int] = {}  # parts that each step of a value's grid is divided into at present
         self.unit: dict[str, float] = {}
         self.kept: dict[str, Tensor] = {}  # 0 for weights that a pattern leaves out, else 1
         for node in self._quantized():
@@ -80,9 +87,14 @@ class Learned:
             scales = {node.name: f"{node.name}:pre_scale" for node in graph.nodes}
             found = {name: self.fixed[key].new_zeros(()) for name, key in scales.items() if key in self.fixed}
             self.parameters["pre"] = found
+        if asked.offset:
+            self._find_offsets()
+        self.rounding.watch(self.parameters["weight"])
         for named in self.parameters.values():
             for parameter in named.values():
                 parameter.requires_grad_()
+        if asked.gradient_scale:
+            self._scale_gradients()
 
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
@@ -96,29 +108,112 @@ class Learned:
                 self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
 
-    def state(self) -> dict[str, Tensor]:
-        """What torch_executor.forward computes with: differentiable functions of the parameters."""
+    def _find_offsets(self) -> None:
+        """Zero points: where layers make the values, and not as relu does, whose zero is its lowest code."""
+        made = producers(self.graph)
+        self.parameters["offset"] = {}
+        for members in sharing(self.graph):
+            if self.graph.value(members[0]).q is not None and all(_has_offset(made.get(n)) for n in members):
+                self.parameters["offset"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
+                self.offset_of.update(dict.fromkeys(members, members[0]))
+
+    def _scale_gradients(self) -> None:
+        """Gradients of step sizes times 1/sqrt(N Q): N numbers share one, Q is the largest code (LSQ)."""
+        for node in self._quantized():
+            weight = node.params["weight"]
+            assert isinstance(weight, QTensor)
+            count = weight.codes[0].size * int(usable(weight.levels).max())
+            _times(self.parameters["scale"][node.name], count)
+        for name, parameter in self.parameters["grid"].items():
+            value = self.graph.value(name)
+            _times(parameter, math.prod(value.shape) * value.grid.qmax)
+        for name, parameter in self.parameters.get("pre", {}).items():
+            _times(parameter, math.prod(self.graph.value(self.graph.node(name).output).shape) * 255)
+
+    def penalty(self, progress: float) -> Tensor | float:
+        """What the loss has to be raised by for weights and ranges as they are, behind `state`: 0-dim.
+
+        progress: how far training is, 0 to 1.
+        """
+        total = self.rounding.penalty(progress)
+        ranges = [p for kind in ("grid", "pre") for p in self.parameters.get(kind, {}).values()]
+        if self.asked.clip and ranges:
+            total = total + self.asked.clip * (2.0 * torch.stack(ranges)).exp().mean()
+        return total
+
+    @property
+    def buffers(self) -> dict[str, dict[str, Tensor]]:
+        """What is remembered from step to step beside the parameters, by kind and name."""
+        return self.rounding.buffers
+
+    def at(self, weights: int = 0, activations: int = 0) -> None:
+        """Trains from now on with at least so many bits, on grids of the same ranges; 0: as the format."""
+        self.rounding.finer = {
+            node.name: 1 << max(0, weights - node.params["weight"].format.bits)
+            for node in self._quantized()
+            if isinstance(node.params["weight"], QTensor)
+        }
+        self.finer = {
+            name: 1 << max(0, activations - value.q.bits)
+            for name, value in self.graph.values.items()
+            if value.q is not None
+        }
+
+    def _on_grids(self) -> Graph:
+        """The graph on the activation grids of the moment."""
+        if not self.offset_of and max(self.finer.values(), default=1) == 1:
+            return self.graph
+        values = dict(self.graph.values)
+        for name, value in values.items():
+            if value.q is not None:
+                parts = self.finer.get(name, 1)
+                grid = Divided(value.q.scale, self._zero(name) * parts, value.q.bits, parts)
+                values[name] = replace(value, q=grid)
+        return replace(self.graph, values=values)
+
+    def _zero(self, name: str) -> int:
+        """The zero point of a value at present."""
+        q = self.graph.value(name).grid
+        if name not in self.offset_of:
+            return q.zero_point
+        moved = q.zero_point + float(self.parameters["offset"][self.offset_of[name]].detach())
+        return min(max(round(moved), 0), q.qmax)
+
+    def state(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """What torch_executor.forward computes `present` with: differentiable functions of the parameters.
+
+        generator: of what is random in a step of training.
+        """
         state = dict(self.fixed)
+        self.present = self._on_grids()
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
         for name, moved in self.parameters.get("pre", {}).items():
             state[f"{name}:pre_scale"] = self.fixed[f"{name}:pre_scale"] * moved.exp()
+        for value, group in self.offset_of.items():
+            state[f"{value}:zero"] = self.parameters["offset"][group] * self.finer.get(value, 1)
+        for value, fine in self.finer.items():
+            if fine > 1:
+                state[f"{value}:scale"] = state[f"{value}:scale"] / fine
         for node in self.graph.nodes:
             if isinstance(node.params.get("weight"), QTensor):
-                self._layer(node, state)
+                self._layer(node, state, generator)
             if "table" in node.params and self._moves(node):
-                state[f"{node.name}:table"] = _table(node, self.graph, state)
+                state[f"{node.name}:table"] = _table(node, self.present, state)
         return state
 
     def _moves(self, node: Node) -> bool:
-        around = node.output in self.group_of or node.inputs[0] in self.group_of
-        return around or node.name in self.parameters.get("pre", {})
+        for name in (node.output, node.inputs[0]):
+            if name in self.group_of or name in self.offset_of or self.finer.get(name, 1) > 1:
+                return True
+        return node.name in self.parameters.get("pre", {})
 
-    def _layer(self, node: Node, state: dict[str, Tensor]) -> None:
+    def _layer(self, node: Node, state: dict[str, Tensor], generator: torch.Generator | None) -> None:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
         assert isinstance(weight, QTensor)
         latent = self.parameters["weight"][node.name]
-        values = nearest(latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels)
+        steps = latent * (self.unit[node.name] / _rows(factor, latent))
+        values = self.rounding(node.name, steps, weight.levels, generator)
         state[f"{node.name}:weight"] = values * self.kept[node.name] if node.name in self.kept else values
         scale = self.fixed[f"{node.name}:weight_scale"] * factor
         state[f"{node.name}:weight_scale"] = scale
@@ -151,11 +246,13 @@ class Learned:
 
     def result(self) -> Graph:
         """The graph with what was learned, rounded to its grids. Not verified."""
+        self.at()
         with torch.no_grad():
             state = self.state()
         values = dict(self.graph.values)
-        for name in self.group_of:
-            q = replace(values[name].grid, scale=float(state[f"{name}:scale"]))
+        for name in {**self.group_of, **self.offset_of}:
+            scale, zero = float(state[f"{name}:scale"]), self._zero(name)
+            q = replace(values[name].grid, scale=scale, zero_point=zero)
             values[name] = replace(values[name], q=q)
         nodes = tuple(self._node(node, values, state) for node in self.graph.nodes)
         return replace(self.graph, nodes=nodes, values=values)
@@ -179,6 +276,36 @@ class Learned:
         return node.with_(params=params)
 
 
+@dataclass(frozen=True)
+class Divided(QParams):
+    """A grid in training: that of `bits` with each step divided into `parts`; `scale` is that of `bits`.
+
+    Its codes fit a byte while bits + log2(parts) <= 8.
+    """
+
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        """Nothing: what it was made of has been checked."""
+
+    @property
+    def qmax(self) -> int:
+        return ((1 << self.bits) - 1) * self.parts
+
+
+def _times(parameter: Tensor, count: int) -> None:
+    """Scales each gradient that reaches the parameter by 1/sqrt(count)."""
+    factor = 1.0 / math.sqrt(count)
+    parameter.register_hook(lambda gradient: gradient * factor)
+
+
+def _has_offset(node: Node | None) -> bool:
+    """Whether a zero point of what the node makes can be learned."""
+    if node is None or OPS[node.op].keeps_grid:
+        return node is not None
+    return is_weighted(node) and node.attrs["act"] not in ("relu", "relu6")
+
+
 def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
     """The ends of what rounds to each of `values`, which are levels, less a margin."""
     grid = torch.from_numpy(np.unique(levels).astype(np.float32))
@@ -188,25 +315,6 @@ def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
     index = torch.searchsorted(grid, values.contiguous())
     margin = (ends[1:] - ends[:-1]) * MARGIN
     return (ends[:-1] + margin)[index], (ends[1:] - margin)[index]
-
-
-class _Nearest(torch.autograd.Function):
-    """The nearest level; gradient 1 where one is less than half a step away."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, levels: np.ndarray) -> Tensor:
-        low, high = _reach(levels)
-        ctx.save_for_backward((v >= low).logical_and_(v <= high))
-        return nearest_level(v, levels)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
-
-
-def nearest(v: Tensor, levels: np.ndarray) -> Tensor:
-    """Each number of v replaced by the nearest of `levels` (int8, any order); straight through."""
-    return _Nearest.apply(v, usable(levels))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _reach(levels: np.ndarray) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
+from subbyte.execute.torch.estimators import estimator
 from subbyte.ir import Graph
 from subbyte.recipes import Distillation
 from subbyte.steps.teacher import Teacher, block_pairs, gate_pairs, real_of, watching
@@ -36,6 +37,7 @@ class Losses:
     ) -> None:
         check_task(task, asked)
         self.task, self.asked, self.student, self.teacher = task, asked, student, teacher
+        self.how = estimator(asked.activation_estimator, asked.strength)
         self.labels = _class_indices(student, labels) if asked.labels else None
         named = block_pairs(student, teacher.graph) if asked.features or asked.attention else []
         self.features = named if asked.features else []
@@ -50,9 +52,8 @@ class Losses:
         """
         asked, total = self.asked, x.new_zeros(())
         wanted = self.teacher(x, (name for _, name in self.pairs)) if asked.taught else {}
-        found = torch_executor.forward(
-            watching(graph, (name for name, _ in self.pairs)), x, state, exact=False
-        )
+        watched = watching(graph, (name for name, _ in self.pairs))
+        found = torch_executor.forward(watched, x, state, exact=False, estimator=self.how)
         made = {name: real_of(graph, state, name, array) for name, array in found.items()}
         outputs = [made[name] for name in graph.outputs]
         if asked.logits:

@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,18 +32,22 @@ def minimize(
     generator: torch.Generator,
     report: Callable[[int], None] = lambda step: None,
     saved: Path | None = None,
+    before: Callable[[int, int], None] = lambda step, steps: None,
+    buffers: Parameters = MappingProxyType({}),
 ) -> None:
     """Trains `parameters`, leaves by kind (see Learned) and name, on `count` images.
 
     loss: of the images with these indices. Images come in random order, each as often as any
     other to within one. saved: a file that keeps the state; where it exists, training goes on from
-    it, to the same result.
+    it, to the same result. before: told the number of each step, from 0, and of all, before its loss.
+    buffers: further tensors that loss and `before` change, part of the state. Parameters that
+    require no gradient stand still.
     """
     kinds = [kind for kind, tensors in parameters.items() if tensors]
     groups = [{"params": list(parameters[kind].values()), "lr": 0.0} for kind in kinds]
     optimizer = torch.optim.Adam(groups)
     starts = {name: weight.detach().clone() for name, weight in parameters["weight"].items()}
-    order, begin = _restore(saved, parameters, optimizer, generator)
+    order, begin = _restore(saved, {**parameters, **buffers}, optimizer, generator)
     steps = steps_of(training, count)
     for step in range(begin, steps):
         if len(order) < min(training.batch, count):
@@ -50,6 +55,7 @@ def minimize(
         chosen, order = order[: training.batch], order[training.batch :]
         for group, kind in zip(optimizer.param_groups, kinds, strict=True):
             group["lr"] = getattr(training, kind) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        before(step, steps)
         optimizer.zero_grad(set_to_none=True)
         loss(chosen, generator).backward()
         optimizer.step()
@@ -58,7 +64,7 @@ def minimize(
             _pull(parameters["weight"], starts, rate * training.pull)
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
-            _save(saved, step + 1, order, parameters, optimizer, generator)
+            _save(saved, step + 1, order, {**parameters, **buffers}, optimizer, generator)
 
 
 def steps_of(training: Training, count: int) -> int:
@@ -70,7 +76,8 @@ def _pull(weights: Mapping[str, Tensor], starts: Mapping[str, Tensor], share: fl
     """Takes weights back towards where they started."""
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.lerp_(starts[name], share)
+            if weight.requires_grad:
+                weight.lerp_(starts[name], share)
 
 
 def _save(

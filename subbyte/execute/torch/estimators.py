@@ -55,6 +55,13 @@ class Estimator:
 
 
 STE = Estimator()
+#: The strength of an estimator where nothing is said.
+USUAL: dict[Name, float] = {"ste": 0.0, "ewgs": 0.2, "soft": 2.0}
+
+
+def estimator(name: Name, strength: float | None = None) -> Estimator:
+    """The estimator of that name, with its usual strength if none is given."""
+    return Estimator(name, USUAL[name] if strength is None else strength)
 
 
 class _Round(torch.autograd.Function):
