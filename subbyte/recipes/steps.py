@@ -58,12 +58,13 @@ class Distillation(Training):
     maps (arXiv 1612.03928). `gates`: as features, of squeeze-and-excitation gates. `labels`: cross entropy
     with the images' labels, which have to be given.
     teacher: the path of an artifact that takes the float network's place; None: the float network.
-    grids: whose activation scales follow the rate `grid`: "narrow", of those below 8 bits, or "all".
-    pre: the rate, like `grid`, of the 8-bit grids in front of tables; offset: of the zero points of what
-    layers make, in codes (LSQ+, arXiv 2004.09576; they stay integers); 0 leaves them alone. gradient_scale:
-    gradients of step sizes times 1/√(N·Q) as in LSQ (arXiv 1902.08153); Adam alone does not notice, a
-    limit on the norm of all gradients does. clip: this times the mean square of the upper ends of all
-    learned activation ranges, in units of where they began, is part of the loss (PACT, arXiv 1805.06085).
+    grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
+    tables.
+    offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;
+    they remain codes). gradient_scale: gradients of step sizes times 1/√(N·Q) as in LSQ (arXiv 1902.08153);
+    Adam alone does not notice, a limit on the norm of all gradients does. range_decay: this times the mean
+    square of the upper ends of all learned activation ranges, in units of where they began, is part of the
+    loss (PACT, arXiv 1805.06085).
     affine: in this share of the steps, the last ones, weights stand still and all else learns.
 
     estimator, activation_estimator: how gradients pass the rounding of weights and of what layers make, and
@@ -89,10 +90,9 @@ class Distillation(Training):
     gates: float = Field(default=0.0, ge=0.0, le=1e6)
     labels: float = Field(default=0.0, ge=0.0, le=1e6)
     grids: Literal["narrow", "all"] = "narrow"
-    pre: float = Field(default=0.0, ge=0.0, le=1.0)
     offset: float = Field(default=0.0, ge=0.0, le=1.0)
     gradient_scale: bool = False
-    clip: float = Field(default=0.0, ge=0.0, le=1e6)
+    range_decay: float = Field(default=0.0, ge=0.0, le=1e6)
     affine: float = Field(default=0.0, ge=0.0, le=1.0)
     estimator: Literal["ste", "ewgs", "soft"] = "ste"
     activation_estimator: Literal["ste", "ewgs", "soft"] = "ste"

@@ -48,17 +48,16 @@ def run(context: Context) -> Graph:
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         x = augmented(inputs[chosen], generator)
-        state = learned.state(generator)
+        state = learned.state(generator=generator)
         found = losses(learned.present, state, x, chosen)
-        schedule.after(found)
+        schedule.heard(found)
         return found + learned.penalty(schedule.progress)
 
     generator = torch.Generator().manual_seed(context.seed)
     name = "-".join(filter(None, ("distill", teacher.digest)))
     saved = None if context.work is None else context.work / f"{name}.pt"
     report = partial(context.progress, f"distill, {steps_of(asked, len(inputs))} steps")
-    buffers = {**learned.buffers, **schedule.buffers}
-    minimize(learned.parameters, loss, len(inputs), asked, generator, report, saved, schedule.before, buffers)
+    minimize(learned.parameters, loss, len(inputs), asked, generator, report, saved, hooks=(schedule,))
     result = learned.result()
     if asked.bias_correction:
         return correct_biases(result, original, fewer(original, context.images), context.progress)

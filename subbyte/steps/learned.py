@@ -45,11 +45,10 @@ class Learned:
 
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer), "scale" (logarithm
     of a factor on a weight scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a
-    factor on an activation scale, for activations that a layer in `graph` makes: those below 8 bits, or
-    all if asked), "pre" (the same of the grid in front of a table, if asked), "offset" (codes that zero
+    factor on an activation scale, for activations below 8 bits that a layer in `graph` makes; if `asked`,
+    for all it makes, and as `node:pre_scale` for the grids in front of tables), "offset" (codes that zero
     points move by, of what layers make, if asked).
-    asked: what is learned, and how. present: `graph` on the activation grids of the moment. buffers: what
-    is remembered from step to step beside the parameters.
+    asked: what is learned, and how. present: `graph` on the activation grids of the moment.
     """
 
     def __init__(
@@ -82,11 +81,7 @@ class Learned:
             self.parameters["weight"][node.name] = latent.to(device)
             for kind in ("scale", "bias"):
                 self.parameters[kind][node.name] = torch.zeros(len(weight.scale), device=device)
-        self._find_grids()
-        if asked.pre:
-            scales = {node.name: f"{node.name}:pre_scale" for node in graph.nodes}
-            found = {name: self.fixed[key].new_zeros(()) for name, key in scales.items() if key in self.fixed}
-            self.parameters["pre"] = found
+        self._find_grids(everything=asked.grids == "all")
         if asked.offset:
             self._find_offsets()
         self.rounding.watch(self.parameters["weight"])
@@ -99,21 +94,26 @@ class Learned:
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
 
-    def _find_grids(self) -> None:
+    def _find_grids(self, *, everything: bool) -> None:
         made = producers(self.graph)
         for members in sharing(self.graph):
             q = self.graph.value(members[0]).q
-            asked = q is not None and (q.bits < 8 or self.asked.grids == "all")
-            if asked and all(name in made for name in members):
+            free = q is not None and (q.bits < 8 or everything) and all(name in made for name in members)
+            if free:
                 self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
+        for name in (
+            _pre_scale(node) for node in self.graph.nodes if "pre_scale" in node.attrs and everything
+        ):
+            self.parameters["grid"][name] = self.fixed[name].new_zeros(())
 
     def _find_offsets(self) -> None:
         """Zero points: where layers make the values, and not as relu does, whose zero is its lowest code."""
         made = producers(self.graph)
         self.parameters["offset"] = {}
         for members in sharing(self.graph):
-            if self.graph.value(members[0]).q is not None and all(_has_offset(made.get(n)) for n in members):
+            q = self.graph.value(members[0]).q
+            if q is not None and _consecutive(q) and all(_has_offset(made.get(n)) for n in members):
                 self.parameters["offset"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.offset_of.update(dict.fromkeys(members, members[0]))
 
@@ -124,11 +124,12 @@ class Learned:
             assert isinstance(weight, QTensor)
             count = weight.codes[0].size * int(usable(weight.levels).max())
             _times(self.parameters["scale"][node.name], count)
-        for name, parameter in self.parameters["grid"].items():
+        for name in set(self.group_of.values()):
             value = self.graph.value(name)
-            _times(parameter, math.prod(value.shape) * value.grid.qmax)
-        for name, parameter in self.parameters.get("pre", {}).items():
-            _times(parameter, math.prod(self.graph.value(self.graph.node(name).output).shape) * 255)
+            _times(self.parameters["grid"][name], math.prod(value.shape) * value.grid.qmax)
+        for node in self.graph.nodes:
+            if (pre := _pre_scale(node)) in self.parameters["grid"]:
+                _times(self.parameters["grid"][pre], math.prod(self.graph.value(node.output).shape) * 255)
 
     def penalty(self, progress: float) -> Tensor | float:
         """What the loss has to be raised by for weights and ranges as they are, behind `state`: 0-dim.
@@ -136,15 +137,11 @@ class Learned:
         progress: how far training is, 0 to 1.
         """
         total = self.rounding.penalty(progress)
-        ranges = [p for kind in ("grid", "pre") for p in self.parameters.get(kind, {}).values()]
-        if self.asked.clip and ranges:
-            total = total + self.asked.clip * (2.0 * torch.stack(ranges)).exp().mean()
+        scales = {*self.group_of.values(), *map(_pre_scale, self.graph.nodes)}
+        ranges = [moved for name, moved in self.parameters["grid"].items() if name in scales]
+        if self.asked.range_decay and ranges:
+            total = total + self.asked.range_decay * (2.0 * torch.stack(ranges)).exp().mean()
         return total
-
-    @property
-    def buffers(self) -> dict[str, dict[str, Tensor]]:
-        """What is remembered from step to step beside the parameters, by kind and name."""
-        return self.rounding.buffers
 
     def at(self, weights: int = 0, activations: int = 0) -> None:
         """Trains from now on with at least so many bits, on grids of the same ranges; 0: as the format."""
@@ -156,19 +153,16 @@ class Learned:
         self.finer = {
             name: 1 << max(0, activations - value.q.bits)
             for name, value in self.graph.values.items()
-            if value.q is not None
+            if value.q is not None and _consecutive(value.q)
         }
 
     def _on_grids(self) -> Graph:
         """The graph on the activation grids of the moment."""
-        if not self.offset_of and max(self.finer.values(), default=1) == 1:
-            return self.graph
+        divided = {name for name, parts in self.finer.items() if parts > 1}
         values = dict(self.graph.values)
-        for name, value in values.items():
-            if value.q is not None:
-                parts = self.finer.get(name, 1)
-                grid = Divided(value.q.scale, self._zero(name) * parts, value.q.bits, parts)
-                values[name] = replace(value, q=grid)
+        for name in (*self.offset_of, *(divided - self.offset_of.keys())):
+            q, parts = values[name].grid, self.finer.get(name, 1)
+            values[name] = replace(values[name], q=Divided(q.scale, self._zero(name) * parts, q.bits, parts))
         return replace(self.graph, values=values)
 
     def _zero(self, name: str) -> int:
@@ -179,7 +173,7 @@ class Learned:
         moved = q.zero_point + float(self.parameters["offset"][self.offset_of[name]].detach())
         return min(max(round(moved), 0), q.qmax)
 
-    def state(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def state(self, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """What torch_executor.forward computes `present` with: differentiable functions of the parameters.
 
         generator: of what is random in a step of training.
@@ -188,14 +182,14 @@ class Learned:
         self.present = self._on_grids()
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
-        for name, moved in self.parameters.get("pre", {}).items():
-            state[f"{name}:pre_scale"] = self.fixed[f"{name}:pre_scale"] * moved.exp()
         for value, group in self.offset_of.items():
             state[f"{value}:zero"] = self.parameters["offset"][group] * self.finer.get(value, 1)
         for value, fine in self.finer.items():
             if fine > 1:
                 state[f"{value}:scale"] = state[f"{value}:scale"] / fine
         for node in self.graph.nodes:
+            if (pre := _pre_scale(node)) in self.parameters["grid"]:
+                state[pre] = self.fixed[pre] * self.parameters["grid"][pre].exp()
             if isinstance(node.params.get("weight"), QTensor):
                 self._layer(node, state, generator)
             if "table" in node.params and self._moves(node):
@@ -206,7 +200,7 @@ class Learned:
         for name in (node.output, node.inputs[0]):
             if name in self.group_of or name in self.offset_of or self.finer.get(name, 1) > 1:
                 return True
-        return node.name in self.parameters.get("pre", {})
+        return _pre_scale(node) in self.parameters["grid"]
 
     def _layer(self, node: Node, state: dict[str, Tensor], generator: torch.Generator | None) -> None:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
@@ -259,8 +253,8 @@ class Learned:
 
     def _node(self, node: Node, values: Mapping[str, Value], state: Mapping[str, Tensor]) -> Node:
         params: dict[str, Any] = dict(node.params)
-        if node.name in self.parameters.get("pre", {}):
-            node = node.with_(attrs={**node.attrs, "pre_scale": float(state[f"{node.name}:pre_scale"])})
+        if (pre := _pre_scale(node)) in self.parameters["grid"]:
+            node = node.with_(attrs={**node.attrs, "pre_scale": float(state[pre])})
         weight = params.get("weight")
         if isinstance(weight, QTensor):
             codes = codes_of(_channels_last(state[f"{node.name}:weight"]), weight.levels)
@@ -299,11 +293,21 @@ def _times(parameter: Tensor, count: int) -> None:
     parameter.register_hook(lambda gradient: gradient * factor)
 
 
+def _consecutive(q: QParams) -> bool:
+    """Whether all codes up to the largest occur."""
+    return q.qmax == (1 << q.bits) - 1
+
+
 def _has_offset(node: Node | None) -> bool:
     """Whether a zero point of what the node makes can be learned."""
     if node is None or OPS[node.op].keeps_grid:
         return node is not None
     return is_weighted(node) and node.attrs["act"] not in ("relu", "relu6")
+
+
+def _pre_scale(node: Node) -> str:
+    """The name in a state of the scale in front of a node's table."""
+    return f"{node.name}:pre_scale"
 
 
 def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -337,8 +341,8 @@ def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
     y, source = graph.value(node.output).grid, pre_activation(node, graph.value(node.inputs[0]))
     assert source is not None
     s_y = state[f"{node.output}:scale"].detach().double()
-    before = f"{node.name}:pre_scale" if "pre_scale" in node.attrs else f"{node.inputs[0]}:scale"
-    s = state[before].detach().double()
+    moved = state.get(_pre_scale(node) if "pre_scale" in node.attrs else f"{node.inputs[0]}:scale")
+    s = source.scale if moved is None else moved.detach().double()
     codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
     exact = real(node.attrs["act"])((codes - source.zero_point) * s)
     return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from subbyte.recipes import Distillation
+from subbyte.steps.hooks import Hooks
 from subbyte.steps.learned import Learned
 
 #: What a step counts in the running mean of the loss.
@@ -16,39 +18,46 @@ MOMENTUM = 0.1
 LOWER = 0.99
 
 
-class Schedule:
+class Schedule(Hooks):
     """Sets `learned` to what `asked` says of each step.
 
-    buffers: the stage of widths that is reached, the running mean of the loss, its lowest value in this
-    stage, and for how many steps it has not fallen; float64 [4].
+    now: the stage of widths that is reached, the running mean of the loss, its lowest value in this stage,
+    and for how many steps it has not fallen; float64 [4].
     """
 
     def __init__(self, learned: Learned, asked: Distillation) -> None:
         self.learned, self.asked = learned, asked
         self.stages = max(len(asked.weight_widths), len(asked.activation_widths))
         self.now = torch.tensor([0.0, float("inf"), float("inf"), 0.0], dtype=torch.float64)
-        self.buffers = {"schedule": {"now": self.now}}
         self.progress = 0.0
 
     def before(self, step: int, steps: int) -> None:
-        """What holds in a step, from 0, of so many."""
+        """What holds in the step."""
         self.progress = step / steps
         self.learned.rounding.step = step + 1
         if self.stages:
             part = 1.0 if self.progress >= self.asked.narrowed else self._part()
-            self.learned.at(
-                _width(self.asked.weight_widths, part), _width(self.asked.activation_widths, part)
-            )
+            widths = (self.asked.weight_widths, self.asked.activation_widths)
+            self.learned.at(*(_width(listed, part) for listed in widths))
         if self.asked.affine and self.progress >= 1.0 - self.asked.affine:
             for weight in self.learned.parameters["weight"].values():
                 weight.requires_grad_(False)
+
+    def state(self) -> dict[str, Any]:
+        return {"now": self.now, "rounding": self.learned.rounding.buffers}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.now.copy_(state["now"])
+        for kind, named in self.learned.rounding.buffers.items():
+            for name, tensor in named.items():
+                tensor.copy_(state["rounding"][kind][name])
 
     def _part(self) -> float:
         """How far through the widths in between, 0 to 1."""
         by_steps = self.progress / self.asked.narrowed
         return by_steps if self.asked.plateau is None else max(by_steps, float(self.now[0]) / self.stages)
 
-    def after(self, loss: Tensor) -> None:
+    def heard(self, loss: Tensor) -> None:
         """Remembers the loss of a step, for plateaus."""
         if not self.stages or self.asked.plateau is None:
             return

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from subbyte.errors import InputError
 from subbyte.recipes import Training
+from subbyte.steps.hooks import Hooks
 from subbyte.system.whole_file import write_whole
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
@@ -32,22 +32,21 @@ def minimize(
     generator: torch.Generator,
     report: Callable[[int], None] = lambda step: None,
     saved: Path | None = None,
-    before: Callable[[int, int], None] = lambda step, steps: None,
-    buffers: Parameters = MappingProxyType({}),
+    *,
+    hooks: Sequence[Hooks] = (),
 ) -> None:
     """Trains `parameters`, leaves by kind (see Learned) and name, on `count` images.
 
     loss: of the images with these indices. Images come in random order, each as often as any
     other to within one. saved: a file that keeps the state; where it exists, training goes on from
-    it, to the same result. before: told the number of each step, from 0, and of all, before its loss.
-    buffers: further tensors that loss and `before` change, part of the state. Parameters that
-    require no gradient stand still.
+    it, to the same result. hooks: see Hooks; they are called in order. Parameters that require no gradient
+    stand still.
     """
     kinds = [kind for kind, tensors in parameters.items() if tensors]
     groups = [{"params": list(parameters[kind].values()), "lr": 0.0} for kind in kinds]
     optimizer = torch.optim.Adam(groups)
     starts = {name: weight.detach().clone() for name, weight in parameters["weight"].items()}
-    order, begin = _restore(saved, {**parameters, **buffers}, optimizer, generator)
+    order, begin = _restore(saved, parameters, optimizer, generator, hooks)
     steps = steps_of(training, count)
     for step in range(begin, steps):
         if len(order) < min(training.batch, count):
@@ -55,16 +54,19 @@ def minimize(
         chosen, order = order[: training.batch], order[training.batch :]
         for group, kind in zip(optimizer.param_groups, kinds, strict=True):
             group["lr"] = getattr(training, kind) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        before(step, steps)
+        for hook in hooks:
+            hook.before(step, steps)
         optimizer.zero_grad(set_to_none=True)
         loss(chosen, generator).backward()
         optimizer.step()
         if training.pull:
             rate = optimizer.param_groups[kinds.index("weight")]["lr"]
             _pull(parameters["weight"], starts, rate * training.pull)
+        for hook in hooks:
+            hook.after(step, steps)
         report(step + 1)
         if saved is not None and (step + 1) % SAVED_EVERY == 0:
-            _save(saved, step + 1, order, {**parameters, **buffers}, optimizer, generator)
+            _save(saved, step + 1, order, parameters, optimizer, generator, hooks)
 
 
 def steps_of(training: Training, count: int) -> int:
@@ -87,6 +89,7 @@ def _save(
     parameters: Parameters,
     optimizer: torch.optim.Adam,
     generator: torch.Generator,
+    hooks: Sequence[Hooks],
 ) -> None:
     state = {
         "step": step,
@@ -94,6 +97,7 @@ def _save(
         "parameters": {kind: dict(named) for kind, named in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
+        "hooks": [hook.state() for hook in hooks],
     }
     write_state(path, state)
 
@@ -134,7 +138,11 @@ def set_parameters(parameters: Parameters, saved: Mapping[str, Any], path: Path)
 
 
 def _restore(
-    path: Path | None, parameters: Parameters, optimizer: torch.optim.Adam, generator: torch.Generator
+    path: Path | None,
+    parameters: Parameters,
+    optimizer: torch.optim.Adam,
+    generator: torch.Generator,
+    hooks: Sequence[Hooks],
 ) -> tuple[Tensor, int]:
     """The order of images and the step to go on from; sets everything else."""
     if path is None or not path.exists():
@@ -143,4 +151,6 @@ def _restore(
     set_parameters(parameters, state.get("parameters", {}), path)
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"])
+    for hook, kept in zip(hooks, state.get("hooks", ({},) * len(hooks)), strict=True):
+        hook.restore(kept)
     return state["order"], state["step"]

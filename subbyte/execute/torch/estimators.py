@@ -97,50 +97,53 @@ def rounded(v: Tensor, zero: Tensor | None, low: float, high: float | Tensor, ho
 
 
 class _Sample(torch.autograd.Function):
-    """table[clamp(rne(v), 0, 255)] and the gradients by the tables of `derivatives`."""
+    """table[clamp(rne(v), 0, 255)], with gradients by the tables of `derivatives`."""
 
     @staticmethod
     def forward(
-        ctx: Any, v: Tensor, source: Tensor, target: Tensor, zero: Tensor | None, tables: Any
+        ctx: Any, v: Tensor, source: Tensor, target: Tensor, zero: Tensor | None, table: Tensor, tables: Any
     ) -> Tensor:
         codes = v.clamp(0.0, 255.0).round_().to(torch.uint8)
         ctx.index = codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes
         ctx.tables = tables
         ctx.inside = (v - 127.5).abs_() <= 128.0 if ctx.needs_input_grad[1] else None
-        return take(tables["table"], ctx.index)
+        return take(table.detach(), ctx.index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g, index, tables = grads[0], ctx.index, ctx.tables
-        results: list[Tensor | None] = []
-        if any(ctx.needs_input_grad[1:4]):
+        results: list[Tensor | None] = [None] * 4
+        if any(ctx.needs_input_grad[1:5]):
             flat = (g.permute(0, 2, 3, 1) if g.ndim == 4 else g).reshape(-1)
             sums = torch.bincount(index.reshape(-1), flat, 256).to(flat.dtype)
-            results = [
-                (sums * tables[name]).sum() if needed else None
-                for name, needed in zip(("source", "target", "zero"), ctx.needs_input_grad[1:4], strict=True)
-            ]
+            products = [sums * tables[name] for name in ("source", "target", "zero")]
+            results = [*(product.sum() for product in products), sums]
         before = take(tables["slope"], index).mul_(g)
         if "bent" in tables:
             before.addcmul_(take(tables["bent"], index), g.abs())
         if ctx.inside is not None:
             before.mul_(ctx.inside)
-        return before, *(results or (None, None, None)), None
+        used = (r if n else None for r, n in zip(results, ctx.needs_input_grad[1:5], strict=True))
+        return before, *used, None
 
 
 def sampled_sums(
-    v: Tensor, source: Tensor, target: Tensor, zero: Tensor | None, tables: dict[str, Tensor]
+    v: Tensor,
+    source: Tensor,
+    target: Tensor,
+    zero: Tensor | None,
+    table: Tensor,
+    tables: dict[str, Tensor],
 ) -> Tensor:
     """What a table makes of sums v, any shape, with gradients by the scales before and behind it, 0-dim.
 
-    tables: of `derivatives`. zero: as in `rounded`, of what the table makes.
+    table: float32 [256], with the gradient of its entries. tables: of `derivatives`. zero: as in `rounded`,
+    of what the table makes.
     """
-    return _Sample.apply(v, source, target, zero, tables)  # type: ignore[no-any-return, no-untyped-call]
+    return _Sample.apply(v, source, target, zero, table, tables)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def derivatives(
-    table: Tensor, exact: Tensor, qmax: float, slopes: tuple[Tensor, ...], how: Estimator
-) -> dict[str, Tensor]:
+def derivatives(exact: Tensor, qmax: float, slopes: tuple[Tensor, ...], how: Estimator) -> dict[str, Tensor]:
     """What gradients take from the 256 codes in front of a table, float32 [256] each.
 
     exact: the real numbers that the table rounds and clamps to 0 .. qmax; slopes: their derivatives, clamped
@@ -149,7 +152,6 @@ def derivatives(
     nearest = exact.round()
     error = exact - nearest
     found = {
-        "table": table,
         "slope": slopes[0] * how.slope(error),
         "source": slopes[1],
         "target": slopes[2],

@@ -28,7 +28,8 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     v = _sums(step, arrays[0], x, real / target.scale, target.zero)
     how, zero = step.estimator, step.zero
     if table and not (how.plain and zero is None and not traced(target.scale)):
-        return sampled_sums(v, target.scale, step.target.scale, zero, _tables(step, target))
+        scales = (target.scale, step.target.scale)
+        return sampled_sums(v, *scales, zero, step.param("table"), _tables(step, target))
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
@@ -43,12 +44,11 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
 
 
 def _tables(step: Step, source: Grid) -> dict[str, Tensor]:
-    """The table and its derivatives, where more is learned than the scale behind it, or otherwise."""
+    """The derivatives of its table, where more is learned than the scale behind it, or otherwise."""
     act, y = step.node.attrs["act"], step.target
     codes = torch.arange(256.0, device=source.scale.device)
     exact = real(act)((codes - source.zero) * source.scale.detach()) / y.scale.detach() + y.zero
-    table = step.param("table").detach()
-    return derivatives(table, exact, y.qmax, slopes(act, source, y), step.estimator)
+    return derivatives(exact, y.qmax, slopes(act, source, y), step.estimator)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
