@@ -33,7 +33,7 @@ class Losses:
         asked: Distillation,
         student: Graph,
         teacher: Teacher,
-        labels: np.ndarray | None,
+        labels: np.ndarray | None = None,
     ) -> None:
         check_task(task, asked)
         self.task, self.asked, self.student, self.teacher = task, asked, student, teacher

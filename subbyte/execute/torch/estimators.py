@@ -149,13 +149,12 @@ def derivatives(exact: Tensor, qmax: float, slopes: tuple[Tensor, ...], how: Est
     exact: the real numbers that the table rounds and clamps to 0 .. qmax; slopes: their derivatives, clamped
     too, by the code and by the scales before and behind.
     """
-    nearest = exact.round()
-    error = exact - nearest
+    error = exact - exact.round()
     found = {
         "slope": slopes[0] * how.slope(error),
         "source": slopes[1],
         "target": slopes[2],
-        "zero": -(nearest.clamp(0.0, qmax) != nearest).to(exact.dtype),
+        "zero": -((exact < 0.0) | (exact > qmax)).to(exact.dtype),
     }
     if how.name == "ewgs" and not how.plain:  # slope · g · (1 + δ · sign(g) · e) in two tables
         found["bent"] = slopes[0] * error * how.strength
