@@ -96,7 +96,7 @@ def feature_loss(pairs: Pairs) -> Tensor:
 
 def attention_loss(pairs: Pairs) -> Tensor:
     """Mean over pairs of maps [N, C, H, W] and over images of |a/‖a‖ − b/‖b‖|², the attention maps a, b
-    being sums of squares over channels (arXiv 1612.03928, equation 2 with p = 2)."""
+    being sums of squares over channels (arXiv 1612.03928)."""
     return _mean([(_attention(m) - _attention(w)).square().sum(1).mean() for m, w in pairs])
 
 

@@ -17,7 +17,7 @@ from subbyte.execute.torch.estimators import STE, Estimator, estimator
 from subbyte.quantize.weights import nearest_level, usable
 from subbyte.recipes import Distillation
 
-#: What a step counts in the running means of oscillations (arXiv 2203.11086, equations 6 and 7).
+#: What a step counts in the running means of oscillations (arXiv 2203.11086).
 MOMENTUM = 0.01
 
 
@@ -67,7 +67,10 @@ class Rounding:
         kinds = {"code": torch.float32, "mean": torch.float32, "rate": torch.float32}
         kinds |= {"seen": torch.int32, "way": torch.int8, "frozen": torch.bool}
         self.buffers = {
-            kind: {name: torch.zeros(layer.shape, dtype=dtype) for name, layer in layers.items()}
+            kind: {
+                name: torch.zeros(layer.shape, dtype=dtype, device=layer.device)
+                for name, layer in layers.items()
+            }
             for kind, dtype in kinds.items()
         }
 

@@ -15,6 +15,7 @@ from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.passes import squeeze_excite
+from subbyte.preprocess import Preprocessing
 from subbyte.steps.blocks import blocks
 from subbyte.tasks.task import shapes
 
@@ -23,8 +24,8 @@ from subbyte.tasks.task import shapes
 class Teacher:
     """A network whose numbers are wanted. state: its numbers. other: whether it is not the float network.
 
-    It reads the images that the student reads, resized if its input is of another size; so it has to be
-    trained on images that are normalized alike.
+    It reads the images that the student reads, resized if its input is of another size; so they have to be
+    normalized alike (check_normalization).
     """
 
     graph: Graph
@@ -64,6 +65,16 @@ def teacher_of(original: Graph, path: str | None) -> Teacher:
     if len(inputs[0]) != len(inputs[1]) or inputs[0][-1] != inputs[1][-1] or len(inputs[0]) != 3:
         raise InputError(f"the teacher {path} reads images of the shape {inputs[0]}, the network {inputs[1]}")
     return Teacher(graph, torch_executor.state_of(graph), other=True)
+
+
+def check_normalization(path: str, own: Preprocessing) -> None:
+    """InputError unless the teacher at `path` reads images that are normalized as the network's own."""
+    other = load(path).preprocessing
+    if (other.mean, other.std) != (own.mean, own.std):
+        raise InputError(
+            f"the teacher {path} reads images normalized by mean {other.mean} and deviation {other.std}, the "
+            f"network by {own.mean} and {own.std}; choose a teacher of the same normalization"
+        )
 
 
 def watching(graph: Graph, values: Iterable[str]) -> Graph:

@@ -4,7 +4,7 @@ Three estimators. With e, the rounded number less its level, in steps (−0.5 ..
 the rounding, the gradient before it is
 
     ste    g                                     arXiv 1308.3432
-    ewgs   g · (1 + δ · sign(g) · e)             arXiv 2104.00903, equation 4
+    ewgs   g · (1 + δ · sign(g) · e)             arXiv 2104.00903
     soft   g · φ'(e)                             the slope of tanh curves between levels, arXiv 1908.05033:
                                                  φ'(e) = k / (2 tanh(k/2)) · sech²(k · (0.5 − |e|))
 

@@ -283,9 +283,9 @@ def test_widths_in_between_divide_the_steps_of_the_format() -> None:
     assert len(made.unique()) > 16
     assert made.max() <= 60.0
     result = trainable.result()
-    weight = result.node("project").params["weight"]
-    assert isinstance(weight, QTensor)
-    assert weight.format.bits == 2
+    rounded = result.node("project").params["weight"]
+    assert isinstance(rounded, QTensor)
+    assert rounded.format.bits == 2
     assert same(result, network()[2])
 
 
@@ -349,7 +349,7 @@ def test_oscillations_are_counted_and_frozen_as_in_the_paper() -> None:
         steps = drawn if previous is None else torch.where(moving, drawn, previous)
         previous = steps
         values = rounding("a", steps, uniform_levels(2), generator)
-        # the dense formulas, equations 4 to 7
+        # the dense formulas
         now = steps if code is None else torch.where(frozen, code, steps)
         assert torch.equal(values, now)
         if code is None or mean is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.artifact import Artifact, save
+from subbyte.artifact import Artifact, load, save
 from subbyte.compress import compress
 from subbyte.errors import ArtifactError, InputError
 from subbyte.execute.torch import executor as torch_executor
@@ -17,7 +18,7 @@ from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.recipes import Distillation, Recipe
 from subbyte.steps.losses import Losses, attention_loss, feature_loss, output_loss
-from subbyte.steps.teacher import block_pairs, gate_pairs, teacher_of
+from subbyte.steps.teacher import block_pairs, check_normalization, gate_pairs, teacher_of
 from subbyte.tasks.table import TASKS
 from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
@@ -168,6 +169,14 @@ def test_what_cannot_teach_is_one_clear_error_before_any_work(tmp_path: Path) ->
     refused("cannot read", teacher=str(tmp_path / "missing.subbyte"))
     refused("choose a teacher of the same", teacher=written(other_network(classes=7), tmp_path / "a.subbyte"))
     refused("needs labels", labels=1.0)
+
+
+def test_a_teacher_of_other_images_is_refused(tmp_path: Path) -> None:
+    path = written(efficientnet_like(), tmp_path / "a.subbyte")
+    own = load(path).preprocessing
+    check_normalization(path, own)
+    with pytest.raises(InputError, match="choose a teacher of the same normalization"):
+        check_normalization(path, replace(own, std=(0.5, 1.0, 1.0)))
 
 
 def test_options_of_class_scores_need_class_scores() -> None:
