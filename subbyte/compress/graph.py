@@ -23,7 +23,7 @@ from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import BATCH, Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import STEPS, Recipe
-from subbyte.steps.context import Context, function_of
+from subbyte.steps.context import Context, check_step, function_of
 from subbyte.system.folders import make_folder
 from subbyte.tasks.table import kept_name, task_of
 
@@ -62,7 +62,7 @@ def compress(
     """
     verify(graph)
     _check_float(graph)
-    if task is not None or any("task" in STEPS[step].needs for step in recipe.steps):
+    if task is not None or any("task" in recipe.needs(step) for step in recipe.steps):
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
         asked = assignments(graph, recipe)
@@ -74,8 +74,10 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
+        for step in recipe.steps:
+            check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
-        needed = balances or any("images" in STEPS[step].needs for step in recipe.steps)
+        needed = balances or any("images" in recipe.needs(step) for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = kept.all_of(regrouped(split, calibration), labels)
         if balances:
@@ -97,7 +99,7 @@ def compress(
 def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
     """InputError for labels that are no class indices, or missing where a step of the recipe needs them."""
     for step in recipe.steps:
-        if labels is None and "labels" in STEPS[step].needs:
+        if labels is None and "labels" in recipe.needs(step):
             raise InputError(f"the step {step!r} needs labels: the class index of each calibration image")
     if labels is not None and (labels.ndim != 1 or labels.dtype != np.int64):
         raise InputError(f"labels must be int64 [N], got {labels.dtype} {list(labels.shape)}")

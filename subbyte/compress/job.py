@@ -16,6 +16,7 @@ from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quantize.calibrate import Progress
 from subbyte.recipes import Recipe
+from subbyte.steps.teacher import check_normalization
 from subbyte.system.version import __version__
 
 
@@ -38,7 +39,10 @@ class Job:
     def compressed(
         self, recipe: Recipe, calibration: Iterable[np.ndarray], labels: np.ndarray | None
     ) -> Artifact:
-        """The network by this recipe."""
+        """The network by this recipe. Raises also InputError for a teacher of other images."""
+        for step in recipe.steps:
+            if (teacher := getattr(recipe.configuration(step), "teacher", None)) is not None:
+                check_normalization(teacher, self.preprocessing)
         graph = compress(
             self.graph,
             recipe,

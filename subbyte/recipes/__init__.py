@@ -8,11 +8,12 @@ from subbyte.recipes.recipe import (
     Recipe,
     WeightRange,
 )
-from subbyte.recipes.steps import STEPS, Reconstruction, Step, Training
+from subbyte.recipes.steps import STEPS, Distillation, Reconstruction, Step, Training
 
 __all__ = [
     "STEPS",
     "ActivationRange",
+    "Distillation",
     "Layers",
     "Override",
     "Recipe",

@@ -21,7 +21,7 @@ from pydantic import (
 from subbyte.errors import GraphError
 from subbyte.quant import Format, activation_format, weight_format
 from subbyte.quant.format import INT8, UINT8
-from subbyte.recipes.steps import STEPS
+from subbyte.recipes.steps import STEPS, Need
 
 
 def _parsed(parse: Callable[[object], Format]) -> Any:
@@ -177,3 +177,7 @@ class Recipe(_Table):
     def configuration(self, step: str) -> Any:
         """What the recipe says of a step, of its row's type; None for a step without a configuration."""
         return (self.model_extra or {}).get(step, STEPS[step].configuration)
+
+    def needs(self, step: str) -> tuple[Need, ...]:
+        """What a step reads of the data, as its row and its configuration say."""
+        return (*STEPS[step].needs, *getattr(self.configuration(step), "needs", ()))

@@ -39,11 +39,11 @@ LAYERWISE_BYTES = 1 << 30
 
 def run(context: Context) -> Graph:
     """The quantized graph with corrected biases."""
-    images = _fewer(context.original, context.images)
+    images = fewer(context.original, context.images)
     return correct_biases(context.graph, context.original, images, context.progress)
 
 
-def _fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
+def fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
     """An even selection of the images whose values, all at once, fit LAYERWISE_BYTES."""
     # the values of this graph and, a byte each, those of the quantized one
     most = max(8, LAYERWISE_BYTES * 4 // (5 * peak_live_bytes(graph)))

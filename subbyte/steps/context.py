@@ -40,6 +40,16 @@ class Context:
 
 def function_of(step: Step) -> Callable[[Context], Graph]:
     """The function that a step's row names."""
-    module, _, name = step.run.partition(":")
-    function: Callable[[Context], Graph] = getattr(importlib.import_module(module), name)
+    function: Callable[[Context], Graph] = _named(step.run)
     return function
+
+
+def check_step(step: Step, original: Graph, configuration: Any, task: str | None) -> None:
+    """Raises before any work what the step's row has a check for."""
+    if step.check is not None:
+        _named(step.check)(original, configuration, task)
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

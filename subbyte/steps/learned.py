@@ -9,8 +9,9 @@ up can be learned (adaround.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,15 +22,19 @@ from torch import Tensor
 from subbyte.execute.reference import activation_function
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.straight_through import real, round_even
-from subbyte.ir import Graph, Node, Value
+from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.graph import pre_activation, producers
-from subbyte.quant import QTensor, activation_table
+from subbyte.quant import QParams, QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.grids import sharing
-from subbyte.quantize.weights import codes_of, nearest_level, usable
+from subbyte.quantize.weights import codes_of, usable
+from subbyte.recipes import Distillation
 from subbyte.steps.adaround import Between, undecided
+from subbyte.steps.rounding import Rounding
 from subbyte.steps.train import read_state, set_parameters, write_state
 
+#: What is learned where nothing more is asked.
+PLAIN = Distillation(epochs=1.0)
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0
 #: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
@@ -43,8 +48,10 @@ class Learned:
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer, or the arguments of
     AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
     output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits that a
-    layer in `graph` makes; if `grids` is "all", for all it makes, and as `node:pre_scale` for the grids in
-    front of tables).
+    layer in `graph` makes; if grids are "all", for all it makes, and as `node:pre_scale` for the grids in
+    front of tables), "offset" (codes that zero points move by, of what layers make, if asked).
+    rounding, grids: see recipes.Reconstruction; asked: what else is learned, and how. present: `graph` on the
+    activation grids of the moment.
     """
 
     def __init__(
@@ -53,13 +60,17 @@ class Learned:
         original: Mapping[str, Node],
         device: torch_executor.Device = "cpu",
         *,
+        asked: Distillation = PLAIN,
         rounding: Literal["latent", "adaround"] = "latent",
         grids: Literal["narrow", "all"] = "narrow",
     ) -> None:
-        self.graph = graph
+        self.graph, self.asked, self.present = graph, asked, graph
+        self.rounding = Rounding(asked)
         self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
         self.group_of: dict[str, str] = {}
+        self.offset_of: dict[str, str] = {}
+        self.finer: dict[str, int] = {}  # parts that each step of a value's grid is divided into at present
         self.unit: dict[str, float] = {}
         self.between: dict[str, Between] = {}  # of "adaround"
         self.kept: dict[str, Tensor] = {}  # 0 for weights that a pattern leaves out, else 1
@@ -81,10 +92,15 @@ class Learned:
                 self.parameters["weight"][node.name] = (inside / unit).contiguous().to(device)
             for kind in ("scale", "bias"):
                 self.parameters[kind][node.name] = torch.zeros(len(weight.scale), device=device)
-        self._find_grids(everything=grids == "all")
+        self._find_grids(everything="all" in (grids, asked.grids))
+        if asked.offset:
+            self._find_offsets()
+        self.rounding.watch(self.parameters["weight"])
         for named in self.parameters.values():
             for parameter in named.values():
                 parameter.requires_grad_()
+        if asked.gradient_scale:
+            self._scale_gradients()
 
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
@@ -102,38 +118,116 @@ class Learned:
         ):
             self.parameters["grid"][name] = self.fixed[name].new_zeros(())
 
-    def state(self, *, hard: bool = False) -> dict[str, Tensor]:
-        """What torch_executor.forward computes with: differentiable functions of the parameters.
+    def _find_offsets(self) -> None:
+        """Zero points: where layers make the values, and not as relu does, whose zero is its lowest code."""
+        made = producers(self.graph)
+        self.parameters["offset"] = {}
+        for members in sharing(self.graph):
+            q = self.graph.value(members[0]).q
+            if q is not None and _consecutive(q) and all(_has_offset(made.get(n)) for n in members):
+                self.parameters["offset"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
+                self.offset_of.update(dict.fromkeys(members, members[0]))
 
-        hard: with the levels that AdaRound's weights would become now; latent ones are on levels always.
+    def _scale_gradients(self) -> None:
+        """Gradients of step sizes times 1/sqrt(N Q): N numbers share one, Q is the largest code (LSQ)."""
+        for node in self._quantized():
+            weight = node.params["weight"]
+            assert isinstance(weight, QTensor)
+            count = weight.codes[0].size * int(usable(weight.levels).max())
+            _times(self.parameters["scale"][node.name], count)
+        for name in set(self.group_of.values()):
+            value = self.graph.value(name)
+            _times(self.parameters["grid"][name], math.prod(value.shape) * value.grid.qmax)
+        for node in self.graph.nodes:
+            if (pre := _pre_scale(node)) in self.parameters["grid"]:
+                _times(self.parameters["grid"][pre], math.prod(self.graph.value(node.output).shape) * 255)
+
+    def penalty(self, progress: float) -> Tensor | float:
+        """What the loss has to be raised by for weights and ranges as they are, behind `state`: 0-dim.
+
+        progress: how far training is, 0 to 1.
+        """
+        total = self.rounding.penalty(progress)
+        scales = {*self.group_of.values(), *map(_pre_scale, self.graph.nodes)}
+        ranges = [moved for name, moved in self.parameters["grid"].items() if name in scales]
+        if self.asked.range_decay and ranges:
+            total = total + self.asked.range_decay * (2.0 * torch.stack(ranges)).exp().mean()
+        return total
+
+    def at(self, weights: int = 0, activations: int = 0) -> None:
+        """Trains from now on with at least so many bits, on grids of the same ranges; 0: as the format."""
+        self.rounding.finer = {
+            node.name: 1 << max(0, weights - node.params["weight"].format.bits)
+            for node in self._quantized()
+            if isinstance(node.params["weight"], QTensor)
+        }
+        self.finer = {
+            name: 1 << max(0, activations - value.q.bits)
+            for name, value in self.graph.values.items()
+            if value.q is not None and _consecutive(value.q)
+        }
+
+    def _on_grids(self) -> Graph:
+        """The graph on the activation grids of the moment."""
+        divided = {name for name, parts in self.finer.items() if parts > 1}
+        values = dict(self.graph.values)
+        for name in (*self.offset_of, *(divided - self.offset_of.keys())):
+            q, parts = values[name].grid, self.finer.get(name, 1)
+            values[name] = replace(values[name], q=Divided(q.scale, self._zero(name) * parts, q.bits, parts))
+        return replace(self.graph, values=values)
+
+    def _zero(self, name: str) -> int:
+        """The zero point of a value at present."""
+        q = self.graph.value(name).grid
+        if name not in self.offset_of:
+            return q.zero_point
+        moved = q.zero_point + float(self.parameters["offset"][self.offset_of[name]].detach())
+        return min(max(round(moved), 0), q.qmax)
+
+    def state(self, *, generator: torch.Generator | None = None, hard: bool = False) -> dict[str, Tensor]:
+        """What torch_executor.forward computes `present` with: differentiable functions of the parameters.
+
+        generator: of what is random in a step of training. hard: with the levels that AdaRound's weights
+        would become now; latent ones are on levels always.
         """
         state = dict(self.fixed)
+        self.present = self._on_grids()
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
+        for value, group in self.offset_of.items():
+            state[f"{value}:zero"] = self.parameters["offset"][group] * self.finer.get(value, 1)
+        for value, fine in self.finer.items():
+            if fine > 1:
+                state[f"{value}:scale"] = state[f"{value}:scale"] / fine
         for node in self.graph.nodes:
             if (pre := _pre_scale(node)) in self.parameters["grid"]:
                 state[pre] = self.fixed[pre] * self.parameters["grid"][pre].exp()
             if isinstance(node.params.get("weight"), QTensor):
-                self._layer(node, state, hard)
+                self._layer(node, state, generator, hard)
             if "table" in node.params and self._moves(node):
-                state[f"{node.name}:table"] = _table(node, self.graph, state)
+                state[f"{node.name}:table"] = _table(node, self.present, state)
         return state
 
     def _moves(self, node: Node) -> bool:
-        grids = {node.output, node.inputs[0]} & self.group_of.keys()
-        return bool(grids) or _pre_scale(node) in self.parameters["grid"]
+        for name in (node.output, node.inputs[0]):
+            if name in self.group_of or name in self.offset_of or self.finer.get(name, 1) > 1:
+                return True
+        return _pre_scale(node) in self.parameters["grid"]
 
     def undecided(self, beta: float) -> Tensor:
         """AdaRound's regularizer, 0-dim: 1 for a layer whose every rounding is undecided, 0 for none."""
         assert self.between
         return torch.stack([undecided(self.parameters["weight"][name], beta) for name in self.between]).sum()
 
-    def _layer(self, node: Node, state: dict[str, Tensor], hard: bool) -> None:
+    def _layer(
+        self, node: Node, state: dict[str, Tensor], generator: torch.Generator | None, hard: bool
+    ) -> None:
         weight, factor = node.params["weight"], self.parameters["scale"][node.name].exp()
         assert isinstance(weight, QTensor)
         latent, between = self.parameters["weight"][node.name], self.between.get(node.name)
         if between is None:
-            values = nearest(latent * (self.unit[node.name] / _rows(factor, latent)), weight.levels)
+            steps = latent * (self.unit[node.name] / _rows(factor, latent))
+            values = self.rounding(node.name, steps, weight.levels, generator)
         else:
             values = between.hard(latent) if hard else between.soft(latent)
         state[f"{node.name}:weight"] = values * self.kept[node.name] if node.name in self.kept else values
@@ -168,11 +262,13 @@ class Learned:
 
     def result(self) -> Graph:
         """The graph with what was learned, rounded to its grids. Not verified."""
+        self.at()
         with torch.no_grad():
             state = self.state(hard=True)
         values = dict(self.graph.values)
-        for name in self.group_of:
-            q = replace(values[name].grid, scale=float(state[f"{name}:scale"]))
+        for name in {**self.group_of, **self.offset_of}:
+            scale, zero = float(state[f"{name}:scale"]), self._zero(name)
+            q = replace(values[name].grid, scale=scale, zero_point=zero)
             values[name] = replace(values[name], q=q)
         nodes = tuple(self._node(node, values, state) for node in self.graph.nodes)
         return replace(self.graph, nodes=nodes, values=values)
@@ -196,6 +292,41 @@ class Learned:
         return node.with_(params=params)
 
 
+@dataclass(frozen=True)
+class Divided(QParams):
+    """A grid in training: that of `bits` with each step divided into `parts`; `scale` is that of `bits`.
+
+    Its codes fit a byte while bits + log2(parts) <= 8.
+    """
+
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        """Nothing: what it was made of has been checked."""
+
+    @property
+    def qmax(self) -> int:
+        return ((1 << self.bits) - 1) * self.parts
+
+
+def _times(parameter: Tensor, count: int) -> None:
+    """Scales each gradient that reaches the parameter by 1/sqrt(count)."""
+    factor = 1.0 / math.sqrt(count)
+    parameter.register_hook(lambda gradient: gradient * factor)
+
+
+def _consecutive(q: QParams) -> bool:
+    """Whether all codes up to the largest occur."""
+    return q.qmax == (1 << q.bits) - 1
+
+
+def _has_offset(node: Node | None) -> bool:
+    """Whether a zero point of what the node makes can be learned."""
+    if node is None or OPS[node.op].keeps_grid:
+        return node is not None
+    return is_weighted(node) and node.attrs["act"] not in ("relu", "relu6")
+
+
 def _pre_scale(node: Node) -> str:
     """The name in a state of the scale in front of a node's table."""
     return f"{node.name}:pre_scale"
@@ -210,25 +341,6 @@ def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
     index = torch.searchsorted(grid, values.contiguous())
     margin = (ends[1:] - ends[:-1]) * MARGIN
     return (ends[:-1] + margin)[index], (ends[1:] - margin)[index]
-
-
-class _Nearest(torch.autograd.Function):
-    """The nearest level; gradient 1 where one is less than half a step away."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, levels: np.ndarray) -> Tensor:
-        low, high = _reach(levels)
-        ctx.save_for_backward((v >= low).logical_and_(v <= high))
-        return nearest_level(v, levels)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
-
-
-def nearest(v: Tensor, levels: np.ndarray) -> Tensor:
-    """Each number of v replaced by the nearest of `levels` (int8, any order); straight through."""
-    return _Nearest.apply(v, usable(levels))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _reach(levels: np.ndarray) -> tuple[float, float]:

@@ -259,7 +259,8 @@ def _pull(weights: Mapping[str, Tensor], starts: Mapping[str, Tensor], share: fl
     """Takes weights back towards where they started."""
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.lerp_(starts[name], share)
+            if weight.requires_grad:
+                weight.lerp_(starts[name], share)
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -39,6 +39,7 @@ class Classification(Task[Predictions]):
     comparison_keys = ("lost", "gained", "difference", "difference_interval_95", "mcnemar_p")
     methods = ("Wilson's 95 % interval", "McNemar's exact p")
     gallery: ClassVar[str] = "The label in bold, then each network's best class."
+    classes: ClassVar[bool] = True
 
     def check(self, graph: Graph) -> None:
         class_count(graph)

@@ -43,6 +43,7 @@ class Task(ABC, Generic[A]):
     written. score_keys, comparison_keys: of `Score.to_json` and `Comparison.to_json`. alike_title: what
     `alike` is called. methods: of the interval of a score and the p of a difference. gallery: what the report
     says of its sample images. places: whether answers are places in the image: `answers` needs `frames`.
+    classes: whether the output is class scores: a temperature softens them, labels are class indices.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,7 @@ class Task(ABC, Generic[A]):
     methods: ClassVar[tuple[str, str]] = ("its 95 % interval", "p of a normal test")
     gallery: ClassVar[str]
     places: ClassVar[bool] = False
+    classes: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, graph: Graph) -> None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from subbyte.execute.images import checked
+from subbyte.execute.torch.estimators import STE, Estimator
 from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.step import step_of
 from subbyte.ir import Graph, verify
@@ -78,6 +79,7 @@ def forward(
     visit: Visit | None = None,
     exact: bool = True,
     bfloat16: bool = False,
+    estimator: Estimator = STE,
 ) -> dict[str, Tensor]:
     """Executes `graph` on x, float32 [N, C, H, W]; differentiable in x and in `state`.
 
@@ -85,8 +87,9 @@ def forward(
     `state` may hold `value:unrounded`, bool of a value's shape [N, C, H, W]: where it stays between codes.
     `visit` is called with each value's name and tensor as soon as it exists and must not keep
     or change it. Values are freed after their last use. Without `exact`, quantized convolutions
-    are rounded like any float32 computation, which training does not notice; with bfloat16, their
-    gradients are computed of numbers rounded to bfloat16.
+    are rounded like any float32 computation, which training does not notice; there `estimator` says how
+    gradients pass the roundings of their outputs, and with bfloat16 those of convolutions are computed of
+    numbers rounded to bfloat16.
     """
     state = state_of(graph, x.device) if state is None else state
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
@@ -94,10 +97,9 @@ def forward(
     with exact_convolutions():
         for node in graph.nodes:
             arrays = [values[name] for name in node.inputs]
-            step = step_of(graph, node, state)
+            step = step_of(graph, node, state, bfloat16=bfloat16, estimator=estimator)
             row = OPS[node.op]
             fast = None if exact or not step.quantized else row.training
-            step = replace(step, bfloat16=bfloat16) if fast else step
             result = (fast or row.run)(step, arrays)
             values[node.output] = result
             if visit is not None:

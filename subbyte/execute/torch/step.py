@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from subbyte.execute.torch.estimators import STE, Estimator
 from subbyte.execute.torch.straight_through import (
     look_up,
     real,
@@ -33,13 +34,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Step:
-    """What an op needs to know besides its inputs. bfloat16: see `forward`."""
+    """What an op needs to know besides its inputs.
+
+    bfloat16, estimator: of training, see `forward`.
+    """
 
     node: Node
     inputs: list[Value]
     output: Value
     state: Mapping[str, Tensor]
     bfloat16: bool = False
+    estimator: Estimator = STE
 
     @property
     def quantized(self) -> bool:
@@ -69,14 +74,27 @@ class Step:
         """Where training leaves the output between codes, bool of its shape; None: nowhere."""
         return self.state.get(f"{self.output.name}:unrounded")
 
+    @property
+    def zero(self) -> Tensor | None:
+        """The zero point of the output, 0-dim, where it is learned."""
+        return self.state.get(f"{self.output.name}:zero")
+
     def _grid(self, value: Value) -> Grid:
         q = value.grid
         return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
 
 
-def step_of(graph: Graph, node: Node, state: Mapping[str, Tensor]) -> Step:
+def step_of(
+    graph: Graph,
+    node: Node,
+    state: Mapping[str, Tensor],
+    *,
+    bfloat16: bool = False,
+    estimator: Estimator = STE,
+) -> Step:
     """What the node's operation is given besides its inputs."""
-    return Step(node, [graph.value(name) for name in node.inputs], graph.value(node.output), state)
+    inputs = [graph.value(name) for name in node.inputs]
+    return Step(node, inputs, graph.value(node.output), state, bfloat16, estimator)
 
 
 Op = Callable[[Step, list[Tensor]], Tensor]

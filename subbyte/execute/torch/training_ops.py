@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.execute.torch import sampling
+from subbyte.execute.torch.estimators import derivatives, rounded, sampled_sums
 from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes, window
-from subbyte.execute.torch.straight_through import round_clamp
+from subbyte.execute.torch.straight_through import real, round_clamp, traced
 
 
 def layer(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -27,8 +28,12 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     table = "table" in step.node.params
     target = step.pre if table else step.target
     v = _sums(step, arrays[0], x, real / target.scale, target.zero)
-    if table and (target.scale.requires_grad or step.unrounded is not None):
+    how, zero = step.estimator, step.zero
+    if table and step.unrounded is not None:
         return from_table(step, round_clamp(v, 0.0, 0.0, 255.0), target)
+    if table and not (how.plain and zero is None and not traced(target.scale)):
+        scales = (target.scale, step.target.scale)
+        return sampled_sums(v, *scales, zero, step.param("table"), _tables(step, target))
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
@@ -37,7 +42,17 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
     low, high = bounds(step.node.attrs["act"], target)
+    if not (how.plain and zero is None) and step.unrounded is None:
+        return rounded(v, zero, low, target.qmax if high is None else high.detach(), how)
     return round_clamp(v, 0.0, low, target.qmax if high is None else high.detach(), step.unrounded)
+
+
+def _tables(step: Step, source: Grid) -> dict[str, Tensor]:
+    """The derivatives of its table, where more is learned than the scale behind it, or otherwise."""
+    act, y = step.node.attrs["act"], step.target
+    codes = torch.arange(256.0, device=source.scale.device)
+    exact = real(act)((codes - source.zero) * source.scale.detach()) / y.scale.detach() + y.zero
+    return derivatives(exact, y.qmax, slopes(act, source, y), step.estimator)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:

@@ -21,7 +21,8 @@ from subbyte.quantize.weights import code_book, codes_of, lloyd_levels
 from subbyte.recipes import Recipe
 from subbyte.steps.augment import augmented
 from subbyte.steps.blocks import blocks
-from subbyte.steps.learned import Learned, nearest
+from subbyte.steps.learned import Learned
+from subbyte.steps.rounding import nearest
 from subbyte.steps.status import Status
 from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 
