@@ -225,7 +225,7 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         subbyte::sampling::round_and_look_up(v.data(), v.size(), entries, index.data(), out.data(), threads);
       },
-      "v"_a, "table"_a, "index"_a, "out"_a, "threads"_a);
+      "v"_a.noconvert(), "table"_a, "index"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   m.def(
       "slope_and_sum",
       [](const Vector<float>& gradient, const Vector<float>& slopes, const Vector<std::uint8_t>& index,
@@ -237,5 +237,6 @@ NB_MODULE(_native, m) {
                                                             out.data(), threads);
         std::copy(found.begin(), found.end(), sums.data());
       },
-      "gradient"_a, "slopes"_a, "index"_a, "out"_a, "sums"_a, "threads"_a);
+      "gradient"_a.noconvert(), "slopes"_a, "index"_a.noconvert(), "out"_a.noconvert(), "sums"_a.noconvert(),
+      "threads"_a);
 }

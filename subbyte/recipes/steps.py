@@ -64,6 +64,8 @@ class Training(Options):
     held_back: the share of images that training does not see; they are measured before the first step and
     every `check` steps, 0: ten times in all, and what was best there is the result. patience: training ends
     after so many checks in turn without a better one, 0: never before its end.
+    storage: "disk" keeps images, and what blocks read and make, in files, of the work folder if there is one,
+    that vanish with the process: then all images given are trained on.
     """
 
     always: ClassVar[frozenset[str]] = frozenset(
@@ -79,6 +81,7 @@ class Training(Options):
     pull: float = Field(default=0.0, ge=0.0, le=100.0)
     mirror: bool = False
     gradients: Literal["float32", "bfloat16"] = "float32"
+    storage: Literal["memory", "disk"] = "memory"
     steps: int = Field(default=0, ge=0, le=10_000_000)
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     clip: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
@@ -115,8 +118,6 @@ class Reconstruction(Training):
     held_back, check, patience: for each block; patience for "latent" alone.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
     those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
-    storage: "disk" keeps images and what blocks read and make in files, of the work folder
-    if there is one, that vanish with the process: then all images given are trained on.
     """
 
     always: ClassVar[frozenset[str]] = Training.always | {"epochs"}
@@ -129,7 +130,6 @@ class Reconstruction(Training):
     drop: float = Field(default=0.0, ge=0.0, le=1.0)
     grids: Literal["narrow", "all"] = "narrow"
     narrow_only: bool = True
-    storage: Literal["memory", "disk"] = "memory"
 
     @model_validator(mode="after")
     def _consistent(self) -> Reconstruction:

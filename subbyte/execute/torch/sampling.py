@@ -1,6 +1,6 @@
 """Rounding and table look-up of whole maps for training, in one pass over memory each way.
 
-On a CPU the native module does it (native/bindings/sampling.h), on as many threads as torch computes with;
+On a CPU the native module does it in float32 (native/bindings/sampling.h), on as many threads as torch computes with;
 elsewhere torch, in a few passes.
 """
 
@@ -18,7 +18,7 @@ def round_and_look_up(v: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
 
     v: float32 [N, C, H, W] or [N, C]; table: float32 [256]. The first has v's shape, the second is flat.
     """
-    if v.device.type != "cpu":
+    if not _native_takes(v):
         index = _flat(v).clamp(0.0, 255.0).round().to(torch.uint8)
         return _shaped(table[index.long()], v), index
     flat = _flat(v)
@@ -35,7 +35,7 @@ def slope_and_sum(gradient: Tensor, slopes: Tensor, index: Tensor) -> tuple[Tens
     index: from round_and_look_up, of a map of that shape; slopes: float32 [256].
     """
     flat = _flat(gradient)
-    if gradient.device.type != "cpu":
+    if not _native_takes(gradient):
         sums = torch.zeros(256, dtype=torch.float64, device=flat.device)
         sums.index_add_(0, index.long(), flat.double())
         return _shaped(flat * slopes[index.long()], gradient), sums
@@ -44,6 +44,10 @@ def slope_and_sum(gradient: Tensor, slopes: Tensor, index: Tensor) -> tuple[Tens
         flat.numpy(), slopes.numpy(), index.numpy(), out.numpy(), total, torch.get_num_threads()
     )
     return _shaped(out, gradient), torch.from_numpy(total)
+
+
+def _native_takes(v: Tensor) -> bool:
+    return v.device.type == "cpu" and v.dtype == torch.float32
 
 
 def _flat(v: Tensor) -> Tensor:
