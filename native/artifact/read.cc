@@ -230,7 +230,7 @@ class Reader {
     }
     if (op.is(kWeighted)) wanted.insert({"bias", "weight"}), optional.insert({"pre_scale", "pre_zero"});
     if (op.is(kActs)) wanted.insert("act"), optional.insert("table");
-    if (op.op == Op::kMul) optional.insert("channel_scale");
+    if (op.is(kScales)) optional.insert("channel_scale");
     for (const std::string& key : wanted) need(have.erase(key) == 1, n, "an attribute or parameter is missing");
     for (const std::string& key : optional) have.erase(key);
     need(have.empty(), n, "has an attribute or parameter that nothing reads");

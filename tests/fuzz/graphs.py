@@ -95,7 +95,7 @@ def balanced(rng: random.Random) -> Graph:
 def scaled(rng: random.Random) -> Graph:
     """Float gates with a factor for each channel."""
     b = Builder(rng, (7, 5, 3))
-    x = b.fconv("image", 19, 3, act="silu")
+    x = b.fconv("image", 19, 3, act="silu", half=True)
     y = b.add(
         "mul",
         [x, b.fconv(b.add("global_avg_pool", [x]), 19, act="sigmoid")],

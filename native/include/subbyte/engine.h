@@ -30,6 +30,7 @@ enum OpTrait : unsigned {
   kOfMaps = 8,        // its first input has rows and columns
   kSameGrid = 16,     // its output has the grid of its inputs
   kMakesVector = 32,  // its output has no rows and columns
+  kScales = 64,       // may have a channel_scale
 };
 
 struct OpInfo {
