@@ -77,6 +77,7 @@ def convolutions(seed: int, executor: Executor) -> None:
             rng.choice([2, 3, 4, 8]),
             bits < 8 and rng.random() < 0.5,
             pad=pad,
+            levels=rng.random() < 0.3,
         )
     graph = b.finish(x)
     assert_equal(executor, graph, random_images(graph, 2, seed, 3.0))
@@ -233,6 +234,7 @@ def _widths() -> dict[str, Check]:
         f"width {bits}": partial(whole, partial(graphs.quantized, bits=bits)) for bits in (2, 3, 4, 8)
     }
     made["narrow activations"] = partial(whole, graphs.narrow)
+    made["levels"] = partial(whole, graphs.leveled)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from subbyte.execute.torch.step import Grid, Step, bounds, products, slopes
-from subbyte.execute.torch.straight_through import round_clamp, take
+from subbyte.execute.torch.straight_through import by_entry, round_clamp, take
 
 
 def layer(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -28,7 +28,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
-        return _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
+        return _RoundSample.apply(v, y.scale, step.param("table"), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
@@ -50,16 +50,21 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
 
 
 class _RoundSample(torch.autograd.Function):
-    """table[clamp(rne(v), 0, 255)]; slope and by_scale, float32 [256]: its derivatives by v and scale."""
+    """table[clamp(rne(v), 0, 255)]; slope and by_scale, float32 [256]: its derivatives by v and scale.
+
+    An entry of the table has the sum of the gradients of the elements that it made: how code books are
+    learned under fixed assignments.
+    """
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, scale: Tensor, table: Tensor, slope: Tensor, by_scale: Tensor) -> Tensor:
         codes = v.clamp(0.0, 255.0).round_().to(torch.uint8)
         ctx.index = codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes
         ctx.slope, ctx.by_scale = slope, by_scale
-        return take(table, ctx.index)
+        return take(table.detach(), ctx.index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         moved = (take(ctx.by_scale, ctx.index).mul_(grads[0]).sum()) if ctx.needs_input_grad[1] else None
-        return take(ctx.slope, ctx.index).mul_(grads[0]), moved, None, None, None
+        entries = by_entry(grads[0], ctx.index) if ctx.needs_input_grad[2] else None
+        return take(ctx.slope, ctx.index).mul_(grads[0]), moved, entries, None, None
