@@ -12,7 +12,9 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     create_model,
+    model_serializer,
     model_validator,
 )
 
@@ -64,11 +66,20 @@ class ActivationRange(_Table):
     range: "minmax" covers all that calibration saw; "percentile" cuts the same share of values
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
     error, measured behind the activation function where one follows.
+    levels: of activations below 8 bits: "uniform" codes are equidistant, 0 .. 2**bits - 1; "learned" ones
+    are as many bytes, fitted to each tensor, where nothing but tables make it (behind a layer without
+    a residual, or behind an activation); others stay uniform.
     """
 
     bits: ActivationFormat = UINT8
+    levels: Literal["uniform", "learned"] = "uniform"
     range: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Uniform levels are not written: recipes of earlier files stay as they were."""
+        return {key: value for key, value in dump(self).items() if (key, value) != ("levels", "uniform")}
 
 
 class Layers(_Table):

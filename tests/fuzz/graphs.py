@@ -119,12 +119,22 @@ def _quantized_step(b: Builder, x: str) -> str:
     act = rng.choice(["none", "relu", "relu6", "silu", "hard_swish", "tanh", "leaky_relu"])
     match rng.randrange(8):
         case 0:
-            return b.qconv(x, rng.randint(1, 20), act=act, bits=bits, codebook=book)
+            return b.qconv(
+                x, rng.randint(1, 20), act=act, bits=bits, codebook=book, out_bits=bits, levels=book
+            )
         case 1:
             kernel = (rng.randint(1, 5), rng.randint(1, 5))
             return b.qconv(x, rng.randint(1, 9), kernel, rng.randint(1, 2), act=act, bits=bits)
         case 2:
-            return b.qconv(x, channels, (3, 3), groups=channels, act=act, bits=bits, codebook=book)
+            return b.qconv(
+                *(x, channels, (3, 3)),
+                groups=channels,
+                act=act,
+                bits=bits,
+                codebook=book,
+                out_bits=bits,
+                levels=book,
+            )
         case 3:
             return b.squeeze_excite(x, rng.randint(1, 4), bits)
         case 4:
