@@ -90,8 +90,9 @@ def _best_levels(
     after = np.where(code >= zero, errors(below[2 * code], np.full_like(code, len(points)), code), np.inf)
     before = []  # per level after the first: the best level before it, by code
     for _ in range((1 << bits) - 1):
-        before.append((least[:, None] + between).argmin(0))
-        least = (least[:, None] + between).min(0)
+        errors_to = least[:, None] + between
+        before.append(errors_to.argmin(0))
+        least = errors_to.min(0)
     levels = [int((least + after).argmin())]
     for link in reversed(before):
         levels.append(int(link[levels[-1]]))

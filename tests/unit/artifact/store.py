@@ -18,7 +18,7 @@ from subbyte.artifact.file import VERSION
 from subbyte.execute.reference import run
 from subbyte.ir import Graph, Param
 from tests.fuzz.builder import Builder
-from tests.fuzz.graphs import narrow, quantized, wrap
+from tests.fuzz.graphs import leveled, narrow, quantized, wrap
 
 STORED = Path(__file__).parent / "stored"
 SEED = 2026
@@ -57,6 +57,7 @@ def networks(seed: int) -> dict[str, Artifact]:
         "narrow-activations": wrap(narrow(random.Random(seed + 4))),
         "fp16": wrap(whole_numbers(random.Random(seed + 5), half=True)),
         "fp32": wrap(whole_numbers(random.Random(seed + 6), half=False)),
+        "levels": wrap(leveled(random.Random(seed + 7))),
     }
 
 
