@@ -116,11 +116,12 @@ def random_graph(rng: random.Random) -> Graph:
 def _quantized_step(b: Builder, x: str) -> str:
     rng, channels = b.rng, b.shape(x)[2]
     bits, book = rng.choice([2, 3, 4, 8]), rng.random() < 0.3
+    made = bits if book else 8  # codes that are levels are bytes of a fine grid, so that any op can follow
     act = rng.choice(["none", "relu", "relu6", "silu", "hard_swish", "tanh", "leaky_relu"])
     match rng.randrange(8):
         case 0:
             return b.qconv(
-                x, rng.randint(1, 20), act=act, bits=bits, codebook=book, out_bits=bits, levels=book
+                x, rng.randint(1, 20), act=act, bits=bits, codebook=book, out_bits=made, levels=book
             )
         case 1:
             kernel = (rng.randint(1, 5), rng.randint(1, 5))
@@ -132,7 +133,7 @@ def _quantized_step(b: Builder, x: str) -> str:
                 act=act,
                 bits=bits,
                 codebook=book,
-                out_bits=bits,
+                out_bits=made,
                 levels=book,
             )
         case 3:
