@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subbyte.compress import compress
@@ -22,6 +22,7 @@ def error(points: np.ndarray, levels: tuple[int, ...]) -> float:
     return float(((nearest_levels(points, levels) - points) ** 2).sum())
 
 
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 56).map(lambda n: n / 4), min_size=1, max_size=30), st.integers(0, 14))
 def test_no_other_levels_are_better(numbers: list[float], zero: int) -> None:
     """Of all that lie where points do: beyond them one only loses."""
@@ -33,6 +34,7 @@ def test_no_other_levels_are_better(numbers: list[float], zero: int) -> None:
     assert least == min(error(points, found) for found in combinations(range(15), 4) if zero in found)
 
 
+@settings(max_examples=10)
 @given(st.sampled_from([2, 3, 4]), st.randoms(use_true_random=False), st.sampled_from([2.0**-7, 0.75]))
 def test_levels_that_were_there_are_found(bits: int, rng, scale: float) -> None:  # type: ignore[no-untyped-def]
     """Points on so many bytes of a grid, its first and its last among them."""
