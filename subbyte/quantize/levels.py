@@ -51,7 +51,7 @@ def fitted_levels(points: np.ndarray, counts: np.ndarray, bits: int) -> QParams:
     points, weights = points[order], counts[order].astype(np.float64)
 
     def tried(ends: list[float]) -> tuple[float, list[float], QParams]:
-        grid = qparams_from_range(*ends, 8)
+        grid = qparams_from_range(ends[0], ends[1], 8)
         levels, error = _best_levels(points / grid.scale + grid.zero_point, weights, grid.zero_point, bits)
         return error * grid.scale**2, ends, QParams(grid.scale, grid.zero_point, bits, levels)
 

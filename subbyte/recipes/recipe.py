@@ -67,8 +67,8 @@ class ActivationRange(_Table):
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
     error, measured behind the activation function where one follows.
     levels: of activations below 8 bits: "uniform" codes are equidistant, 0 .. 2**bits - 1; "learned" ones
-    are as many bytes, fitted to each tensor, where nothing but tables make it (behind a layer without
-    a residual, or behind an activation); others stay uniform.
+    are as many bytes with the least squared error, whatever `range` says, where nothing but tables make a
+    tensor (behind a layer without a residual, or behind an activation); others stay uniform.
     """
 
     bits: ActivationFormat = UINT8
