@@ -33,6 +33,7 @@ class ValueDesc:
     scale: float
     zero_point: int
     bits: int
+    level_bits: int
 
 class NodeDesc:
     name: str

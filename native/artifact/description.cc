@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <stdexcept>
+#include <utility>
 
 #include "artifact/json.h"
 
@@ -57,12 +59,23 @@ Grid grid(Json& json) {
     }
   });
   const bool known = g.bits == 2 || g.bits == 3 || g.bits == 4 || g.bits == 8;
-  if (position != 3 || !known || g.zero_point < 0 || g.zero_point >= 1 << g.bits) fail("a grid is out of range");
+  if (position != 3 || !known || g.zero_point < 0) fail("a grid is out of range");
   return g;
+}
+
+// 2^bits different bytes in ascending order, one of them the zero point.
+void check_levels(const Grid& g) {
+  const std::vector<std::int64_t>& l = g.levels;
+  const bool ascending = std::adjacent_find(l.begin(), l.end(), std::greater_equal<>()) == l.end();
+  if (g.bits == 8 || l.size() != std::size_t{1} << g.bits || !ascending || l.front() < 0 || l.back() > 255 ||
+      !std::binary_search(l.begin(), l.end(), g.zero_point)) {
+    fail("levels are not 2^bits ascending bytes with the zero point among them");
+  }
 }
 
 ValueText value(Json& json) {
   ValueText v;
+  std::vector<std::int64_t> levels;
   json.object([&](const std::string& key) {
     if (key == "name") {
       v.name = name(json);
@@ -70,11 +83,20 @@ ValueText value(Json& json) {
       v.shape = shape(json);
     } else if (key == "grid") {
       v.grid = grid(json);
+    } else if (key == "levels") {
+      levels = json.integers(16);
+      if (levels.empty()) fail("a value has no levels");
     } else {
       fail("a value has an unknown field");
     }
   });
   if (v.name.empty() || (v.shape.size() != 1 && v.shape.size() != 3)) fail("a value needs a name and a shape");
+  if (!levels.empty()) {
+    if (!v.grid) fail("a value has levels but no grid");
+    v.grid->levels = std::move(levels);
+    check_levels(*v.grid);
+  }
+  if (v.grid && v.grid->zero_point > v.grid->highest()) fail("a grid is out of range");
   return v;
 }
 

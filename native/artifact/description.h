@@ -15,6 +15,8 @@ namespace subbyte {
 struct Grid {
   float scale = 1;
   int zero_point = 0, bits = 8;
+  std::vector<std::int64_t> levels;  // none, or the 2^bits codes that occur
+  int highest() const { return levels.empty() ? (1 << bits) - 1 : 255; }
   bool operator==(const Grid&) const = default;
 };
 

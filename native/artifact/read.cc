@@ -113,7 +113,7 @@ void gate_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y)
   need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
   const Grid& gate = *x[1]->grid;
   const float m = x[0]->grid->scale * gate.scale / y.scale * 256.0f;
-  const int largest = std::max(gate.zero_point, (1 << gate.bits) - 1 - gate.zero_point);
+  const int largest = std::max(gate.zero_point, gate.highest() - gate.zero_point);
   if (d.multiplier.empty()) d.multiplier.assign(static_cast<std::size_t>(x[0]->shape.back()), 1.0f);
   for (float& of_channel : d.multiplier) {  // channel_scale so far
     of_channel = m * of_channel;
@@ -181,7 +181,9 @@ class Reader {
     if (text.shape.size() == 3) v.height = static_cast<int>(text.shape[0]), v.width = static_cast<int>(text.shape[1]);
     if (text.grid) {
       v.quantized = true;
-      v.scale = text.grid->scale, v.zero_point = text.grid->zero_point, v.bits = text.grid->bits;
+      const bool levels = !text.grid->levels.empty();
+      v.scale = text.grid->scale, v.zero_point = text.grid->zero_point;
+      v.bits = levels ? 8 : text.grid->bits, v.level_bits = levels ? text.grid->bits : 0;
     }
     a.values.push_back(v);
     texts_.push_back(&text);
@@ -209,12 +211,17 @@ class Reader {
     if (row->is(kWeighted)) read_weighted(n, d, x);
     if (n.integers.count("kernel")) window(n, d, attribute(n, "kernel", 2));
     check_table(n, d, x);
+    need(!has_levels(n) || row->is(kSameGrid) || (d.has_table && x.size() == 1), n,
+         "cannot make levels, which need a table behind it");
+    need(!has_levels(n) || version_ > 1, n, "makes levels, which version 1 of the format has not");
     if (n.output.grid) set_factors(n, d, x, *n.output.grid);
     for (const ValueText* v : x) {
       need(!row->is(kSameGrid) || v->grid == n.output.grid, n, "must keep the grid of its inputs");
     }
     return d;
   }
+
+  static bool has_levels(const NodeText& n) { return n.output.grid && !n.output.grid->levels.empty(); }
 
   // Attributes and parameters are those of the operation, neither more nor fewer.
   static void check_fields(const NodeText& n, const OpInfo& op) {
@@ -442,7 +449,7 @@ class Reader {
 
   static void set_clamp(const NodeText& n, NodeDesc& d, const Grid& y) {
     d.clamp_low = d.activation.act == Act::kNone ? 0 : y.zero_point;
-    d.clamp_high = (1 << y.bits) - 1;
+    d.clamp_high = y.highest();
     if (d.activation.act != Act::kRelu6) return;
     const float six = 6.0f / y.scale;
     need(six < kMaxCode, n, "its six lies beyond 2**30 codes");
@@ -455,7 +462,7 @@ class Reader {
     const Act act = d.activation.act;
     const bool clamps = act == Act::kNone || act == Act::kRelu || act == Act::kRelu6;
     const bool weighted = info_of(d.op).is(kWeighted);
-    need(d.has_table == (quantized && (!weighted || !clamps)), n,
+    need(d.has_table == (quantized && (!weighted || !clamps || has_levels(n))), n,
          "needs a table, or has one that nothing reads");
     need(!quantized || x.size() == 1 || act == Act::kNone, n, "a residual cannot follow an activation");
     need(!quantized || n.output.grid || (weighted && act == Act::kNone && x.size() == 1), n,
@@ -464,8 +471,12 @@ class Reader {
       need(!n.reals.count("pre_scale") && !n.integers.count("pre_zero"), n, "has a pre-activation grid but no table");
       return;
     }
-    const int highest = (1 << n.output.grid->bits) - 1;
-    need(*std::max_element(d.table.begin(), d.table.end()) <= highest, n, "its table leaves its output's grid");
+    const std::vector<std::int64_t>& levels = n.output.grid->levels;
+    need(*std::max_element(d.table.begin(), d.table.end()) <= n.output.grid->highest(), n,
+         "its table leaves its output's grid");
+    need(levels.empty() || std::all_of(d.table.begin(), d.table.end(), [&](std::uint8_t code) {
+           return std::binary_search(levels.begin(), levels.end(), code);
+         }), n, "its table makes a code that is no level");
   }
 };
 

@@ -114,7 +114,8 @@ NB_MODULE(_native, m) {
       .def_rw("quantized", &ValueDesc::quantized)
       .def_rw("scale", &ValueDesc::scale)
       .def_rw("zero_point", &ValueDesc::zero_point)
-      .def_rw("bits", &ValueDesc::bits);
+      .def_rw("bits", &ValueDesc::bits)
+      .def_rw("level_bits", &ValueDesc::level_bits);
 
   nb::enum_<subbyte::Op> ops(m, "Op");
   for (const subbyte::OpInfo& op : subbyte::kOps) ops.value(op.name, op.op);

@@ -23,7 +23,8 @@ void check_value(const ValueDesc& v) {
   if (!shape) throw std::invalid_argument("value '" + v.name + "': shape out of range");
   if (!v.quantized) return;
   const bool grid = v.bits >= 2 && v.bits <= 8 && v.zero_point >= 0 && v.zero_point < (1 << v.bits) &&
-                    std::isnormal(v.scale) && v.scale > 0;
+                    std::isnormal(v.scale) && v.scale > 0 &&
+                    (v.level_bits == 0 || (within(v.level_bits, 2, 4) && v.bits == 8));
   if (!grid) throw std::invalid_argument("value '" + v.name + "': grid out of range");
 }
 

@@ -5,7 +5,8 @@ namespace subbyte {
 
 std::string format_text(const Format& format) {
   const char* kind = format.kind == Kind::kInt ? "int" : format.kind == Kind::kUint ? "uint" : "fp";
-  return kind + std::to_string(format.bits) + (format.book ? "+book" : "");
+  const char* book = !format.book ? "" : format.kind == Kind::kUint ? "+levels" : "+book";
+  return kind + std::to_string(format.bits) + book;
 }
 
 }  // namespace subbyte

@@ -92,7 +92,9 @@ void describe(const NodeDesc& n, const std::vector<ValueDesc>& values, const Buf
   i.name = n.name;
   i.op = info_of(n.op).name;
   i.isa = o.isa;
-  i.requested_activations = format_text(x.quantized ? Format{Kind::kUint, x.bits} : kFp32);
+  const bool levels = x.level_bits > 0;
+  i.requested_activations =
+      format_text(x.quantized ? Format{Kind::kUint, levels ? x.level_bits : x.bits, levels} : kFp32);
   i.executed_activations = format_text(x.quantized ? kUint8 : kFp32);  // codes are bytes whatever their width
   if (info_of(n.op).is(kWeighted)) {
     i.requested_weights = n.weight_format;

@@ -68,8 +68,10 @@ def serialize(artifact: Artifact) -> list[bytes]:
 
 
 def version_of(graph: Graph) -> str:
-    """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul."""
-    return VERSIONS[any("channel_scale" in node.params for node in graph.nodes)]
+    """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul, and
+    levels of activations."""
+    scales = any("channel_scale" in node.params for node in graph.nodes)
+    return VERSIONS[scales or any(value.q and value.q.levels for value in graph.values.values())]
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:

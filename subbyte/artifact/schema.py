@@ -17,15 +17,17 @@ from subbyte.quant.format import DENSE, WEIGHT_FORMATS
 
 MAX_FIELDS = 8  # attributes of a node, its parameters of a kind, integers in an attribute
 MAX_INPUTS = 64
+MAX_LEVELS = 16
 
 
 @dataclass(frozen=True)
 class ValueJson:
-    """`grid` is [scale, zero point, bits]; None for float32."""
+    """`grid` is [scale, zero point, bits]; None for float32. `levels`: the codes that occur, if not all."""
 
     name: str
     shape: list[int]
     grid: list[float | int] | None = None
+    levels: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ _value = record(
         "name": _text,
         "shape": array(_integer, 0, 3),
         "grid": lambda value, place: None if value is None else _grid(value, place),
+        "levels": array(_integer, 4, MAX_LEVELS),
     },
 )
 _plain = record(PlainJson, {"dtype": one_of("F16", "F32", "I32", "U8"), "shape": array(_integer, 0, 4)})
@@ -134,6 +137,8 @@ def _encode_value(value: Value) -> dict[str, Any]:
     plain: dict[str, Any] = {"name": value.name, "shape": list(value.shape)}
     if value.q is not None:
         plain["grid"] = [value.q.scale, value.q.zero_point, value.q.bits]
+        if value.q.levels is not None:
+            plain["levels"] = list(value.q.levels)
     return plain
 
 
@@ -212,7 +217,10 @@ def decode(graph: GraphJson, reader: Reader) -> Graph:
 def _decode_value(value: ValueJson) -> Value:
     q = None
     if value.grid is not None:
-        q = QParams(*cast(tuple[float, int, int], value.grid))  # which checks the types again
+        levels = None if value.levels is None else tuple(value.levels)
+        q = QParams(*cast(tuple[float, int, int], value.grid), levels)  # which checks the types again
+    elif value.levels is not None:
+        raise ArtifactError(f"value {value.name!r:.80} has levels but no grid")
     return Value(value.name, tuple(value.shape), q)
 
 

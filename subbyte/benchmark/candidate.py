@@ -110,7 +110,10 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
 
 
 def weight_precision(graph: Graph) -> str:
-    """The width that most weights have, and that of most activations behind them: "w4a8", "fp32"."""
+    """The width that most weights have, and that of most activations behind them: "w4a8", "fp32".
+
+    "w4a4+levels": there are activations that are levels, each in a byte.
+    """
     sizes: dict[str, int] = {}
     for node in graph.nodes:
         if not is_weighted(node):
@@ -119,7 +122,8 @@ def weight_precision(graph: Graph) -> str:
         q = graph.value(node.inputs[0]).q
         label = f"w{weight.bits}a{q.bits}" if isinstance(weight, QTensor) and q is not None else "fp32"
         sizes[label] = sizes.get(label, 0) + int(np.prod(weight.shape))
-    return max(sizes, key=lambda label: sizes[label]) if sizes else "fp32"
+    levels = any(value.q is not None and value.q.levels is not None for value in graph.values.values())
+    return max(sizes, key=lambda label: sizes[label]) + "+levels" * levels if sizes else "fp32"
 
 
 @dataclass(frozen=True)

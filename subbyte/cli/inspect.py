@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from subbyte.artifact import Artifact, load
 from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
 from subbyte.execute.native import Session
+from subbyte.ir import Graph
 from subbyte.ir.shares import shares
 from subbyte.report.plan import memory, plan_rows, regions
 from subbyte.system.units import size_text
@@ -47,6 +49,7 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "file_bytes": path.stat().st_size,
         "input": list(graph.value(graph.input).shape),
         "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
+        **_levels(graph),
         "classes": None if artifact.classes is None else len(artifact.classes),
         "preprocessing": artifact.preprocessing.to_json(),
         "description": artifact.recipe.get("description"),
@@ -56,6 +59,13 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "shares": shares(graph).to_json(),
         **memory(session, artifact),
     }
+
+
+def _levels(graph: Graph) -> dict[str, str]:
+    """How many activations are levels, in words; nothing where none is."""
+    grids = [value.q for value in graph.values.values() if value.q is not None]
+    counts = Counter(q.format.words for q in grids if q.levels is not None)
+    return {"levels": ", ".join(f"{n} x {words}" for words, n in counts.items())} if counts else {}
 
 
 def _text(key: str, value: Any) -> str:

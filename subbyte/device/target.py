@@ -11,7 +11,7 @@ from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
 from subbyte.quant import Format
-from subbyte.quant.format import FP32
+from subbyte.quant.format import FP32, UINT8
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,11 @@ def layers(graph: Graph) -> dict[str, Layer]:
 
 
 def reads(graph: Graph, node: Node) -> Format:
-    """The format of a node's first input."""
+    """The format of a node's first input: what a device has to support. Levels are bytes."""
     q = graph.value(node.inputs[0]).q
-    return FP32 if q is None else q.format
+    if q is None:
+        return FP32
+    return UINT8 if q.format.book else q.format
 
 
 def _layer(graph: Graph, node: Node, gated: set[str]) -> Layer:

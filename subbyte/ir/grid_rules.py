@@ -72,7 +72,7 @@ def layer(node: Node, inputs: list[Value], output: Value) -> None:
     quantized, act = inputs[0].q is not None, node.attrs["act"]
     if quantized and len(inputs) == 2 and act != "none":
         fail(node, "a residual cannot follow an activation in one node; add it in a node of its own")
-    wanted = quantized and act not in CLAMP_ACTIVATIONS
+    wanted = quantized and makes_table(act, output.q)
     _verify_table(node, wanted, output.q)
     carried = {"pre_scale", "pre_zero"} & node.attrs.keys()
     if not wanted and carried:
@@ -82,6 +82,11 @@ def layer(node: Node, inputs: list[Value], output: Value) -> None:
     if act == "relu6" and output.q is not None and 6.0 / output.q.scale >= MAX_CODE:
         fail(node, "its six lies beyond 2**30 codes; the output grid is far too fine")
     _verify_weight(node, inputs, output)
+
+
+def makes_table(act: str, y: QParams | None) -> bool:
+    """Whether a quantized layer ends with a table behind an 8-bit grid: no clamp makes these codes."""
+    return act not in CLAMP_ACTIVATIONS or (y is not None and y.levels is not None)
 
 
 def statistics(node: Node, inputs: list[Value], output: Value) -> None:
@@ -129,6 +134,8 @@ def _verify_table(node: Node, wanted: bool, y: QParams | None) -> None:
         fail(node, "table must be uint8 [256]")
     if y is not None and int(table.max()) > y.qmax:
         fail(node, f"its table makes code {int(table.max())}, its output ends at {y.qmax}")
+    if y is not None and y.levels is not None and not np.isin(table, y.levels).all():
+        fail(node, f"its table makes code {int(table[~np.isin(table, y.levels)][0])}, which is no level")
 
 
 def _verify_weight(node: Node, inputs: list[Value], output: Value) -> None:

@@ -208,8 +208,9 @@ def _concat(node: Node, shapes: list[Shape]) -> Shape:
     return (*shapes[0][:-1], sum(s[-1] for s in shapes))
 
 
-#: `act` is a text of subbyte.ir.activations. A quantized node whose `act` needs a table carries `pre_scale`,
-#: `pre_zero` (the 8-bit pre-activation grid) and the parameter `table` (uint8 [256]).
+#: `act` is a text of subbyte.ir.activations. A quantized node whose `act` needs a table, or whose output has
+#: levels, carries `pre_scale`, `pre_zero` (the 8-bit pre-activation grid) and the parameter `table` (uint8
+#: [256]).
 _TABLE = ("pre_scale", "pre_zero", "table")
 
 _FOLD = "fold it with subbyte.passes.optimize first"

@@ -118,6 +118,7 @@ def _verify_node(graph: Graph, node: Node) -> None:
         fail(node, f"makes shape {shape}, but its output says {output.shape}")
     if op.kind is not Kind.GRID:
         _verify_grids(node, op, inputs, output)
+    _verify_levels(node, op, output)
     op.rule(node, inputs, output)
 
 
@@ -134,6 +135,14 @@ def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> 
         fail(node, "only a conv2d or linear without activation and residual may turn codes into float32")
     if quantized[0] and op.keeps_grid and any(v.q != output.q for v in inputs):
         fail(node, "must keep the grid of its inputs")
+
+
+def _verify_levels(node: Node, op: OpDef, output: Value) -> None:
+    """Levels come out of tables, and out of what keeps the grid of its inputs."""
+    if output.q is None or output.q.levels is None or op.keeps_grid:
+        return
+    if "table" not in op.optional or len(node.inputs) > 1:
+        fail(node, "cannot make levels, which need a table behind it; its output's grid must be plain")
 
 
 def _verify_fields(node: Node, op: OpDef) -> None:

@@ -1,7 +1,7 @@
 """Quantized numbers: grids, tensors, bit packing and requantization (numpy only)."""
 
 from subbyte.quant.format import Format, activation_format, uniform_levels, weight_format
-from subbyte.quant.qparams import QParams, qparams_from_range
+from subbyte.quant.qparams import QParams, nearest_levels, qparams_from_range
 from subbyte.quant.qtensor import QTensor, quantize_weight
 from subbyte.quant.requant import (
     activation_table,
@@ -20,6 +20,7 @@ __all__ = [
     "clamp_bounds",
     "conv_multiplier",
     "gate_multiplier_scale",
+    "nearest_levels",
     "qparams_from_range",
     "quantize_bias",
     "quantize_weight",

@@ -44,13 +44,15 @@ DENSE = Pattern("dense", lambda shape, bits: packed_size(math.prod(shape), bits)
 @dataclass(frozen=True, repr=False)
 class Format:
     """kind: "int" for signed codes (weights), "uint" for unsigned ones (activations), "float" for IEEE 754
-    numbers. bits: of a code or number. book: codes index a code book of 2**bits int8 levels; without, they
-    are the numbers in two's complement. pattern: which codes are stored.
+    numbers. bits: of a code or number. book: there is a code book of 2**bits levels. Those of "int" are int8,
+    and codes index them; without, codes are the numbers in two's complement. Those of "uint" are uint8, and
+    a number is stored as its level, a byte; without, as a code 0 .. 2**bits - 1. pattern: which codes are
+    stored.
 
     Scales are float32, one per output channel for "int", one per tensor for "uint"; a "float" has none.
-    As text: "int4", "int4+book", "int8+2:4" (of a pattern so called), "uint8", "fp16".
-    Raises GraphError for a code book where there are no dense signed codes: a pattern leaves out zeros, which
-    a code book need not have.
+    As text: "int4", "int4+book", "int8+2:4" (of a pattern so called), "uint8", "uint4+levels", "fp16".
+    Raises GraphError for a code book of floats, of a pattern's codes (a pattern leaves out zeros, which a
+    code book need not have), or of all 256 bytes that an activation can be.
     """
 
     kind: Kind
@@ -59,12 +61,16 @@ class Format:
     pattern: Pattern = DENSE
 
     def __post_init__(self) -> None:
-        if self.book and (self.kind != "int" or self.pattern != DENSE):
-            raise GraphError(f"only dense weights can have a code book, not {self.plain}")
+        fits = self.kind == "int" or (self.kind == "uint" and self.bits < 8)
+        if self.book and not (fits and self.pattern == DENSE):
+            raise GraphError(
+                f"only dense weights and activations below 8 bits can have a code book, not {self.plain}"
+            )
 
     def __str__(self) -> str:
         name = f"{'fp' if self.kind == 'float' else self.kind}{self.bits}"
-        return name + "+book" * self.book + f"+{self.pattern.name}" * (self.pattern != DENSE)
+        book = {"int": "+book", "uint": "+levels"}.get(self.kind, "")
+        return name + book * self.book + f"+{self.pattern.name}" * (self.pattern != DENSE)
 
     def __repr__(self) -> str:
         return f"Format({self})"
@@ -76,7 +82,9 @@ class Format:
 
     @property
     def words(self) -> str:
-        """For people: "4 bits", or the text."""
+        """For people: "4 bits", "4-bit levels in a byte", or the text."""
+        if self.kind == "uint" and self.book:
+            return f"{self.bits}-bit levels in a byte"
         return f"{self.bits} bits" if self.short == self.bits else str(self)
 
     @property
@@ -111,6 +119,8 @@ class Format:
         """Bytes of the codes, or floats, alone."""
         if self.is_float:
             return math.prod(shape) * self.bits // 8
+        if self.kind == "uint" and self.book:
+            return math.prod(shape)
         return self.pattern.size(shape, self.bits)
 
     @property
@@ -132,7 +142,7 @@ FP32, FP16 = Format("float", 32), Format("float", 16)
 FLOAT_FORMATS: dict[str, Format] = {"fp32": FP32, "fp16": FP16}
 #: What a layer's weights can be quantized to (dense ones also with a code book); wide to narrow.
 WEIGHT_FORMATS: dict[str, Format] = {f"int{bits}": Format("int", bits) for bits in (8, 4, 3, 2)}
-#: What an activation can be quantized to.
+#: What an activation can be quantized to (those below 8 bits also to levels, QParams.levels).
 ACTIVATION_FORMATS: dict[str, Format] = {f"uint{bits}": Format("uint", bits) for bits in (8, 4, 3, 2)}
 INT8, UINT8 = WEIGHT_FORMATS["int8"], ACTIVATION_FORMATS["uint8"]
 
@@ -164,7 +174,7 @@ def _row(value: object, what: str, table: Mapping[str, Format]) -> Format:
 def parse_format(text: str) -> Format:
     """The format whose text this is. GraphError if it is none that this version knows."""
     known = {**WEIGHT_FORMATS, **ACTIVATION_FORMATS, **FLOAT_FORMATS}
-    plain = known.get(text.removesuffix("+book"))
+    plain = known.get(text.removesuffix("+levels" if text.startswith("uint") else "+book"))
     if plain is None:
         raise GraphError(f"unknown format {text!r:.80}; known: {', '.join(known)}")
-    return replace(plain, book=text.endswith("+book"))
+    return replace(plain, book=text != str(plain))

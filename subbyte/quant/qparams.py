@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,6 +20,10 @@ class QParams:
     `scale` is a positive, finite float32 (held as the Python float of equal value), `zero_point`
     a code, `bits` the width. Codes are unsigned, 0 .. 2**bits - 1, stored one per byte.
 
+    levels: the codes that occur, where these are not all up to 2**bits - 1: 2**bits different bytes in
+    ascending order, the zero point among them, of a grid of 8 bits. `bits` is what such a byte tells.
+    Only tables make them (docs/spec/numerics.md); who reads them reads bytes.
+
     Raises:
         GraphError: a field is out of range.
     """
@@ -25,6 +31,7 @@ class QParams:
     scale: float
     zero_point: int
     bits: int = 8
+    levels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if type(self.bits) is not int or f"uint{self.bits}" not in ACTIVATION_FORMATS:
@@ -43,29 +50,44 @@ class QParams:
             raise GraphError(f"activation scale {self.scale!r} is not a normal float32 number")
         if not 0 <= self.zero_point <= self.qmax:
             raise GraphError(f"zero point {self.zero_point} is outside 0..{self.qmax}")
+        if self.levels is not None:
+            self._check_levels(self.levels)
+
+    def _check_levels(self, levels: object) -> None:
+        if self.bits == 8:
+            raise GraphError("an activation of 8 bits makes every byte; it has no levels")
+        if not isinstance(levels, tuple) or any(type(v) is not int or not 0 <= v <= 255 for v in levels):
+            raise GraphError(f"levels must be a tuple of ints in 0..255, got {levels!r:.80}")
+        if len(levels) != 1 << self.bits or any(a >= b for a, b in pairwise(levels)):
+            raise GraphError(f"levels must be {1 << self.bits} in ascending order, got {levels!r:.80}")
+        if self.zero_point not in levels:
+            raise GraphError(f"the zero point {self.zero_point} must be one of the levels")
 
     @property
     def format(self) -> Format:
         """Of the codes."""
-        return ACTIVATION_FORMATS[f"uint{self.bits}"]
+        return replace(ACTIVATION_FORMATS[f"uint{self.bits}"], book=self.levels is not None)
 
     @property
     def qmax(self) -> int:
-        """The largest code; the smallest is 0."""
-        return (1 << self.bits) - 1
+        """The largest code that fits; the smallest is 0. 255 where there are levels, which are bytes."""
+        return (1 << self.bits) - 1 if self.levels is None else 255
 
     @property
     def low(self) -> float:
-        """The real number of code 0."""
-        return -self.zero_point * self.scale
+        """The real number of the smallest code."""
+        return ((0 if self.levels is None else self.levels[0]) - self.zero_point) * self.scale
 
     @property
     def high(self) -> float:
         """The real number of the largest code."""
-        return (self.qmax - self.zero_point) * self.scale
+        return ((self.qmax if self.levels is None else self.levels[-1]) - self.zero_point) * self.scale
 
     def quantize(self, x: np.ndarray) -> np.ndarray:
-        """Real numbers to codes, uint8, same shape: see docs/spec/numerics.md, "quantize"."""
+        """Real numbers to codes, uint8, same shape: see docs/spec/numerics.md, "quantize".
+
+        Levels do not matter: an 8-bit code of the grid, which for the real number of a level is that level.
+        """
         inverse = np.float32(1.0) / np.float32(self.scale)
         with np.errstate(over="ignore"):  # infinity is clamped like any large number
             scaled = np.asarray(x, np.float32) * inverse
@@ -76,6 +98,16 @@ class QParams:
         """Codes to real numbers, float32, same shape."""
         centred = codes.astype(np.int32) - self.zero_point
         return centred.astype(np.float32) * np.float32(self.scale)
+
+
+def nearest_levels(v: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+    """uint8, same shape: the nearest of `levels`, ascending codes, to real-valued codes v, float64.
+
+    Half way between two, the lower one.
+    """
+    book = np.asarray(levels, np.float64)
+    middles = (book[1:] + book[:-1]) / 2
+    return book[np.searchsorted(middles, v, side="left")].astype(np.uint8)
 
 
 def qparams_from_range(low: float, high: float, bits: int = 8) -> QParams:

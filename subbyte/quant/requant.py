@@ -11,7 +11,7 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.quant.bias import LARGEST
-from subbyte.quant.qparams import QParams
+from subbyte.quant.qparams import QParams, nearest_levels
 
 
 def conv_multiplier(x: QParams, weight_scale: np.ndarray, target: QParams | None) -> np.ndarray:
@@ -65,9 +65,12 @@ def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:
 def activation_table(fn: Callable[[np.ndarray], np.ndarray], pre: QParams, y: QParams) -> np.ndarray:
     """uint8 [256]: code on grid `pre` to code on grid `y` through the real function `fn`.
 
-    Computed in float64, rounded half to even, clamped. Entries beyond pre.qmax repeat the last one.
+    Computed in float64, rounded half to even and clamped, or to the nearest level where `y` has levels, of
+    two to the lower. Entries beyond pre.qmax repeat the last one.
     """
     codes = np.minimum(np.arange(256), pre.qmax)
     real = (codes - pre.zero_point) * np.float64(pre.scale)
-    scaled = np.rint(fn(real) / np.float64(y.scale)) + y.zero_point
-    return np.clip(scaled, 0, y.qmax).astype(np.uint8)
+    exact = fn(real) / np.float64(y.scale)
+    if y.levels is not None:
+        return nearest_levels(exact + y.zero_point, y.levels)
+    return np.clip(np.rint(exact) + y.zero_point, 0, y.qmax).astype(np.uint8)

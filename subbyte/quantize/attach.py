@@ -121,7 +121,7 @@ class _Rewriter:
         attrs, params = dict(node.attrs), dict(node.params)
         if is_weighted(node):
             params = self._weights(node)
-            if needs_table(node):
+            if needs_table(node, None if real else self.grids[node.output]):
                 pre = pre_activation_grid(node, self.recipe, self.seen)
                 attrs |= {"pre_scale": pre.scale, "pre_zero": pre.zero_point}
                 params["table"] = self._table(node, pre)
@@ -166,7 +166,7 @@ def check_executed(graph: Graph, assignments: Mapping[str, Assignment]) -> Graph
             raise RecipeError(f"layer {node.name!r} would have {weight.format} weights, not {asked.weights}")
         made = FP32 if output is None else output.format
         # what a float layer makes is rounded where it is read
-        if asked.asked and asked.quantized and made != asked.activations:
+        if asked.asked and asked.quantized and made.plain != asked.activations:
             raise RecipeError(
                 f"layer {node.name!r} is to make {asked.activations} activations, but makes {made} ones"
             )

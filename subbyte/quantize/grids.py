@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from subbyte.errors import RecipeError
 from subbyte.execute.reference import activation_function
-from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, is_weighted
+from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
+from subbyte.ir.grid_rules import makes_table
 from subbyte.quant import Format, QParams, qparams_from_range
 from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.histogram import Histogram
+from subbyte.quantize.levels import can_make_levels, fitted_grid
 from subbyte.quantize.prepare import pre_value
 from subbyte.quantize.ranges import choose_grid
 from subbyte.recipes import ActivationRange, Recipe
@@ -19,9 +21,9 @@ from subbyte.recipes import ActivationRange, Recipe
 KNOWN_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
 
 
-def needs_table(node: Node) -> bool:
-    """Whether the node's activation is a table behind an 8-bit pre-activation grid."""
-    return is_weighted(node) and node.attrs["act"] not in CLAMP_ACTIVATIONS
+def needs_table(node: Node, y: QParams | None) -> bool:
+    """Whether the node, with such a grid of its output, ends with a table behind an 8-bit grid."""
+    return is_weighted(node) and makes_table(node.attrs["act"], y)
 
 
 def value_grids(
@@ -30,13 +32,26 @@ def value_grids(
     """A grid for every value of the float graph, should it be quantized.
 
     Values joined by ops that keep their grid share one. The image's grid covers all of its range:
-    it is dense up to both ends, so that clipping it never pays.
+    it is dense up to both ends, so that clipping it never pays. Below 8 bits, what only tables make has
+    levels if the recipe says so.
     Raises RecipeError if values that share a grid were asked to have different widths.
     """
     result: dict[str, QParams] = {}
+    made = producers(graph)
     for members, sources, format in shared_formats(graph, assignments, recipe):
-        result.update(dict.fromkeys(members, _grid(graph, sources, format.bits, recipe, seen)))
+        makers = [made.get(value) for value in sources]
+        if recipe.activations.levels == "learned" and format.bits < 8 and _make_levels(makers, assignments):
+            grid = fitted_grid(filter(None, makers), format.bits, seen)
+        else:
+            grid = _grid(graph, sources, format.bits, recipe, seen)
+        result.update(dict.fromkeys(members, grid))
     return result
+
+
+def _make_levels(makers: list[Node | None], assignments: Mapping[str, Assignment]) -> bool:
+    return all(
+        node is not None and assignments[node.name].quantized and can_make_levels(node) for node in makers
+    )
 
 
 def shared_formats(

@@ -67,23 +67,26 @@ class ActivationRange(_Table):
     off either end, 100 - `percentile` per cent in all; "mse" takes the grid with the least squared
     error, measured behind the activation function where one follows; "fisher" weights each squared error
     by the squared gradient of the network's outputs there, so that what they depend on counts.
+    levels: of activations below 8 bits: "uniform" codes are equidistant, 0 .. 2**bits - 1; "learned" ones
+    are as many bytes with the least squared error, whatever `range` says, where nothing but tables make a
+    tensor (behind a layer without a residual, or behind an activation); others stay uniform.
     balance: which values get a factor for each channel before anything is rounded, so that their channels
     share one scale better (quantize/balance.py): "gates", the products of squeeze-and-excitation; "linear",
     what layers without activation make, and residual sums of it; "all", both.
     """
 
     bits: ActivationFormat = UINT8
+    levels: Literal["uniform", "learned"] = "uniform"
     range: Literal["minmax", "percentile", "mse", "fisher"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
     balance: Literal["none", "gates", "linear", "all"] = "none"
 
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `balance` where there is none: the recipes of older files stay as they are."""
+        """Options that files of the first version do not know, only where they are used."""
         fields: dict[str, Any] = plain(self)
-        if fields.get("balance") == "none":
-            del fields["balance"]
-        return fields
+        unused = {"levels": "uniform", "balance": "none"}
+        return {name: value for name, value in fields.items() if unused.get(name) != value}
 
 
 class Layers(_Table):

@@ -2,9 +2,11 @@
 
 Weights are latent real numbers that are rounded in every forward pass, straight through (arXiv
 1308.3432); scales of weights and of narrow activations follow their gradient, learned step sizes
-(LSQ, arXiv 1902.08153). Latent weights are held relative to their layer's root mean square and
-scales as logarithms, so that one learning rate fits all layers. Instead of latent weights, roundings down or
-up can be learned (adaround.py).
+(LSQ, arXiv 1902.08153). Levels of activations (QParams.levels) are a code book: each follows the sum of the
+gradients of what it made, while the function that the table samples passes its own slope on. (LCQ, arXiv
+2103.07156, learns such a book through a companding function; here its entries are free.) Latent weights are
+held relative to their layer's root mean square and scales as logarithms, so that one learning rate fits all
+layers. Instead of latent weights, roundings down or up can be learned (adaround.py).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from subbyte.execute.reference import activation_function
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch.straight_through import real, round_even
+from subbyte.execute.torch.straight_through import real, round_even, substitute
 from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.graph import pre_activation, producers
 from subbyte.quant import QParams, QTensor, activation_table
@@ -40,6 +42,8 @@ BIAS_UNIT = 1.0 / 16.0
 #: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
 #: this share of a step: an earlier step may have chosen another code than the nearest.
 MARGIN = 0.05
+#: Levels move by so many codes, a sixteenth of a byte's, per unit of their parameter.
+LEVEL_UNIT = 16.0
 
 
 class Learned:
@@ -49,7 +53,9 @@ class Learned:
     AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
     output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits that a
     layer in `graph` makes; if grids are "all", for all it makes, and as `node:pre_scale` for the grids in
-    front of tables), "offset" (codes that zero points move by, of what layers make, if asked).
+    front of tables; where a narrow value has levels, `value:levels` also holds what they moved by, [2**bits]
+    in LEVEL_UNIT codes: they stay different bytes in ascending order, and the zero point stays where it is),
+    "offset" (codes that zero points move by, of what layers make, if asked).
     rounding, grids: see recipes.Reconstruction; asked: what else is learned, and how. present: `graph` on the
     activation grids of the moment.
     """
@@ -113,6 +119,8 @@ class Learned:
             if free:
                 self.parameters["grid"][members[0]] = self.fixed[f"{members[0]}:scale"].new_zeros(())
                 self.group_of.update(dict.fromkeys(members, members[0]))
+                if (levels := self.fixed.get(f"{members[0]}:levels")) is not None:
+                    self.parameters["grid"][f"{members[0]}:levels"] = torch.zeros_like(levels)
         for name in (
             _pre_scale(node) for node in self.graph.nodes if "pre_scale" in node.attrs and everything
         ):
@@ -173,7 +181,9 @@ class Learned:
         values = dict(self.graph.values)
         for name in (*self.offset_of, *(divided - self.offset_of.keys())):
             q, parts = values[name].grid, self.finer.get(name, 1)
-            values[name] = replace(values[name], q=Divided(q.scale, self._zero(name) * parts, q.bits, parts))
+            values[name] = replace(
+                values[name], q=Divided(q.scale, self._zero(name) * parts, q.bits, parts=parts)
+            )
         return replace(self.graph, values=values)
 
     def _zero(self, name: str) -> int:
@@ -194,6 +204,9 @@ class Learned:
         self.present = self._on_grids()
         for value, group in self.group_of.items():
             state[f"{value}:scale"] = self.fixed[f"{value}:scale"] * self.parameters["grid"][group].exp()
+            if (moved := self.parameters["grid"].get(f"{group}:levels")) is not None:
+                place = _place_of_zero(self.graph.value(value).grid)
+                state[f"{value}:levels"] = separate(self.fixed[f"{value}:levels"] + LEVEL_UNIT * moved, place)
         for value, group in self.offset_of.items():
             state[f"{value}:zero"] = self.parameters["offset"][group] * self.finer.get(value, 1)
         for value, fine in self.finer.items():
@@ -269,6 +282,8 @@ class Learned:
         for name in {**self.group_of, **self.offset_of}:
             scale, zero = float(state[f"{name}:scale"]), self._zero(name)
             q = replace(values[name].grid, scale=scale, zero_point=zero)
+            if q.levels is not None:
+                q = replace(q, levels=tuple(int(level) for level in state[f"{name}:levels"]))
             values[name] = replace(values[name], q=q)
         nodes = tuple(self._node(node, values, state) for node in self.graph.nodes)
         return replace(self.graph, nodes=nodes, values=values)
@@ -358,13 +373,43 @@ def _rows(v: Tensor, like: Tensor) -> Tensor:
     return v.view(-1, *([1] * (like.ndim - 1)))
 
 
+def _place_of_zero(q: QParams) -> int:
+    """Which of its levels is the zero point."""
+    assert q.levels is not None
+    return q.levels.index(q.zero_point)
+
+
+def separate(levels: Tensor, zero: int) -> Tensor:
+    """The levels as different bytes in ascending order; level number `zero` stays. Straight through.
+
+    levels: float32 [L], in the order that they are to have, the one that stays a whole number with room for
+    the others. Outwards from it, each is rounded, is at least one more than the one before, and leaves room
+    for those behind it.
+    """
+    free = levels.clone()
+    free[zero] = levels[zero].detach()
+    rounded = free.detach().round()
+    above, below = _outwards(rounded[zero:], 255), -_outwards(-rounded[: zero + 1].flip(0), 0)
+    return substitute(torch.cat([below.flip(0), above[1:]]), free.clamp(0.0, 255.0))
+
+
+def _outwards(levels: Tensor, largest: int) -> Tensor:
+    """Whole numbers, the first as it is, each next one at least one more, none above `largest`."""
+    place = torch.arange(len(levels), dtype=levels.dtype, device=levels.device)
+    apart = (levels - place).cummax(0).values + place
+    return torch.minimum(apart, place + (largest + 1 - len(levels)))
+
+
 def _table(node: Node, graph: Graph, state: Mapping[str, Tensor]) -> Tensor:
-    """activation_table on the present scales, float32 [256]."""
+    """activation_table on the present scales and levels, float32 [256]; its gradient reaches the levels."""
     y, source = graph.value(node.output).grid, pre_activation(node, graph.value(node.inputs[0]))
     assert source is not None
     s_y = state[f"{node.output}:scale"].detach().double()
     moved = state.get(_pre_scale(node) if "pre_scale" in node.attrs else f"{node.inputs[0]}:scale")
     s = source.scale if moved is None else moved.detach().double()
     codes = torch.arange(256, dtype=torch.float64, device=s_y.device).clamp(max=source.qmax)
-    exact = real(node.attrs["act"])((codes - source.zero_point) * s)
-    return ((exact / s_y).round() + y.zero_point).clamp(0, y.qmax).float()
+    exact = real(node.attrs["act"])((codes - source.zero_point) * s) / s_y
+    if (levels := state.get(f"{node.output}:levels")) is None:
+        return (exact.round() + y.zero_point).clamp(0, y.qmax).float()
+    book = levels.detach().double()
+    return levels[torch.bucketize(exact + y.zero_point, (book[1:] + book[:-1]) / 2)]

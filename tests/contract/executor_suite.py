@@ -77,6 +77,7 @@ def convolutions(seed: int, executor: Executor) -> None:
             rng.choice([2, 3, 4, 8]),
             bits < 8 and rng.random() < 0.5,
             pad=pad,
+            levels=rng.random() < 0.3,
         )
     graph = b.finish(x)
     assert_equal(executor, graph, random_images(graph, 2, seed, 3.0))
@@ -235,6 +236,7 @@ def _widths() -> dict[str, Check]:
     }
     made["factors of gates"] = partial(whole, graphs.balanced)
     made["narrow activations"] = partial(whole, graphs.narrow)
+    made["levels"] = partial(whole, graphs.leveled)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made
 

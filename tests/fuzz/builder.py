@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from subbyte.execute.reference import activation_function
-from subbyte.ir import CLAMP_ACTIVATIONS, OPS, Graph, Node, Value, verify
+from subbyte.ir import OPS, Graph, Node, Value, verify
+from subbyte.ir.grid_rules import makes_table
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels, weight_format
 
 #: Activations with other parameters than their defaults.
@@ -45,6 +46,14 @@ class Builder:
         qmax = (1 << bits) - 1
         scale = float(np.float32((high - low) / qmax * self.rng.uniform(0.8, 1.2)))
         return QParams(scale, min(qmax, max(0, round(-low / scale))), bits)
+
+    def levels(self, y: QParams) -> QParams:
+        """The grid with as many random levels as it has codes, on a finer scale of 8 bits."""
+        count = 1 << y.bits
+        bytes_ = [int(v) for v in self.arrays.permutation(256)[:count]]
+        scale = float(np.float32(y.scale * y.qmax / 255))
+        near = min(range(count), key=lambda i: abs(bytes_[i] + y.low / scale))
+        return QParams(scale, bytes_[near], y.bits, tuple(sorted(bytes_)))
 
     def add(
         self,
@@ -88,7 +97,7 @@ class Builder:
         assert x is not None
         bias = quantize_bias(self.arrays.uniform(-0.3, 0.3, weight.shape[0]), x, weight.scale)
         params: dict[str, Any] = {"weight": weight, "bias": bias}
-        if attrs["act"] not in CLAMP_ACTIVATIONS:
+        if makes_table(attrs["act"], y):
             assert y is not None
             pre = self.grid(8, -4.0, 4.0)
             attrs |= {"pre_scale": pre.scale, "pre_zero": pre.zero_point}
@@ -108,8 +117,12 @@ class Builder:
         codebook: bool | np.ndarray = False,
         residual: str | None = None,
         pad: tuple[int, int, int, int] | None = None,
+        levels: bool = False,
     ) -> str:
-        """Quantized convolution; pad (t, b, l, r), None: "same"; out_bits None makes float32."""
+        """Quantized convolution; pad (t, b, l, r), None: "same"; out_bits None makes float32.
+
+        levels: its output has some, unless it has 8 bits.
+        """
         kh, kw = kernel
         shape = (channels, kh, kw, self.shape(x)[2] // groups)
         if pad is None:
@@ -117,15 +130,31 @@ class Builder:
         strides = (stride, stride) if isinstance(stride, int) else stride
         attrs = {"stride": strides, "pad": pad, "groups": groups, "act": act}
         y = None if out_bits is None else self.grid(out_bits, 0.0 if act == "sigmoid" else -2.0)
+        if levels and y is not None and y.bits < 8:
+            y = self.levels(y)
         inputs = [x] if residual is None else [x, residual]
         return self._quantized_layer("conv2d", inputs, self.weight(shape, bits, codebook), attrs, y)
 
-    def qlinear(self, x: str, features: int, bits: int = 8, act: str = "none", real: bool = True) -> str:
+    def qlinear(
+        self,
+        x: str,
+        features: int,
+        bits: int = 8,
+        act: str = "none",
+        real: bool = True,
+        out_bits: int = 8,
+        levels: bool = False,
+    ) -> str:
         weight = self.weight((features, self.shape(x)[0]), bits, False)
-        return self._quantized_layer("linear", [x], weight, {"act": act}, None if real else self.grid())
+        y = None if real else self.grid(out_bits)
+        if levels and y is not None and out_bits < 8:
+            y = self.levels(y)
+        return self._quantized_layer("linear", [x], weight, {"act": act}, y)
 
-    def qactivation(self, x: str, act: str, bits: int = 8) -> str:
+    def qactivation(self, x: str, act: str, bits: int = 8, levels: bool = False) -> str:
         q, y = self.values[x].q, self.grid(bits)
+        if levels and bits < 8:
+            y = self.levels(y)
         assert q is not None
         table = activation_table(activation_function(act), q, y)
         return self.add("activation", [x], y, {"act": act}, {"table": table})

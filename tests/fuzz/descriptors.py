@@ -67,7 +67,8 @@ def integer(rng: random.Random, old: int) -> int:
 
 def _value(rng: random.Random, d: Set) -> None:
     v = rng.choice(d["values"])
-    name = rng.choice(["height", "width", "channels", "zero_point", "bits", "quantized", "scale"])
+    whole = ["height", "width", "channels", "zero_point", "bits", "level_bits"]
+    name = rng.choice([*whole, "quantized", "scale"])
     if name == "scale":
         v.scale = rng.choice(REALS)
     elif name == "quantized":

@@ -37,6 +37,22 @@ def narrow(rng: random.Random) -> Graph:
     return b.finish(b.qconv(z, 5, bits=2, out_bits=None), z)
 
 
+def leveled(rng: random.Random) -> Graph:
+    """Activations that are levels, of 4, 3 and 2 bits: behind tables of every kind of layer, through what
+    keeps grids, into every op that reads codes, and as outputs."""
+    b = Builder(rng, (9, 7, 4))
+    x = b.qconv(b.quantize("image"), 8, (3, 3), act="silu", bits=4, out_bits=4, levels=True)
+    y = b.qconv(x, 8, (3, 3), stride=2, groups=8, act="relu6", out_bits=3, levels=True)
+    gated = b.squeeze_excite(y, 4)
+    z = b.qconv(gated, 12, bits=4, out_bits=4, levels=True)
+    summed = b.qconv(z, 12, (3, 3), bits=2, residual=z)
+    active = b.qactivation(b.add("add", [summed, z], b.grid(4)), "tanh", 2, levels=True)
+    pooled = b.max_pool(b.concat(active, active))
+    vector = b.flatten(b.add("global_avg_pool", [z], b.grid()))
+    hidden = b.qlinear(vector, 6, act="none", real=False, out_bits=4, levels=True)
+    return b.finish(b.qlinear(hidden, 5), pooled, b.add("dequantize", [y]))
+
+
 def real(rng: random.Random) -> Graph:
     """Every float op once, with float32 and float16 weights."""
     b = Builder(rng, (8, 8, 3))
@@ -124,15 +140,26 @@ def random_graph(rng: random.Random) -> Graph:
 def _quantized_step(b: Builder, x: str) -> str:
     rng, channels = b.rng, b.shape(x)[2]
     bits, book = rng.choice([2, 3, 4, 8]), rng.random() < 0.3
+    made = bits if book else 8  # codes that are levels are bytes of a fine grid, so that any op can follow
     act = rng.choice(["none", "relu", "relu6", "silu", "hard_swish", "tanh", "leaky_relu"])
     match rng.randrange(8):
         case 0:
-            return b.qconv(x, rng.randint(1, 20), act=act, bits=bits, codebook=book)
+            return b.qconv(
+                x, rng.randint(1, 20), act=act, bits=bits, codebook=book, out_bits=made, levels=book
+            )
         case 1:
             kernel = (rng.randint(1, 5), rng.randint(1, 5))
             return b.qconv(x, rng.randint(1, 9), kernel, rng.randint(1, 2), act=act, bits=bits)
         case 2:
-            return b.qconv(x, channels, (3, 3), groups=channels, act=act, bits=bits, codebook=book)
+            return b.qconv(
+                *(x, channels, (3, 3)),
+                groups=channels,
+                act=act,
+                bits=bits,
+                codebook=book,
+                out_bits=made,
+                levels=book,
+            )
         case 3:
             return b.squeeze_excite(x, rng.randint(1, 4), bits)
         case 4:
@@ -204,6 +231,7 @@ def seeds() -> dict[str, Artifact]:
         "quantized4": quantized(random.Random(4), 4),
         "quantized8": quantized(random.Random(8), 8),
         "narrow": narrow(random.Random(3)),
+        "leveled": leveled(random.Random(11)),
         "real": real(random.Random(5)),
         "folded": folded(random.Random(9)),
         "mixed": mixed(random.Random(6)),

@@ -20,8 +20,9 @@ class Value(SimpleNamespace):
 
     def __init__(self) -> None:
         super().__init__(
-            name="", height=1, width=1, channels=1, quantized=False, scale=1.0, zero_point=0, bits=8
-        )
+            name="", height=1, width=1, channels=1,
+            quantized=False, scale=1.0, zero_point=0, bits=8, level_bits=0,
+        )  # fmt: skip
 
 
 class Node(SimpleNamespace):

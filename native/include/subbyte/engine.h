@@ -56,6 +56,7 @@ struct ValueDesc {
   float scale = 1;  // quantized only
   int zero_point = 0;
   int bits = 8;
+  int level_bits = 0;  // if not 0: of its 256 codes only 2^level_bits occur, its levels; shown in the plan
 };
 
 struct NodeDesc {

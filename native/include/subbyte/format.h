@@ -8,7 +8,7 @@ enum class Kind { kInt, kUint, kFloat };  // signed codes (weights), unsigned on
 struct Format {
   Kind kind = Kind::kInt;
   int bits = 8;
-  bool book = false;  // codes index a code book
+  bool book = false;  // there is a code book: codes of weights index it, bytes of activations are its levels
   constexpr bool operator==(const Format&) const = default;
 };
 

@@ -38,7 +38,8 @@ def _value(value: Value) -> Any:
     d.name = value.name
     d.height, d.width, d.channels = value.shape if len(value.shape) == 3 else (1, 1, value.shape[0])
     if value.q is not None:
-        d.quantized, d.bits = True, value.q.bits
+        levels = value.q.levels is not None
+        d.quantized, d.bits, d.level_bits = True, 8 if levels else value.q.bits, value.q.bits * levels
         d.scale, d.zero_point = value.q.scale, value.q.zero_point
     return d
 

@@ -39,9 +39,9 @@ CHUNK = 8
 def state_of(graph: Graph, device: Device = "cpu") -> State:
     """Every number of a graph that a gradient can reach, and its tables, as new tensors on `device`.
 
-    `value:scale` of quantized values, 0-dim float32. Per node: `node:weight` (float32; integers
-    where quantized), `node:bias` (float32, or float64 holding the int32), `node:weight_scale`
-    float32 [O], `node:pre_scale` 0-dim, `node:table` float32 [256], mul's
+    `value:scale` of quantized values, 0-dim float32, and `value:levels`, float32 [2**bits], where they have
+    some. Per node: `node:weight` (float32; integers where quantized), `node:bias` (float32, or float64 that
+    hold int32), `node:weight_scale` float32 [O], `node:pre_scale` 0-dim, `node:table` float32 [256], mul's
     `node:channel_scale` [C], batch norm's `node:mean`, `node:var`. A caller may replace entries, for
     instance by functions of what it trains.
     """
@@ -49,6 +49,8 @@ def state_of(graph: Graph, device: Device = "cpu") -> State:
     for value in graph.values.values():
         if value.q is not None:
             state[f"{value.name}:scale"] = torch.tensor(value.q.scale, dtype=torch.float32)
+            if value.q.levels is not None:
+                state[f"{value.name}:levels"] = torch.tensor(value.q.levels, dtype=torch.float32)
     for node in graph.nodes:
         for role, param in node.params.items():
             if isinstance(param, QTensor):

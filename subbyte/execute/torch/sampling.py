@@ -1,6 +1,6 @@
 """Rounding and table look-up of whole maps for training, in one pass over memory each way.
 
-On a CPU the native module does it in float32 (native/bindings/sampling.h), on as many threads as torch computes with;
+On a CPU the native module does it in float32 (native/bindings/sampling.h), on as many threads as torch has;
 elsewhere torch, in a few passes.
 """
 

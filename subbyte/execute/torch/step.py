@@ -25,11 +25,22 @@ EXACT_FLOAT32 = float(1 << 24)
 
 @dataclass(frozen=True)
 class Grid:
-    """An activation grid whose scale may be trained: real = scale * (code - zero)."""
+    """An activation grid whose scale may be trained: real = scale * (code - zero).
+
+    levels: float32 [2**bits], ascending, which may be trained too, where only these codes occur.
+    """
 
     scale: Tensor
     zero: float
     qmax: float
+    levels: Tensor | None = None
+
+    @property
+    def ends(self) -> tuple[float | Tensor, float | Tensor]:
+        """The smallest and the largest code, without gradient."""
+        if self.levels is None:
+            return 0.0, self.qmax
+        return self.levels[0].detach(), self.levels[-1].detach()
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ class Step:
 
     def _grid(self, value: Value) -> Grid:
         q = value.grid
-        return Grid(self.state[f"{value.name}:scale"], float(q.zero_point), float(q.qmax))
+        scale, levels = self.state[f"{value.name}:scale"], self.state.get(f"{value.name}:levels")
+        return Grid(scale, float(q.zero_point), float(q.qmax), levels)
 
 
 def step_of(
@@ -130,9 +142,9 @@ def bounds(act: str, y: Grid) -> tuple[float, Tensor | None]:
 
 
 def from_table(step: Step, codes: Tensor, source: Grid) -> Tensor:
-    """T[codes], with the gradient of clamp(f(s (codes - z)) / s_y + z_y)."""
+    """T[codes], with the gradient of clamp(f(s (codes - z)) / s_y + z_y), and of the table's entries."""
     y, table, act = step.target, step.param("table"), step.node.attrs["act"]
-    if traced(codes, source.scale, y.scale):
+    if traced(codes, source.scale, y.scale, table):
         result = sampled(codes, source.scale, y.scale, table, slopes(act, source, y))
     else:
         result = look_up(table, codes)
@@ -140,18 +152,24 @@ def from_table(step: Step, codes: Tensor, source: Grid) -> Tensor:
         return result
     with torch.no_grad():
         code = torch.arange(256.0, device=table.device)
-        smooth = (real(act)((code - source.zero) * source.scale) / y.scale + y.zero).clamp(0.0, y.qmax)
-        lost = look_up(smooth - table, codes)
+        low, high = y.ends
+        smooth = real(act)((code - source.zero) * source.scale) / y.scale + y.zero
+        lost = look_up(smooth.clamp(low, high) - table, codes)  # type: ignore[arg-type]
     return result + lost * step.unrounded
 
 
 def slopes(act: str, source: Grid, y: Grid) -> tuple[Tensor, ...]:
-    """Derivatives of clamp(f(s (c - z)) / s_y + z_y) at c = 0 .. 255 by c, s and s_y."""
+    """Derivatives of clamp(f(s (c - z)) / s_y + z_y) at c = 0 .. 255 by c, s and s_y.
+
+    The clamp is to the codes of y, or to its outer levels: between levels the function is followed as it is
+    between codes, straight through.
+    """
     code = torch.arange(256.0, device=source.scale.device, requires_grad=True)
     s, s_y = (grid.scale.detach().expand(256).clone().requires_grad_() for grid in (source, y))
     with torch.enable_grad():
         exact = real(act)((code - source.zero) * s)
-        clamped = (exact / s_y + y.zero).clamp(0.0, y.qmax)
+        low, high = y.ends
+        clamped = (exact / s_y + y.zero).clamp(low, high)  # type: ignore[arg-type]
         return torch.autograd.grad(clamped.sum(), (code, s, s_y))
 
 

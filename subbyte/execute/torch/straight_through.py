@@ -111,7 +111,7 @@ class _Sampled(torch.autograd.Function):
     """table[codes], where table[c] samples a function of c and of two scales.
 
     Its partial derivatives at the 256 codes are tables too, so that backward needs the codes only,
-    a byte each.
+    a byte each. The entries themselves are parameters: each has the gradients of the elements that it made.
     """
 
     @staticmethod
@@ -120,7 +120,7 @@ class _Sampled(torch.autograd.Function):
     ) -> Tensor:
         index = _index(codes)
         ctx.index, ctx.slopes = index, slopes
-        return take(table, index)
+        return take(table.detach(), index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -128,7 +128,7 @@ class _Sampled(torch.autograd.Function):
         for i, slope in enumerate(ctx.slopes):
             product = take(slope, ctx.index).mul_(grads[0]) if ctx.needs_input_grad[i] else None
             results.append(product if i == 0 or product is None else product.sum())
-        return *results, None, None
+        return *results, by_entry(grads[0], ctx.index) if ctx.needs_input_grad[3] else None, None
 
 
 def sampled(
@@ -139,7 +139,7 @@ def sampled(
     source, target: 0-dim scales that the table was made with. slopes: float32 [256] each, the
     derivatives by the code, by `source` and by `target`.
     """
-    return _Sampled.apply(codes, source, target, table.detach(), slopes)  # type: ignore[no-any-return, no-untyped-call]
+    return _Sampled.apply(codes, source, target, table, slopes)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
@@ -151,6 +151,12 @@ def _index(codes: Tensor) -> Tensor:
     """Codes as bytes; a map's in NHWC order, which is how they lie in memory."""
     index = codes.detach().to(torch.uint8)
     return index.permute(0, 2, 3, 1) if index.ndim == 4 else index
+
+
+def by_entry(grad: Tensor, index: Tensor) -> Tensor:
+    """The gradient of a table, float32 [256], whose entries `index` made what has the gradient `grad`."""
+    rows = grad.permute(0, 2, 3, 1) if grad.ndim == 4 else grad
+    return torch.bincount(index.reshape(-1), rows.reshape(-1).float(), minlength=256)
 
 
 def take(table: Tensor, index: Tensor) -> Tensor:

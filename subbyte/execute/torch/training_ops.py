@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from subbyte.execute.torch import sampling
-from subbyte.execute.torch.estimators import derivatives, rounded, sampled_sums
+from subbyte.execute.torch.estimators import STE, derivatives, rounded, sampled_sums
 from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes, window
 from subbyte.execute.torch.straight_through import real, round_clamp, traced
 
@@ -37,7 +37,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     if table:
         y = step.target
         gradients = slopes(step.node.attrs["act"], target, y)
-        return _RoundSample.apply(v, y.scale, step.param("table").detach(), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
+        return _RoundSample.apply(v, y.scale, step.param("table"), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
@@ -52,7 +52,8 @@ def _tables(step: Step, source: Grid) -> dict[str, Tensor]:
     act, y = step.node.attrs["act"], step.target
     codes = torch.arange(256.0, device=source.scale.device)
     exact = real(act)((codes - source.zero) * source.scale.detach()) / y.scale.detach() + y.zero
-    return derivatives(exact, y.qmax, slopes(act, source, y), step.estimator)
+    how = step.estimator if y.levels is None else STE  # levels are no equal steps
+    return derivatives(exact, y.qmax, slopes(act, source, y), how)
 
 
 def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) -> Tensor:
@@ -65,18 +66,22 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
         bias = bias - x.zero * weight.flatten(1).sum(1)
     else:
         codes = codes - x.zero
-    if step.bfloat16 and weight.ndim == 4:
+    if step.bfloat16 and weight.ndim == 4 and node.attrs["groups"] == 1:  # oneDNN is slow at others
         codes, stride, padding, groups = window(node, codes)
         return _NarrowProducts.apply(codes, weight, bias, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
     return products(node, codes, weight, bias)
 
 
 class _RoundSample(torch.autograd.Function):
-    """table[clamp(rne(v), 0, 255)]; slope and by_scale, float32 [256]: its derivatives by v and scale."""
+    """table[clamp(rne(v), 0, 255)]; slope and by_scale, float32 [256]: its derivatives by v and scale.
+
+    An entry of the table has the sum of the gradients of the elements that it made: how code books are
+    learned under fixed assignments.
+    """
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, scale: Tensor, table: Tensor, slope: Tensor, by_scale: Tensor) -> Tensor:
-        result, ctx.index = sampling.round_and_look_up(v, table)
+        result, ctx.index = sampling.round_and_look_up(v, table.detach())
         ctx.slope, ctx.by_scale = slope, by_scale
         return result
 
@@ -84,7 +89,7 @@ class _RoundSample(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         result, sums = sampling.slope_and_sum(grads[0], ctx.slope, ctx.index)
         moved = (sums * ctx.by_scale).sum().float() if ctx.needs_input_grad[1] else None
-        return result, moved, None, None, None
+        return result, moved, sums.float() if ctx.needs_input_grad[2] else None, None, None
 
 
 class _NarrowProducts(torch.autograd.Function):

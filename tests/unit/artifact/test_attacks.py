@@ -347,6 +347,81 @@ def test_lies_about_factors_of_gates_are_refused(attack: Attack, message: str, t
     refuse(tmp_path / "a.subbyte", document.join(), message)
 
 
+def levels_of(document: Document) -> list[int]:
+    """Of the value that the first table makes: 16 bytes of a grid."""
+    return list(get(get(node(document), "output"), "levels"))
+
+
+def change_levels(change: Callable[[list[int]], Any]) -> Attack:
+    return lambda d: put(get(node(d), "output"), "levels", change(levels_of(d)))
+
+
+def another_code(document: Document) -> None:
+    """The first byte of U8 is the first entry of the first table."""
+    begin, _ = get(entry(document, "U8"), "data_offsets")
+    book = levels_of(document)
+    assert document.body[begin] in book
+    document.body[begin] = next(code for code in range(256) if code not in book)
+
+
+def levels_without_grid(document: Document) -> None:
+    output = get(node(document), "output")
+    output[:] = [pair for pair in output if pair[0] != "grid"]
+
+
+def without_zero(document: Document) -> None:
+    output = get(node(document), "output")
+    scale, _, bits = get(output, "grid")
+    put(output, "grid", [scale, next(code for code in range(256) if code not in levels_of(document)), bits])
+
+
+def of_eight_bits(document: Document) -> None:
+    output = get(node(document), "output")
+    put(output, "grid", [*get(output, "grid")[:2], 8])
+
+
+def levels_of_a_product(document: Document) -> None:
+    """`mul` has no table."""
+    product = next(n for n in get(document.graph, "nodes") if get(n, "op") == "mul")
+    put(get(product, "output"), "grid", [0.5, 3, 2])
+    get(product, "output").append(["levels", [0, 3, 7, 255]])
+
+
+def levels_of_a_residual(document: Document) -> None:
+    summed = next(
+        n for n in get(document.graph, "nodes") if len(get(n, "inputs")) == 2 and get(n, "op") == "conv2d"
+    )
+    put(get(summed, "output"), "grid", [0.5, 3, 2])
+    get(summed, "output").append(["levels", [0, 3, 7, 255]])
+
+
+LEVEL_ATTACKS: list[tuple[str, Attack, str]] = [
+    ("unsorted", change_levels(lambda book: [book[1], book[0], *book[2:]]), "16 in ascending order"),
+    ("twice", change_levels(lambda book: [book[0], *book[:-1]]), "16 in ascending order"),
+    ("too few", change_levels(lambda book: book[:-1]), "16 in ascending order"),
+    ("too many", change_levels(lambda book: [*book, 256]), "has 17 items; at most 16"),
+    ("none", change_levels(lambda book: []), "has 0 items; at least 4"),
+    ("null", change_levels(lambda book: None), "graph.nodes.1.output.levels"),
+    ("beyond a byte", change_levels(lambda book: [*book[:-1], 256]), r"ints in 0\.\.255"),
+    ("negative", change_levels(lambda book: [-1, *book[1:]]), r"ints in 0\.\.255"),
+    ("a float", change_levels(lambda book: [*map(float, book)]), "graph.nodes.1.output.levels.0"),
+    ("true", change_levels(lambda book: [True, *book[1:]]), "graph.nodes.1.output.levels.0"),
+    ("of 8 bits", of_eight_bits, "8 bits makes every byte"),
+    ("without the zero point", without_zero, "must be one of the levels"),
+    ("without a grid", levels_without_grid, "has levels but no grid"),
+    ("another code in a table", another_code, "which is no level"),
+    ("of a product", levels_of_a_product, "cannot make levels, which need a table"),
+    ("of a sum with a residual", levels_of_a_residual, "cannot make levels, which need a table"),
+]
+
+
+@pytest.mark.parametrize(("attack", "message"), [pytest.param(a, m, id=i) for i, a, m in LEVEL_ATTACKS])
+def test_lies_about_levels_are_refused(attack: Attack, message: str, tmp_path: Path) -> None:
+    document = Document.split(original("leveled"))
+    attack(document)
+    refuse(tmp_path / "a.subbyte", document.join(), message)
+
+
 def test_the_untouched_document_loads(tmp_path: Path) -> None:
     path = tmp_path / "a.subbyte"
     path.write_bytes(Document.split(original()).join())

@@ -100,6 +100,46 @@ RULES: list[tuple[str, Break, str]] = [
 ]
 
 
+LEVELS = QParams(0.5, 4, 2, (0, 4, 9, 200))
+LEVEL_RULES: list[tuple[str, Break, str]] = [
+    *(
+        (op, grid_of(op, LEVELS), "cannot make levels, which need a table")
+        for op in ("quantize", "global_avg_pool", "mul", "add")
+    ),
+    ("conv with a residual", grid_of("conv2d", LEVELS, 1), "cannot make levels, which need a table"),
+    ("conv with a clamp", grid_of("conv2d", LEVELS, 2), "needs a table"),
+    (
+        "another code",
+        first("conv2d", param, table=np.full(256, 7, np.uint8)),
+        "makes code 7, which is no level",
+    ),
+    ("keeps no grid", grid_of("max_pool2d", LEVELS), "must keep the grid"),
+]
+
+
+def leveled() -> Graph:
+    """`coded`, whose first table makes levels."""
+    graph = coded()
+    curved = of(graph, "conv2d")
+    graph = param(graph, curved, table=np.full(256, 9, np.uint8))
+    return verify(value(graph, curved.output, q=LEVELS))
+
+
+@pytest.mark.parametrize(("change", "message"), [pytest.param(b, m, id=i) for i, b, m in LEVEL_RULES])
+def test_only_tables_make_levels_and_nothing_else(change: Break, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        verify(change(leveled()))
+
+
+def test_a_clamp_has_a_table_where_its_output_has_levels() -> None:
+    graph = leveled()
+    curved = of(graph, "conv2d")
+    for act in ("none", "relu", "relu6"):
+        verify(attr(graph, curved, act=act))
+    with pytest.raises(GraphError, match="a table that nothing reads"):
+        verify(value(attr(graph, curved, act="none"), curved.output, q=QParams(0.5, 4)))
+
+
 @pytest.mark.parametrize(("change", "message"), [pytest.param(b, m, id=i) for i, b, m in RULES])
 def test_refuses(change: Break, message: str) -> None:
     with pytest.raises(GraphError, match=message):

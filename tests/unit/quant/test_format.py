@@ -10,9 +10,10 @@ from subbyte.quant import Format, QParams, activation_format, uniform_levels, we
 from subbyte.quant.format import ACTIVATION_FORMATS, FP16, FP32, INT8, UINT8, WEIGHT_FORMATS, parse_format
 
 EVERY = [*WEIGHT_FORMATS.values(), *ACTIVATION_FORMATS.values(), FP32, FP16, Format("int", 4, book=True)]
+LEVELS = Format("uint", 4, book=True)
 
 
-@pytest.mark.parametrize("format", EVERY, ids=str)
+@pytest.mark.parametrize("format", [*EVERY, LEVELS], ids=str)
 def test_texts_are_read_and_written(format: Format) -> None:
     assert parse_format(str(format)) == format
     assert repr(format) == f"Format({format})"
@@ -24,6 +25,17 @@ def test_what_files_and_people_are_told() -> None:
     assert (FP16.short, EVERY[-1].short) == ("fp16", "int4+book")
     assert (INT8.words, FP32.words, EVERY[-1].words) == ("8 bits", "fp32", "int4+book")
     assert EVERY[-1].plain == weight_format(4)
+
+
+def test_levels_of_activations_are_named_as_what_they_are() -> None:
+    """Four bits of information, in a byte each."""
+    assert (str(LEVELS), LEVELS.short, LEVELS.words) == (
+        *["uint4+levels"] * 2,
+        "4-bit levels in a byte",
+    )
+    assert LEVELS.plain == activation_format(4)
+    assert LEVELS.packed_bytes((8, 8, 3)) == 192
+    assert LEVELS.bytes((8, 8, 3)) == 192 + 4 + 16
 
 
 def test_the_tables_are_keyed_by_text() -> None:
@@ -47,7 +59,11 @@ def test_what_weights_cannot_be(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "int5", "uint8+book", "fp32+book", "int4+book+book", "int4+dense", "INT4"]
+    "text",
+    [
+        *("", "int5", "uint8+book", "fp32+book", "int4+book+book", "int4+dense", "INT4"),
+        *("uint8+levels", "uint4+book", "int4+levels", "uint4+levels+levels"),
+    ],
 )
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(GraphError, match=r"unknown format|can have a code book"):

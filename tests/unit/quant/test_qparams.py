@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subbyte.errors import GraphError
-from subbyte.quant import QParams, qparams_from_range
+from subbyte.quant import QParams, nearest_levels, qparams_from_range
 from tests.unit.exact import fl, rne
 
 scales = st.floats(width=32, min_value=2.0**-60, max_value=2.0**60)
@@ -103,3 +103,48 @@ BAD: list[tuple[tuple[Any, Any, Any], str]] = [
 def test_refuses(fields: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(GraphError, match=message):
         QParams(*fields)
+
+
+BYTES = st.permutations(range(256))
+books = st.tuples(st.sampled_from([2, 3, 4]), BYTES, st.integers(0, 15)).map(
+    lambda drawn: (drawn[0], tuple(sorted(drawn[1][: 1 << drawn[0]])), drawn[2] % (1 << drawn[0]))
+)
+
+
+@given(scales, books)
+def test_levels_are_bytes_of_an_8_bit_grid(scale: float, book: tuple[int, tuple[int, ...], int]) -> None:
+    bits, levels, zero = book
+    q = QParams(scale, levels[zero], bits, levels)
+    assert (q.bits, q.qmax, str(q.format)) == (bits, 255, f"uint{bits}+levels")
+    assert (q.low, q.high) == ((levels[0] - q.zero_point) * scale, (levels[-1] - q.zero_point) * scale)
+    codes = np.array(levels, np.uint8)
+    assert np.array_equal(q.quantize(q.dequantize(codes)), codes)
+    assert np.array_equal(q.dequantize(codes), QParams(scale, levels[zero]).dequantize(codes))
+
+
+@given(books, st.lists(st.integers(-512, 1024).map(lambda n: n / 2), min_size=1, max_size=9))
+def test_nearest_levels(book: tuple[int, tuple[int, ...], int], v: list[float]) -> None:
+    """The first of those that are nearest, which is the lower one."""
+    wanted = [min(book[1], key=lambda level: abs(level - x)) for x in v]
+    assert nearest_levels(np.array(v), book[1]).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("bits", "levels", "message"),
+    [
+        (8, tuple(range(256)), "8 bits makes every byte"),
+        (2, (0, 1, 2), "must be 4 in ascending order"),
+        (2, (0, 1, 2, 3, 4), "must be 4 in ascending order"),
+        (2, (0, 1, 1, 2), "must be 4 in ascending order"),
+        (2, (0, 2, 1, 3), "must be 4 in ascending order"),
+        (2, (0, 1, 2, 256), "ints in 0..255"),
+        (2, (-1, 0, 1, 2), "ints in 0..255"),
+        (2, (0, 1, 2, True), "ints in 0..255"),
+        (2, (0, 1, 2, 3.0), "ints in 0..255"),
+        (2, [0, 1, 2, 3], "must be a tuple"),
+        (2, (0, 2, 3, 4), "zero point 1 must be one of the levels"),
+    ],
+)
+def test_what_levels_cannot_be(bits: int, levels: Any, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        QParams(1.0, 1, bits, levels)

@@ -99,6 +99,24 @@ def test_table_of_a_curve_is_within_half_a_step(act: str) -> None:
         assert abs(result - min(max(wanted, 0.0), 255.0)) <= 0.5
 
 
+@pytest.mark.parametrize("act", ["none", "relu", "silu", "sigmoid"])
+def test_table_of_levels_takes_the_nearest(act: str) -> None:
+    pre, y = QParams(0.0625, 130), QParams(0.03125, 20, 3, (0, 9, 14, 20, 21, 50, 100, 255))
+    fn = activation_function(act)
+    table = activation_table(fn, pre, y)
+    wanted = fn((np.arange(256) - 130) * 0.0625) / 0.03125 + 20
+    assert set(table.tolist()) <= set(y.levels)  # type: ignore[arg-type]
+    for result, value in zip(table.tolist(), wanted.tolist(), strict=True):
+        assert result == min(y.levels, key=lambda level: abs(level - value))  # type: ignore[arg-type]
+
+
+def test_of_two_levels_equally_near_a_table_takes_the_lower() -> None:
+    y = QParams(1.0, 2, 2, (0, 1, 2, 5))
+    assert activation_table(activation_function("none"), QParams(0.5, 2), y)[:8].tolist() == [
+        *(1, 1, 2, 2, 2, 2, 5, 5)
+    ]
+
+
 def test_table_beyond_a_narrow_grid_repeats_its_end() -> None:
     table = activation_table(activation_function("none"), QParams(1.0, 3, 4), QParams(1.0, 3))
     assert table.tolist() == [*range(16), *[15] * 240]

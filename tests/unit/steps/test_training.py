@@ -32,13 +32,14 @@ def recipe(
     weights: int = 2,
     activations: int = 8,
     levels: str = "uniform",
+    book: str = "uniform",
     reconstruct: Mapping[str, object] | None = None,
 ) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "test",
             "weights": {"bits": weights, "levels": levels},
-            "activations": {"bits": activations},
+            "activations": {"bits": activations, "levels": book},
             "steps": steps,
             "reconstruct": reconstruct or {"epochs": 8, "batch": 8, "weight": 0.05},
             "distill": {"epochs": 8, "batch": 8, "weight": 0.02},
@@ -67,25 +68,30 @@ def _numbers(param: np.ndarray | QTensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("levels", ["uniform", "symmetric", "learned"])
-@pytest.mark.parametrize("activations", [8, 4])
-def test_training_starts_where_the_steps_before_ended(levels: str, activations: int) -> None:
+@pytest.mark.parametrize(("activations", "book"), [(8, "uniform"), (4, "uniform"), (3, "learned")])
+def test_training_starts_where_the_steps_before_ended(levels: str, activations: int, book: str) -> None:
     graph = efficientnet_like()
-    rounded = compress(graph, recipe(activations=activations, levels=levels), [random_images(graph, 16)])
+    asked = recipe(activations=activations, levels=levels, book=book)
+    rounded = compress(graph, asked, [random_images(graph, 16)])
     original = {node.name: node for node in graph.nodes}
     assert same(Learned(rounded, original).result(), rounded)
-    trained = recipe("reconstruct", activations=activations, levels=levels)
+    trained = recipe("reconstruct", activations=activations, levels=levels, book=book)
     other = compress(graph, trained, [random_images(graph, 16)])
     assert not same(other, rounded)
     assert same(Learned(other, original).result(), other)
 
 
 @pytest.mark.parametrize("step", ["reconstruct", "distill"])
-@pytest.mark.parametrize(("weights", "activations"), [(2, 8), (2, 4)])
-def test_a_step_improves_on_rounding_on_other_images(step: str, weights: int, activations: int) -> None:
+@pytest.mark.parametrize(
+    ("weights", "activations", "book"), [(2, 8, "uniform"), (2, 4, "uniform"), (2, 3, "learned")]
+)
+def test_a_step_improves_on_rounding_on_other_images(
+    step: str, weights: int, activations: int, book: str
+) -> None:
     graph = efficientnet_like()
     seen, others = random_images(graph, 64), random_images(graph, 64, seed=2)
-    before = compress(graph, recipe(weights=weights, activations=activations), [seen])
-    after = compress(graph, recipe(step, weights=weights, activations=activations), [seen])
+    before = compress(graph, recipe(weights=weights, activations=activations, book=book), [seen])
+    after = compress(graph, recipe(step, weights=weights, activations=activations, book=book), [seen])
     assert error(graph, after, others) < 0.8 * error(graph, before, others)
     expected = reference.run(after, others[:4])
     for name, array in torch_executor.run(after, others[:4]).items():

@@ -45,3 +45,13 @@ def test_the_plan_says_what_executes(isa: str) -> None:
     weights = [(row["requested_weights"], row["executed_weights"]) for row in rows]
     whole = "int16 (Winograd)" if isa == "avx2" else "int8"
     assert weights == [("", ""), ("int3", "int4"), ("int8", whole), ("", "")]
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_levels_run_as_bytes_and_are_called_levels(bits: int) -> None:
+    b = Builder(random.Random(bits), (8, 8, 16))
+    x = b.qconv(b.quantize("image"), 16, act="silu", out_bits=bits, levels=True)
+    graph = b.finish(b.add("dequantize", [b.qconv(x, 16, (3, 3))]))
+    rows = Session(graph).plan()
+    activations = [(row["requested_activations"], row["executed_activations"]) for row in rows]
+    assert activations[2] == (f"uint{bits}+levels", "uint8")
