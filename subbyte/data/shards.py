@@ -1,5 +1,6 @@
 """Labelled images inside tar files, as the library webdataset writes and reads them ("shards").
- Members that follow each other and whose names agree up to the first dot of the last component are one
+
+Members that follow each other and whose names agree up to the first dot of the last component are one
 sample: `KEY.jpg` (or another image format) is the image, `KEY.cls` its class index in decimal digits. Other
 members of a sample are ignored. An index of all members is made once, from the headers; an image is read from
 its place when it is needed, in any order, so that shards train exactly as a folder of the same images does.

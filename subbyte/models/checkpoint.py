@@ -53,7 +53,8 @@ def write(path: Path, state: Mapping[str, Tensor], preprocessing: Preprocessing)
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_whole(path, [save(tensors, {"format": "pt", INPUT: json.dumps(preprocessing.to_json())})])
+    described = {INPUT: json.dumps(preprocessing.to_json())}  # of several keys, the order would be random
+    write_whole(path, [save(tensors, described)])
 
 
 def preprocessing(path: Path) -> Preprocessing | None:

@@ -1,5 +1,6 @@
 """The loop of training, from a network and images to a folder with the checkpoint.
- Every step is a function of its number, the seed and the state before it: after an interruption, even by
+
+Every step is a function of its number, the seed and the state before it: after an interruption, even by
 SIGKILL, the same call goes on from the last saved state and ends, on one CPU with as many threads, at the
 same bits.
 """
@@ -60,7 +61,8 @@ def _silent(what: object) -> None:
 @dataclass(eq=False)
 class Training:
     """What all steps share.
-     images: to train on; held: to measure on, None for none. folder: exists; what is written there, state.py
+
+    images: to train on; held: to measure on, None for none. folder: exists; what is written there, state.py
     says. origin: what the network was made from, which must be the same when it goes on. tell: called after
     every step; draw: with all records after every new one, of which there is one an epoch.
     """
@@ -176,14 +178,16 @@ class Training:
         now.optimizer.zero_grad(set_to_none=True)
         loss = forward()
         loss.backward()
-        most = float("inf") if s.clip is None else s.clip
-        norm = nn.utils.clip_grad_norm_(now.network.parameters(), most)
+        parameters = list(now.network.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         value = float(mean_over(loss, here.size))
         if not (np.isfinite(value) and bool(torch.isfinite(norm))):
             raise SubbyteError(
                 f"training stopped at step {now.step + 1}: {culprit(now.network, forward)}; "
                 "lower the learning rate, clip gradients (to 1, say), or train in float32"
             )
+        if s.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, s.clip, norm)
         now.optimizer.step()
         return value
 

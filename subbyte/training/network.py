@@ -68,7 +68,7 @@ def set_stochastic_depth(module: nn.Module, rate: float) -> None:
     """The rate of every StochasticDepth in it: from 0 linearly up to `rate` in the last one."""
     found = [child for child in module.modules() if isinstance(child, StochasticDepth)]
     for i, child in enumerate(found):
-        child.rate = rate * i / max(1, len(found) - 1)
+        child.rate = rate * (i / max(1, len(found) - 1))
 
 
 def check(module: nn.Module, preprocessing: Preprocessing, settings: Settings, classes: int) -> None:

@@ -1,5 +1,6 @@
 """RandAugment (arXiv 1909.13719): so many random operations in a row, all of one magnitude.
- The fourteen operations are Pillow's. The magnitude is of 10, as in the paper's table for ImageNet, and may
+
+The fourteen operations are Pillow's. The magnitude is of 10, as in the paper's table for ImageNet, and may
 be larger; at 0 nothing changes but for autocontrast, equalize and identity, which have none.
 """
 

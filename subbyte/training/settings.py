@@ -1,5 +1,6 @@
 """What training does, as plain data, and what follows from it for every step.
- Progressive learning (EfficientNetV2, arXiv 2104.00298, section 4): training is cut into stages of equal
+
+Progressive learning (EfficientNetV2, arXiv 2104.00298, section 4): training is cut into stages of equal
 length. From the first to the last, the images grow, and with them, linearly, the rate of dropout, the
 magnitude of RandAugment and the strength of mixup: small images need little regularization, large ones more.
 """
@@ -47,19 +48,20 @@ def _side(last: int, scale: float) -> int:
 @dataclass(frozen=True)
 class Settings:
     """How to train.
-     epochs: how often each image is seen. batch: images a step, of all processes together. stages: how many.
+
+    epochs: how often each image is seen. batch: images a step, of all processes together. stages: how many.
     first_size: sides of the images in the first stage, of 1 in the last. dropout, randaugment, mixup: in the
     first and the last stage; the magnitude of RandAugment is of 10 (arXiv 1909.13719), mixup draws from
     Beta(alpha, alpha) (arXiv 1710.09412). stochastic_depth: how often the last residual block is left out;
     earlier ones linearly less. smallest_crop: of an image's area, 1 for no crops. mirror: half of the images.
     label_smoothing: arXiv 1512.00567. optimizer: adamw (arXiv 1711.05101) or rmsprop (the paper's).
     learning_rate: the highest; None for 0.002, with rmsprop for 0.256 of a batch of 4096 and in proportion.
-    weight_decay: of kernels only; None for 0.05, with rmsprop for 0.00001. warmup: epochs, at most half of all,
-    in which the rate rises from 0. schedule: how it falls. average: decay of the exponential moving average of
-    weights and buffers, at most (1 + step) / (10 + step). clip: largest norm of a gradient, None for any.
-    teacher_weight: share of the loss that is the teacher's.
+    weight_decay: of kernels only; None for 0.05, with rmsprop for 0.00001. warmup: epochs, at most half of
+    all, in which the rate rises from 0. schedule: how it falls. average: decay of the exponential moving
+    average of weights and buffers, at most (1 + step) / (10 + step). clip: largest norm of a gradient, None
+    for any. teacher_weight: share of the loss that is the teacher's.
 
-        Raises InputError for a number that is out of its range.
+    Raises InputError for a number that is out of its range.
     """
 
     epochs: float = 30.0

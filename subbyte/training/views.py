@@ -1,5 +1,6 @@
 """Random views of images, each a function of its place in the order of training alone.
- The images come in rounds, each a random permutation of all; position p is the p-th image of training.
+
+The images come in rounds, each a random permutation of all; position p is the p-th image of training.
 Everything random about it follows from (seed, p): which process computes it, how many share the work, and
 where training was interrupted make no difference.
 """

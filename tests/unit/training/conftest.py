@@ -71,7 +71,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same images in two tar files."""
     root = tmp_path_factory.mktemp("shards")
     for number in range(2):
-        members = {}
+        members: dict[str, bytes] = {}
         for i in range(number * COUNT // 2, (number + 1) * COUNT // 2):
             members |= {f"{i:03}.png": png(i), f"{i:03}.cls": str(i % 3).encode()}
         write_tar(root / f"train-{number}.tar", members)
