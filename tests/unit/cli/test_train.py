@@ -43,7 +43,12 @@ def test_from_images_to_an_artifact(invoke: Invoke, folders: Path, tmp_path: Pat
     }  # fmt: skip
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [(r["step"], r["stage"], r["size"]) for r in records] == [(2, 1, [8, 16]), (4, 2, [16, 24])]
-    ElementTree.parse(out / "curve.svg")
+    curve = ElementTree.parse(out / "curve.svg")
+    lines = curve.findall("{http://www.w3.org/2000/svg}polyline")
+    assert [(line.get("class"), len(str(line.get("points")).split())) for line in lines] == [
+        ("loss", 2),
+        ("top1", 2),
+    ]
     result = invoke(
         *("compress", "efficientnetv2_xs", "--weights", out / "model.safetensors", "--recipe", "fp32"),
         *("--classes", out / "classes.txt", "--output", artifact),
