@@ -28,6 +28,7 @@ COMMANDS = {
         "check",
         "Whether a network can be compressed: what it costs, or every operator that stops it.",
     ),
+    "train": ("train", "Train a network in full precision, from labelled images, to compress it afterwards."),
     "compress": ("compress", "Compress a model by a recipe and write one artifact."),
     "run": ("run", "Classify images: the five best classes of each."),
     "evaluate": (

@@ -141,6 +141,23 @@ class Stages:
         self.told = str(status)
 
 
+@contextmanager
+def steps(text: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Like `progress` for steps of which there is something to say: told how many are done, of how many, and
+    that."""
+    if not sys.stderr.isatty():
+        line = _lines(text)
+        yield lambda done, total, what: line("", f"{done} of {total}, {what}")
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn
+
+    with _bar(BarColumn(), MofNCompleteColumn()) as bar:
+        task = bar.add_task(printable(text), total=None)
+        yield lambda done, total, what: bar.update(
+            task, description=printable(f"{text}: {what}"), completed=done, total=total
+        )
+
+
 def _bar(*columns: ProgressColumn) -> Progress:
     from rich.progress import Progress, TextColumn
 

@@ -12,6 +12,7 @@ The rules, where a file leaves a choice:
 from __future__ import annotations
 
 import importlib
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from subbyte.errors import InputError
 
+Source = Path | str | io.BytesIO
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # PIL's names by channels
 
 # Pixels that a file may unpack to: so many, or so many per byte of it. The demo's photographs have 2 to 7;
@@ -50,15 +52,18 @@ _UPRIGHT: dict[Any, Image.Transpose] = {
 }
 
 
-def read_image(path: Path | str, channels: int = 3) -> Image.Image:
+def read_image(path: Path | str, channels: int = 3, data: bytes | None = None) -> Image.Image:
     """The image, 8 bits a channel: grey (1), RGB (3) or RGBA (4).
+
+    data: the file's bytes where they lie in another file, such as a tar; errors then call it `path`.
 
     InputError, naming the file: there is none, it cannot be decoded, it would unpack to far more than
     it holds, or its format needs a plugin for PIL that is not installed.
     """
     try:
-        with _guarded(), _open(path) as image:
-            _check_size(image.size, Path(path).stat().st_size)
+        source = path if data is None else io.BytesIO(data)
+        with _guarded(), _open(source) as image:
+            _check_size(image.size, Path(path).stat().st_size if data is None else len(data))
             upright = _orientation(image)
             pixels = _eight_bits(image).convert(MODES[channels])
             return pixels if upright is None else pixels.transpose(upright)
@@ -83,26 +88,29 @@ def _guarded() -> Iterator[None]:
         PngImagePlugin.MAX_TEXT_MEMORY = before
 
 
-def _open(path: Path | str) -> Image.Image:
+def _open(source: Source) -> Image.Image:
     try:
-        return Image.open(path, formats=_FORMATS)
+        return Image.open(source, formats=_FORMATS)
     except UnidentifiedImageError:
-        brands = _brands(path)
+        brands = _brands(source)
         for name, module, package, known in _PLUGINS:
             if brands & known:
-                return _open_with_plugin(path, name, module, package)
+                return _open_with_plugin(source, name, module, package)
         raise
 
 
-def _brands(path: Path | str) -> set[bytes]:
+def _brands(source: Source) -> set[bytes]:
     """The brands of an ISO base media file (ISO/IEC 14496-12, 4.3), such as `avif`; else none."""
-    with open(path, "rb") as stream:
-        head = stream.read(64)
+    if isinstance(source, io.BytesIO):
+        head = source.getvalue()[:64]
+    else:
+        with open(source, "rb") as stream:
+            head = stream.read(64)
     size = int.from_bytes(head[:4], "big")
     return {head[i : i + 4] for i in range(8, min(size, len(head)), 4)} if head[4:8] == b"ftyp" else set()
 
 
-def _open_with_plugin(path: Path | str, name: str, module: str, package: str) -> Image.Image:
+def _open_with_plugin(source: Source, name: str, module: str, package: str) -> Image.Image:
     try:
         plugin = importlib.import_module(module)
         getattr(plugin, "register_heif_opener", lambda: None)()  # the other one registers itself
@@ -111,7 +119,7 @@ def _open_with_plugin(path: Path | str, name: str, module: str, package: str) ->
     Image.init()
     if name in Image.OPEN:
         try:
-            return Image.open(path, formats=(name,))
+            return Image.open(source, formats=(name,))
         except UnidentifiedImageError:
             pass  # PIL may have been built without the decoder
     raise ValueError(f"no decoder for {name} opens it; if none is installed: pip install {package}")

@@ -36,7 +36,7 @@ RESIZE_MODES = ("crop", "squash")
 MAX_RESIZED = 2**23
 MAX_RESIZED_INPUTS = 8
 _SYNSET = re.compile(r"n\d{8}")
-_FILTERS = {
+FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
@@ -230,10 +230,10 @@ def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     width, height, left, top = resized(image.size, p)
     right, bottom = left + p.width, top + p.height
     if width * height <= max(MAX_RESIZED, MAX_RESIZED_INPUTS * p.width * p.height):
-        return image.resize((width, height), _FILTERS[p.interpolation]).crop((left, top, right, bottom))
+        return image.resize((width, height), FILTERS[p.interpolation]).crop((left, top, right, bottom))
     across, down = image.width / width, image.height / height
     window = (left * across, top * down, right * across, bottom * down)
-    return image.resize((p.width, p.height), _FILTERS[p.interpolation], window)
+    return image.resize((p.width, p.height), FILTERS[p.interpolation], window)
 
 
 def resized(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:

@@ -30,7 +30,7 @@ def from_file(source: str, weights: str | None, preprocessing: Preprocessing | N
 
     Runs the user's file. Raises InputError: no such file or callable, it fails, or returns no module.
     """
-    module = _built(source)
+    module = built(source)
     origin = {"source": "module", "callable": printable(source)}
     if weights is not None:
         path = Path(weights)
@@ -51,7 +51,11 @@ def from_catalog(source: str, weights: str | None, preprocessing: Preprocessing 
     return Imported(found.graph, found.preprocessing, provenance)
 
 
-def _built(source: str) -> nn.Module:
+def built(source: str) -> nn.Module:
+    """What `callable()` of `path/to/file.py:callable` returns. Runs the user's file.
+
+    Raises InputError: no such file or callable, it fails, or returns no module.
+    """
     file, _, name = source.rpartition(":")
     path = Path(file)
     if not name or path.suffix != ".py":

@@ -52,6 +52,22 @@ def convolution(
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
+class StochasticDepth(nn.Module):
+    """Before the sum of a residual block: while training, leaves the branch out for a share `rate` of the
+    images, and divides what stays by 1 - rate (arXiv 1603.09382). Else, and with the rate 0, x itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.rate):
+            return x
+        kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
+        return x * (kept / (1.0 - self.rate)).to(x.dtype)
+
+
 class SqueezeExcite(nn.Module):
     """x * sigmoid(expand(act(reduce(mean over H, W)))) (arXiv 1709.01507)."""
 
@@ -79,13 +95,14 @@ class ConvBlock(nn.Module):
     def __init__(self, inputs: int, stage: Stage, stride: int, net: Architecture) -> None:
         super().__init__()
         self.residual = stage.residual and stride == 1 and inputs == stage.channels
+        self.drop = StochasticDepth()
         self.act = ACTIVATIONS[net.activation]()
         self.conv = convolution(inputs, stage.channels, stage.kernel, stride, same=net.same_padding)
         self.bn1 = nn.BatchNorm2d(stage.channels, net.bn_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.act(self.bn1(self.conv(x)))
-        return y + x if self.residual else y
+        return self.drop(y) + x if self.residual else y
 
 
 class DepthwiseSeparable(nn.Module):
@@ -94,6 +111,7 @@ class DepthwiseSeparable(nn.Module):
     def __init__(self, inputs: int, stage: Stage, stride: int, net: Architecture) -> None:
         super().__init__()
         self.residual = stage.residual and stride == 1 and inputs == stage.channels
+        self.drop = StochasticDepth()
         self.act = ACTIVATIONS[net.activation]()
         self.conv_dw = convolution(inputs, inputs, stage.kernel, stride, groups=inputs, same=net.same_padding)
         self.bn1 = nn.BatchNorm2d(inputs, net.bn_eps)
@@ -104,7 +122,7 @@ class DepthwiseSeparable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.se(self.act(self.bn1(self.conv_dw(x))))
         y = self.bn2(self.conv_pw(y))
-        return y + x if self.residual else y
+        return self.drop(y) + x if self.residual else y
 
 
 class MBConv(nn.Module):
@@ -113,6 +131,7 @@ class MBConv(nn.Module):
     def __init__(self, inputs: int, stage: Stage, stride: int, net: Architecture) -> None:
         super().__init__()
         self.residual = stage.residual and stride == 1 and inputs == stage.channels
+        self.drop = StochasticDepth()
         self.act = ACTIVATIONS[net.activation]()
         hidden = round_channels(inputs * stage.expand)
         self.conv_pw = convolution(inputs, hidden, 1)
@@ -127,7 +146,7 @@ class MBConv(nn.Module):
         y: Tensor = self.act(self.bn1(self.conv_pw(x)))
         y = self.se(self.act(self.bn2(self.conv_dw(y))))
         y = self.bn3(self.conv_pwl(y))
-        return y + x if self.residual else y
+        return self.drop(y) + x if self.residual else y
 
 
 class FusedMBConv(nn.Module):
@@ -136,6 +155,7 @@ class FusedMBConv(nn.Module):
     def __init__(self, inputs: int, stage: Stage, stride: int, net: Architecture) -> None:
         super().__init__()
         self.residual = stage.residual and stride == 1 and inputs == stage.channels
+        self.drop = StochasticDepth()
         self.act = ACTIVATIONS[net.activation]()
         hidden = round_channels((stage.expand_from or inputs) * stage.expand)
         self.conv_exp = convolution(inputs, hidden, stage.kernel, stride, same=net.same_padding)
@@ -147,7 +167,7 @@ class FusedMBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.se(self.act(self.bn1(self.conv_exp(x))))
         y = self.bn2(self.conv_pwl(y))
-        return y + x if self.residual else y
+        return self.drop(y) + x if self.residual else y
 
 
 BLOCKS = {"cn": ConvBlock, "ds": DepthwiseSeparable, "ir": MBConv, "er": FusedMBConv}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from subbyte.errors import InputError
 from subbyte.models import tables
@@ -17,7 +17,8 @@ HALF: PerChannel = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """`preprocessing` is what the default checkpoint, in `hub_repo`, was tested with."""
+    """`preprocessing` is what the default checkpoint, in `hub_repo`, was tested with; without such a
+    checkpoint ("") it is what `subbyte train` trains for unless it is told otherwise."""
 
     architecture: Architecture
     preprocessing: Preprocessing
@@ -76,6 +77,15 @@ _TENSORFLOW: tuple[tuple[str, Architecture, Preprocessing, str], ...] = (
     ("tf_efficientnetv2_l", tables.V2_L, _half(480, 1.0, crop_mode="squash"), "in1k"),
 )
 
+# Networks of this package's own, whose weights nobody has published: `subbyte train` makes them.
+_OWN: tuple[tuple[str, Architecture, Preprocessing], ...] = (
+    (
+        "efficientnetv2_xs",
+        tables.V2_XS,
+        replace(_imagenet(96, 1.0), crop_mode="squash"),
+    ),
+)
+
 ENTRIES: dict[str, CatalogEntry] = {
     name: CatalogEntry(architecture, preprocessing, f"timm/{name}.{tag}")
     for name, architecture, preprocessing, tag in (
@@ -83,3 +93,4 @@ ENTRIES: dict[str, CatalogEntry] = {
         *((n, tables.tensorflow(a), p, t) for n, a, p, t in _TENSORFLOW),
     )
 }
+ENTRIES |= {name: CatalogEntry(architecture, preprocessing, "") for name, architecture, preprocessing in _OWN}

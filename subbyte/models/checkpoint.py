@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from subbyte.errors import InputError
+from subbyte.preprocess import Preprocessing
+from subbyte.system.whole_file import write_whole
 
 PICKLES = (".pth", ".pt", ".bin")
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the state dict
+INPUT = "subbyte.preprocessing"  # in a safetensors file's metadata: Preprocessing as JSON
 SHOWN = 3  # names listed in an error before "and N more"
 
 StateDict = dict[str, Tensor]
@@ -39,6 +43,37 @@ def read(path: Path) -> StateDict:
     raise InputError(
         f"{path} is not a checkpoint this package reads; give a .safetensors or {' or '.join(PICKLES)} file."
     )
+
+
+def write(path: Path, state: Mapping[str, Tensor], preprocessing: Preprocessing) -> None:
+    """Writes a .safetensors file, whole or not at all, that says what input its network expects.
+
+    Raises InputError if it cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    described = {INPUT: json.dumps(preprocessing.to_json())}  # of several keys, the order would be random
+    write_whole(path, [save(tensors, described)])
+
+
+def preprocessing(path: Path) -> Preprocessing | None:
+    """The input that a file written by `write` expects; None for any other checkpoint.
+
+    Raises InputError if what the file says is no Preprocessing.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        text = (file.metadata() or {}).get(INPUT)
+    if text is None:
+        return None
+    try:
+        return Preprocessing.from_json(json.loads(text))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} says of its input what is not JSON; write it again.") from None
 
 
 def sha256(path: Path) -> str:

@@ -26,13 +26,17 @@ class EfficientNet(nn.Module):
         )
         self.conv_head = convolution(widths[-1], net.head, 1)
         self.bn2 = nn.BatchNorm2d(net.head, net.bn_eps)
+        self.dropout = nn.Dropout(0.0)  # training sets the rate
         self.classifier = nn.Linear(net.head, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.bn1(self.conv_stem(x)))
         x = self.blocks(x)
         x = self.act(self.bn2(self.conv_head(x)))
-        logits: Tensor = self.classifier(x.mean((2, 3)))
+        x = x.mean((2, 3))
+        if self.training:
+            x = self.dropout(x)
+        logits: Tensor = self.classifier(x)
         return logits
 
 

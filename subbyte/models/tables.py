@@ -115,6 +115,21 @@ V2_L = Architecture(
     activation="silu",
 )
 
+# For small images and short training: V2-B0 at about half its width and depth, with a narrower head.
+V2_XS = Architecture(
+    stem=16,
+    stages=(
+        Stage("cn", 1, 3, 1, 1, 16),
+        Stage("er", 1, 3, 2, 4, 32),
+        Stage("er", 2, 3, 2, 4, 48),
+        Stage("ir", 2, 3, 2, 4, 64, 0.25),
+        Stage("ir", 3, 3, 1, 4, 80, 0.25),
+        Stage("ir", 4, 3, 2, 6, 112, 0.25),
+    ),
+    head=512,
+    activation="silu",
+)
+
 EDGETPU = Architecture(
     stem=32,
     stages=(

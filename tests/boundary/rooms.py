@@ -44,6 +44,7 @@ ROOMS = (
     Room("analysis", TORCH),
     Room("allocate", TORCH),
     Room("compress", TORCH),
+    Room("training", TORCH),
     Room("benchmark", ("cli",), later=("peers",)),
     Room("report", ("cli",), later=("report",)),
     Room("cli", ("cli",), later=("torch", "report", "peers")),

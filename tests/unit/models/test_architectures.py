@@ -11,12 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from subbyte import models
 from subbyte.errors import SubbyteError
-from subbyte.models.blocks import same_padding
+from subbyte.models.blocks import StochasticDepth, same_padding
 from subbyte.models.catalog import entry
 from subbyte.models.initialize import randomize
 from subbyte.models.tables import round_channels
 
-NAMES = models.list_models()
+OWN = {"efficientnetv2_xs": 1_185_302}  # networks that nobody else has: parameters with 10 classes
+NAMES = [name for name in models.list_models() if name not in OWN]
 SEED = 20260701
 
 # Learned parameters with 1000 classes.
@@ -160,6 +161,29 @@ def test_parameter_count(name: str) -> None:
         assert round(count / 1e6, 1) == PUBLISHED_MILLIONS[name]
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_networks_of_our_own(name: str) -> None:
+    with torch.device("meta"):
+        assert sum(p.numel() for p in models.create(name, 10).parameters()) == OWN[name]
+    with pytest.raises(SubbyteError, match="Nobody has published weights"):
+        models.load(name, "hub")
+
+
+def test_stochastic_depth_leaves_out_whole_branches_of_the_rate_and_keeps_the_mean() -> None:
+    """10,000 draws of rate 0.25: their mean lies within 5 standard deviations, 5 * sqrt(0.1875 / 10000)."""
+    layer = StochasticDepth()
+    x = torch.ones(10_000, 2, 3, 3)
+    assert layer(x) is x
+    layer.rate = 0.25
+    torch.manual_seed(0)
+    y = layer(x)
+    kept = y[:, 0, 0, 0]
+    assert torch.equal(y, kept.view(-1, 1, 1, 1).expand_as(y))
+    assert set(kept.tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert abs(float((kept == 0).float().mean()) - 0.25) < 5 * (0.1875 / 10_000) ** 0.5
+    assert layer.eval()(x) is x
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_macs_of_timm(name: str) -> None:
     """timm's tool counts two operations per batch-norm output and one per pooled value as well."""
@@ -200,6 +224,7 @@ def test_unknown_name_lists_close_ones() -> None:
 
 def test_list_models_is_sorted_and_creatable() -> None:
     assert sorted(PARAMETERS) == NAMES
+    assert sorted({*NAMES, *OWN}) == models.list_models()
 
 
 @pytest.mark.parametrize(("channels", "limit", "rounded"), [

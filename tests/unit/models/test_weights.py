@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from subbyte import models
 from subbyte.errors import SubbyteError
+from subbyte.models import checkpoint
 from subbyte.models.checkpoint import fit
 from subbyte.models.weights import PACKAGES
 
@@ -45,6 +47,17 @@ def _refusal(name: str, path: Path | str) -> str:
     assert "\n" not in message
     assert len(message) < 400
     return message
+
+
+def test_a_file_that_says_what_its_input_is(state: State, tmp_path: Path) -> None:
+    path, way = tmp_path / "weights.safetensors", replace(models.preprocessing(NAME), height=80, width=64)
+    checkpoint.write(path, state, way)
+    loaded = models.load(NAME, path)
+    assert _same(loaded.module, state)
+    assert loaded.preprocessing == way
+    assert loaded.provenance["preprocessing"] == "file"
+    save_file(state, path, {checkpoint.INPUT: "{"})
+    assert "not JSON" in _refusal(NAME, path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
