@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from subbyte.steps.context import Context, check_step, function_of
 from subbyte.system.folders import make_folder
 from subbyte.tasks.table import kept_name, task_of
 
+#: Images that gradients are taken of to weight errors, at most: each takes as long as a step of training.
+WEIGHTED_IMAGES = 512
 #: Memory for the calibration images that the steps work on, float32.
 IMAGE_BYTES = 1 << 30
 
@@ -77,13 +80,16 @@ def compress(
         for step in recipe.steps:
             check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
-        needed = balances or any("images" in recipe.needs(step) for step in recipe.steps)
+        weighted = recipe.activations.range == "fisher"
+        needed = balances or weighted or any("images" in recipe.needs(step) for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = kept.all_of(regrouped(split, calibration), labels)
         if balances:
             split = balance(split, recipe.activations.balance, stream, report)
-            stream = kept.batches()
-        weighted = recipe.activations.range == "fisher"
+        elif weighted:
+            deque(stream, maxlen=0)
+        if balances or weighted:
+            stream = kept.batches(WEIGHTED_IMAGES if weighted else None)
         seen = calibrate(split, stream, chosen_seed, report, weighted=weighted)
         rounded = attach(split, asked, recipe, seen)
         images, shown = kept.images(), kept.labels(labels)
@@ -180,14 +186,13 @@ class _Kept:
             yield images
         check_count(labels, self.position)
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """The kept images, BATCH at a time."""
-        if self.mapped is not None:
-            images = self.mapped.array()
-            yield from (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-            return
-        for start in range(0, len(self.kept), BATCH):
-            yield np.stack(self.kept[start : start + BATCH])
+    def batches(self, most: int | None = None) -> Iterator[np.ndarray]:
+        """The kept images, or an even selection of at most so many, BATCH at a time."""
+        images = self.kept if self.mapped is None else self.mapped.array()
+        count = len(images)
+        chosen = np.linspace(0, count - 1, min(count, most or count)).astype(int)
+        for start in range(0, len(chosen), BATCH):
+            yield np.stack([images[i] for i in chosen[start : start + BATCH]])
 
     def images(self) -> np.ndarray:
         if self.mapped is not None:
