@@ -58,8 +58,31 @@ _BETWEEN = re.compile(r",(?=\s*[\w.]+\s*=)")  # a value may have commas of its o
 #: In the order in which they are tried. One row more for a new option: its path, and the value that is off.
 TECHNIQUES: tuple[Technique, ...] = (
     Technique("code books of weights", {"weights.levels": "uniform"}),
+    Technique("levels of activations", {"activations.levels": "uniform"}),
+    Technique("balanced channels", {"activations.balance": "none"}),
     *_of_training("reconstruct"),
+    Technique("AdaRound", {"reconstruct.rounding": "latent"}),
+    Technique("unrounded activations in reconstruct", {"reconstruct.drop": 0.0}),
+    Technique("all grids in reconstruct", {"reconstruct.grids": "narrow"}),
     *_of_training("distill"),
+    Technique("all grids in distill", {"distill.grids": "narrow"}),
+    Technique("features in distill", {"distill.features": 0.0}),
+    Technique("attention in distill", {"distill.attention": 0.0}),
+    Technique("gates in distill", {"distill.gates": 0.0}),
+    Technique("labels in distill", {"distill.labels": 0.0}),
+    Technique("temperature in distill", {"distill.temperature": 1.0}),
+    Technique("zero points in distill", {"distill.offset": 0.0}),
+    Technique("range decay in distill", {"distill.range_decay": 0.0}),
+    Technique("affine end of distill", {"distill.affine": 0.0}),
+    Technique("gradients of weights in distill", {"distill.estimator": "ste"}),
+    Technique("gradients of activations in distill", {"distill.activation_estimator": "ste"}),
+    Technique("unrounded weights in distill", {"distill.unrounded": 0.0}),
+    Technique("weight widths in distill", {"distill.weight_widths": ()}),
+    Technique("activation widths in distill", {"distill.activation_widths": ()}),
+    Technique("damping in distill", {"distill.damping": 0.0}),
+    Technique("freezing in distill", {"distill.freeze": 0.0}),
+    Technique("kurtosis in distill", {"distill.kurtosis": 0.0}),
+    Technique("bias correction behind distill", {"distill.bias_correction": False}),
 )
 
 

@@ -80,19 +80,28 @@ def test_techniques_that_the_recipe_uses_are_switched_off_one_by_one() -> None:
 
 def test_every_technique_can_be_switched_off_in_a_recipe_that_uses_all() -> None:
     on = {"pull": 1.0, "warmup": 0.1, "clip": 1.0, "held_back": 0.1, "check": 3, "patience": 2}
+    distilled = {
+        **dict.fromkeys(("features", "attention", "gates", "labels", "temperature", "offset"), 0.5),
+        **dict.fromkeys(("range_decay", "affine", "unrounded", "damping", "freeze", "kurtosis"), 0.5),
+        **dict.fromkeys(("estimator", "activation_estimator"), "ewgs"),
+        **dict.fromkeys(("weight_widths", "activation_widths"), (8, 6)),
+        "bias_correction": True,
+    }
     recipe = Recipe.model_validate(
         {
             "name": "r",
             "steps": ("reconstruct", "distill"),
             "weights": {"bits": 4, "levels": "learned"},
-            "reconstruct": {"epochs": 1.0, "mirror": True, "ema": 0.9, **on},
-            "distill": {"epochs": 1.0, "mirror": True, "tail": 0.5, **on},
+            "activations": {"bits": 4, "levels": "learned", "balance": "all"},
+            "reconstruct": {"epochs": 1.0, "mirror": True, "ema": 0.9, "drop": 0.5, "grids": "all", **on},
+            "distill": {"epochs": 1.0, "mirror": True, "tail": 0.5, "grids": "all", **on, **distilled},
         }
     )
     used = [technique for technique in TECHNIQUES if technique.used(recipe)]
     assert {t.name for t in TECHNIQUES} - {t.name for t in used} == {
         "average of the end in reconstruct",
         "running average in distill",
+        "AdaRound",  # which has no pull
     }
     made = ablations(recipe)
     for technique in used:
