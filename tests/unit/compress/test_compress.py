@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -258,6 +261,50 @@ def test_the_same_input_gives_the_same_graph() -> None:
     assert plain_data(compress(graph, asked, iter(images[:, None]))) == plain_data(first)
     assert plain_data(compress(graph, asked, (images[:7], images[7:]), seed=0)) == plain_data(first)
     assert plain_data(compress(graph, asked, [images[:39]])) != plain_data(first)
+
+
+@pytest.mark.parametrize("balance", ["none", "all"])
+def test_images_kept_in_memory_and_in_files_give_the_same_grids(
+    balance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weighted ranges and balanced channels read the images once more, wherever they are kept."""
+    monkeypatch.setattr("subbyte.compress.graph.WEIGHTED_IMAGES", 20)
+    graph, images = efficientnet_like(), random_images(efficientnet_like(), 40)
+    asked = {
+        storage: recipe(
+            activations={"range": "fisher", "balance": balance},
+            steps=["reconstruct"],  # which finds nothing below 8 bits
+            reconstruct={"storage": storage},
+        )
+        for storage in ("memory", "disk")
+    }
+    in_memory, on_disk = (
+        compress(graph, asked[storage], iter(images[:, None]), work=tmp_path) for storage in asked
+    )
+    assert plain_data(in_memory) == plain_data(on_disk)
+    monkeypatch.setattr("subbyte.compress.graph.WEIGHTED_IMAGES", 40)
+    assert plain_data(compress(graph, asked["memory"], [images])) != plain_data(in_memory)
+
+
+def test_weighted_ranges_bring_the_outputs_closer() -> None:
+    """One channel is large and read by nobody: its range costs all others their steps."""
+    net = FloatNetwork((6, 6, 3))
+    hidden = net.conv("hidden", "image", 24, 1, "silu")
+    pooled = net.flatten(net.pool(net.conv("last", hidden, 8, 1, "silu")))
+    graph = net.graph(net.linear("y", pooled, 5))
+    weight = {n.name: np.array(n.params["weight"]) for n in graph.nodes if "weight" in n.params}
+    weight["hidden"][0] *= 40.0
+    weight["last"][..., 0] = 0.0
+    nodes = tuple(
+        n.with_(params={**n.params, "weight": weight[n.name]}) if n.name in weight else n for n in graph.nodes
+    )
+    graph = replace(graph, nodes=nodes)
+    images, unseen = random_images(graph, 64), random_images(graph, 64, seed=2)
+    errors = {
+        name: relative_error(graph, compress(graph, recipe(activations={"range": name}), [images]), unseen)
+        for name in ("minmax", "mse", "fisher")
+    }
+    assert errors["fisher"] < 0.5 * min(errors["minmax"], errors["mse"])
 
 
 def test_progress_is_told() -> None:
