@@ -28,7 +28,10 @@ COMMANDS = {
         "check",
         "Whether a network can be compressed: what it costs, or every operator that stops it.",
     ),
-    "train": ("train", "Train a network in full precision, from labelled images, to compress it afterwards."),
+    "train": (
+        "train",
+        "Train a network in full precision; images and regularization grow together (arXiv 2104.00298).",
+    ),
     "compress": ("compress", "Compress a model by a recipe and write one artifact."),
     "run": ("run", "Classify images: the five best classes of each."),
     "evaluate": (

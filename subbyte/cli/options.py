@@ -128,6 +128,7 @@ ActivationBits = Annotated[
 MeanActivationBits = Annotated[
     float | None,
     typer.Option(
+        min=0.0,
         help=_BUDGET + "activations have at most so many bits on average, like 4.2; those that need more "
         "keep 8. On this engine narrow ones win no time: codes lie one a byte.",
     ),

@@ -41,11 +41,14 @@ def _text(span: Span) -> str:
 class Learning:
     """The fields of Settings, but for what depends on the device."""
 
-    epochs: Annotated[float, typer.Option(help="How often each image is seen.")] = _DEFAULT.epochs
-    batch: Annotated[int, typer.Option(help="Images a step, of all processes together.")] = _DEFAULT.batch
-    stages: Annotated[int, typer.Option(help="Stages of progressive learning.")] = _DEFAULT.stages
+    epochs: Annotated[float, typer.Option(min=0, help="How often each image is seen.")] = _DEFAULT.epochs
+    batch: Annotated[int, typer.Option(min=0, help="Images a step, of all processes together.")] = (
+        _DEFAULT.batch
+    )
+    stages: Annotated[int, typer.Option(min=0, help="Stages of progressive learning.")] = _DEFAULT.stages
     first_size: Annotated[
-        float, typer.Option(help="Sides of the images in the first stage, of 1 in the last; 1: no growth.")
+        float,
+        typer.Option(min=0, help="Sides of the images in the first stage, of 1 in the last; 1: no growth."),
     ] = _DEFAULT.first_size
     dropout: Annotated[str, typer.Option(metavar=_SPAN, help="Rate of dropout, by stage.")] = _text(
         _DEFAULT.dropout
@@ -57,35 +60,40 @@ class Learning:
         _DEFAULT.mixup
     )
     stochastic_depth: Annotated[
-        float, typer.Option(help="How often the last residual block is left out; earlier ones less.")
+        float, typer.Option(min=0, help="How often the last residual block is left out; earlier ones less.")
     ] = _DEFAULT.stochastic_depth
     smallest_crop: Annotated[
-        float, typer.Option(help="Random crops have this share of an image's area, or more; 1: no crops.")
+        float,
+        typer.Option(min=0, help="Random crops have this share of an image's area, or more; 1: no crops."),
     ] = _DEFAULT.smallest_crop
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Mirror half of the images.")] = (
         _DEFAULT.mirror
     )
-    label_smoothing: Annotated[float, typer.Option(help="Share of a label that all classes get.")] = (
+    label_smoothing: Annotated[float, typer.Option(min=0, help="Share of a label that all classes get.")] = (
         _DEFAULT.label_smoothing
     )
     optimizer: Annotated[
         str, typer.Option(metavar="adamw|rmsprop", help="rmsprop with the paper's numbers.")
     ] = _DEFAULT.optimizer
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest; default 0.002, rmsprop: 0.256 * batch / 4096.")
+        float | None, typer.Option(min=0, help="The highest; default 0.002, rmsprop: 0.256 * batch / 4096.")
     ] = None
     weight_decay: Annotated[
-        float | None, typer.Option(help="Of kernels; default 0.05, rmsprop: 0.00001.")
+        float | None, typer.Option(min=0, help="Of kernels; default 0.05, rmsprop: 0.00001.")
     ] = None
-    warmup: Annotated[float, typer.Option(help="Epochs in which the learning rate rises.")] = _DEFAULT.warmup
+    warmup: Annotated[float, typer.Option(min=0, help="Epochs in which the learning rate rises.")] = (
+        _DEFAULT.warmup
+    )
     schedule: Annotated[
         str, typer.Option(metavar="cosine|exponential", help="How the learning rate falls.")
     ] = _DEFAULT.schedule
-    average: Annotated[float, typer.Option(help="Decay of the moving average of the weights.")] = (
+    average: Annotated[float, typer.Option(min=0, help="Decay of the moving average of the weights.")] = (
         _DEFAULT.average
     )
-    clip: Annotated[float | None, typer.Option(help="Largest norm of a gradient; default: any.")] = None
-    teacher_weight: Annotated[float, typer.Option(help="Share of the loss that is the teacher's.")] = (
+    clip: Annotated[float | None, typer.Option(min=0, help="Largest norm of a gradient; default: any.")] = (
+        None
+    )
+    teacher_weight: Annotated[float, typer.Option(min=0, help="Share of the loss that is the teacher's.")] = (
         _DEFAULT.teacher_weight
     )
 

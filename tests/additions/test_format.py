@@ -148,7 +148,9 @@ def test_training_keeps_the_zeros(graph: Graph) -> None:
 def test_weights_that_break_it_are_refused(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"do not follow the pattern of int8\+2:4"):
         QTensor.from_values(np.ones((2, 4), int), np.ones(2, np.float32), SPARSE)
-    with pytest.raises(GraphError, match="only dense weights can have a code book"):
+    with pytest.raises(
+        GraphError, match="only dense weights and activations below 8 bits can have a code book"
+    ):
         Format("int", 4, book=True, pattern=SPARSE.pattern)
 
 

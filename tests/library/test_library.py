@@ -83,7 +83,7 @@ def verdict(path: Path) -> bool | None:
     try:
         Session(load(path))
     except SubbyteError as error:
-        return None if "Preprocessing" in str(error) else False
+        return None if "preprocessing" in str(error).lower() else False
     return True
 
 

@@ -156,7 +156,8 @@ def _index(codes: Tensor) -> Tensor:
 def by_entry(grad: Tensor, index: Tensor) -> Tensor:
     """The gradient of a table, float32 [256], whose entries `index` made what has the gradient `grad`."""
     rows = grad.permute(0, 2, 3, 1) if grad.ndim == 4 else grad
-    return torch.bincount(index.reshape(-1), rows.reshape(-1).float(), minlength=256)
+    sums = torch.zeros(256, dtype=torch.float64, device=grad.device)
+    return sums.index_add_(0, index.reshape(-1).long(), rows.reshape(-1).double()).float()
 
 
 def take(table: Tensor, index: Tensor) -> Tensor:

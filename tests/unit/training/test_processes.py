@@ -88,7 +88,7 @@ def test_shared_statistics_of_one_process_are_torch_s(
         weight = torch.randn_like(y)
         gradients = [torch.autograd.grad((each * weight).sum(), x)[0] for each in (y, z)]
         for a, b in ((y, z), gradients):
-            assert float((a - b).abs().max()) < 8 * 36 * 2**-50
+            assert float((a - b).detach().abs().max()) < 8 * 36 * 2**-50
     for key, value in one.state_dict().items():
         assert float((value - shared.state_dict()[key]).abs().max()) < 8 * 36 * 2**-50
     shared.load_state_dict(one.state_dict())
