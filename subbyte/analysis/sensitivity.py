@@ -222,13 +222,14 @@ class _Analysis:
         formats = dict.fromkeys(change.nodes, change.format)
         if change.kind == "activations":
             return self._with_corrections(self.variants.quantized(activations=formats))
-        graph = self._with_corrections(self.variants.quantized(weights=formats))
+        plain = self.variants.quantized(weights=formats)
+        graph = self._with_corrections(plain)
         if change.format.is_float:
             return graph
-        node = graph.node(change.nodes[0])
+        node = plain.node(change.nodes[0])  # its own correction begins where it was rounded
         assert wanted is not None
-        better = corrected(_step(graph, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
-        return verify(replace(graph, nodes=tuple(better if n is node else n for n in graph.nodes)))
+        better = corrected(_step(plain, node.name), self.walk.live[node.inputs[0]], wanted, shrink=True)
+        return verify(replace(graph, nodes=tuple(better if n.name == node.name else n for n in graph.nodes)))
 
     def _with_corrections(self, graph: Graph) -> Graph:
         """The graph with the shifts of the base's biases, as real numbers the same."""
