@@ -118,4 +118,4 @@ def _weigh(
     for name in names:
         gradient = gradients[behind.get(name, name)]
         if gradient is not None:
-            seen[name].weigh(made[name].detach(), gradient.square())
+            seen[name].weigh(made[name].detach(), gradient, generator)

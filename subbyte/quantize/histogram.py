@@ -34,15 +34,19 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(abs(low), abs(high)))
         if self.limit > 0.0:
-            counts = torch.histc(_sample(x, generator), BINS, -self.limit, self.limit)
+            sample = _flat(x)[_every(x.numel(), generator)]
+            counts = torch.histc(sample, BINS, -self.limit, self.limit)
             self.counts += counts.to(torch.int64).numpy()
 
-    def weigh(self, x: Tensor, weights: Tensor) -> None:
-        """Adds the weights, float32 of x's shape, to the bins of x, all of which `add` has seen."""
+    def weigh(self, x: Tensor, gradient: Tensor, generator: torch.Generator) -> None:
+        """Adds the squares of gradients, float32 of x's shape, to the bins of x, all of which `add` has seen,
+        or of about SAMPLE of its elements."""
         if self.limit > 0.0:
-            scaled = (x.flatten() + self.limit).mul_(BINS / (2.0 * self.limit))
+            chosen = _every(x.numel(), generator)
+            scaled = (_flat(x)[chosen] + self.limit).mul_(BINS / (2.0 * self.limit))
             index = scaled.to(torch.int64).clamp_(0, BINS - 1)
-            self.weights += torch.bincount(index, weights.flatten().double(), minlength=BINS).numpy()
+            squares = _flat(gradient)[chosen].double().square_()
+            self.weights += torch.bincount(index, squares, minlength=BINS).numpy()
 
     def _grow(self, magnitude: float) -> None:
         if magnitude > self.limit == 0.0:
@@ -82,11 +86,13 @@ class Histogram:
         return float(np.clip(value, self.low, self.high))
 
 
-def _sample(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Every k-th element from a random start, k sharing no factor with the tensor's extents."""
-    flat = x.permute(0, 2, 3, 1).reshape(-1) if x.ndim == 4 else x.reshape(-1)
-    step = max(1, flat.numel() // SAMPLE)
-    while math.gcd(step, flat.numel()) > 1:
+def _flat(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).reshape(-1) if x.ndim == 4 else x.reshape(-1)
+
+
+def _every(count: int, generator: torch.Generator) -> slice:
+    """Every k-th of so many elements from a random start, k sharing no factor with their number."""
+    step = max(1, count // SAMPLE)
+    while math.gcd(step, count) > 1:
         step += 1
-    start = int(torch.randint(step, (), generator=generator))
-    return flat[start::step]
+    return slice(int(torch.randint(step, (), generator=generator)), None, step)

@@ -58,7 +58,7 @@ def test_growing_and_merging_keep_the_weights() -> None:
     one, other = Histogram(), Histogram()
     for histogram, x in ((one, small), (other, large)):
         histogram.add(x, generator)
-        histogram.weigh(x, x.square())
+        histogram.weigh(x, x, generator)
     both = one.merged(other)
     assert both.weights.sum() == pytest.approx(float((small**2).sum() + (large**2).sum()))
     centres = (np.arange(BINS) + 0.5) * (2 * both.limit / BINS) - both.limit
@@ -75,6 +75,6 @@ def test_a_range_covers_what_matters() -> None:
     near, far = torch.randn(1000, generator=generator), torch.full((1000,), 40.0)
     seen = Histogram()
     seen.add(torch.cat([near, far]), generator)
-    seen.weigh(near, torch.ones(1000))
+    seen.weigh(near, torch.ones(1000), generator)
     weighted, plain = (choose_grid(seen, ActivationRange(range=name), 8) for name in ("fisher", "mse"))
     assert weighted.high < 8.0 < 30.0 < plain.high
