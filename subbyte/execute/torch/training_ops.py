@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subbyte.execute.torch import sampling
 from subbyte.execute.torch.estimators import STE, derivatives, rounded, sampled_sums
 from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes, window
-from subbyte.execute.torch.straight_through import real, round_clamp, traced
+from subbyte.execute.torch.straight_through import real, round_clamp
 
 
 def layer(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -31,13 +30,9 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
     how, zero = step.estimator, step.zero
     if table and step.unrounded is not None:
         return from_table(step, round_clamp(v, 0.0, 0.0, 255.0), target)
-    if table and not (how.plain and zero is None and not traced(target.scale)):
+    if table:
         scales = (target.scale, step.target.scale)
         return sampled_sums(v, *scales, zero, step.param("table"), _tables(step, target))
-    if table:
-        y = step.target
-        gradients = slopes(step.node.attrs["act"], target, y)
-        return _RoundSample.apply(v, y.scale, step.param("table"), gradients[0], gradients[2])  # type: ignore[no-any-return, no-untyped-call]
     if len(arrays) == 2:
         r = step.grid(1)
         v = v + (arrays[1] - r.zero) * (r.scale / target.scale)
@@ -48,7 +43,7 @@ def layer(step: Step, arrays: list[Tensor]) -> Tensor:
 
 
 def _tables(step: Step, source: Grid) -> dict[str, Tensor]:
-    """The derivatives of its table, where more is learned than the scale behind it, or otherwise."""
+    """The derivatives of its table."""
     act, y = step.node.attrs["act"], step.target
     codes = torch.arange(256.0, device=source.scale.device)
     exact = real(act)((codes - source.zero) * source.scale.detach()) / y.scale.detach() + y.zero
@@ -70,26 +65,6 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
         codes, stride, padding, groups = window(node, codes)
         return _NarrowProducts.apply(codes, weight, bias, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
     return products(node, codes, weight, bias)
-
-
-class _RoundSample(torch.autograd.Function):
-    """table[clamp(rne(v), 0, 255)]; slope and by_scale, float32 [256]: its derivatives by v and scale.
-
-    An entry of the table has the sum of the gradients of the elements that it made: how code books are
-    learned under fixed assignments.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, scale: Tensor, table: Tensor, slope: Tensor, by_scale: Tensor) -> Tensor:
-        result, ctx.index = sampling.round_and_look_up(v, table.detach())
-        ctx.slope, ctx.by_scale = slope, by_scale
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        result, sums = sampling.slope_and_sum(grads[0], ctx.slope, ctx.index)
-        moved = (sums * ctx.by_scale).sum().float() if ctx.needs_input_grad[1] else None
-        return result, moved, sums.float() if ctx.needs_input_grad[2] else None, None, None
 
 
 class _NarrowProducts(torch.autograd.Function):
