@@ -165,7 +165,6 @@ class _Kept:
         self.stride, self.position = 1, 0
         self.kept: list[np.ndarray] = []
         self.mapped = None if folder is None or not any_at_all else Mapped(folder)
-        self.all: np.ndarray | None = None  # all images, once the last one is there
 
     def all_of(self, stream: Iterable[np.ndarray], labels: np.ndarray | None) -> Iterator[np.ndarray]:
         """Passes the stream on, remembering every stride-th image; the stride doubles when full.
@@ -189,18 +188,16 @@ class _Kept:
 
     def batches(self, most: int | None = None) -> Iterator[np.ndarray]:
         """The kept images, or an even selection of at most so many, BATCH at a time."""
-        images = self.kept if self.mapped is None else self.images()
+        images = self.kept if self.mapped is None else self.mapped.array()
         count = len(images)
         chosen = np.linspace(0, count - 1, min(count, most or count)).astype(int)
         for start in range(0, len(chosen), BATCH):
             yield np.stack([images[i] for i in chosen[start : start + BATCH]])
 
     def images(self) -> np.ndarray:
-        if self.mapped is None:
-            return np.stack(self.kept) if self.kept else np.empty((0, *self.shape), np.float32)
-        if self.all is None:
-            self.all = self.mapped.array()
-        return self.all
+        if self.mapped is not None:
+            return self.mapped.array()
+        return np.stack(self.kept) if self.kept else np.empty((0, *self.shape), np.float32)
 
     def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
         """Of the labels of all images, those of the kept ones."""

@@ -34,6 +34,7 @@ class Mapped:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count, self.row, self.dtype = folder, 0, (0,), np.dtype(np.float32)
+        self._array: np.ndarray | None = None
         try:
             self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as failure:
@@ -57,12 +58,14 @@ class Mapped:
         """All rows, [count, ...], not to be written to; nothing can be added any more."""
         if self.count == 0:
             return np.empty((0, *self.row), self.dtype)
-        try:
-            with self.file:
-                # shared: a private mapping would count as memory of the process
-                return np.memmap(self.file, self.dtype, "r+", shape=(self.count, *self.row))
-        except OSError as failure:
-            raise self._error(failure) from None
+        if self._array is None:
+            try:
+                with self.file:
+                    # shared: a private mapping would count as memory of the process
+                    self._array = np.memmap(self.file, self.dtype, "r+", shape=(self.count, *self.row))
+            except OSError as failure:
+                raise self._error(failure) from None
+        return self._array
 
     def _error(self, failure: OSError) -> InputError:
         reason = failure.strerror or failure
