@@ -18,7 +18,6 @@ from subbyte.allocate.program import GroupItem, LayerItem, LayerOption, Program,
 from subbyte.allocate.recipe import described, to_toml, with_formats
 from subbyte.allocate.refuse import FormatFacts, Rules, kept_because, refusal
 from subbyte.analysis.degradation import Meter
-from subbyte.analysis.sensitivity import sensitivity
 from subbyte.analysis.table import Sensitivity
 from subbyte.compress import compress
 from subbyte.errors import InputError
@@ -112,18 +111,6 @@ def test_the_least_size_is_all_narrow() -> None:
 @pytest.fixture(scope="module")
 def graph() -> Graph:
     return efficientnet_like()
-
-
-@pytest.fixture(scope="module")
-def variants(graph: Graph) -> Variants:
-    result = Variants(graph, load_recipe("w4a8"))
-    result.calibrate([random_images(graph, 24)], lambda stage, done: None)
-    return result
-
-
-@pytest.fixture(scope="module")
-def table(graph: Graph) -> Sensitivity:
-    return sensitivity(Variants(graph, load_recipe("w4a8")), random_images(graph, 24))
 
 
 def test_the_size_is_that_of_the_file(

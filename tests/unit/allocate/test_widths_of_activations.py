@@ -50,18 +50,6 @@ def graph() -> Graph:
     return graph
 
 
-@pytest.fixture(scope="module")
-def variants(graph: Graph) -> Variants:
-    result = Variants(graph, load_recipe("w4a8"))
-    result.calibrate([random_images(graph, 24)], lambda stage, done: None)
-    return result
-
-
-@pytest.fixture(scope="module")
-def table(graph: Graph) -> Sensitivity:
-    return sensitivity(Variants(graph, load_recipe("w4a8")), random_images(graph, 24))
-
-
 def with_float_layers(p: Program, seed: int) -> Program:
     """The program with a float format for every layer, and activations that have bits."""
     rng = np.random.default_rng(100 + seed)
