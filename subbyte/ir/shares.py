@@ -1,4 +1,4 @@
-"""Which formats a network's numbers have: the one place that counts weights and activations."""
+"""Which formats a network's numbers have, the one place that counts them, and which values share a grid."""
 
 from __future__ import annotations
 
@@ -67,6 +67,19 @@ def activations(graph: Graph) -> list[Value]:
     read = consumers(graph)
     made = [node for node in graph.nodes if OPS[node.op].kind not in (Kind.GRID, Kind.MOVE)]
     return [graph.value(node.output) for node in made if read[node.output]]
+
+
+def sharing(graph: Graph) -> list[list[str]]:
+    """The values in groups that must have one grid."""
+    group = {name: [name] for name in graph.values}
+    for node in graph.nodes:
+        if not OPS[node.op].keeps_grid:
+            continue
+        for name in node.inputs:
+            if group[name] is not group[node.output]:
+                joined = group[name] + group[node.output]
+                group.update(dict.fromkeys(joined, joined))
+    return list({id(members): members for members in group.values()}.values())
 
 
 def shares_text(counts: Mapping[Format, int]) -> str:

@@ -11,7 +11,8 @@ from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
-from subbyte.quant.format import FLOAT_FORMATS, Format
+from subbyte.quant.format import FLOAT_FORMATS, UINT8, Format
+from subbyte.quantize.spared import spared_activations, spared_weights
 from subbyte.recipes import Override, Recipe
 
 
@@ -77,8 +78,10 @@ def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     """
     role_of = roles(graph)
     result = {node.name: _group(recipe, role_of[node.name]) for node in graph.nodes}
-    for name in _feeding_last(graph, role_of):
+    feeding_last = _feeding_last(graph, role_of)
+    for name in feeding_last:
         result[name] = replace(result[name], activations=recipe.last.activations)
+    _spare(graph, recipe, role_of, feeding_last, result)
     precision: dict[str, str] = dict.fromkeys(result, recipe.precision)
     for rule in recipe.override:
         _apply(graph, rule, role_of, result, precision)
@@ -112,6 +115,41 @@ def _feeding_last(graph: Graph, role_of: Mapping[str, set[str]]) -> set[str]:
     return result
 
 
+def _spare(
+    graph: Graph,
+    recipe: Recipe,
+    role_of: Mapping[str, set[str]],
+    feeding_last: set[str],
+    result: dict[str, Assignment],
+) -> None:
+    """Gives 8 bits to what the recipe spares of what no other rule of it sets."""
+    free = {name for name in result if "squeeze_excite" not in role_of[name]}
+    ruled = {kind: _ruled(graph, recipe, role_of, kind) for kind in ("weights", "activations")}
+    if recipe.weights.spare and recipe.weights.bits.bits < 8:
+        middle = {name for name in free if not role_of[name] & {"first", "last"}}
+        for name in spared_weights(graph, recipe.weights.spare, middle - ruled["weights"]):
+            result[name] = replace(result[name], weights=replace(recipe.weights.bits, bits=8))
+    if recipe.activations.spare and recipe.activations.bits.bits < 8:
+        makers = free - feeding_last - ruled["activations"]
+        for name in spared_activations(graph, recipe.activations.spare, makers):
+            result[name] = replace(result[name], activations=UINT8)
+
+
+def _ruled(graph: Graph, recipe: Recipe, role_of: Mapping[str, set[str]], kind: str) -> set[str]:
+    """The nodes whose weights or activations an override sets."""
+    rules = [rule for rule in recipe.override if getattr(rule, kind) or rule.precision]
+    return {node.name for rule in rules for node in _fitting(graph, rule, role_of)}
+
+
+def _fitting(graph: Graph, rule: Override, role_of: Mapping[str, set[str]]) -> list[Node]:
+    return [
+        node
+        for node in graph.nodes
+        if (rule.match is None or fnmatchcase(node.name, rule.match))
+        and (rule.role is None or rule.role in role_of[node.name])
+    ]
+
+
 def _apply(
     graph: Graph,
     rule: Override,
@@ -119,12 +157,7 @@ def _apply(
     result: dict[str, Assignment],
     precision: dict[str, str],
 ) -> None:
-    nodes = [
-        node
-        for node in graph.nodes
-        if (rule.match is None or fnmatchcase(node.name, rule.match))
-        and (rule.role is None or rule.role in role_of[node.name])
-    ]
+    nodes = _fitting(graph, rule, role_of)
     if not nodes and rule.match is not None:
         raise RecipeError(f"the override for {rule.match!r} fits no layer; {_some_names(graph)}")
     if nodes and rule.weights is not None and not any(is_weighted(n) for n in nodes):

@@ -18,10 +18,10 @@ import numpy as np
 
 from subbyte.ir import Graph, Node, is_weighted, verify
 from subbyte.ir.graph import consumers, producers
+from subbyte.ir.shares import sharing
 from subbyte.quant import QParams, gate_multiplier_scale
 from subbyte.quantize.calibrate import Progress
 from subbyte.quantize.channels import Channels, channel_statistics
-from subbyte.quantize.grids import sharing
 
 Kinds = Literal["none", "gates", "linear", "all"]
 #: What leaves the factors of its input as they are, if it keeps the number of channels.

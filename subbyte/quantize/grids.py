@@ -9,6 +9,7 @@ from subbyte.execute.reference import activation_function
 from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.ir.grid_rules import makes_table
+from subbyte.ir.shares import sharing
 from subbyte.quant import Format, QParams, qparams_from_range
 from subbyte.quantize.assignment import Assignment
 from subbyte.quantize.histogram import Histogram
@@ -84,19 +85,6 @@ def pre_activation_grid(node: Node, recipe: Recipe, seen: Mapping[str, Histogram
     """The 8-bit grid between accumulator and table; least squares are those behind the function."""
     function = activation_function(node.attrs["act"])
     return choose_grid(seen[pre_value(node)], recipe.activations, 8, function)
-
-
-def sharing(graph: Graph) -> list[list[str]]:
-    """The values in groups that must have one grid."""
-    group = {name: [name] for name in graph.values}
-    for node in graph.nodes:
-        if not OPS[node.op].keeps_grid:
-            continue
-        for name in node.inputs:
-            if group[name] is not group[node.output]:
-                joined = group[name] + group[node.output]
-                group.update(dict.fromkeys(joined, joined))
-    return list({id(members): members for members in group.values()}.values())
 
 
 def _common(

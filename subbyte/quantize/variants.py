@@ -9,13 +9,13 @@ import numpy as np
 
 from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
+from subbyte.ir.shares import sharing
 from subbyte.quant import Format, QParams, QTensor
 from subbyte.quant.format import INT8, UINT8
 from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import Progress, calibrate, regrouped
-from subbyte.quantize.grids import sharing
 from subbyte.quantize.histogram import Histogram
 from subbyte.quantize.prepare import split_for_integers
 from subbyte.recipes import Layers, Override, Recipe

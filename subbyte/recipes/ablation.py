@@ -60,6 +60,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("code books of weights", {"weights.levels": "uniform"}),
     Technique("levels of activations", {"activations.levels": "uniform"}),
     Technique("balanced channels", {"activations.balance": "none"}),
+    Technique("spared weights", {"weights.spare": 0.0}),
+    Technique("spared activations", {"activations.spare": 0.0}),
     *_of_training("reconstruct"),
     Technique("AdaRound", {"reconstruct.rounding": "latent"}),
     Technique("unrounded activations in reconstruct", {"reconstruct.drop": 0.0}),

@@ -46,6 +46,10 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _without_unused(fields: dict[str, Any], unused: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if unused.get(name) != value}
+
+
 class WeightRange(_Table):
     """The format of weights, and what their scales (one per output channel, symmetric) cover.
 
@@ -53,11 +57,19 @@ class WeightRange(_Table):
     levels: the code book of dense weights below 8 bits: "uniform" is two's complement, "symmetric" has
     equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
     "learned" is fitted to each layer.
+    spare: where `bits` are fewer than 8, the layers with the fewest weights keep 8 bits, as many of them as
+    this share of all weights covers. Layers that another table or an override names keep what these say.
     """
 
     bits: WeightFormat = INT8
     levels: Literal["uniform", "symmetric", "learned"] = "uniform"
     range: Literal["minmax", "mse"] = "mse"
+    spare: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options that files of the first version do not know, only where they are used."""
+        return _without_unused(plain(self), {"spare": 0.0})
 
 
 class ActivationRange(_Table):
@@ -73,6 +85,9 @@ class ActivationRange(_Table):
     balance: which values get a factor for each channel before anything is rounded, so that their channels
     share one scale better (quantize/balance.py): "gates", the products of squeeze-and-excitation; "linear",
     what layers without activation make, and residual sums of it; "all", both.
+    spare: where `bits` are fewer than 8, the tensors with the fewest elements keep 8 bits, as many as this
+    share of all activations covers: late residual streams, for instance. What another table or an override
+    names keeps what these say.
     """
 
     bits: ActivationFormat = UINT8
@@ -80,13 +95,12 @@ class ActivationRange(_Table):
     range: Literal["minmax", "percentile", "mse", "fisher"] = "mse"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
     balance: Literal["none", "gates", "linear", "all"] = "none"
+    spare: float = Field(default=0.0, ge=0.0, le=1.0)
 
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Options that files of the first version do not know, only where they are used."""
-        fields: dict[str, Any] = plain(self)
-        unused = {"levels": "uniform", "balance": "none"}
-        return {name: value for name, value in fields.items() if unused.get(name) != value}
+        return _without_unused(plain(self), {"levels": "uniform", "balance": "none", "spare": 0.0})
 
 
 class Layers(_Table):

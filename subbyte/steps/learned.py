@@ -26,9 +26,9 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.straight_through import real, round_even, substitute
 from subbyte.ir import OPS, Graph, Node, Value, is_weighted
 from subbyte.ir.graph import pre_activation, producers
+from subbyte.ir.shares import sharing
 from subbyte.quant import QParams, QTensor, activation_table
 from subbyte.quant.bias import LARGEST_TRAINED
-from subbyte.quantize.grids import sharing
 from subbyte.quantize.weights import codes_of, usable
 from subbyte.recipes import Distillation
 from subbyte.steps.adaround import Between, undecided

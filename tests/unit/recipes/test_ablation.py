@@ -53,8 +53,8 @@ def differences(a: Recipe, b: Recipe) -> dict[str, Any]:
 
     def walk(one: Any, other: Any, path: str) -> None:
         if isinstance(other, dict):
-            for key in other:
-                walk(one.get(key), other[key], f"{path}.{key}" if path else key)
+            for key in {**one, **other}:
+                walk(one.get(key), other.get(key), f"{path}.{key}" if path else key)
         elif one != other and path != "name":
             found[path] = other
 
@@ -64,14 +64,16 @@ def differences(a: Recipe, b: Recipe) -> dict[str, Any]:
 
 def test_techniques_that_the_recipe_uses_are_switched_off_one_by_one() -> None:
     made = ablations(WHOLE)
-    assert list(made)[-3:] == [
+    assert list(made)[-4:] == [
         "w4a8-distill without code books of weights",
+        "w4a8-distill without spared weights",
         "w4a8-distill without pull in reconstruct",
         "w4a8-distill",
     ]
     assert differences(WHOLE, made["w4a8-distill without code books of weights"]) == {
         "weights.levels": "uniform"
     }
+    assert differences(WHOLE, made["w4a8-distill without spared weights"]) == {"weights.spare": None}
     assert differences(WHOLE, made["w4a8-distill without pull in reconstruct"]) == {"reconstruct.pull": 0.0}
     without_steps = load_recipe("w4a8")
     assert "w4a8 without pull in reconstruct" not in ablations(without_steps)  # its step is not there
@@ -91,8 +93,8 @@ def test_every_technique_can_be_switched_off_in_a_recipe_that_uses_all() -> None
         {
             "name": "r",
             "steps": ("reconstruct", "distill"),
-            "weights": {"bits": 4, "levels": "learned"},
-            "activations": {"bits": 4, "levels": "learned", "balance": "all"},
+            "weights": {"bits": 4, "levels": "learned", "spare": 0.1},
+            "activations": {"bits": 4, "levels": "learned", "balance": "all", "spare": 0.1},
             "reconstruct": {"epochs": 1.0, "mirror": True, "ema": 0.9, "drop": 0.5, "grids": "all", **on},
             "distill": {"epochs": 1.0, "mirror": True, "tail": 0.5, "grids": "all", **on, **distilled},
         }
