@@ -24,6 +24,7 @@ const Kernel* find(Isa isa, Format weights, int outputs, unsigned traits) {
   const Kernel* best = nullptr;
   for (const Kernel& k : kTable) {
     if (k.isa != isa || k.weights != weights || k.outputs < outputs || !k.has(traits)) continue;
+    if (k.has(kSkips) && (traits & kSkips) == 0) continue;
     if (!best || k.outputs < best->outputs) best = &k;
   }
   return best;
