@@ -22,9 +22,6 @@ constexpr int kBlock = dot::kMaxRows;
 // Bytes of weights that are fetched whole before the layer begins: such layers are too short to fetch for themselves.
 constexpr std::size_t kSmall = 96 * 1024;
 
-// Bytes of operands of a block of pixels that narrow panels had better find in the first-level cache, again and again.
-constexpr std::size_t kOperands = 24 * 1024;
-
 class DotStep final : public Step {
  public:
   DotStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
@@ -50,9 +47,7 @@ class DotStep final : public Step {
     return bytes + 256;
   }
   std::int64_t weight_bytes() const override {
-    std::size_t lists = 0;
-    for (const Panel& p : panels_.all) lists += sizeof(p.kept[0]) * p.kept.size();
-    return static_cast<std::int64_t>(weights_.size() + lists + 8 * bias_.size() + epilogue_.bytes() +
+    return static_cast<std::int64_t>(weights_.size() + 8 * bias_.size() + epilogue_.bytes() +
                                      4 * gate_multiplier_.size());
   }
   Span first_weights() const override {
@@ -91,7 +86,7 @@ class DotStep final : public Step {
   void run_rows(const Context& c, Range rows) const override {
     const Work work(*this, c);
     const Range mine = share((rows.end - rows.begin) * y_.width, c.thread, c.threads);
-    const int count = mine.end - mine.begin, blocks = (count + block_ - 1) / block_;
+    const int count = mine.end - mine.begin, blocks = (count + block() - 1) / block();
     for (int b = 0; b < blocks; ++b) {
       const Range part = part_of(count, b, blocks);
       const int first = rows.begin * y_.width + mine.begin;
@@ -154,7 +149,8 @@ class DotStep final : public Step {
       tile.offset = p.first;
       tile.channels = p.channels;
       tile.epilogue = &s_.epilogue_.values();
-      tile.kept = p.kept.data();
+      const std::uint8_t* packed = s_.weights_.data() + p.weights;
+      tile.kept = reinterpret_cast<const std::int32_t*>(packed);
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
       const int groups = s_.layer_.groups, piece = s_.split_ ? dot::piece(s_.layer_.weights) : groups;
       const int pieces = (groups + piece - 1) / piece;
@@ -163,7 +159,7 @@ class DotStep final : public Step {
         const int first = i * piece;
         tile.groups = std::min(piece, groups - first);
         tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
-        tile.weights = s_.weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors(), s_.layer_.weights);
+        tile.weights = packed + p.list_bytes + dot::panel_bytes(1, first, p.kernel->vectors(), s_.layer_.weights);
         tile.in = in;
         tile.out = const_cast<std::uint8_t* const*>(pointers_ + s_.layer_.runs * kBlock);
         tile.residual = s_.has_residual_ ? pointers_ + (s_.layer_.runs + 1) * kBlock : nullptr;
@@ -259,11 +255,7 @@ class DotStep final : public Step {
   // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
   void split(int threads) {
     const int pixels = y_.height * y_.width;
-    if (panels_.sparse()) {
-      const int fit = static_cast<int>(kOperands / (static_cast<std::size_t>(layer_.runs) * static_cast<std::size_t>(layer_.tap_bytes)));
-      block_ = std::clamp(fit, dot::kSparseTile, kBlock) / dot::kSparseTile * dot::kSparseTile;
-    }
-    pixel_blocks_ = (pixels + block_ - 1) / block_;
+    pixel_blocks_ = (pixels + block() - 1) / block();
     panel_blocks_ = 1;
     if (threads > 1) {
       if (pixels >= threads * 24) {
@@ -274,7 +266,9 @@ class DotStep final : public Step {
     }
   }
 
-  // The share of `count` pixels that is block `b`: kernels that skip like to end where a tile of theirs does.
+  // Kernels that skip like blocks of whole tiles of theirs.
+  int block() const { return panels_.sparse() ? kBlock / dot::kSparseTile * dot::kSparseTile : kBlock; }
+  // The share of `count` pixels that is block `b`.
   Range part_of(int count, int b, int blocks) const {
     if (!panels_.sparse()) return share(count, b, blocks);
     const Range tiles = share((count + dot::kSparseTile - 1) / dot::kSparseTile, b, blocks);
@@ -293,7 +287,7 @@ class DotStep final : public Step {
   int stride_h_, stride_w_, pad_top_, pad_left_;
   int runs_per_row_;
   dot::Layer layer_;
-  int block_ = kBlock, pixel_blocks_ = 1, panel_blocks_ = 1;
+  int pixel_blocks_ = 1, panel_blocks_ = 1;
   dot::Panels panels_;
   Aligned<std::uint8_t> weights_;
   Aligned<std::int32_t> bias_;

@@ -21,7 +21,7 @@ struct Layer {
 struct Panel {
   const Kernel* kernel;
   std::size_t weights, channel_data;  // where it lies: bytes of the weights, entries of biases and multipliers
-  std::size_t bytes;                  // of the weights
+  std::size_t bytes, list_bytes;      // of the weights, and of the list of what is kept that lies before them, if there is one
   std::ptrdiff_t in_offset;           // first input channel of the part
   int first, channels;                // output channels
   std::vector<std::int32_t> kept = {};  // dot.h; kernels that skip only

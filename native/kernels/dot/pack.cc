@@ -58,6 +58,8 @@ void pack(const Layer& l, const Panel& p, const LayerWeights& w, std::uint8_t* w
   const int bits = l.weights.bits, per_pack = groups_per_pack(bits), slots = 16 * p.kernel->vectors();
   const int zero = bits < 8 ? std::max(w.zero_code(), 0) : 0;
   const std::int32_t* kept = p.kept.data();
+  std::copy(p.kept.begin(), p.kept.end(), reinterpret_cast<std::int32_t*>(weights));
+  weights += p.list_bytes;
   for (int run = 0; run < l.runs; ++run) {
     const std::vector<int> inputs = inputs_of(l, p, kept);
     const int groups = static_cast<int>(inputs.size());

@@ -48,25 +48,25 @@ constexpr Cost kDense{1, 1.5}, kSparse[] = {{1.1, 3.5}, {1.03, 2.5}};
 std::vector<Panel> cut(const Layer& l, Isa isa, int count, unsigned traits) {
   const int vectors = (l.out_channels + 15) / 16;
   std::vector<Panel> panels;
-  std::size_t entries = 0;
   for (int part = 0; part < l.parts * count; ++part) {
     const int begin = 16 * (part % count * vectors / count), end = 16 * ((part % count + 1) * vectors / count);
     const int part_first = part / count * l.out_channels, channels = std::min(l.out_channels, end) - begin;
     const Kernel* kernel = find(isa, l.weights, channels, traits);
-    panels.push_back({kernel, 0, entries, panel_bytes(l.runs, l.groups, kernel->vectors(), l.weights),
+    panels.push_back({kernel, 0, 0, panel_bytes(l.runs, l.groups, kernel->vectors(), l.weights), 0,
                       static_cast<std::ptrdiff_t>(part / count) * l.in_channels, part_first + begin, channels});
-    entries += 16 * static_cast<std::size_t>(kernel->vectors()) + kGap / 4;
   }
   return panels;
 }
 
 // Lays panels one after the other; how many bytes they take, gaps aside.
 std::size_t place(std::vector<Panel>& panels) {
-  std::size_t at = 0, bytes = 0;
+  std::size_t at = 0, entries = 0, bytes = 0;
   for (Panel& p : panels) {
     p.weights = at;
+    p.channel_data = entries;
     at += p.bytes + kGap;
-    bytes += p.bytes + p.kept.size() * sizeof(p.kept[0]);
+    entries += 16 * static_cast<std::size_t>(p.kernel->vectors()) + kGap / 4;
+    bytes += p.bytes;
   }
   return bytes;
 }
@@ -83,7 +83,8 @@ void keep(const Layer& l, const LayerWeights& w, Panel& p) {
     p.kept.push_back(-1);
     packs += static_cast<std::size_t>((count + per_pack - 1) / per_pack);
   }
-  p.bytes = packs * static_cast<std::size_t>(p.kernel->vectors()) * 64;
+  p.list_bytes = (p.kept.size() * sizeof(p.kept[0]) + 63) / 64 * 64;
+  p.bytes = p.list_bytes + packs * static_cast<std::size_t>(p.kernel->vectors()) * 64;
 }
 
 double cost_of(const std::vector<Panel>& panels, const Layer& l, const Cost& cost) {
@@ -114,6 +115,8 @@ Panels select(const Layer& l, const LayerWeights& w, Isa isa) {
       kept += static_cast<double>(p.kept.size()) - l.runs;
       all += static_cast<double>(l.runs * l.groups);
     }
+    // Loops that end like the last ones are predicted.
+    std::stable_sort(panels.begin(), panels.end(), [](const Panel& a, const Panel& b) { return a.kept.size() < b.kept.size(); });
     const double cost = cost_of(panels, l, kSparse[wide - 1]);
     if (place(panels) > bytes || cost >= least) continue;
     least = cost;
