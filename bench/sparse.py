@@ -4,10 +4,10 @@
     python -m bench.sparse v2_s-300 --recipe w4a8 --zeros 0,50,75
     python -m bench.sparse model.subbyte --block 4x32 --layers
 
-Blocks are chosen by chance (seed 0): speed does not depend on which. They are set to zero in all convolutions of the
-quantized graph with ungrouped channels and more than one pixel, but the first and the last, so that stem, head,
-squeeze-and-excitation and classifier stay dense. --layers adds, for each shape of layer, the time over that of the dense
-one (each layer's least of all runs) and the blocks that are executed.
+Blocks are chosen by chance (seed 0): speed does not depend on which. They are set to zero in all
+convolutions of the quantized graph with ungrouped channels and more than one pixel, but the first and the
+last, so that stem, head, squeeze-and-excitation and classifier stay dense. --layers adds, for each shape of
+layer, how much faster it is than the dense one (each layer's least of all runs), and the blocks executed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SubbyteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{title}, {isa}, blocks of {options.block}, one thread, {options.runs} runs in turns; peak {peak:.0f} GMAC/s")
+    print(
+        f"{title}, {isa}, blocks of {options.block}, one thread, {options.runs} runs in turns; peak {peak:.0f} GMAC/s"
+    )
     print("\n".join(network_table(results, peak)))
     if options.layers:
         print("\n".join(["", *layer_table(graph, results, peak)]))
@@ -79,8 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
 def with_zeros(graph: Graph, percent: float, block: tuple[int, int], seed: int = 0) -> Graph:
     """The graph with `percent` of the blocks (inputs, outputs) of each tap zero, of its `prunable` layers.
 
-    Of all blocks of a layer the others are kept, their number rounded up. Raises InputError for a layer whose code book
-    has no zero, or a percentage outside 0 .. 100.
+    Of all blocks of a layer the others are kept, their number rounded up. The smallest level of a code book
+    without a zero becomes one. Raises InputError for a percentage outside 0 .. 100, or a layer that is not quantized.
     """
     if not 0 <= percent <= 100:
         raise InputError(f"a share of zeros must be 0 to 100 per cent, got {percent:g}")
@@ -95,15 +97,17 @@ def prunable(graph: Graph) -> list[Node]:
     found = [
         node
         for node in graph.nodes
-        if node.op == "conv2d" and node.attrs["groups"] == 1 and math.prod(graph.value(node.output).shape[:2]) > 1
+        if node.op == "conv2d"
+        and node.attrs["groups"] == 1
+        and math.prod(graph.value(node.output).shape[:2]) > 1
     ]
     return found[1:-1]
 
 
 def _pruned(node: Node, percent: float, block: tuple[int, int], rng: np.random.Generator) -> Node:
     weight = node.params["weight"]
-    if not isinstance(weight, QTensor) or not (weight.levels == 0).any():
-        raise InputError(f"{node.name}: its weights have no code for zero")
+    if not isinstance(weight, QTensor):
+        raise InputError(f"{node.name}: its weights are not quantized")
     inputs, outputs = block
     o, h, w, i = weight.shape
     grid = (-(-o // outputs), h, w, -(-i // inputs))
@@ -111,8 +115,11 @@ def _pruned(node: Node, percent: float, block: tuple[int, int], rng: np.random.G
     keep = np.zeros(count, bool)
     keep[rng.permutation(count)[: math.ceil(count * (100 - percent) / 100)]] = True
     mask = keep.reshape(grid).repeat(outputs, axis=0)[:o].repeat(inputs, axis=3)[..., :i]
-    zero = np.uint8(np.flatnonzero(weight.levels == 0)[0])
-    return replace(node, params={**node.params, "weight": replace(weight, codes=np.where(mask, weight.codes, zero))})
+    zero = np.uint8(np.abs(weight.levels.astype(np.int16)).argmin())
+    levels = weight.levels.copy()
+    levels[zero] = 0
+    weight = replace(weight, codes=np.where(mask, weight.codes, zero), levels=levels)
+    return replace(node, params={**node.params, "weight": weight})
 
 
 def measure(
@@ -157,15 +164,15 @@ def network_table(results: Sequence[Candidate], peak: float) -> list[str]:
         ratio = float(np.median(results[0].runs / c.runs))
         sparse = sum("+4x" in str(step["executed_weights"]) for step in c.plan)
         lines.append(
-            f"| {c.zeros:g} | {1e3 * np.median(c.runs):.2f} | {1e3 * c.runs.min():.2f} | {ratio:.2f} | {macs / 1e9:.2f} "
-            f"| {macs / c.runs.min() / peak / 1e7:.0f} | {sparse} |"
+            f"| {c.zeros:g} | {1e3 * np.median(c.runs):.2f} | {1e3 * c.runs.min():.2f} | {ratio:.2f} "
+            f"| {macs / 1e9:.2f} | {macs / c.runs.min() / peak / 1e7:.0f} | {sparse} |"
         )
     return lines
 
 
 def layer_table(graph: Graph, results: Sequence[Candidate], peak: float) -> list[str]:
-    """Rows of a table in Markdown: for each shape of prunable layer, dense over sparse, per cent of the peak in executed
-    multiplications, and what is executed ("dense" where sparsity is not expected to pay)."""
+    """Rows of a table in Markdown, for each shape of prunable layer: dense over sparse, per cent of the peak in
+    executed multiplications, and what is executed ("dense" where sparsity is not expected to pay)."""
     shapes: dict[str, list[str]] = {}
     for node in prunable(graph):
         o, h, w, i = node.params["weight"].shape
@@ -184,7 +191,9 @@ def layer_table(graph: Graph, results: Sequence[Candidate], peak: float) -> list
             forms = {str(c.plan[k]["executed_weights"]).partition("+4x")[2].partition(":")[0] for k in at}
             form = ", ".join(sorted(f"4x{form}" if form else "dense" for form in forms))
             cells.append(f"{times[0] / seconds:.2f}, {macs / seconds / peak / 1e7:.0f} %, {form}")
-        lines.append(f"| {shape} | {len(names)} | {1e6 * times[0] / len(names):.0f} | " + " | ".join(cells[1:]) + " |")
+        lines.append(
+            f"| {shape} | {len(names)} | {1e6 * times[0] / len(names):.0f} | " + " | ".join(cells[1:]) + " |"
+        )
     return lines
 
 

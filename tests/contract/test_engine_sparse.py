@@ -1,4 +1,4 @@
-"""Convolutions whose weights are zero in blocks equal the reference, and are executed sparse only where that pays."""
+"""Convolutions with blocks of zeros equal the reference, and run on kernels that skip where that pays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contract.agreement import assert_engine_equals, random_images
 from tests.fuzz.builder import Builder
 
 #: Those with kernels that skip.
-SPARSE_ISAS = {"portable", "avxvnni", "avx512vnni"}
+SPARSE_ISAS = {"portable", "avxvnni", "avx512vnni", "neondotprod", "neoni8mm"}
 
 #: Input (H, W, C), output channels, kernel, stride, groups. More than 12 pixels each, so that sparsity pays.
 SHAPES = (
@@ -107,14 +107,15 @@ def test_the_share_of_blocks_is_shown() -> None:
         codes[16 * block : 16 * block + 16, ..., 4 * inputs :] = 0
     weight = replace(conv.params["weight"], codes=codes)
     nodes = tuple(
-        replace(node, params={**node.params, "weight": weight}) if node is conv else node for node in graph.nodes
+        replace(node, params={**node.params, "weight": weight}) if node is conv else node
+        for node in graph.nodes
     )
     for isa in SPARSE_ISAS & set(available_isas()):
         assert executed(replace(graph, nodes=nodes), isa) == ["int8+4x16:53"]
 
 
 def test_whole_blocks_of_a_network() -> None:
-    """Expansion, depthwise layer, squeeze-and-excitation applied by the projection, residual, float32 result."""
+    """Expansion, depthwise layer, squeeze-and-excitation in the projection, residual, float32 result."""
     b = Builder(random.Random(5), (9, 10, 24))
     x = b.qconv(b.quantize("image"), 40, (3, 3), act="silu")
     y = b.qconv(x, 160, act="silu")

@@ -81,6 +81,7 @@ enum Trait : unsigned {
   kSmallTiles = 4,  // 2 and 3 vectors in small tiles that finish each other, for sums of kLongEnough groups or more: then
                     // panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
   kSkips = 8,       // multiplies by what is kept of sparse weights; any other kernel by all of them
+  kLoads = 16,      // skips, and loads single groups where the dense kernels of its instruction set load several at once
 };
 
 struct Kernel {

@@ -44,6 +44,7 @@ struct Cost {
   double group, finish;
 };
 constexpr Cost kDense{1, 1.5}, kSparse[] = {{1.1, 3.5}, {1.03, 2.5}};
+constexpr double kLoading = 1.6;  // so many times that with kLoads: from the instructions of the loops, not measured
 
 std::vector<Panel> cut(const Layer& l, Isa isa, int count, unsigned traits) {
   const int vectors = (l.out_channels + 15) / 16;
@@ -91,7 +92,8 @@ double cost_of(const std::vector<Panel>& panels, const Layer& l, const Cost& cos
   double sum = 0;
   for (const Panel& p : panels) {
     const auto groups = static_cast<double>(p.kept.empty() ? l.runs * l.groups : static_cast<int>(p.kept.size()) - l.runs);
-    sum += p.kernel->vectors() * (groups * cost.group + cost.finish);
+    const double group = cost.group * (p.kernel->has(kLoads) ? kLoading : 1);
+    sum += p.kernel->outputs / 16.0 * (groups * group + cost.finish);
   }
   return sum;
 }

@@ -40,9 +40,9 @@ struct Trial {
       : rows(rows), runs(runs), groups(groups),
         channels(random.between(k.outputs % 16 == 0 ? 1 : 17, k.outputs)),
         offset(random.between(0, 70)),
-        lists(k.has(dot::kSkips) ? keep(random, runs, groups) : std::vector<std::int32_t>{}), kept(lists.size()),
+        lists(k.has(dot::kSkips) ? keep(random, runs, groups) : std::vector<std::int32_t>{-1}), kept(lists.size()),
         weight_bytes(k.has(dot::kSkips) ? bytes_of(lists, k) : dot::panel_bytes(runs, groups, k.vectors(), k.weights)),
-        weights(weight_bytes), levels(16),
+        weights(std::max<std::size_t>(weight_bytes, 1)), levels(16),
         table(256), bias(static_cast<std::size_t>(16 * k.vectors())), multiplier(static_cast<std::size_t>(16 * k.vectors())) {
     std::copy(lists.begin(), lists.end(), kept.data());
     for (std::size_t i = 0; i < weight_bytes; ++i) weights.data()[i] = random.byte();
