@@ -69,9 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SubbyteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
-        f"{title}, {isa}, blocks of {options.block}, one thread, {options.runs} runs in turns; peak {peak:.0f} GMAC/s"
-    )
+    heading = f"{title}, {isa}, blocks of {options.block}, one thread, {options.runs} runs in turns"
+    print(f"{heading}; peak {peak:.0f} GMAC/s")
     print("\n".join(network_table(results, peak)))
     if options.layers:
         print("\n".join(["", *layer_table(graph, results, peak)]))
@@ -82,7 +81,8 @@ def with_zeros(graph: Graph, percent: float, block: tuple[int, int], seed: int =
     """The graph with `percent` of the blocks (inputs, outputs) of each tap zero, of its `prunable` layers.
 
     Of all blocks of a layer the others are kept, their number rounded up. The smallest level of a code book
-    without a zero becomes one. Raises InputError for a percentage outside 0 .. 100, or a layer that is not quantized.
+    without a zero becomes one. Raises InputError for a percentage outside 0 .. 100, or a layer that is not
+    quantized.
     """
     if not 0 <= percent <= 100:
         raise InputError(f"a share of zeros must be 0 to 100 per cent, got {percent:g}")
@@ -93,7 +93,7 @@ def with_zeros(graph: Graph, percent: float, block: tuple[int, int], seed: int =
 
 
 def prunable(graph: Graph) -> list[Node]:
-    """Convolutions with ungrouped channels and more than one output pixel, but the first and the last of them."""
+    """Ungrouped convolutions with more than one output pixel, but the first and the last of them."""
     found = [
         node
         for node in graph.nodes
@@ -171,8 +171,8 @@ def network_table(results: Sequence[Candidate], peak: float) -> list[str]:
 
 
 def layer_table(graph: Graph, results: Sequence[Candidate], peak: float) -> list[str]:
-    """Rows of a table in Markdown, for each shape of prunable layer: dense over sparse, per cent of the peak in
-    executed multiplications, and what is executed ("dense" where sparsity is not expected to pay)."""
+    """Rows of a table in Markdown, for each shape of prunable layer: dense over sparse, per cent of the peak
+    in executed multiplications, and what is executed ("dense" where sparsity is not expected to pay)."""
     shapes: dict[str, list[str]] = {}
     for node in prunable(graph):
         o, h, w, i = node.params["weight"].shape

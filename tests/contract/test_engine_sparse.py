@@ -14,8 +14,8 @@ from subbyte.quant import QTensor
 from tests.contract.agreement import assert_engine_equals, random_images
 from tests.fuzz.builder import Builder
 
-#: Those with kernels that skip.
-SPARSE_ISAS = {"portable", "avxvnni", "avx512vnni", "neondotprod", "neoni8mm"}
+#: Where kernels that skip are worth it from few zeros on; AVX2 has none, ARM takes them from about 50 % on.
+SPARSE_ISAS = {"portable", "avxvnni", "avx512vnni"}
 
 #: Input (H, W, C), output channels, kernel, stride, groups. More than 12 pixels each, so that sparsity pays.
 SHAPES = (
