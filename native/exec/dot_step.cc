@@ -1,6 +1,5 @@
 // Dense and grouped quantized convolutions: work split into blocks of pixels and panels of channels.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -60,8 +59,9 @@ class DotStep final : public Step {
   std::string weights_text(bool book) const {
     Format format = layer_.weights;
     format.book = book && format.bits < 8;
-    const int percent = static_cast<int>(std::ceil(100 * panels_.kept));
-    return format_text(format) + (panels_.sparse() ? "+4x" + std::to_string(panels_.block_outputs) + ":" + std::to_string(percent) : "");
+    if (!panels_.sparse()) return format_text(format);
+    const std::int64_t percent = (100 * panels_.kept + panels_.blocks - 1) / panels_.blocks;
+    return format_text(format) + "+4x" + std::to_string(panels_.block_outputs) + ":" + std::to_string(percent);
   }
 
   void run(const Context& c) const override {

@@ -99,13 +99,15 @@ def test_a_few_zero_blocks_stay_dense(bits: int) -> None:
 
 
 def test_the_share_of_blocks_is_shown() -> None:
-    """21 of 40 blocks of the two halves of the outputs together are 53 %, rounded up."""
+    """21 of 40 blocks are 53 %, rounded up."""
     graph = of_shape(0, 8)
     (conv,) = (node for node in graph.nodes if node.op == "conv2d")
-    codes = np.where(conv.params["weight"].codes == 0, np.uint8(1), conv.params["weight"].codes)
+    dense = conv.params["weight"]
+    assert isinstance(dense, QTensor)
+    codes = np.where(dense.codes == 0, np.uint8(1), dense.codes)
     for block, inputs in ((0, 5), (1, 4), (2, 3), (3, 9)):  # of 10 each
         codes[16 * block : 16 * block + 16, ..., 4 * inputs :] = 0
-    weight = replace(conv.params["weight"], codes=codes)
+    weight = replace(dense, codes=codes)
     nodes = tuple(
         replace(node, params={**node.params, "weight": weight}) if node is conv else node
         for node in graph.nodes

@@ -30,8 +30,8 @@ struct Panel {
 // The panels of a layer, one after the other, kGap behind each. Either all of their kernels skip, or none does.
 struct Panels {
   std::vector<Panel> all;
-  int block_outputs = 0;  // kernels that skip: the outputs of their panels, and what is kept of blocks of 4 inputs and so
-  double kept = 1;        // many outputs, 0 .. 1
+  int block_outputs = 0;  // kernels that skip: the outputs of their panels,
+  std::int64_t blocks = 0, kept = 0;  // blocks of 4 inputs and so many outputs, and those that are kept
   bool sparse() const { return block_outputs > 0; }
 };
 

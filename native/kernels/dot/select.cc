@@ -111,18 +111,18 @@ Panels select(const Layer& l, const LayerWeights& w, Isa isa) {
   for (int wide = 1; wide <= 2; ++wide) {
     if (!find(isa, l.weights, 16 * wide, kSkips)) continue;
     std::vector<Panel> panels = cut(l, isa, (vectors + wide - 1) / wide, kSkips);
-    double kept = 0, all = 0;
+    std::int64_t blocks = 0, kept = 0;
     for (Panel& p : panels) {
       keep(l, w, p);
-      kept += static_cast<double>(p.kept.size()) - l.runs;
-      all += static_cast<double>(l.runs * l.groups);
+      kept += static_cast<std::int64_t>(p.kept.size()) - l.runs;
+      blocks += l.runs * l.groups;
     }
     // Loops that end like the last ones are predicted.
     std::stable_sort(panels.begin(), panels.end(), [](const Panel& a, const Panel& b) { return a.kept.size() < b.kept.size(); });
     const double cost = cost_of(panels, l, kSparse[wide - 1]);
     if (place(panels) > bytes || cost >= least) continue;
     least = cost;
-    best = {std::move(panels), 16 * wide, kept / all};
+    best = {std::move(panels), 16 * wide, blocks, kept};
   }
   return best;
 }
