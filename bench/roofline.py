@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("docs"))
     options = parser.parse_args(arguments)
     try:
-        title, path = _find(options.network, options.recipe, options.work)
+        title, path = find(options.network, options.recipe, options.work)
         result = measure(path, title, options.runs)
     except SubbyteError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _find(network: str, recipe: str, work: Path) -> tuple[str, Path]:
+def find(network: str, recipe: str, work: Path) -> tuple[str, Path]:
     if network.endswith(".subbyte"):
         return Path(network).name, Path(network)
     for known in networks.NETWORKS:

@@ -34,7 +34,7 @@ class DotStep final : public Step {
     layer_ = layer_of(n, x, y);
     runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
     pack(n, o.isa);
-    split_ = dot::long_sums(layer_, o.isa) && layer_.pixels >= 12;
+    split_ = dot::long_sums(layer_, o.isa) && layer_.pixels >= 12 && !panels_.sparse();
     elementwise_ = elementwise::find(o.isa);
     split(o.threads);
   }
@@ -54,23 +54,30 @@ class DotStep final : public Step {
     return {panel.begin, std::max(panel.size, std::min(weights_.size(), kSmall))};
   }
   bool hides_prefetch() const override { return y_.height * y_.width >= 32; }
-  Format weights() const { return layer_.weights; }
-  const char* kernel_name() const { return panels_[0].kernel->name; }
+  const char* kernel_name() const { return panels_.all[0].kernel->name; }
+  // "int8", or "int8+4x16:50" where zero blocks of 4 inputs x 16 outputs are skipped and 50 % of all are left, rounded up.
+  std::string weights_text(bool book) const {
+    Format format = layer_.weights;
+    format.book = book && format.bits < 8;
+    if (!panels_.sparse()) return format_text(format);
+    const std::int64_t percent = (100 * panels_.kept + panels_.blocks - 1) / panels_.blocks;
+    return format_text(format) + "+4x" + std::to_string(panels_.block_outputs) + ":" + std::to_string(percent);
+  }
 
   void run(const Context& c) const override {
     fill_halo(c, y_);
     const Work work(*this, c);
     const Range units = share(pixel_blocks_ * panel_blocks_, c.thread, c.threads);
-    Prefetch prefetch(ahead, static_cast<int>(panels_.size()) / panel_blocks_);
+    Prefetch prefetch(ahead, static_cast<int>(panels_.all.size()) / panel_blocks_);
     int gathered = -1;
     for (int u = units.begin; u < units.end; ++u) {
       const int block = u / panel_blocks_;
-      const Range pixels = share(y_.height * y_.width, block, pixel_blocks_);
+      const Range pixels = part_of(y_.height * y_.width, block, pixel_blocks_);
       if (block != gathered) work.gather(pixels);
       gathered = block;
-      const Range panels = share(static_cast<int>(panels_.size()), u % panel_blocks_, panel_blocks_);
+      const Range panels = share(static_cast<int>(panels_.all.size()), u % panel_blocks_, panel_blocks_);
       for (int p = panels.begin; p < panels.end; ++p) {
-        work.run_panel(panels_[p], pixels.end - pixels.begin, u == units.begin ? panel_span(p + 1) : Span{});
+        work.run_panel(panels_.all[p], pixels.end - pixels.begin, u == units.begin ? panel_span(p + 1) : Span{});
         if (u == units.end - 1) prefetch.next();
       }
     }
@@ -79,12 +86,12 @@ class DotStep final : public Step {
   void run_rows(const Context& c, Range rows) const override {
     const Work work(*this, c);
     const Range mine = share((rows.end - rows.begin) * y_.width, c.thread, c.threads);
-    const int count = mine.end - mine.begin, blocks = (count + kBlock - 1) / kBlock;
+    const int count = mine.end - mine.begin, blocks = (count + block() - 1) / block();
     for (int b = 0; b < blocks; ++b) {
-      const Range part = share(count, b, blocks);
+      const Range part = part_of(count, b, blocks);
       const int first = rows.begin * y_.width + mine.begin;
       work.gather({first + part.begin, first + part.end});
-      for (const Panel& p : panels_) work.run_panel(p, part.end - part.begin, Span{});
+      for (const Panel& p : panels_.all) work.run_panel(p, part.end - part.begin, Span{});
     }
   }
 
@@ -142,6 +149,8 @@ class DotStep final : public Step {
       tile.offset = p.first;
       tile.channels = p.channels;
       tile.epilogue = &s_.epilogue_.values();
+      const std::uint8_t* packed = s_.weights_.data() + p.weights;
+      tile.kept = reinterpret_cast<const std::int32_t*>(packed);
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
       const int groups = s_.layer_.groups, piece = s_.split_ ? dot::piece(s_.layer_.weights) : groups;
       const int pieces = (groups + piece - 1) / piece;
@@ -150,7 +159,7 @@ class DotStep final : public Step {
         const int first = i * piece;
         tile.groups = std::min(piece, groups - first);
         tile.skip = 4 * static_cast<std::ptrdiff_t>(first);
-        tile.weights = s_.weights_.data() + p.weights + dot::panel_bytes(1, first, p.kernel->vectors(), s_.layer_.weights);
+        tile.weights = packed + p.list_bytes + dot::panel_bytes(1, first, p.kernel->vectors(), s_.layer_.weights);
         tile.in = in;
         tile.out = const_cast<std::uint8_t* const*>(pointers_ + s_.layer_.runs * kBlock);
         tile.residual = s_.has_residual_ ? pointers_ + (s_.layer_.runs + 1) * kBlock : nullptr;
@@ -224,45 +233,51 @@ class DotStep final : public Step {
     const LayerWeights w = weights_of(n, layer_.in_channels, x_.zero_point);
     layer_.weights = dot::packed_format(layer_, w);
     for (int l = 0; l < 16; ++l) levels_[l] = layer_.weights.bits < 8 ? w.levels[l % (1 << w.bits)] : 0;
-    panels_ = dot::select(layer_, isa);
-    const Panel& last = panels_.back();
-    weights_ = Aligned<std::uint8_t>(last.weights + bytes_of(last) + kGap);
+    panels_ = dot::select(layer_, w, isa);
+    const Panel& last = panels_.all.back();
+    weights_ = Aligned<std::uint8_t>(last.weights + last.bytes + kGap);
     const std::size_t entries = last.channel_data + outputs_of(last) + kGap / 4;
     bias_ = Aligned<std::int32_t>(entries);
     multiplier_ = Aligned<float>(entries);
-    for (const Panel& p : panels_) {
+    for (const Panel& p : panels_.all) {
       std::uint8_t* weights = weights_.data() + p.weights;
       std::int32_t* bias = bias_.data() + p.channel_data;
       float* multiplier = multiplier_.data() + p.channel_data;
       dot::pack(layer_, p, w, weights, bias, multiplier);
-      poison(weights + bytes_of(p), kGap);
+      poison(weights + p.bytes, kGap);
       poison(bias + outputs_of(p), kGap);
       poison(multiplier + outputs_of(p), kGap);
     }
   }
 
   static std::size_t outputs_of(const Panel& p) { return 16 * static_cast<std::size_t>(p.kernel->vectors()); }
-  std::size_t bytes_of(const Panel& p) const {
-    return dot::panel_bytes(layer_.runs, layer_.groups, p.kernel->vectors(), layer_.weights);
-  }
 
   // Blocks of equal size, enough of them for every thread; few pixels are shared out by panels instead.
   void split(int threads) {
     const int pixels = y_.height * y_.width;
-    pixel_blocks_ = (pixels + kBlock - 1) / kBlock;
+    pixel_blocks_ = (pixels + block() - 1) / block();
     panel_blocks_ = 1;
     if (threads > 1) {
       if (pixels >= threads * 24) {
         pixel_blocks_ = (pixel_blocks_ + threads - 1) / threads * threads;
       } else {
-        panel_blocks_ = static_cast<int>(panels_.size());
+        panel_blocks_ = static_cast<int>(panels_.all.size());
       }
     }
   }
 
+  // Kernels that skip like blocks of whole tiles of theirs.
+  int block() const { return panels_.sparse() ? kBlock / dot::kSparseTile * dot::kSparseTile : kBlock; }
+  // The share of `count` pixels that is block `b`.
+  Range part_of(int count, int b, int blocks) const {
+    if (!panels_.sparse()) return share(count, b, blocks);
+    const Range tiles = share((count + dot::kSparseTile - 1) / dot::kSparseTile, b, blocks);
+    return {tiles.begin * dot::kSparseTile, std::min(count, tiles.end * dot::kSparseTile)};
+  }
+
   Span panel_span(int p) const {
-    if (p >= static_cast<int>(panels_.size())) return {};
-    return {weights_.data() + panels_[p].weights, bytes_of(panels_[p])};
+    if (p >= static_cast<int>(panels_.all.size())) return {};
+    return {weights_.data() + panels_.all[p].weights, panels_.all[p].bytes};
   }
 
   Buffer x_, y_, residual_, gate_buffer_;
@@ -273,7 +288,7 @@ class DotStep final : public Step {
   int runs_per_row_;
   dot::Layer layer_;
   int pixel_blocks_ = 1, panel_blocks_ = 1;
-  std::vector<Panel> panels_;
+  dot::Panels panels_;
   Aligned<std::uint8_t> weights_;
   Aligned<std::int32_t> bias_;
   Aligned<float> multiplier_;
@@ -291,9 +306,7 @@ StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual
   }
   auto step = std::make_unique<DotStep>(n, x, residual, residual_value, y, out, gate, o);
   step->info.kernel = step->kernel_name();
-  Format executed = step->weights();
-  executed.book = executed.bits < 8 && n.weight_format.ends_with("+book");
-  step->info.executed_weights = format_text(executed);
+  step->info.executed_weights = step->weights_text(n.weight_format.ends_with("+book"));
   return step;
 }
 

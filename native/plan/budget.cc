@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr std::int64_t kArenaFloor = 64 * kMiB, kWeightFloor = 32 * kMiB, kThread = kMiB;
-constexpr std::int64_t kPanelEntry = 64;  // what a step knows of each panel of its weights, at most
+constexpr std::int64_t kPanelEntry = 96;  // what a step knows of each panel of its weights, at most
 
 std::int64_t up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 

@@ -84,6 +84,51 @@ void multiply_rows(const Tile& t, const Slice& s, const std::int8_t* w, std::ptr
   }
 }
 
+// The same of what is kept of a run.
+template <int kCount>
+NOINLINE void multiply_kept(const Tile& t, const Kept& k, const std::int8_t* w, std::ptrdiff_t stride, int row,
+                            const std::int32_t* extra, std::int32_t (*sums)[16]) {
+  int32x4_t acc[kCount][4];
+  const std::uint8_t* p[kCount];
+#pragma GCC unroll 5
+  for (int r = 0; r < kCount; ++r) {
+    p[r] = t.in[k.run * t.in_stride + row + r];
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; ++q) acc[r][q] = vaddq_s32(vld1q_s32(sums[r] + 4 * q), vld1q_s32(extra + 4 * q));
+  }
+  for (int i = 0; i < k.count; ++i, w += stride) {
+    int8x16_t x[kCount];
+#pragma GCC unroll 5
+    for (int r = 0; r < kCount; ++r) {
+      std::uint32_t group;
+      __builtin_memcpy(&group, p[r] + k.at[i], 4);
+      x[r] = centred(vreinterpretq_u8_u32(vdupq_n_u32(group)));
+    }
+    step<0>(acc, x, w);
+  }
+#pragma GCC unroll 5
+  for (int r = 0; r < kCount; ++r) {
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; ++q) vst1q_s32(sums[r] + 4 * q, acc[r][q]);
+  }
+}
+
+void multiply_kept_rows(const Tile& t, const Kept& k, const std::int8_t* w, std::ptrdiff_t stride, int rows,
+                        const std::int32_t* extra, std::int32_t (*sums)[16]) {
+  const int parts = (rows + kRows - 1) / kRows;
+  for (int i = 0, r = 0; i < parts; ++i) {
+    const int n = rows / parts + (i < rows % parts);
+    switch (n) {
+      case 1: multiply_kept<1>(t, k, w, stride, r, extra, sums + r); break;
+      case 2: multiply_kept<2>(t, k, w, stride, r, extra, sums + r); break;
+      case 3: multiply_kept<3>(t, k, w, stride, r, extra, sums + r); break;
+      case 4: multiply_kept<4>(t, k, w, stride, r, extra, sums + r); break;
+      case 5: multiply_kept<5>(t, k, w, stride, r, extra, sums + r); break;
+    }
+    r += n;
+  }
+}
+
 // extra = 128 * the sum of each output's weights.
 void sum_weights(const std::int8_t* w, std::ptrdiff_t stride, int groups, std::int32_t* extra) {
   const int8x16_t unit = vdupq_n_s8(1);
@@ -122,11 +167,37 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
   finish_tile(t, vectors, rows, sums);
 }
 
+template <int kBits>
+NOINLINE void run_sparse(const Tile& t, int vectors, int rows) {
+  Sums sums;
+  std::int8_t decoded[kBits < 8 ? kSlice + 3 : 1][64];
+  std::int32_t extra[16];
+  start_sums(t, vectors, rows, sums);
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  for (Kept k = first_kept(t); k.run < t.runs; advance<kBits>(t, stride, k)) {
+    if (k.count == 0) continue;
+    for (int v = 0; v < vectors; ++v) {
+      const std::uint8_t* packed = k.packed + 64 * v;
+      const auto* w = reinterpret_cast<const std::int8_t*>(packed);
+      std::ptrdiff_t step = stride;
+      if constexpr (kBits < 8) {
+        decode<kBits>(decoded, packed, stride, t.levels, k.count);
+        w = decoded[0], step = 64;
+      }
+      sum_weights(w, step, k.count, extra);
+      multiply_kept_rows(t, k, w, step, rows, extra, sums[v]);
+    }
+  }
+  finish_tile(t, vectors, rows, sums);
+}
+
 }  // namespace
 
 #define SUBBYTE_ONLY_NEONDOTPROD
 #define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
-  void function(const Tile& t, int r) { run<format.bits>(t, outputs / 16, r); }
+  void function(const Tile& t, int r) { \
+    return ((traits) & kSkips) != 0 ? run_sparse<format.bits>(t, outputs / 16, r) : run<format.bits>(t, outputs / 16, r); \
+  }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

@@ -116,6 +116,78 @@ void multiply_rows(const Tile& t, const Slice& s, const std::int8_t (*w)[8][16],
   }
 }
 
+// Two groups of one row.
+SUBBYTE_INLINE uint8x8_t load_two(const std::uint8_t* p, std::ptrdiff_t first, std::ptrdiff_t second) {
+  std::uint32_t a, b;
+  __builtin_memcpy(&a, p + first, 4);
+  __builtin_memcpy(&b, p + second, 4);
+  return vcreate_u8(a | static_cast<std::uint64_t>(b) << 32);
+}
+
+// multiply() of what is kept of a run; the last of an odd number of groups is paired with itself, and weights of zero.
+template <int kCount>
+NOINLINE void multiply_kept(const Tile& t, const Kept& k, const std::int8_t (*w)[8][16], int row, int rows,
+                            std::int32_t (*sums)[16]) {
+  int32x4_t acc[kCount][8];
+  const std::uint8_t *a[kCount], *b[kCount];
+#pragma GCC unroll 3
+  for (int p = 0; p < kCount; ++p) {
+    const int second = 2 * p + 1 < rows ? 2 * p + 1 : 2 * p;
+    load_sums(sums[2 * p], sums[second], acc[p]);
+    a[p] = t.in[k.run * t.in_stride + row + 2 * p], b[p] = t.in[k.run * t.in_stride + row + second];
+  }
+  for (int i = 0; i < k.count; i += 2, ++w) {
+    const std::ptrdiff_t first = k.at[i], second = i + 1 < k.count ? k.at[i + 1] : first;
+    uint8x16_t x[kCount];
+#pragma GCC unroll 3
+    for (int p = 0; p < kCount; ++p) x[p] = vcombine_u8(load_two(a[p], first, second), load_two(b[p], first, second));
+    step(acc, x, *w);
+  }
+#pragma GCC unroll 3
+  for (int p = 0; p < kCount; ++p) {
+    const int second = 2 * p + 1 < rows ? 2 * p + 1 : 2 * p;
+    store_sums(acc[p], sums[2 * p], sums[second]);
+  }
+}
+
+void multiply_kept_rows(const Tile& t, const Kept& k, const std::int8_t (*w)[8][16], int rows,
+                        std::int32_t (*sums)[16]) {
+  for (int r = 0; r < rows; r += 2 * kPairs) {
+    const int n = rows - r < 2 * kPairs ? rows - r : 2 * kPairs;
+    if (n > 4) {
+      multiply_kept<3>(t, k, w, r, n, sums + r);
+    } else if (n > 2) {
+      multiply_kept<2>(t, k, w, r, n, sums + r);
+    } else {
+      multiply_kept<1>(t, k, w, r, n, sums + r);
+    }
+  }
+}
+
+template <int kBits>
+NOINLINE void run_sparse(const Tile& t, int vectors, int rows) {
+  Sums sums;
+  Matrices matrices;
+  std::int8_t decoded[kBits < 8 ? kSlice + 3 : 1][64];
+  start_sums(t, vectors, rows, sums);
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  for (Kept k = first_kept(t); k.run < t.runs; advance<kBits>(t, stride, k)) {
+    if (k.count == 0) continue;
+    for (int v = 0; v < vectors; ++v) {
+      const std::uint8_t* packed = k.packed + 64 * v;
+      const auto* w = reinterpret_cast<const std::int8_t*>(packed);
+      std::ptrdiff_t step = stride;
+      if constexpr (kBits < 8) {
+        decode<kBits>(decoded, packed, stride, t.levels, k.count);
+        w = decoded[0], step = 64;
+      }
+      interleave(matrices, w, step, k.count);
+      multiply_kept_rows(t, k, matrices, rows, sums[v]);
+    }
+  }
+  finish_tile(t, vectors, rows, sums);
+}
+
 template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
   Sums sums;
@@ -146,7 +218,9 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
 
 #define SUBBYTE_ONLY_NEONI8MM
 #define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
-  void function(const Tile& t, int r) { run<format.bits>(t, outputs / 16, r); }
+  void function(const Tile& t, int r) { \
+    return ((traits) & kSkips) != 0 ? run_sparse<format.bits>(t, outputs / 16, r) : run<format.bits>(t, outputs / 16, r); \
+  }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

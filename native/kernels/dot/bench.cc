@@ -12,7 +12,25 @@ struct Layer {
 
 constexpr Layer kLayers[] = {{"1 x 1 of 64 channels", 1, 16}, {"1 x 1 of 768 channels", 1, 192}, {"3 x 3 of 48 channels", 3, 36}};
 
-void run(Report& report, const dot::Kernel& k, const Layer& layer) {
+// For kernels that skip: what expands in stages 5 and 6, what projects, a 3 x 3 layer; and zeros in per mille.
+constexpr Layer kSparse[] = {{"1 x 1 of 160", 1, 40}, {"1 x 1 of 256", 1, 64}, {"1 x 1 of 960", 1, 240}, {"3 x 3 of 48", 3, 36}};
+constexpr int kZeros[] = {0, 250, 500, 625, 750};
+
+// Every group is kept whose number times the golden ratio has a fraction above the share of zeros: evenly, not periodically.
+std::vector<std::int32_t> keep(const Layer& layer, int zeros, int& count) {
+  std::vector<std::int32_t> kept;
+  count = 0;
+  for (int run = 0, i = 0; run < layer.runs; ++run) {
+    for (int g = 0; g < layer.groups; ++g, ++i) {
+      if (i * 618 % 1000 >= zeros) kept.push_back(4 * g), ++count;
+    }
+    kept.push_back(-1);
+  }
+  return kept;
+}
+
+// Multiplications are counted that are made.
+void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros) {
   const int rows = k.max_rows;
   const std::size_t pixel = 4 * static_cast<std::size_t>(layer.groups);
   Memory in(pixel * static_cast<std::size_t>(layer.runs * rows)), levels(16), out(64 * static_cast<std::size_t>(rows));
@@ -24,19 +42,28 @@ void run(Report& report, const dot::Kernel& k, const Layer& layer) {
   for (int i = 0; i < layer.runs * rows; ++i) operands.push_back(in.data() + pixel * static_cast<std::size_t>(i));
   for (int r = 0; r < rows; ++r) results.push_back(out.data() + 64 * r);
   const Epilogue epilogue;
+  int groups = layer.runs * layer.groups;
+  const std::vector<std::int32_t> kept = keep(layer, zeros, groups);
   const dot::Tile tile{operands.data(), rows, layer.runs, layer.groups, weights.data(),
                        reinterpret_cast<const std::int8_t*>(levels.data()),
                        reinterpret_cast<const std::int32_t*>(bias.data()), multiplier.data(), results.data(), nullptr, 0,
-                       k.outputs, &epilogue};
-  const double macs = 4.0 * layer.runs * layer.groups * k.outputs * rows;
-  report.measure(k.isa, k.name, layer.name, macs, "MAC", [&] { k.run(tile, rows); });
+                       k.outputs, &epilogue, kept.data()};
+  char shape[64];
+  std::snprintf(shape, sizeof(shape), k.has(dot::kSkips) ? "%s, %.1f %% zeros" : "%s", layer.name, zeros / 10.0);
+  report.measure(k.isa, k.name, shape, 4.0 * groups * k.outputs * rows, "MAC", [&] { k.run(tile, rows); });
 }
 
 }  // namespace
 
 void bench_dot(Report& report) {
   report.rows(dot::table(), dot::table_size(), [&](const dot::Kernel& k) {
-    for (const Layer& layer : kLayers) run(report, k, layer);
+    if (k.has(dot::kSkips)) {
+      for (const Layer& layer : kSparse) {
+        for (const int zeros : kZeros) run(report, k, layer, zeros);
+      }
+    } else {
+      for (const Layer& layer : kLayers) run(report, k, layer, 0);
+    }
   });
 }
 

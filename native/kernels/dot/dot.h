@@ -10,6 +10,10 @@
 // b*j .. b*j+b-1 of the byte are the code of group j; a run whose group count is not a multiple ends in
 // a partly used pack. Codes index `levels`, 16 int8 entries (the code book, repeated to fill 16).
 //
+// A kernel that skips (kSkips) finds only the groups that are kept, in the same packing, one run after the other; `kept`
+// says where each of them begins in its run: in bytes, upwards, with -1 behind the last one of every run. What is not
+// kept costs nothing. A pack holds groups of one run, as above.
+//
 // A kernel of 24 outputs takes panels of two vectors with 17 to 24 outputs: the upper half of the second vector repeats
 // its lower half (weights, biases and multipliers alike), and serves the second of two pixels.
 //
@@ -43,6 +47,8 @@ struct Tile {
   int channels;                   // valid outputs, 1 .. 16 * vectors
   const Epilogue* epilogue;
 
+  const std::int32_t* kept = nullptr;  // kSkips
+
   // Long sums in pieces (one run only; kSplits): `skip` bytes of the run come before `weights`' first pack,
   // `resume` holds the accumulators that an earlier piece left (null: start from the bias), and `suspend`, if not
   // null, takes them instead of the epilogue. [rows][16 * vectors] each, 64-byte aligned.
@@ -74,6 +80,8 @@ enum Trait : unsigned {
   kFetches = 2,     // fetches what lies `ahead`
   kSmallTiles = 4,  // 2 and 3 vectors in small tiles that finish each other, for sums of kLongEnough groups or more: then
                     // panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
+  kSkips = 8,       // multiplies by what is kept of sparse weights; any other kernel by all of them
+  kLoads = 16,      // skips, and loads single groups where the dense kernels of its instruction set load several at once
 };
 
 struct Kernel {
@@ -89,7 +97,7 @@ struct Kernel {
 };
 
 // The row with the smallest panels that hold so many outputs and have the traits, or null; never null for kInt8, kInt4,
-// kInt2, 1 .. 64 outputs and kPlain.
+// kInt2, 1 .. 64 outputs and kPlain. Rows that skip are only found with kSkips.
 const Kernel* find(Isa isa, Format weights, int outputs, unsigned traits = kPlain);
 const Kernel* table();
 int table_size();

@@ -21,8 +21,18 @@ struct Layer {
 struct Panel {
   const Kernel* kernel;
   std::size_t weights, channel_data;  // where it lies: bytes of the weights, entries of biases and multipliers
+  std::size_t bytes, list_bytes;      // of the weights, and of the list of what is kept that lies before them, if there is one
   std::ptrdiff_t in_offset;           // first input channel of the part
   int first, channels;                // output channels
+  std::vector<std::int32_t> kept = {};  // dot.h; kernels that skip only
+};
+
+// The panels of a layer, one after the other, kGap behind each. Either all of their kernels skip, or none does.
+struct Panels {
+  std::vector<Panel> all;
+  int block_outputs = 0;  // kernels that skip: the outputs of their panels,
+  std::int64_t blocks = 0, kept = 0;  // blocks of 4 inputs and so many outputs, and those that are kept
+  bool sparse() const { return block_outputs > 0; }
 };
 
 // Sums of more than three pieces are worked through piece by piece: groups that stay in the first-level cache beside the
@@ -31,8 +41,14 @@ constexpr int piece(Format weights) { return 64 * groups_per_pack(weights.bits);
 // Whether that may be worth it.
 bool long_sums(const Layer& l, Isa isa);
 
-// Panels one after the other, kGap behind each.
-std::vector<Panel> select(const Layer& l, Isa isa);
+// Pixels of a tile of the kernels that skip: blocks of pixels had better be multiples of it.
+constexpr int kSparseTile = 12;
+// The panels that are expected to be the fastest; those that skip, of weights with enough zero blocks, take no more memory
+// than the others.
+Panels select(const Layer& l, const LayerWeights& w, Isa isa);
+
+// Whether any weight is not zero among inputs 4 * group .. 4 * group + 3 of a run, of `count` outputs of all parts.
+bool any(const Layer& l, const LayerWeights& w, int output, int count, int run, int group);
 
 // Padding inputs must meet weight zero: a code book without it is expanded where there is padding.
 Format packed_format(const Layer& l, const LayerWeights& w);

@@ -22,15 +22,25 @@ void accumulate(std::uint32_t* acc, const std::uint8_t* x, const std::uint8_t* p
   }
 }
 
-template <int kBits, int kVectors>
+template <int kBits, int kVectors, bool kSparse>
 void run(const Tile& t, int rows) {
   constexpr int kPack = 8 / kBits;
   for (int r = 0; r < rows; ++r) {
     std::uint32_t acc[16 * kVectors];
     for (int o = 0; o < 16 * kVectors; ++o) acc[o] = static_cast<std::uint32_t>(t.bias[o]);
     const std::uint8_t* w = t.weights;
+    const std::int32_t* kept = t.kept;
     for (int run = 0; run < t.runs; ++run) {
       const std::uint8_t* x = t.in[run * t.in_stride + r];
+      if (kSparse) {
+        int count = 0;
+        for (; *kept >= 0; ++kept, ++count) {
+          accumulate<kBits, kVectors>(acc, x + *kept, w, count % kPack, t.levels);
+          if (count % kPack == kPack - 1 || kept[1] < 0) w += 64 * kVectors;
+        }
+        ++kept;
+        continue;
+      }
       for (int g = 0; g < t.groups; ++g) {
         accumulate<kBits, kVectors>(acc, x + 4 * g, w, g % kPack, t.levels);
         if (g % kPack == kPack - 1 || g == t.groups - 1) w += 64 * kVectors;
@@ -47,7 +57,7 @@ void run(const Tile& t, int rows) {
 
 #define SUBBYTE_ONLY_PORTABLE
 #define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
-  void function(const Tile& t, int r) { run<format.bits, outputs / 16>(t, r); }
+  void function(const Tile& t, int r) { run<format.bits, outputs / 16, ((traits) & kSkips) != 0>(t, r); }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

@@ -44,5 +44,29 @@ inline Slice first_slice(const Tile& t, std::ptrdiff_t stride) {
   return s;
 }
 
+// Groups of one run that are kept, kSlice of them at most, and where their packed weights begin.
+struct Kept {
+  int run, count;
+  const std::int32_t* at;  // dot.h
+  const std::uint8_t* packed;
+};
+
+inline int count_kept(const std::int32_t* at) {
+  int count = 0;
+  while (count < kSlice && at[count] >= 0) ++count;
+  return count;
+}
+
+inline Kept first_kept(const Tile& t) { return {0, count_kept(t.kept), t.kept, t.weights}; }
+
+// What is kept after `k`, of the same run or the next.
+template <int kBits>
+inline void advance(const Tile& t, std::ptrdiff_t stride, Kept& k) {
+  k.packed += stride * ((k.count + groups_per_pack(kBits) - 1) / groups_per_pack(kBits));
+  k.at += k.count;
+  if (*k.at < 0) ++k.run, ++k.at;
+  k.count = k.run < t.runs ? count_kept(k.at) : 0;
+}
+
 }  // namespace
 }  // namespace subbyte::dot

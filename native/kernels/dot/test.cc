@@ -2,6 +2,8 @@
 // packs, channel counts and finishes, with operands that end where the contract lets reading end.
 #include "kernels/dot/dot.h"
 
+#include <cstring>
+
 #include "kernels/test.h"
 
 namespace subbyte::test {
@@ -9,12 +11,40 @@ namespace {
 
 constexpr int kReadPastRun = 3, kReadPastResidual = 64;  // dot.h
 
+// The lists of what is kept of sparse weights: nothing of a run, all of it, or some groups.
+std::vector<std::int32_t> keep(Random& random, int runs, int groups) {
+  std::vector<std::int32_t> kept;
+  const int percent = random.between(-1, 5) * 25;
+  for (int run = 0; run < runs; ++run) {
+    const int here = random.between(0, 3) == 0 ? random.between(0, 1) * 100 : percent;
+    for (int g = 0; g < groups; ++g) {
+      if (random.between(0, 99) < here) kept.push_back(4 * g);
+    }
+    kept.push_back(-1);
+  }
+  return kept;
+}
+
+std::size_t bytes_of(const std::vector<std::int32_t>& kept, const dot::Kernel& k) {
+  std::size_t bytes = 0;
+  int groups = 0;
+  for (const std::int32_t at : kept) {
+    if (at < 0) bytes += dot::panel_bytes(1, groups, k.vectors(), k.weights);
+    groups = at < 0 ? 0 : groups + 1;
+  }
+  return bytes;
+}
+
 struct Trial {
   Trial(Random& random, const dot::Kernel& k, int rows, int runs, int groups, Finish finish)
       : rows(rows), runs(runs), groups(groups),
         channels(random.between(k.outputs % 16 == 0 ? 1 : 17, k.outputs)),
-        offset(random.between(0, 70)), weight_bytes(dot::panel_bytes(runs, groups, k.vectors(), k.weights)), weights(weight_bytes), levels(16),
+        offset(random.between(0, 70)),
+        lists(k.has(dot::kSkips) ? keep(random, runs, groups) : std::vector<std::int32_t>{-1}), kept(lists.size()),
+        weight_bytes(k.has(dot::kSkips) ? bytes_of(lists, k) : dot::panel_bytes(runs, groups, k.vectors(), k.weights)),
+        weights(std::max<std::size_t>(weight_bytes, 1)), levels(16),
         table(256), bias(static_cast<std::size_t>(16 * k.vectors())), multiplier(static_cast<std::size_t>(16 * k.vectors())) {
+    std::copy(lists.begin(), lists.end(), kept.data());
     for (std::size_t i = 0; i < weight_bytes; ++i) weights.data()[i] = random.byte();
     // Code books of every size: kernels may sum small weights differently.
     const int largest = 1 << random.between(0, 7);
@@ -90,6 +120,7 @@ struct Trial {
     tile.offset = offset;
     tile.channels = channels;
     tile.epilogue = &epilogue;
+    tile.kept = kept.data();
     AlignedInput sums(sizeof(std::int32_t) * 16 * static_cast<std::size_t>(rows * kernel.vectors()));
     const int per_pack = dot::groups_per_pack(kernel.weights.bits), packs = (groups + per_pack - 1) / per_pack;
     for (int i = 0; i < pieces; ++i) {
@@ -97,7 +128,7 @@ struct Trial {
       if (first == last && i + 1 < pieces) continue;
       tile.groups = last - first;
       tile.skip = 4 * first;
-      tile.weights = weights.data() + dot::panel_bytes(1, first, kernel.vectors(), kernel.weights);
+      tile.weights = packed + dot::panel_bytes(1, first, kernel.vectors(), kernel.weights);
       tile.resume = first > 0 ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
       tile.suspend = i + 1 < pieces ? reinterpret_cast<std::int32_t*>(sums.data()) : nullptr;
       kernel.run(tile, rows);
@@ -105,8 +136,11 @@ struct Trial {
   }
 
   int rows, runs, groups, channels, offset;
+  std::vector<std::int32_t> lists;
+  Input<std::int32_t> kept;
   std::size_t weight_bytes;
   AlignedInput weights, levels, table;
+  const std::uint8_t* packed = weights.data();  // what run() takes
   Input<std::int32_t> bias;
   Input<float> multiplier;
   std::vector<Input<std::uint8_t>> in, residual;
@@ -119,7 +153,7 @@ void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, 
   if (level != 0) trial.saturate(level);
   const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(rows);
   Output actual(bytes), expected(bytes);
-  trial.run(*dot::find(Isa::kPortable, kernel.weights, kernel.outputs), expected);
+  trial.run(*dot::find(Isa::kPortable, kernel.weights, kernel.outputs, kernel.traits & dot::kSkips), expected);
   trial.run(kernel, actual, pieces);
   char what[160];
   std::snprintf(what, sizeof(what), "rows %d, runs %d, groups %d, channels %d, offset %d, finish %d, pieces %d, level %d",
@@ -132,6 +166,29 @@ void check(Report& report, Random& random, const dot::Kernel& kernel, int rows, 
                 "dot portable writes", what);
 }
 
+// The definition of kernels that skip equals the dense one on the same weights with zeros in place of what is not kept.
+void check_definition(Report& report, Random& random, int runs, int groups, int outputs) {
+  const dot::Kernel& sparse = *dot::find(Isa::kPortable, kInt8, outputs, dot::kSkips);
+  const dot::Kernel& dense = *dot::find(Isa::kPortable, kInt8, outputs);
+  Trial trial(random, sparse, sparse.max_rows, runs, groups, Finish::kReal);
+  const std::size_t bytes = trial.row_bytes() * static_cast<std::size_t>(trial.rows), group = 64 * static_cast<std::size_t>(dense.vectors());
+  Output actual(bytes), expected(bytes);
+  trial.run(sparse, actual);
+  AlignedInput all(dot::panel_bytes(runs, groups, dense.vectors(), kInt8));
+  std::size_t from = 0, run = 0;
+  for (const std::int32_t at : trial.lists) {
+    if (at < 0) {
+      ++run;
+      continue;
+    }
+    std::copy_n(trial.weights.data() + from, group, all.data() + (run * static_cast<std::size_t>(groups) + static_cast<std::size_t>(at) / 4) * group);
+    from += group;
+  }
+  trial.packed = all.data();
+  trial.run(dense, expected);
+  report.expect(actual == expected, sparse.name, "equals the dense definition");
+}
+
 }  // namespace
 
 void test_dot(Report& report, unsigned seed) {
@@ -140,6 +197,7 @@ void test_dot(Report& report, unsigned seed) {
     const dot::Kernel& kernel = dot::table()[i];
     const dot::Kernel* found = dot::find(kernel.isa, kernel.weights, kernel.outputs, kernel.traits);
     report.expect(found == &kernel, kernel.name, "is found in the table");
+    report.expect(kernel.has(dot::kSkips) == (std::strstr(kernel.name, "sparse") != nullptr), kernel.name, "is named by what it does");
     report.expect(kernel.max_rows <= dot::kMaxRows, kernel.name, "is no taller than any kernel");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
@@ -160,6 +218,8 @@ void test_dot(Report& report, unsigned seed) {
       }
     }
   }
+  Random random(seed);
+  for (int i = 0; i < 200; ++i) check_definition(report, random, random.between(1, 4), random.between(1, 40), random.between(1, 32));
   for (int isa = 0; isa < kIsaCount; ++isa) {  // the engine takes any of these for granted
     for (const Format weights : {kInt8, kInt4, kInt2}) {
       for (int outputs = 1; outputs <= 16 * dot::kMaxVectors; ++outputs) {

@@ -7,6 +7,10 @@
 // fills the schedulers with instructions that wait for the last sums, and the dot product units of a Zen 5 idle for
 // 40 cycles a tile.
 //
+// Kernels that skip are made of the same tiles and banks, 12 pixels x 16 outputs or 6 x 32, of every width of weights:
+// a broadcast costs as much as a dot product, and with 12 of them to one load of weights and one of `kept` the dot
+// products stay what a tile waits for.
+//
 // vpdpbusd is written as inline assembly: GCC's intrinsic copies accumulators around.
 #include <immintrin.h>
 
@@ -235,6 +239,48 @@ void tile(const Tile& t, std::ptrdiff_t first_row) {
   sums.finish(t, first_row);
 }
 
+// Adds the kept groups of a run that lie in one pack; false behind the last one. Steps `kept` and `w` over them.
+template <int kBits, int kRows, class S>
+INLINE bool add_kept(S& sums, const std::uint8_t* const (&x)[kRows], const std::int32_t*& kept, const std::uint8_t*& w,
+                     __m512i levels, __m512i mask) {
+  constexpr int kStride = 64 * S::kWeights;
+#pragma GCC unroll 4
+  for (int j = 0; j < 8 / kBits; ++j) {
+    const std::ptrdiff_t at = *kept++;
+    if (at < 0) {
+      if (j > 0) w += kStride;
+      return false;
+    }
+    __m512i wv[S::kWeights];
+    if constexpr (kBits == 8) {
+#pragma GCC unroll 4
+      for (int v = 0; v < S::kWeights; ++v) wv[v] = _mm512_loadu_si512(w + 64 * v);
+    } else {
+      decode<kBits>(wv, w, j, levels, mask);
+    }
+    sums.add(x, at, wv);
+  }
+  w += kStride;
+  return true;
+}
+
+template <int kBits, int kRows, class S>
+void sparse_tile(const Tile& t, std::ptrdiff_t first_row) {
+  S sums;
+  sums.start(t, first_row);
+  const std::uint8_t* w = t.weights;
+  const std::int32_t* kept = t.kept;
+  const __m512i levels = broadcast_levels<kBits>(t);
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << kBits) - 1));
+  for (int run = 0; run < t.runs; ++run) {
+    const std::uint8_t* x[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) x[r] = t.in[run * t.in_stride + first_row + r];
+    while (add_kept<kBits>(sums, x, kept, w, levels, mask)) {}
+  }
+  sums.finish(t, first_row);
+}
+
 template <int kBits, int kRows, int kVectors, bool kNarrow>
 void tile_of(const Tile& t, std::ptrdiff_t first_row) {
   if constexpr (kNarrow) {
@@ -373,6 +419,61 @@ INLINE void make_bank(const Tile& t, std::ptrdiff_t first_row, SmallSums<kRows, 
   }
 }
 
+// The same of weights that are sparse.
+template <End kEnd, int kBits, int kRows, int kVectors>
+INLINE void make_sparse_bank(const Tile& t, std::ptrdiff_t first_row, SmallSums<kRows, kVectors>& sums, bool pending,
+                             std::ptrdiff_t other_row, const SmallSums<kRows, kVectors>& other) {
+  const __m512i levels = broadcast_levels<kBits>(t);
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << kBits) - 1));
+  sums.start(t, first_row);
+  const std::uint8_t* w = t.weights;
+  const std::int32_t* kept = t.kept;
+  for (int run = 0; run < t.runs; ++run) {
+    const std::uint8_t* x[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) x[r] = t.in[run * t.in_stride + first_row + r];
+    bool more = true;
+    if (pending && run == 0) {
+      constexpr int kBetween = kBits == 2 ? 1 : 2;  // packs
+      for (int i = 0; i < kBetween && more; ++i) more = add_kept<kBits>(sums, x, kept, w, levels, mask);
+      finish_pack<kEnd, 0, kVectors>(t, other_row, other.acc);
+      for (int i = 0; i < kBetween && more; ++i) more = add_kept<kBits>(sums, x, kept, w, levels, mask);
+      finish_pack<kEnd, 1, kVectors>(t, other_row, other.acc);
+      for (int i = 0; i < kBetween && more; ++i) more = add_kept<kBits>(sums, x, kept, w, levels, mask);
+      finish_pack<kEnd, 2, kVectors>(t, other_row, other.acc);
+    }
+    while (more) more = add_kept<kBits>(sums, x, kept, w, levels, mask);
+  }
+}
+
+// `tiles` small tiles, one below the other.
+template <End kEnd, int kBits, int kRows, int kVectors>
+void make_sparse_banks(const Tile& t, int tiles) {
+  const std::size_t slice = fetch_slice(t.ahead_bytes, tiles);
+  SmallSums<kRows, kVectors> a, b;
+  std::ptrdiff_t row_a = 0, row_b = 0;
+  for (int i = 0;;) {
+    fetch(t.ahead + static_cast<std::size_t>(i) * slice, slice);
+    row_a = i * kRows;
+    make_sparse_bank<kEnd, kBits>(t, row_a, a, i > 0, row_b, b);
+    if (++i == tiles) return finish_bank<kEnd, kVectors>(t, row_a, a.acc);
+    fetch(t.ahead + static_cast<std::size_t>(i) * slice, slice);
+    row_b = i * kRows;
+    make_sparse_bank<kEnd, kBits>(t, row_b, b, true, row_a, a);
+    if (++i == tiles) return finish_bank<kEnd, kVectors>(t, row_b, b.acc);
+  }
+}
+
+template <int kBits, int kRows, int kVectors>
+void make_sparse_banks(const Tile& t, int tiles) {
+  switch (t.epilogue->finish) {
+    case Finish::kClamp: return make_sparse_banks<End::kClamp, kBits, kRows, kVectors>(t, tiles);
+    case Finish::kTable: return make_sparse_banks<End::kTable, kBits, kRows, kVectors>(t, tiles);
+    case Finish::kResidual: return make_sparse_banks<End::kResidual, kBits, kRows, kVectors>(t, tiles);
+    case Finish::kReal: return make_sparse_banks<End::kReal, kBits, kRows, kVectors>(t, tiles);
+  }
+}
+
 // `tiles` small tiles, one below the other.
 template <End kEnd, int kRows, int kVectors>
 void make_banks(const Tile& t, int tiles) {
@@ -415,8 +516,24 @@ void run_tile(const Tile& t, std::ptrdiff_t first_row, int rows) {
   }
 }
 
+template <int kBits, int kVectors>
+void run_sparse(const Tile& t, int rows) {
+  constexpr int kRows = 12 / kVectors;
+  const int done = rows / kRows * kRows;
+  if (done > 0) make_sparse_banks<kBits, kRows, kVectors>(t, done / kRows);
+  switch (rows - done) {
+#define CASE(R)                                                                               \
+  case R:                                                                                     \
+    if constexpr (R < kRows) sparse_tile<kBits, R, Sums<R, kVectors>>(t, done);                \
+    return;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
+#undef CASE
+  }
+}
+
 template <int kBits, int kOutputs, int kMost, unsigned kTraits>
 void run(const Tile& t, int rows) {
+  if constexpr ((kTraits & kSkips) != 0) return run_sparse<kBits, kOutputs / 16>(t, rows);
   if constexpr (kOutputs % 16 != 0) return run_tile<kBits, 2, kMost, true>(t, 0, rows);
   constexpr int kVectors = kOutputs / 16;
   int done = 0;

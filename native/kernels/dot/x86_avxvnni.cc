@@ -70,6 +70,66 @@ void multiply_rows(const Tile& t, const Slice& s, const std::int8_t* w, std::ptr
   }
 }
 
+// The same of `count` groups of one run that are kept.
+template <int kCount>
+NOINLINE void multiply_kept(const Tile& t, const Kept& k, const std::int8_t* w, std::ptrdiff_t stride, int row,
+                            std::int32_t (*sums)[16]) {
+  __m256i acc[kCount][2];
+  const std::uint8_t* x[kCount];
+#pragma GCC unroll 6
+  for (int r = 0; r < kCount; ++r) {
+    acc[r][0] = load(sums[r]), acc[r][1] = load(sums[r] + 8);
+    x[r] = t.in[k.run * t.in_stride + row + r];
+  }
+  for (int i = 0; i < k.count; ++i, w += stride) {
+    const std::ptrdiff_t at = k.at[i];
+    const __m256i w0 = load(w), w1 = load(w + 32);
+#pragma GCC unroll 6
+    for (int r = 0; r < kCount; ++r) dot4(acc[r][0], acc[r][1], x[r] + at, w0, w1);
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < kCount; ++r) store(sums[r], acc[r][0]), store(sums[r] + 8, acc[r][1]);
+}
+
+void multiply_kept_rows(const Tile& t, const Kept& k, const std::int8_t* w, std::ptrdiff_t stride, int rows,
+                        std::int32_t (*sums)[16]) {
+  const int parts = (rows + kRows - 1) / kRows;
+  for (int i = 0, r = 0; i < parts; ++i) {
+    const int n = rows / parts + (i < rows % parts);
+    switch (n) {
+      case 1: multiply_kept<1>(t, k, w, stride, r, sums + r); break;
+      case 2: multiply_kept<2>(t, k, w, stride, r, sums + r); break;
+      case 3: multiply_kept<3>(t, k, w, stride, r, sums + r); break;
+      case 4: multiply_kept<4>(t, k, w, stride, r, sums + r); break;
+      case 5: multiply_kept<5>(t, k, w, stride, r, sums + r); break;
+      case 6: multiply_kept<6>(t, k, w, stride, r, sums + r); break;
+    }
+    r += n;
+  }
+}
+
+template <int kBits>
+NOINLINE void run_sparse(const Tile& t, int vectors, int rows) {
+  alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
+  alignas(32) std::int8_t decoded[kBits < 8 ? kSlice + 3 : 1][64];
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  for (int v = 0; v < vectors; ++v) {
+    const __m256i low = load(t.bias + 16 * v), high = load(t.bias + 16 * v + 8);
+    for (int r = 0; r < rows; ++r) store(sums[v][r], low), store(sums[v][r] + 8, high);
+    for (Kept k = first_kept(t); k.run < t.runs; advance<kBits>(t, stride, k)) {
+      if (k.count == 0) continue;
+      const std::uint8_t* packed = k.packed + 64 * v;
+      if constexpr (kBits == 8) {
+        multiply_kept_rows(t, k, reinterpret_cast<const std::int8_t*>(packed), stride, rows, sums[v]);
+      } else {
+        decode<kBits>(decoded, packed, stride, t.levels, k.count);
+        multiply_kept_rows(t, k, decoded[0], 64, rows, sums[v]);
+      }
+    }
+  }
+  finish_tile(t, vectors, rows, sums);
+}
+
 template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
   alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
@@ -100,7 +160,9 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
 
 #define SUBBYTE_ONLY_AVXVNNI
 #define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
-  void function(const Tile& t, int r) { run<format.bits>(t, outputs / 16, r); }
+  void function(const Tile& t, int r) { \
+    return ((traits) & kSkips) != 0 ? run_sparse<format.bits>(t, outputs / 16, r) : run<format.bits>(t, outputs / 16, r); \
+  }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

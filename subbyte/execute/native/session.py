@@ -139,8 +139,9 @@ class Session:
 
         Formats, as texts of subbyte.quant.format: requested_weights, as the graph has them ("" for a step
         without weights), executed_weights, as they lie in memory and are multiplied ("int16 (Winograd)"
-        where filters were transformed), requested_activations and executed_activations, of what the step
-        reads.
+        where filters were transformed, "int8+4x16:50" where zero blocks of 4 inputs x 16 outputs are skipped
+        and 50 % of all, rounded up, are left), requested_activations and executed_activations, of what the
+        step reads.
 
         Steps of one depth-first region (-1: none) have its number in region; row_tiles: how many it has,
         tile_rows: the most rows that the step makes in one, line_buffer_rows: how many rows of its output

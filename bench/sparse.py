@@ -1,0 +1,201 @@
+"""Speed of sparse weights: blocks of zeros against the same network without, in one run, in turns.
+
+    python -m bench.sparse                                  # EfficientNetV2-S at 300 x 300, w8a8
+    python -m bench.sparse v2_s-300 --recipe w4a8 --zeros 0,50,75
+    python -m bench.sparse model.subbyte --block 4x32 --layers
+
+Blocks are chosen by chance (seed 0): speed does not depend on which. They are set to zero in all
+convolutions of the quantized graph with ungrouped channels and more than one pixel, but the first and the
+last, so that stem, head, squeeze-and-excitation and classifier stay dense. --layers adds, for each shape of
+layer, how much faster it is than the dense one (each layer's least of all runs), and the blocks executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.roofline import find
+from subbyte import _native
+from subbyte.artifact import load
+from subbyte.data.synthetic import synthetic_images
+from subbyte.errors import InputError, SubbyteError
+from subbyte.execute.native import Session
+from subbyte.ir import Graph, Node
+from subbyte.quant import QTensor
+from subbyte.system.cpus import choose_cpus, pinned
+
+WARM_UP_RUNS = 3
+PEAK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A share of zero blocks (per cent), the plan that they lead to, and what was measured in each run."""
+
+    zeros: float
+    plan: list[dict[str, object]]
+    runs: np.ndarray  # seconds of whole runs
+    layers: np.ndarray  # seconds, the least of each step
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("network", nargs="?", default="v2_s-300", help="part of a label, or an artifact")
+    parser.add_argument("--recipe", default="w8a8", help="where no artifact is given")
+    parser.add_argument("--zeros", default="0,25,50,62.5,75", help="per cent of blocks, comma-separated")
+    parser.add_argument("--block", default="4x16", help="inputs x outputs")
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--isa", default=None, help="the engine's best one by default")
+    parser.add_argument("--layers", action="store_true", help="print a table of layers, too")
+    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="see networks.py")
+    options = parser.parse_args(arguments)
+    try:
+        title, path = find(options.network, options.recipe, options.work)
+        rows, columns = (int(side) for side in options.block.split("x"))
+        shares = [0.0, *(float(text) for text in options.zeros.split(",") if float(text) > 0)]
+        graph = load(path).graph
+        with pinned(choose_cpus(1)):
+            results = measure(graph, shares, (rows, columns), options.runs, options.isa)
+            isa = str(results[0].plan[0]["isa"])
+            peak = float(_native.peak_dot_gmacs(isa, PEAK_SECONDS))
+    except SubbyteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    heading = f"{title}, {isa}, blocks of {options.block}, one thread, {options.runs} runs in turns"
+    print(f"{heading}; peak {peak:.0f} GMAC/s")
+    print("\n".join(network_table(results, peak)))
+    if options.layers:
+        print("\n".join(["", *layer_table(graph, results, peak)]))
+    return 0
+
+
+def with_zeros(graph: Graph, percent: float, block: tuple[int, int], seed: int = 0) -> Graph:
+    """The graph with `percent` of the blocks (inputs, outputs) of each tap zero, of its `prunable` layers.
+
+    Of all blocks of a layer the others are kept, their number rounded up. The smallest level of a code book
+    without a zero becomes one. Raises InputError for a percentage outside 0 .. 100, or a layer that is not
+    quantized.
+    """
+    if not 0 <= percent <= 100:
+        raise InputError(f"a share of zeros must be 0 to 100 per cent, got {percent:g}")
+    rng = np.random.default_rng(seed)
+    chosen = {node.name for node in prunable(graph)} if percent > 0 else set()
+    nodes = tuple(_pruned(node, percent, block, rng) if node.name in chosen else node for node in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+def prunable(graph: Graph) -> list[Node]:
+    """Ungrouped convolutions with more than one output pixel, but the first and the last of them."""
+    found = [
+        node
+        for node in graph.nodes
+        if node.op == "conv2d"
+        and node.attrs["groups"] == 1
+        and math.prod(graph.value(node.output).shape[:2]) > 1
+    ]
+    return found[1:-1]
+
+
+def _pruned(node: Node, percent: float, block: tuple[int, int], rng: np.random.Generator) -> Node:
+    weight = node.params["weight"]
+    if not isinstance(weight, QTensor):
+        raise InputError(f"{node.name}: its weights are not quantized")
+    inputs, outputs = block
+    o, h, w, i = weight.shape
+    grid = (-(-o // outputs), h, w, -(-i // inputs))
+    count = math.prod(grid)
+    keep = np.zeros(count, bool)
+    keep[rng.permutation(count)[: math.ceil(count * (100 - percent) / 100)]] = True
+    mask = keep.reshape(grid).repeat(outputs, axis=0)[:o].repeat(inputs, axis=3)[..., :i]
+    zero = np.uint8(np.abs(weight.levels.astype(np.int16)).argmin())
+    levels = weight.levels.copy()
+    levels[zero] = 0
+    weight = replace(weight, codes=np.where(mask, weight.codes, zero), levels=levels)
+    return replace(node, params={**node.params, "weight": weight})
+
+
+def measure(
+    graph: Graph, shares: Sequence[float], block: tuple[int, int], runs: int, isa: str | None
+) -> list[Candidate]:
+    """A candidate for each share of zeros, all of them run in turns. InputError for runs < 1."""
+    if runs < 1:
+        raise InputError(f"runs must be at least 1, got {runs}")
+    sessions = [Session(with_zeros(graph, share, block), isa=isa) for share in shares]
+    x = synthetic_images(graph.value(graph.input).shape, 1)
+    for session in sessions:
+        session.profile(x, WARM_UP_RUNS)
+    seconds = np.zeros((len(sessions), runs))
+    layers = [np.full(len(session.plan()), np.inf) for session in sessions]
+    for run in range(runs):
+        for i, session in enumerate(sessions):
+            start = time.perf_counter()
+            session.run(x)
+            seconds[i, run] = time.perf_counter() - start
+            layers[i] = np.minimum(layers[i], session.profile(x, 1))
+    return [
+        Candidate(share, session.plan(), seconds[i], layers[i])
+        for i, (share, session) in enumerate(zip(shares, sessions, strict=True))
+    ]
+
+
+def executed(step: dict[str, object]) -> float:
+    """Multiply-accumulates that a step of the plan makes: what "+4x16:50" leaves of them."""
+    _, _, pattern = str(step["executed_weights"]).partition("+4x")
+    kept = float(pattern.partition(":")[2]) / 100 if pattern else 1.0
+    return float(str(step["macs"])) * kept
+
+
+def network_table(results: Sequence[Candidate], peak: float) -> list[str]:
+    """Rows of a table in Markdown: whole runs."""
+    lines = [
+        "| zeros, % | median, ms | least, ms | dense over this | executed GMAC | % of peak | sparse layers |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for c in results:
+        macs = sum(executed(step) for step in c.plan)
+        ratio = float(np.median(results[0].runs / c.runs))
+        sparse = sum("+4x" in str(step["executed_weights"]) for step in c.plan)
+        lines.append(
+            f"| {c.zeros:g} | {1e3 * np.median(c.runs):.2f} | {1e3 * c.runs.min():.2f} | {ratio:.2f} "
+            f"| {macs / 1e9:.2f} | {macs / c.runs.min() / peak / 1e7:.0f} | {sparse} |"
+        )
+    return lines
+
+
+def layer_table(graph: Graph, results: Sequence[Candidate], peak: float) -> list[str]:
+    """Rows of a table in Markdown, for each shape of prunable layer: dense over sparse, per cent of the peak
+    in executed multiplications, and what is executed ("dense" where sparsity is not expected to pay)."""
+    shapes: dict[str, list[str]] = {}
+    for node in prunable(graph):
+        o, h, w, i = node.params["weight"].shape
+        height, width, _ = graph.value(node.output).shape
+        shapes.setdefault(f"{h} × {w}, {i} → {o}, {height} × {width}", []).append(node.name)
+    heads = "".join(f" {c.zeros:g} % zeros |" for c in results[1:])
+    lines = [f"| layer | number | dense, µs each |{heads}", "|---|---:|---:|" + "---|" * (len(results) - 1)]
+    for shape, names in shapes.items():
+        cells = []
+        times = []
+        for c in results:
+            at = [k for k, step in enumerate(c.plan) if step["name"] in names]
+            seconds = float(c.layers[at].sum())
+            times.append(seconds)
+            macs = sum(executed(c.plan[k]) for k in at)
+            forms = {str(c.plan[k]["executed_weights"]).partition("+4x")[2].partition(":")[0] for k in at}
+            form = ", ".join(sorted(f"4x{form}" if form else "dense" for form in forms))
+            cells.append(f"{times[0] / seconds:.2f}, {macs / seconds / peak / 1e7:.0f} %, {form}")
+        lines.append(
+            f"| {shape} | {len(names)} | {1e6 * times[0] / len(names):.0f} | " + " | ".join(cells[1:]) + " |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
