@@ -11,6 +11,7 @@ from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.quant import Format, QParams, QTensor
 from subbyte.quant.format import INT8, UINT8
+from subbyte.quant.pattern import DENSE
 from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.balance import balance, chosen_streams
@@ -40,7 +41,7 @@ def eight_bits(recipe: Recipe) -> Recipe:
     )
     return recipe.model_copy(
         update={
-            "weights": recipe.weights.model_copy(update={"bits": INT8}),
+            "weights": recipe.weights.model_copy(update={"bits": INT8, "pattern": DENSE.name}),
             "activations": recipe.activations.model_copy(update={"bits": UINT8}),
             "first": Layers(),
             "last": Layers(),
