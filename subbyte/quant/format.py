@@ -84,7 +84,7 @@ class Format:
 
     @property
     def of_weights(self) -> bool:
-        """Whether weights can be quantized to it: a row of WEIGHT_FORMATS, also with a code book or a pattern."""
+        """Whether weights can be quantized to it: a row of WEIGHT_FORMATS, also with code book or pattern."""
         return self.dense in WEIGHT_FORMATS.values() and find_pattern(self.pattern.name) == self.pattern
 
     def with_book(self, levels: np.ndarray) -> Format:
@@ -191,5 +191,7 @@ def parse_format(text: str) -> Format:
         return replace(plain, book=text != str(plain))
     patterned = _patterned(text)
     if patterned is None:
-        raise GraphError(f"unknown format {text!r:.80}; known: {', '.join(known)}; of weights also with {NAMES}")
+        raise GraphError(
+            f"unknown format {text!r:.80}; known: {', '.join(known)}; of weights also with {NAMES}"
+        )
     return patterned

@@ -41,7 +41,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def pack_plane(codes: np.ndarray, width: int) -> np.ndarray:
-    """uint8 numbers [n] below 2**width, width 1 .. 8, to a plane: uint8 [plane_size(n, width)], number i in bits
+    """uint8 numbers [n] below 2**width to a plane, uint8 [plane_size(n, width)]: number i in its bits
     i*width .. i*width + width - 1, least significant first, padded with zero bits."""
     if 8 % width:
         bits = (codes[:, None] >> np.arange(width, dtype=np.uint8)) & 1

@@ -2,11 +2,11 @@
 
 "N:M" keeps, of every M consecutive input channels of one output and one tap, N; 2:4 is what sparse tensor
 cores and NPUs execute (Mishra et al., "Accelerating Sparse Deep Neural Networks", arXiv 2104.08378).
-"RxC:P" keeps, of all blocks of R consecutive input channels and C consecutive output channels of one tap, P per
-cent, rounded up, wherever they lie. Groups and blocks at the end of the channels are smaller ones.
+"RxC:P" keeps, of all blocks of R consecutive input channels and C consecutive output channels of one tap,
+P per cent, rounded up, wherever they lie. Groups and blocks at the end of the channels are smaller ones.
 
-A weight is [O, ..., I]. What a pattern keeps is a fixed number of codes, so that a shape gives the size; where
-fewer are not zero, the first zeros are kept too.
+A weight is [O, ..., I]. What a pattern keeps is a fixed number of codes, so that a shape gives the size;
+where fewer are not zero, the first zeros are kept too.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def _first(nonzero: np.ndarray, n: int) -> np.ndarray:
 
 
 def _scattered(values: np.ndarray, places: np.ndarray, m: int, n: int) -> np.ndarray:
-    """uint8 [G, m] with each group's values, n of them, at their places. ArtifactError for places that `_first`
-    does not give."""
+    """uint8 [G, m] with each group's values, n of them, at their places. ArtifactError for places that
+    `_first` does not give."""
     values, places = values.reshape(-1, n), places.reshape(-1, n)
     groups, order = np.zeros((len(values), m), np.uint8), np.arange(n, dtype=np.uint8)
     for begin in range(0, len(values), SLAB):
@@ -208,11 +208,9 @@ def _by_blocks(join: np.ufunc, weight: np.ndarray, r: int, c: int) -> np.ndarray
     return found
 
 
-def _places(
-    where: np.ndarray, shape: Shape, r: int, c: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For blocks by number, some at a time: the first's place in `where`; where in the flattened weights their
-    codes lie, int64, and whether these are there at all, bool, both [blocks, outputs, inputs]."""
+def _places(where: np.ndarray, shape: Shape, r: int, c: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For blocks by number, some at a time: the first's place in `where`; where in the flattened weights
+    their codes lie, int64, and whether these are there at all, bool, both [blocks, outputs, inputs]."""
     outputs, inputs = shape[0], shape[-1]
     taps, across = math.prod(shape[1:-1]), -(-inputs // r)
     high, wide = min(c, outputs), min(r, inputs)

@@ -132,10 +132,11 @@ def _apply(
     if nodes and not weighted and (rule.weights is not None or rule.pattern is not None):
         raise RecipeError(f"the override for {rule.match!r} sets weights, but fits no layer with weights")
     pattern = _pattern_of(rule)
-    if pattern not in (None, DENSE) and all("depthwise" in role_of[node.name] for node in weighted):
+    depthwise = weighted and all("depthwise" in role_of[node.name] for node in weighted)
+    if depthwise and pattern is not None and pattern != DENSE:
         raise RecipeError(
-            f"the override for {rule.match or rule.role!r} asks for the pattern {rule.pattern}, but depthwise "
-            "layers are always dense; drop it"
+            f"the override for {rule.match or rule.role!r} asks for the pattern {pattern.name}, but fits "
+            "depthwise layers only, which are always dense; drop it"
         )
     for node in nodes:
         changed = result[node.name]

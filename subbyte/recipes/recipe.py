@@ -71,7 +71,9 @@ class _Patterned(_Table):
 
 def _with_pattern(weights: Format, name: str | None) -> Format:
     """Weights that name no pattern with that one."""
-    return weights if name is None or weights.pattern != DENSE else replace(weights, pattern=pattern_named(name))
+    return (
+        weights if name is None or weights.pattern != DENSE else replace(weights, pattern=pattern_named(name))
+    )
 
 
 class WeightRange(_Patterned):

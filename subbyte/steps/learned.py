@@ -110,8 +110,8 @@ class Learned:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
 
     def _original(self, node: Node, original: Mapping[str, Node]) -> np.ndarray:
-        """Float weights of a layer before rounding, float32, 0 where its pattern leaves them out; what that is,
-        is decided here for the whole of training, and held in `kept`."""
+        """Float weights of a layer before rounding, float32, 0 where its pattern leaves them out; which these
+        are is decided here for the whole of training, and held in `kept`."""
         weight, real = node.params["weight"], np.asarray(original[node.name].params["weight"])
         assert isinstance(weight, QTensor)
         if (mask := weight.format.pattern.mask) is None:

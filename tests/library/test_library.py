@@ -64,7 +64,12 @@ def test_unknown_formats_are_refused_by_name(build: Path, tmp_path: Path) -> Non
     path = tmp_path / "network.subbyte"
     for field, value, wanted in [
         ("bits", 6, "weights are stored as int6, which this version does not know; update subbyte"),
-        ("pattern", "2:4", "a weight is stored in a format that this version does not know; update subbyte"),
+        (
+            "pattern",
+            "4:2",
+            "weights are stored as int4+4:2, which this version does not know; update subbyte",
+        ),
+        ("layout", "2:4", "a weight is stored in a format that this version does not know; update subbyte"),
     ]:
         document = Document.split(b"".join(serialize(seeds()["mixed"])))
         packed = next(weight for node in get(document.graph, "nodes") for weight in weights_of(node))
