@@ -91,7 +91,7 @@ def test_every_technique_can_be_switched_off_in_a_recipe_that_uses_all() -> None
         {
             "name": "r",
             "steps": ("reconstruct", "distill"),
-            "weights": {"bits": 4, "levels": "learned"},
+            "weights": {"bits": 4, "levels": "learned", "pattern": "2:4"},
             "activations": {"bits": 4, "levels": "learned", "balance": "all"},
             "reconstruct": {"epochs": 1.0, "mirror": True, "ema": 0.9, "drop": 0.5, "grids": "all", **on},
             "distill": {"epochs": 1.0, "mirror": True, "tail": 0.5, "grids": "all", **on, **distilled},
