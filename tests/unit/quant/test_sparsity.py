@@ -29,7 +29,7 @@ NAMES = (
     "3x5:37",
 )
 SHAPES = ((3, 5), (1, 1), (17, 3, 3, 9), (40, 1, 1, 130), (33, 2, 1, 64))
-CASES = pytest.mark.parametrize(("name", "shape"), itertools.product(NAMES, SHAPES))
+CASES = pytest.mark.parametrize(("name", "shape"), list(itertools.product(NAMES, SHAPES)))
 
 
 @pytest.mark.parametrize("name", NAMES)
