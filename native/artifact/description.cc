@@ -129,6 +129,9 @@ Packed packed(Json& json) {
       p.shape = shape(json);
     } else if (key == "codebook") {
       p.format.book = json.boolean();
+    } else if (key == "pattern") {
+      p.pattern = json.string();
+      if (p.pattern.empty()) fail("a weight has a pattern without a name");
     } else {
       fail("a weight is stored in a format that this version does not know; update subbyte");
     }

@@ -33,6 +33,7 @@ struct Plain {
 
 struct Packed {
   Format format{};
+  std::string pattern;  // none: dense
   std::vector<std::int64_t> shape;
 };
 

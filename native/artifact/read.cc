@@ -2,7 +2,6 @@
 // indices, grids to multipliers (numerics.md). What would make an integer overflow is refused here, as by
 // subbyte.ir.verify; that nothing lies out of bounds is checked by Model.
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -11,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <stdexcept>
@@ -19,6 +19,7 @@
 #include "artifact/container.h"
 #include "artifact/description.h"
 #include "artifact/json.h"
+#include "artifact/pattern.h"
 #include "subbyte/artifact.h"
 
 namespace subbyte {
@@ -361,10 +362,10 @@ class Reader {
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
                   const Grid& x) {
     const int bits = p.format.bits, code_bits = engine_bits(n, p.format);
-    const std::vector<std::uint8_t> codes = unpack(n, bits, count);
+    const std::vector<std::uint8_t> codes = p.pattern.empty() ? unpack(n, bits, count) : unpack(n, p, count);
     const std::vector<float> scale = arrays_.take<float>("F32", outputs);
     for (const float s : scale) need(std::isfinite(s) && s > 0, n, "a weight's scale is not positive and finite");
-    d.weight_format = format_text(p.format);
+    d.weight_format = format_text(p.format) + (p.pattern.empty() ? "" : "+" + p.pattern);
     d.levels.assign(std::size_t{1} << code_bits, 0);
     const int half = 1 << (bits - 1);
     for (int code = 0; code < 2 * half; ++code) {
@@ -404,24 +405,45 @@ class Reader {
 
   // Codes of `bits` bits as bytes; 3-bit ones lie in two planes.
   std::vector<std::uint8_t> unpack(const NodeText& n, int bits, std::size_t count) {
-    std::vector<std::uint8_t> codes;
-    const std::array<int, 2> planes = bits == 3 ? std::array{2, 1} : std::array{bits, 0};
-    for (int low = 0; const int width : planes) {
-      if (width == 0) break;
-      const std::size_t per_byte = static_cast<std::size_t>(8 / width), size = (count + per_byte - 1) / per_byte;
-      const std::vector<std::uint8_t> packed = arrays_.take<std::uint8_t>("U8", size);
-      codes.resize(count);  // now that the file really has them
-      for (std::size_t i = 0; i < size * per_byte; ++i) {
-        const int code = packed[i / per_byte] >> (i % per_byte * static_cast<std::size_t>(width)) & ((1 << width) - 1);
-        if (i < count) {
-          codes[i] = static_cast<std::uint8_t>(codes[i] | code << low);
-        } else {
-          need(code == 0, n, "its weights end in bits that are not zero");
-        }
-      }
-      low += width;
-    }
+    std::vector<std::uint8_t> codes = plane(n, count, bits == 3 ? 2 : bits);
+    if (bits != 3) return codes;
+    const std::vector<std::uint8_t> high = plane(n, count, 1);
+    for (std::size_t i = 0; i < count; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] | high[i] << 2);
     return codes;
+  }
+
+  // Those of a pattern, zero where none is stored.
+  std::vector<std::uint8_t> unpack(const NodeText& n, const Packed& p, std::size_t count) {
+    const std::optional<Pattern> pattern = pattern_named(p.pattern);
+    if (!pattern || p.format.book) {
+      fail(n, "its weights are stored as " + format_text(p.format) + "+" + p.pattern.substr(0, 80) +
+                  ", which this version does not know; update subbyte");
+    }
+    need(version_ > 2, n, "has weights of a sparsity pattern, which versions 1 and 2 of the format have not");
+    const auto numbers = [&](std::size_t many, int width) { return plane(n, many, width); };
+    try {
+      const auto codes = [&](std::size_t many) { return unpack(n, p.format.bits, many); };
+      return unpack_pattern(*pattern, p.shape, count, {codes, numbers});
+    } catch (const PatternError& error) {
+      fail(n, error.what());
+    }
+  }
+
+  // A plane of `count` numbers of `width` bits, least significant first, padded to a byte with zero bits.
+  std::vector<std::uint8_t> plane(const NodeText& n, std::size_t count, int width) {
+    const std::size_t step = static_cast<std::size_t>(width), size = (count * step + 7) / 8;
+    std::vector<std::uint8_t> packed = arrays_.take<std::uint8_t>("U8", size);
+    if (width == 8) return packed;
+    const int unused = static_cast<int>(size * 8 - count * step);
+    need(unused == 0 || packed.back() >> (8 - unused) == 0, n, "its weights end in bits that are not zero");
+    packed.push_back(0);  // what the last number is read with
+    std::vector<std::uint8_t> numbers(count);  // now that the file really has them
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t bit = i * step;
+      const int two = packed[bit / 8] | packed[bit / 8 + 1] << 8;
+      numbers[i] = static_cast<std::uint8_t>(two >> bit % 8 & ((1 << width) - 1));
+    }
+    return numbers;
   }
 
   static void pack(NodeDesc& d, const std::vector<std::uint8_t>& codes, int code_bits) {
@@ -515,12 +537,14 @@ Artifact read_artifact(const std::uint8_t* data, std::size_t size) {
   const Container c = read_container(data, size);
   if (text_of(c, "format") != "subbyte") fail("it is not marked as a subbyte artifact");
   const std::string& version = text_of(c, "version");
-  if (version != "1" && version != "2") fail("it has another format version than 1 and 2; update subbyte");
+  if (version != "1" && version != "2" && version != "3") {
+    fail("it has another format version than 1, 2 and 3; update subbyte");
+  }
   if (c.metadata.size() != 6) fail("its metadata has unknown fields");
   const auto graph = c.tensors.find("graph");
   if (graph == c.tensors.end() || graph->second.bytes > kMaxText) fail("it has no graph, or too long a one");
   Artifact a;
-  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors, version == "1" ? 1 : 2)
+  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors, version[0] - '0')
       .read(a);
   a.preprocessing = object_text(c, "preprocessing");
   a.recipe = object_text(c, "recipe");

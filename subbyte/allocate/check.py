@@ -17,7 +17,8 @@ from subbyte.allocate.budget import Budget
 from subbyte.analysis.degradation import Degradation, Meter
 from subbyte.errors import InputError
 from subbyte.quant import Format
-from subbyte.quant.format import DENSE, UINT8
+from subbyte.quant.format import UINT8
+from subbyte.quant.pattern import DENSE
 from subbyte.quantize.calibrate import Progress
 from subbyte.steps.bias_correction import correct_biases
 

@@ -17,7 +17,8 @@ from subbyte.ir.graph import weights_of
 from subbyte.ir.shares import activations as counted
 from subbyte.ir.shares import shares
 from subbyte.quant import Format, QTensor
-from subbyte.quant.format import DENSE, FP32, INT8, UINT8, Pattern
+from subbyte.quant.format import FP32, INT8, UINT8
+from subbyte.quant.pattern import DENSE, Pattern
 from subbyte.quantize.variants import Variants
 
 #: Nats that count for every bit below 8 where measurements, which are no finer, say less: what wins

@@ -86,7 +86,8 @@ def _role_rules(graph: Graph, weights: Mapping[str, Format], common: Format) -> 
     for role in ROLES:
         found = Counter(format for name, format in weights.items() if role in role_of[name])
         if found and (usual := found.most_common(1)[0][0]) != common and found[usual] > found[common] + 1:
-            rules.append(Override.model_validate({"role": role, "weights": usual}))
+            pattern = {} if usual.pattern == common.pattern else {"pattern": usual.pattern.name}
+            rules.append(Override.model_validate({"role": role, "weights": usual.dense, **pattern}))
     return rules
 
 
@@ -98,11 +99,15 @@ def _exceptions(
 ) -> list[Override]:
     result = []
     for node in graph.nodes:
-        assignment, fields = so_far[node.name], {}
+        assignment = so_far[node.name]
+        fields: dict[str, object] = {}
         wanted = weights.get(node.name, assignment.weights)
         match = glob.escape(node.name)
-        if is_weighted(node) and wanted != assignment.weights and not wanted.is_float:
-            fields["weights"] = wanted
+        if is_weighted(node) and not wanted.is_float:
+            if wanted.dense != assignment.weights.dense:
+                fields["weights"] = wanted.dense
+            if wanted.pattern != assignment.weights.pattern:
+                fields["pattern"] = wanted.pattern.name
         if activations.get(node.name, assignment.activations) != assignment.activations:
             fields["activations"] = activations[node.name]
         if fields:

@@ -39,6 +39,7 @@ from subbyte.ir.graph import producers
 from subbyte.quant import Format, QTensor
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quant.format import ACTIVATION_FORMATS, WEIGHT_FORMATS
+from subbyte.quant.pattern import DENSE
 from subbyte.quantize.calibrate import Progress
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.quantize.variants import Variants
@@ -151,7 +152,9 @@ class _Analysis:
     ) -> dict[str, list[_Change]]:
         result: dict[str, list[_Change]] = {node.name: [] for node in self.base.nodes}
         for name in self.variants.layers():
-            result[name] += [_Change("weights", (name,), format) for format in _wide_first(weights)]
+            dense = name in self.variants.depthwise
+            own = [format for format in _wide_first(weights) if format.pattern == DENSE or not dense]
+            result[name] += [_Change("weights", (name,), format) for format in own]
         for group in (shared.nodes for shared in self.variants.activations()):
             result[group[0]] += [_Change("activations", group, format) for format in _wide_first(activations)]
         return result

@@ -28,11 +28,13 @@ from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
+from subbyte.quant import QTensor
+from subbyte.quant.pattern import DENSE
 from subbyte.system.whole_file import write_whole
 
 FORMAT = "subbyte"
 #: The versions that this program reads; a file says the first that has all that its graph needs.
-VERSIONS = ("1", "2")
+VERSIONS = ("1", "2", "3")
 ADVICE = "fetch or write the file again"
 MAX_MESSAGE = 400
 GRAPH = "graph"
@@ -69,7 +71,10 @@ def serialize(artifact: Artifact) -> list[bytes]:
 
 def version_of(graph: Graph) -> str:
     """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul, and
-    levels of activations."""
+    levels of activations; 3 patterns of weights."""
+    weights = [node.params.get("weight") for node in graph.nodes]
+    if any(isinstance(weight, QTensor) and weight.format.pattern != DENSE for weight in weights):
+        return VERSIONS[2]
     scales = any("channel_scale" in node.params for node in graph.nodes)
     return VERSIONS[scales or any(value.q and value.q.levels for value in graph.values.values())]
 
@@ -162,7 +167,8 @@ def _parse_metadata(metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         raise ArtifactError("it is not marked as a subbyte artifact")
     version = metadata.get("version")
     if version not in VERSIONS:
-        known = " and ".join(map(repr, VERSIONS))
+        *others, last = map(repr, VERSIONS)
+        known = f"{', '.join(others)} and {last}"
         raise _OtherVersionError(f"it has format version {version!r:.20}, this program reads {known}")
     if sorted(metadata) != sorted(FIELDS):
         raise ArtifactError(f"its metadata must have exactly the fields {', '.join(FIELDS)}")

@@ -13,7 +13,9 @@ from subbyte.errors import ArtifactError
 from subbyte.ir import Graph, Node, Param, Value
 from subbyte.ir.limits import MAX_NODES, MAX_PARAMETERS
 from subbyte.quant import Format, QParams, QTensor, uniform_levels
-from subbyte.quant.format import DENSE, WEIGHT_FORMATS
+from subbyte.quant.format import WEIGHT_FORMATS
+from subbyte.quant.pattern import DENSE
+from subbyte.quant.sparsity import NAMES, find_pattern
 
 MAX_FIELDS = 8  # attributes of a node, its parameters of a kind, integers in an attribute
 MAX_INPUTS = 64
@@ -50,15 +52,17 @@ class PackedJson:
 
     def format(self, node: str) -> Format:
         """ArtifactError, which names the node, if this version knows no such format."""
-        text = f"int{self.bits}" + (f"+{self.pattern}" if self.pattern is not None else "")
-        known = WEIGHT_FORMATS.get(text)
-        if known is None or (self.codebook and known.pattern != DENSE):
-            names = ", ".join(WEIGHT_FORMATS)
-            end = " with a code book" * self.codebook
+        row = WEIGHT_FORMATS.get(f"int{self.bits}")
+        pattern = DENSE if self.pattern is None else find_pattern(self.pattern)
+        named = self.pattern is not None  # dense codes have no name, and those of a pattern no code book
+        if row is None or pattern is None or (named and (pattern == DENSE or self.codebook)):
+            text = f"int{self.bits}" + f"+{self.pattern}" * named
+            names, end = ", ".join(WEIGHT_FORMATS), " with a code book" * self.codebook
             raise ArtifactError(
-                f"node {node!r:.80} has weights of the format {text!r:.80}{end}; this version knows {names}"
+                f"node {node!r:.80} has weights of the format {text!r:.80}{end}; this version knows {names}, "
+                f"without a code book also with {NAMES}"
             )
-        return replace(known, book=self.codebook)
+        return replace(row, book=self.codebook, pattern=pattern)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def sensitivity(
     weight_bits: Annotated[
         str,
         typer.Option(
-            help="Bits or formats to try, comma-separated; empty: none. fp16 and fp32: the layer stays in "
-            "floating point."
+            help="Bits or formats to try, comma-separated, like 8,int4+2:4 (docs/sparsity.md); empty: none. "
+            "fp16 and fp32: the layer stays in floating point."
         ),
     ] = "8,4,3,2",
     activation_bits: Annotated[

@@ -16,7 +16,7 @@ from subbyte.execute.native import Session, best_isa
 from subbyte.ir import Graph
 from subbyte.ir.graph import weights_of
 from subbyte.quant import Format
-from subbyte.quant.format import ACTIVATION_FORMATS, FLOAT_FORMATS, WEIGHT_FORMATS
+from subbyte.quant.format import ACTIVATION_FORMATS, FLOAT_FORMATS
 from subbyte.system.cpus import cpu_name
 
 #: Rounds over all widths, and runs in each: the least of the rounds' medians counts, so that what
@@ -53,7 +53,7 @@ class Host:
     def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
         """Whether the engine runs these formats."""
         floats = FLOAT_FORMATS.values()
-        known = weights is None or weights.plain in (*WEIGHT_FORMATS.values(), *floats)
+        known = weights is None or weights.of_weights or weights in floats
         return known and activations in (*ACTIVATION_FORMATS.values(), *floats)
 
     def cost(self, layer: Layer, weights: Format | None, activations: Format) -> Cost:

@@ -8,37 +8,17 @@ executes. docs/decisions/0007-formats.md says what was chosen and why.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from subbyte.errors import GraphError
-from subbyte.quant.packing import pack, packed_size, unpack
+from subbyte.quant.pattern import DENSE, Pattern, Shape
+from subbyte.quant.sparsity import NAMES, find_pattern
 
-Shape = tuple[int, ...]
 Kind = Literal["int", "uint", "float"]
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Which codes of a tensor are stored, and how. The name tells patterns apart.
-
-    size: bytes of a shape at a width; pack: uint8 codes [O, ...] and their width to uint8 [size]; unpack:
-    the inverse, of bytes, shape and width, ArtifactError for bytes that `pack` never makes; mask: bool, which
-    of real weights [O, ...] stay, all others being zero (None: every one stays). Codes that are not stored
-    are 0.
-    """
-
-    name: str
-    size: Callable[[Shape, int], int] = field(compare=False, repr=False)
-    pack: Callable[[np.ndarray, int], np.ndarray] = field(compare=False, repr=False)
-    unpack: Callable[[np.ndarray, Shape, int], np.ndarray] = field(compare=False, repr=False)
-    mask: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False, repr=False)
-
-
-DENSE = Pattern("dense", lambda shape, bits: packed_size(math.prod(shape), bits), pack, unpack)
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,6 +77,16 @@ class Format:
         """Without the code book."""
         return replace(self, book=False)
 
+    @property
+    def dense(self) -> Format:
+        """Without code book and pattern."""
+        return replace(self, book=False, pattern=DENSE)
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether weights can be quantized to it: a row of WEIGHT_FORMATS, also with code book or pattern."""
+        return self.dense in WEIGHT_FORMATS.values() and find_pattern(self.pattern.name) == self.pattern
+
     def with_book(self, levels: np.ndarray) -> Format:
         """With a code book if these levels, int8 [2**bits], are not two's complement."""
         return replace(self, book=not np.array_equal(levels, uniform_levels(self.bits)))
@@ -154,7 +144,14 @@ def uniform_levels(bits: int) -> np.ndarray:
 
 
 def weight_format(value: object) -> Format:
-    """The format of weights that people write as 4 or "int4". GraphError if there is none."""
+    """The format of weights that people write as 4, "int4" or "int4+2:4". GraphError if there is none."""
+    if isinstance(value, (str, Format)):
+        format = value if isinstance(value, Format) else _patterned(value)
+        if format is not None and format.of_weights and not format.book:
+            return format
+        if isinstance(value, str) and "+" in value:
+            known = ", ".join(WEIGHT_FORMATS)
+            raise GraphError(f"weights can be {known}, each with {NAMES}, not {value!r:.80}")
     return _row(value, "weights", WEIGHT_FORMATS)
 
 
@@ -171,10 +168,30 @@ def _row(value: object, what: str, table: Mapping[str, Format]) -> Format:
     raise GraphError(f"{what} can have {known} bits, not {value!r:.80}")
 
 
+def _patterned(text: str) -> Format | None:
+    """The format of weights with a pattern whose text this is, None if it is none."""
+    bits, _, name = text.partition("+")
+    row, pattern = WEIGHT_FORMATS.get(bits), find_pattern(name)
+    return None if row is None or pattern in (None, DENSE) else replace(row, pattern=pattern)
+
+
+def pattern_named(name: object) -> Pattern:
+    """The pattern that a recipe writes as "dense", "2:4" or "4x16:50". GraphError if there is none."""
+    pattern = find_pattern(name) if isinstance(name, str) else None
+    if pattern is None:
+        raise GraphError(f"a pattern of weights is dense, {NAMES}, not {name!r:.80}")
+    return pattern
+
+
 def parse_format(text: str) -> Format:
     """The format whose text this is. GraphError if it is none that this version knows."""
     known = {**WEIGHT_FORMATS, **ACTIVATION_FORMATS, **FLOAT_FORMATS}
     plain = known.get(text.removesuffix("+levels" if text.startswith("uint") else "+book"))
-    if plain is None:
-        raise GraphError(f"unknown format {text!r:.80}; known: {', '.join(known)}")
-    return replace(plain, book=text != str(plain))
+    if plain is not None:
+        return replace(plain, book=text != str(plain))
+    patterned = _patterned(text)
+    if patterned is None:
+        raise GraphError(
+            f"unknown format {text!r:.80}; known: {', '.join(known)}; of weights also with {NAMES}"
+        )
+    return patterned

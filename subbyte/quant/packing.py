@@ -13,6 +13,8 @@ import numpy as np
 
 from subbyte.errors import ArtifactError
 
+_UNCLEAN = "packed weights end in bits that are not zero; the file is corrupt"
+
 
 def planes(bits: int) -> tuple[int, ...]:
     """Widths of the planes that codes of `bits` bits are stored in, the lowest bits first."""
@@ -21,19 +23,29 @@ def planes(bits: int) -> tuple[int, ...]:
 
 def packed_size(count: int, bits: int) -> int:
     """Bytes that `count` codes of `bits` bits occupy."""
-    return sum((count * width + 7) // 8 for width in planes(bits))
+    return sum(plane_size(count, width) for width in planes(bits))
+
+
+def plane_size(count: int, width: int) -> int:
+    """Bytes of a plane of `count` numbers of `width` bits."""
+    return (count * width + 7) // 8
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     """uint8 codes of any shape to a uint8 vector [packed_size(codes.size, bits)]."""
     flat, parts, low = codes.reshape(-1), [], 0
     for width in planes(bits):
-        parts.append(_pack_plane((flat >> low) & ((1 << width) - 1), width))
+        parts.append(pack_plane((flat >> low) & ((1 << width) - 1), width))
         low += width
     return np.concatenate(parts)
 
 
-def _pack_plane(codes: np.ndarray, width: int) -> np.ndarray:
+def pack_plane(codes: np.ndarray, width: int) -> np.ndarray:
+    """uint8 numbers [n] below 2**width to a plane, uint8 [plane_size(n, width)]: number i in its bits
+    i*width .. i*width + width - 1, least significant first, padded with zero bits."""
+    if 8 % width:
+        bits = (codes[:, None] >> np.arange(width, dtype=np.uint8)) & 1
+        return np.packbits(bits, bitorder="little")
     per_byte = 8 // width
     padded = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
     padded[: codes.size] = codes
@@ -56,15 +68,22 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
     codes, low, begin = np.zeros(count, np.uint8), 0, 0
     for width in planes(bits):
         end = begin + packed_size(count, width)
-        codes |= _unpack_plane(packed[begin:end], count, width) << low
+        codes |= unpack_plane(packed[begin:end], count, width) << low
         low, begin = low + width, end
     return codes.reshape(shape)
 
 
-def _unpack_plane(packed: np.ndarray, count: int, width: int) -> np.ndarray:
+def unpack_plane(packed: np.ndarray, count: int, width: int) -> np.ndarray:
+    """The inverse of `pack_plane`, uint8 [count]. ArtifactError if the padding bits are not zero."""
+    if 8 % width:
+        bits = np.unpackbits(packed, bitorder="little")
+        if bits[count * width :].any():
+            raise ArtifactError(_UNCLEAN)
+        places = np.arange(width, dtype=np.uint8)
+        return np.bitwise_or.reduce(bits[: count * width].reshape(count, width) << places, axis=1)
     shifts = np.arange(0, 8, width, dtype=np.uint8)
     codes_of = (np.arange(256, dtype=np.uint8)[:, None] >> shifts) & ((1 << width) - 1)
     flat = codes_of.view(f"u{len(shifts)}")[packed].view(np.uint8).reshape(-1)  # a number is a byte's codes
     if flat[count:].any():
-        raise ArtifactError("packed weights end in bits that are not zero; the file is corrupt")
+        raise ArtifactError(_UNCLEAN)
     return flat[:count]

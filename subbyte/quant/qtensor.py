@@ -8,6 +8,7 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.quant.format import WEIGHT_FORMATS, Format, uniform_levels
+from subbyte.quant.pattern import DENSE
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,7 @@ class QTensor:
 
     codes: uint8, any shape with output channels first, each below 2**bits.
     scale: float32 [O], positive and finite.
-    format: how the codes are stored; a row of WEIGHT_FORMATS, with its code book if `levels` are one.
+    format: how the codes are stored; one `of_weights`, with its code book if `levels` are one.
     levels: int8 [2**bits], the code book; plain two's complement unless learned.
     Raises:
         GraphError: dtype, shape or range of a field is wrong, or weights do not follow the pattern.
@@ -28,7 +29,7 @@ class QTensor:
     levels: np.ndarray
 
     def __post_init__(self) -> None:
-        if type(self.format) is not Format or self.format.plain not in WEIGHT_FORMATS.values():
+        if type(self.format) is not Format or not self.format.of_weights:
             known = ", ".join(WEIGHT_FORMATS)
             raise GraphError(f"the format of weights must be one of {known}, got {self.format!s:.80}")
         if not all(isinstance(array, np.ndarray) for array in (self.codes, self.scale, self.levels)):
@@ -45,8 +46,7 @@ class QTensor:
             raise GraphError("weight scales must be positive and finite")
         if self.bits < 8 and self.codes.size and int(self.codes.max()) >= 1 << self.bits:
             raise GraphError(f"a weight code does not fit in {self.bits} bits")
-        mask = self.format.pattern.mask
-        if mask is not None and self.codes[~mask(self.dequantize())].any():
+        if self.format.pattern != DENSE and not self.format.pattern.holds(self.codes != 0):
             raise GraphError(f"weights do not follow the pattern of {self.format}")
 
     @property

@@ -11,7 +11,8 @@ from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
-from subbyte.quant.format import FLOAT_FORMATS, UINT8, Format
+from subbyte.quant.format import FLOAT_FORMATS, UINT8, Format, pattern_named
+from subbyte.quant.pattern import DENSE, Pattern
 from subbyte.quantize.spared import spared_activations, spared_weights
 from subbyte.recipes import Override, Recipe
 
@@ -72,7 +73,7 @@ def _shape_roles(node: Node) -> set[str]:
 
 
 def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
-    """Node name to what the recipe asks of it.
+    """Node name to what the recipe asks of it. Depthwise layers are dense, whatever pattern it asks for.
 
     Raises RecipeError if an override matches nothing, or asks for what its nodes do not have.
     """
@@ -85,20 +86,20 @@ def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     precision: dict[str, str] = dict.fromkeys(result, recipe.precision)
     for rule in recipe.override:
         _apply(graph, rule, role_of, result, precision)
-    return {
-        name: replace(found, weights=FLOAT_FORMATS.get(precision[name], found.weights))
-        for name, found in result.items()
-    }
+    for name, found in result.items():
+        weights = found.weights.dense if "depthwise" in role_of[name] else found.weights
+        result[name] = replace(found, weights=FLOAT_FORMATS.get(precision[name], weights))
+    return result
 
 
 def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:
-    weights, activations = recipe.weights.bits, recipe.activations.bits
+    weights, activations = recipe.weights.format, recipe.activations.bits
     if "squeeze_excite" in node_roles:
-        weights, activations = recipe.squeeze_excite.weights, recipe.squeeze_excite.activations
+        weights, activations = recipe.squeeze_excite.format, recipe.squeeze_excite.activations
     if "first" in node_roles:
-        weights = recipe.first.weights
+        weights = recipe.first.format
     if "last" in node_roles:
-        weights = recipe.last.weights
+        weights = recipe.last.format
     return Assignment(weights, activations)
 
 
@@ -128,7 +129,7 @@ def _spare(
     if recipe.weights.spare and recipe.weights.bits.bits < 8:
         middle = {name for name in free if not role_of[name] & {"first", "last"}}
         for name in spared_weights(graph, recipe.weights.spare, middle - ruled["weights"]):
-            result[name] = replace(result[name], weights=replace(recipe.weights.bits, bits=8))
+            result[name] = replace(result[name], weights=replace(result[name].weights, bits=8))
     if recipe.activations.spare and recipe.activations.bits.bits < 8:
         makers = free - feeding_last - ruled["activations"]
         for name in spared_activations(graph, recipe.activations.spare, makers):
@@ -160,22 +161,39 @@ def _apply(
     nodes = _fitting(graph, rule, role_of)
     if not nodes and rule.match is not None:
         raise RecipeError(f"the override for {rule.match!r} fits no layer; {_some_names(graph)}")
-    if nodes and rule.weights is not None and not any(is_weighted(n) for n in nodes):
+    weighted = [node for node in nodes if is_weighted(node)]
+    if nodes and not weighted and (rule.weights is not None or rule.pattern is not None):
         raise RecipeError(f"the override for {rule.match!r} sets weights, but fits no layer with weights")
+    pattern = _pattern_of(rule)
+    depthwise = weighted and all("depthwise" in role_of[node.name] for node in weighted)
+    if depthwise and pattern is not None and pattern != DENSE:
+        raise RecipeError(
+            f"the override for {rule.match or rule.role!r} asks for the pattern {pattern.name}, but fits "
+            "depthwise layers only, which are always dense; drop it"
+        )
     for node in nodes:
         changed = result[node.name]
         if rule.precision is not None:
             precision[node.name] = rule.precision
         if rule.weights is not None:
-            changed = replace(changed, weights=rule.weights)
+            changed = replace(changed, weights=replace(rule.weights, pattern=changed.weights.pattern))
+        if pattern is not None:
+            changed = replace(changed, weights=replace(changed.weights, pattern=pattern))
         if rule.activations is not None:
             changed = replace(changed, activations=rule.activations, asked=True)
-        if precision[node.name] in FLOAT_FORMATS and (rule.weights or rule.activations):
+        if precision[node.name] in FLOAT_FORMATS and (rule.weights or rule.activations or pattern):
             raise RecipeError(
                 f"layer {node.name!r} is to run in {precision[node.name]} and with quantized bits; "
                 "drop one of the two overrides"
             )
         result[node.name] = changed
+
+
+def _pattern_of(rule: Override) -> Pattern | None:
+    """The pattern that a rule asks for, None if it says nothing of patterns."""
+    if rule.pattern is not None:
+        return pattern_named(rule.pattern)
+    return rule.weights.pattern if rule.weights is not None and rule.weights.pattern != DENSE else None
 
 
 def _some_names(graph: Graph) -> str:

@@ -12,7 +12,8 @@ from subbyte.ir.graph import producers
 from subbyte.ir.shares import sharing
 from subbyte.quant import Format, QParams, QTensor
 from subbyte.quant.format import INT8, UINT8
-from subbyte.quantize.assignment import Assignment, assignments
+from subbyte.quant.pattern import DENSE
+from subbyte.quantize.assignment import Assignment, assignments, roles
 from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import Progress, calibrate, regrouped
@@ -40,7 +41,7 @@ def eight_bits(recipe: Recipe) -> Recipe:
     )
     return recipe.model_copy(
         update={
-            "weights": recipe.weights.model_copy(update={"bits": INT8}),
+            "weights": recipe.weights.model_copy(update={"bits": INT8, "pattern": DENSE.name}),
             "activations": recipe.activations.model_copy(update={"bits": UINT8}),
             "first": Layers(),
             "last": Layers(),
@@ -54,13 +55,14 @@ class Variants:
     """`quantized(...)` is the network at 8 bits, but for the formats it is given; rounded to nearest.
 
     float_graph: the float network that all variants come from, split for integers (prepare.py), and from
-    `calibrate` on balanced (balance.py), if the recipe says so.
+    `calibrate` on balanced (balance.py), if the recipe says so. depthwise: names of such layers.
     Weights that were rounded once are kept, so that a variant costs what is new in it.
     """
 
     def __init__(self, graph: Graph, recipe: Recipe) -> None:
         self.graph, self.recipe = graph, eight_bits(recipe)
         self.float_graph, self.asked = split_for_integers(graph, assignments(graph, self.recipe))
+        self.depthwise = {name for name, found in roles(graph).items() if "depthwise" in found}
         self.seen: Mapping[str, Histogram] = {}
         self._rounded: dict[tuple[str, Format, float], QTensor] = {}
         self._nearest = to_nearest(self.recipe)
@@ -105,7 +107,8 @@ class Variants:
 
     def quantized(self, weights: Formats | None = None, activations: Formats | None = None) -> Graph:
         """The quantized graph; formats by node name of the network, 8 bits where none is given. A layer whose
-        weights have a float format runs in float32, in any other it computes on codes."""
+        weights have a float format runs in float32, in any other it computes on codes. Depthwise layers are
+        dense."""
         weights, activations = weights or {}, activations or {}
         graph, base = self.float_graph, self.asked
         if any(format.is_float for format in weights.values()):
@@ -114,7 +117,8 @@ class Variants:
         for name, assignment in base.items():
             owner = self._owner[name]
             if assignment.quantized:
-                assignment = replace(assignment, weights=weights.get(owner, assignment.weights))
+                format = weights.get(owner, assignment.weights)
+                assignment = replace(assignment, weights=format.dense if owner in self.depthwise else format)
             # of a float layer too: what it makes is rounded where it is read
             made = activations.get(owner, assignment.activations)
             asked[name] = replace(assignment, activations=made)

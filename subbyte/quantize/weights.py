@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subbyte.quant import Format, QParams, QTensor, uniform_levels
 from subbyte.quant.bias import ALONE, LARGEST_ROUNDED
-from subbyte.quant.format import DENSE
+from subbyte.quant.pattern import DENSE
 from subbyte.recipes import WeightRange
 
 #: Scales that "mse" tries per channel: these shares of the min-max scale, then of the best of them.

@@ -58,6 +58,7 @@ _BETWEEN = re.compile(r",(?=\s*[\w.]+\s*=)")  # a value may have commas of its o
 #: In the order in which they are tried. One row more for a new option: its path, and the value that is off.
 TECHNIQUES: tuple[Technique, ...] = (
     Technique("code books of weights", {"weights.levels": "uniform"}),
+    Technique("sparsity", {"weights.pattern": "dense"}),
     Technique("levels of activations", {"activations.levels": "uniform"}),
     Technique("balanced channels", {"activations.balance": "none"}),
     Technique("spared weights", {"weights.spare": 0.0}),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,12 +21,13 @@ from pydantic import (
 
 from subbyte.errors import GraphError
 from subbyte.quant import Format, activation_format, weight_format
-from subbyte.quant.format import INT8, UINT8
+from subbyte.quant.format import INT8, UINT8, pattern_named
+from subbyte.quant.pattern import DENSE
 from subbyte.recipes.steps import STEPS, Need
 
 
-def _parsed(parse: Callable[[object], Format]) -> Any:
-    def checked(value: object) -> Format:
+def _parsed(parse: Callable[[object], object]) -> Any:
+    def checked(value: object) -> object:
         try:
             return parse(value)
         except GraphError as error:
@@ -38,6 +40,8 @@ _SHORT = PlainSerializer(lambda found: found.short)
 #: Formats, written as a number of bits, like 4, or as a text, like "int4".
 WeightFormat = Annotated[Format, _parsed(weight_format), _SHORT]
 ActivationFormat = Annotated[Format, _parsed(activation_format), _SHORT]
+#: A sparsity pattern by name: "dense", "2:4", "4x16:50" (docs/sparsity.md).
+PatternName = Annotated[str, _parsed(lambda value: pattern_named(value).name)]
 Precision = Literal["int", "fp32", "fp16"]
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
 
@@ -46,13 +50,47 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _without_unused(fields: dict[str, Any], unused: Mapping[str, object]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if unused.get(name) != value}
+class _Grown(_Table):
+    """A table with options that files of the first version do not know, `later`.
+
+    They stand in a file only where they are used.
+    """
+
+    later: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _only_used(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in plain(self).items() if name not in unused}
 
 
-class WeightRange(_Table):
+class _Patterned(_Grown):
+    """A table with a sparsity pattern."""
+
+    later: ClassVar[frozenset[str]] = frozenset(("pattern",))
+
+    pattern: PatternName | None = "dense"
+
+    def _checked(self, weights: Format | None) -> None:
+        """ValueError if weights name another pattern than `pattern`."""
+        given = self.pattern if "pattern" in self.model_fields_set else None
+        if weights is not None and weights.pattern != DENSE and given not in (None, weights.pattern.name):
+            raise ValueError(f"weights of {weights} do not have the pattern {given}; say it once")
+
+
+def _with_pattern(weights: Format, name: str | None) -> Format:
+    """Weights that name no pattern with that one."""
+    return (
+        weights if name is None or weights.pattern != DENSE else replace(weights, pattern=pattern_named(name))
+    )
+
+
+class WeightRange(_Patterned):
     """The format of weights, and what their scales (one per output channel, symmetric) cover.
 
+    pattern: which weights stay, "dense": all; those of depthwise layers always. `bits` may name it too, as in
+    "int8+2:4". What it leaves out is zero in every step of training.
     range: "minmax" covers every weight; "mse" takes the scale with the least squared error.
     levels: the code book of dense weights below 8 bits: "uniform" is two's complement, "symmetric" has
     equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
@@ -61,18 +99,26 @@ class WeightRange(_Table):
     this share of all weights covers. Layers that another table or an override names keep what these say.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset(("pattern", "spare"))
+
     bits: WeightFormat = INT8
+    pattern: PatternName = "dense"
     levels: Literal["uniform", "symmetric", "learned"] = "uniform"
     range: Literal["minmax", "mse"] = "mse"
     spare: float = Field(default=0.0, ge=0.0, le=1.0)
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options that files of the first version do not know, only where they are used."""
-        return _without_unused(plain(self), {"spare": 0.0})
+    @property
+    def format(self) -> Format:
+        """Bits and pattern together."""
+        return _with_pattern(self.bits, self.pattern)
+
+    @model_validator(mode="after")
+    def _one_pattern(self) -> WeightRange:
+        self._checked(self.bits)
+        return self
 
 
-class ActivationRange(_Table):
+class ActivationRange(_Grown):
     """The format of activations, and what their grids (one per tensor) cover.
 
     range: "minmax" covers all that calibration saw; "percentile" cuts the same share of values
@@ -90,6 +136,8 @@ class ActivationRange(_Table):
     names keeps what these say.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset(("levels", "balance", "spare"))
+
     bits: ActivationFormat = UINT8
     levels: Literal["uniform", "learned"] = "uniform"
     range: Literal["minmax", "percentile", "mse", "fisher"] = "mse"
@@ -97,23 +145,31 @@ class ActivationRange(_Table):
     balance: Literal["none", "gates", "linear", "all"] = "none"
     spare: float = Field(default=0.0, ge=0.0, le=1.0)
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options that files of the first version do not know, only where they are used."""
-        return _without_unused(plain(self), {"levels": "uniform", "balance": "none", "spare": 0.0})
 
-
-class Layers(_Table):
-    """Formats of a group of layers: of their weights, and of the activations named there."""
+class Layers(_Patterned):
+    """Formats of a group of layers: of their weights, and of the activations named there; the pattern of
+    their weights."""
 
     weights: WeightFormat = INT8
+    pattern: PatternName = "dense"
     activations: ActivationFormat = UINT8
 
+    @property
+    def format(self) -> Format:
+        """Of the weights, bits and pattern together."""
+        return _with_pattern(self.weights, self.pattern)
 
-class Override(_Table):
+    @model_validator(mode="after")
+    def _one_pattern(self) -> Layers:
+        self._checked(self.weights)
+        return self
+
+
+class Override(_Patterned):
     """A rule for the nodes that fit both `match` (a glob over names) and `role`; later rules win.
 
-    weights: format of their weights; activations: of what they produce; precision: run them in
+    weights: format of their weights, which keep their pattern unless it names one; pattern: of their
+    weights, "dense" for none; activations: format of what they produce; precision: run them in
     float32, or in float32 with weights stored as float16.
     """
 
@@ -122,15 +178,19 @@ class Override(_Table):
     weights: WeightFormat | None = None
     activations: ActivationFormat | None = None
     precision: Precision | None = None
+    pattern: PatternName | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Override:
         if self.match is None and self.role is None:
             raise ValueError("an override needs match or role")
-        if self.weights is None and self.activations is None and self.precision is None:
-            raise ValueError("an override needs weights, activations or precision")
-        if self.precision in ("fp32", "fp16") and (self.weights or self.activations):
-            raise ValueError(f"a layer in {self.precision} has no bits; leave out weights and activations")
+        if all(value is None for value in (self.weights, self.pattern, self.activations, self.precision)):
+            raise ValueError("an override needs weights, pattern, activations or precision")
+        if self.precision in ("fp32", "fp16") and (self.weights or self.activations or self.pattern):
+            raise ValueError(
+                f"a layer in {self.precision} has no bits; leave out weights, pattern and activations"
+            )
+        self._checked(self.weights)
         return self
 
 

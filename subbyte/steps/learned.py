@@ -71,6 +71,7 @@ class Learned:
         grids: Literal["narrow", "all"] = "narrow",
     ) -> None:
         self.graph, self.asked, self.present = graph, asked, graph
+        self.device = device
         self.rounding = Rounding(asked)
         self.fixed = torch_executor.state_of(graph, device)
         self.parameters: dict[str, dict[str, Tensor]] = {"weight": {}, "scale": {}, "bias": {}, "grid": {}}
@@ -83,13 +84,10 @@ class Learned:
         for node in self._quantized():
             weight = node.params["weight"]
             assert isinstance(weight, QTensor)
-            real = torch_executor.weight_tensor(np.asarray(original[node.name].params["weight"]))
+            real = torch_executor.weight_tensor(self._original(node, original))
             steps = real / _rows(torch.from_numpy(weight.scale), real)
             unit = self.unit[node.name] = float(steps.square().mean().sqrt()) + 1e-12
             low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
-            if (mask := weight.format.pattern.mask) is not None:
-                kept = torch_executor.weight_tensor(np.float32(mask(weight.dequantize())))
-                self.kept[node.name] = kept.to(device)
             inside = torch.clamp(steps, low, high)
             if rounding == "adaround":
                 self.between[node.name] = Between(inside.to(device), usable(weight.levels))
@@ -110,6 +108,19 @@ class Learned:
 
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
+
+    def _original(self, node: Node, original: Mapping[str, Node]) -> np.ndarray:
+        """Float weights of a layer before rounding, float32, 0 where its pattern leaves them out; which these
+        are is decided here for the whole of training, and held in `kept`."""
+        weight, real = node.params["weight"], np.asarray(original[node.name].params["weight"])
+        assert isinstance(weight, QTensor)
+        if (mask := weight.format.pattern.mask) is None:
+            return real
+        # first what rounding left, then what was largest before: rounding may have made zeros of it
+        order = np.abs(real, dtype=np.float64) / max(float(np.abs(real).max()), 1e-30)
+        kept = mask(np.where(weight.values() != 0, real.size + 1.0, order))
+        self.kept[node.name] = torch_executor.weight_tensor(np.float32(kept)).to(self.device)
+        return np.where(kept, real, np.float32(0.0))
 
     def _find_grids(self, *, everything: bool) -> None:
         made = producers(self.graph)

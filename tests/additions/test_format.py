@@ -1,7 +1,8 @@
-"""A weight format is a row: 8-bit weights of which every four hold two, asked for by its text.
+"""A weight format is a row, or, for a sparsity pattern, a rule: 8-bit weights of which every second output
+channel's are stored, asked for by their text.
 
-A real one touches subbyte/quant/format.py (its row), a new file with its Pattern, and docs/spec/artifact.md
-(its bytes). The engine runs it as dense 8-bit values until it has kernels for it.
+A real one touches subbyte/quant/sparsity.py (its rule), or a new file with its Pattern, and
+docs/spec/artifact.md (its bytes). The engine runs it as dense values, and finds zeros by itself.
 """
 
 from __future__ import annotations
@@ -30,57 +31,51 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.ir.shares import shares
 from subbyte.preprocess import Preprocessing
-from subbyte.quant import Format, QTensor
-from subbyte.quant.format import INT8, UINT8, WEIGHT_FORMATS, Pattern, parse_format
+from subbyte.quant import Format, QTensor, sparsity
+from subbyte.quant.format import INT8, UINT8, WEIGHT_FORMATS, parse_format
+from subbyte.quant.packing import pack, packed_size, unpack
+from subbyte.quant.pattern import Pattern
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe, load_recipe
 from tests.unit.compress.networks import efficientnet_like, random_images
 
-NAME = "int8+2:4"
-
-
-def groups(array: np.ndarray) -> np.ndarray:
-    """[n, 4] of all elements in C order, zeros behind them."""
-    return np.pad(array.reshape(-1), (0, -array.size % 4)).reshape(-1, 4)
+NAME = "int8+even"
 
 
 def mask(weight: np.ndarray) -> np.ndarray:
-    """The two largest of every four."""
-    order = np.argsort(-np.abs(groups(weight)), axis=1, kind="stable")
-    kept = np.zeros(order.shape, bool)
-    np.put_along_axis(kept, order[:, :2], True, axis=1)
-    return kept.reshape(-1)[: weight.size].reshape(weight.shape)
+    """The first output channel, and every second after it."""
+    rows = np.arange(len(weight)) % 2 == 0
+    return np.broadcast_to(rows.reshape(-1, *[1] * (weight.ndim - 1)), weight.shape)
+
+
+def holds(nonzero: np.ndarray) -> bool:
+    return not nonzero[1::2].any()
 
 
 def size(shape: tuple[int, ...], bits: int) -> int:
-    """Two codes, and a byte for where they are, of every four."""
-    return -(-math.prod(shape) // 4) * 3
+    return packed_size(math.prod((-(-shape[0] // 2), *shape[1:])), bits)
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    rows = groups(codes)
-    place = np.sort(np.argsort(rows == 0, axis=1, kind="stable")[:, :2], axis=1)
-    where = (place[:, :1] | place[:, 1:] << 2).astype(np.uint8)
-    return np.concatenate([np.take_along_axis(rows, place, axis=1), where], axis=1).reshape(-1)
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    return pack(codes[::2], bits)
 
 
-def unpack(packed: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
-    stored = packed.reshape(-1, 3)
-    place = np.stack([stored[:, 2] & 3, stored[:, 2] >> 2], axis=1).astype(int)
-    if (place[:, 0] >= place[:, 1]).any() or (place > 3).any():
-        raise ArtifactError("two codes of a group are in one place")
-    rows = np.zeros((len(stored), 4), np.uint8)
-    np.put_along_axis(rows, place, stored[:, :2], axis=1)
-    return rows.reshape(-1)[: math.prod(shape)].reshape(shape)
+def unpacked(stored: np.ndarray, shape: tuple[int, ...], bits: int) -> np.ndarray:
+    codes = np.zeros(shape, np.uint8)
+    codes[::2] = unpack(stored, codes[::2].shape, bits)
+    return codes
 
 
-SPARSE = Format("int", 8, pattern=Pattern("2:4", size, pack, unpack, mask))
+EVEN = Pattern("even", size, packed, unpacked, mask, holds)
+SPARSE = Format("int", 8, pattern=EVEN)
 
 
 @pytest.fixture(autouse=True)
 def _row(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setitem(WEIGHT_FORMATS, NAME, SPARSE)
+    monkeypatch.setattr(
+        sparsity, "PATTERNS", [*sparsity.PATTERNS, lambda name: EVEN if name == "even" else None]
+    )
 
 
 def recipe(**changes: object) -> Recipe:
@@ -93,11 +88,13 @@ def weights(graph: Graph) -> dict[str, QTensor]:
 
 
 def check_sparse(made: dict[str, QTensor]) -> None:
-    """Groups and squeeze-and-excitation have formats of their own; all else is sparse, and not empty."""
+    """Groups and squeeze-and-excitation have formats of their own, depthwise layers are dense; all else is
+    sparse, and not empty."""
     sparse = [weight for weight in made.values() if weight.format == SPARSE]
-    assert len(sparse) == 4
+    assert len(sparse) == 3
     for weight in sparse:
-        assert (groups(weight.values()) != 0).sum(axis=1).max() == 2
+        assert weight.codes[::2].any()
+        assert not weight.codes[1::2].any()
     assert {weight.format for weight in made.values()} == {SPARSE, INT8}
 
 
@@ -112,9 +109,9 @@ def test_its_text_is_read_and_written() -> None:
     assert recipe().model_dump(mode="json")["weights"]["bits"] == NAME
     assert Recipe.model_validate(recipe().model_dump()) == recipe()
     assert parse_formats("weights", f"8,{NAME},int4") == (INT8, SPARSE, WEIGHT_FORMATS["int4"])
-    assert SPARSE.width == 6.0
-    with pytest.raises(GraphError, match=r"unknown format 'int8\+1:4'; known: int8, .*int8\+2:4"):
-        parse_format("int8+1:4")
+    assert SPARSE.width == 4.0
+    with pytest.raises(GraphError, match=r"unknown format 'int8\+odd'; known: int8, "):
+        parse_format("int8+odd")
 
 
 def test_from_a_recipe_to_a_file_and_to_the_executors(graph: Graph, tmp_path: Path) -> None:
@@ -129,8 +126,8 @@ def test_from_a_recipe_to_a_file_and_to_the_executors(graph: Graph, tmp_path: Pa
         np.testing.assert_array_equal(weights(again)[name].codes, weight.codes)
     for one in weights(made):
         saved = node_bytes(dense.node(one)) - node_bytes(made.node(one))
-        count = weights(made)[one].codes.size
-        assert saved == (count - size((count,), 8) if weights(made)[one].format == SPARSE else 0)
+        weight = weights(made)[one]
+        assert saved == (weight.codes.size - size(weight.shape, 8) if weight.format == SPARSE else 0)
     (output,) = made.outputs
     expected = reference.run(again, images)[output]
     np.testing.assert_array_equal(torch_executor.run(again, images)[output], expected)
@@ -146,7 +143,7 @@ def test_training_keeps_the_zeros(graph: Graph) -> None:
 
 
 def test_weights_that_break_it_are_refused(graph: Graph, tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"do not follow the pattern of int8\+2:4"):
+    with pytest.raises(GraphError, match=r"do not follow the pattern of int8\+even"):
         QTensor.from_values(np.ones((2, 4), int), np.ones(2, np.float32), SPARSE)
     with pytest.raises(
         GraphError, match="only dense weights and activations below 8 bits can have a code book"
@@ -157,12 +154,16 @@ def test_weights_that_break_it_are_refused(graph: Graph, tmp_path: Path) -> None
 def test_an_earlier_version_refuses_it(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = compress(graph, recipe(), [random_images(graph, 2)])
     save(tmp_path / "sparse.subbyte", wrap(made))
-    monkeypatch.delitem(WEIGHT_FORMATS, NAME)
-    with pytest.raises(ArtifactError, match=r"format 'int8\+2:4'; this version knows int8, int4, int3, int2"):
+    monkeypatch.undo()
+    with pytest.raises(
+        ArtifactError, match=r"format 'int8\+even'; this version knows int8, int4, int3, int2"
+    ):
         load(tmp_path / "sparse.subbyte")
     bad = tmp_path / "bad.toml"
     bad.write_text(f'name = "x"\n[weights]\nbits = "{NAME}"\n')
-    with pytest.raises(RecipeError, match=r"weights can have 8, 4, 3, 2 bits, not 'int8\+2:4'"):
+    with pytest.raises(
+        RecipeError, match=r"weights can be int8, int4, int3, int2, each with .*, not 'int8\+even'"
+    ):
         load_recipe(bad)
 
 

@@ -236,6 +236,7 @@ def _widths() -> dict[str, Check]:
     }
     made["factors of gates"] = partial(whole, graphs.balanced)
     made["narrow activations"] = partial(whole, graphs.narrow)
+    made["patterns"] = partial(whole, graphs.sparse)
     made["levels"] = partial(whole, graphs.leveled)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from subbyte.execute.reference import activation_function
 from subbyte.ir import OPS, Graph, Node, Value, verify
 from subbyte.ir.grid_rules import makes_table
 from subbyte.quant import QParams, QTensor, activation_table, quantize_bias, uniform_levels, weight_format
+from subbyte.quant.format import pattern_named
 
 #: Activations with other parameters than their defaults.
 PARAMETRIC = (
@@ -79,16 +81,22 @@ class Builder:
     def quantize(self, x: str, bits: int = 8) -> str:
         return self.add("quantize", [x], self.grid(bits))
 
-    def weight(self, shape: tuple[int, ...], bits: int, codebook: bool | np.ndarray) -> QTensor:
-        """Random codes; codebook: int8 [2**bits] levels, True for random ones, False for the plain ones."""
+    def weight(
+        self, shape: tuple[int, ...], bits: int, codebook: bool | np.ndarray, pattern: str = "dense"
+    ) -> QTensor:
+        """Random codes; codebook: int8 [2**bits] levels, True for random ones, False for the plain ones.
+        pattern: which of them stay."""
         codes = self.arrays.integers(0, 1 << bits, shape, dtype=np.uint8)
+        format = replace(weight_format(bits), pattern=pattern_named(pattern))
+        if format.pattern.mask is not None:
+            codes[~format.pattern.mask(self.arrays.normal(size=shape))] = 0
         levels = codebook if isinstance(codebook, np.ndarray) else uniform_levels(bits)
         if codebook is True:
             levels = self.arrays.permutation(np.arange(-128, 128))[: 1 << bits].astype(np.int8)
         fan_in = int(np.prod(shape[1:]))
         largest = float(np.abs(levels.astype(np.int16)).max())
         spread = self.arrays.uniform(0.5, 2.0, shape[0]) / (largest * np.sqrt(fan_in))
-        return QTensor(codes, spread.astype(np.float32), weight_format(bits).with_book(levels), levels)
+        return QTensor(codes, spread.astype(np.float32), format.with_book(levels), levels)
 
     def _quantized_layer(
         self, op: str, inputs: list[str], weight: QTensor, attrs: dict[str, Any], y: QParams | None
@@ -118,6 +126,7 @@ class Builder:
         residual: str | None = None,
         pad: tuple[int, int, int, int] | None = None,
         levels: bool = False,
+        pattern: str = "dense",
     ) -> str:
         """Quantized convolution; pad (t, b, l, r), None: "same"; out_bits None makes float32.
 
@@ -133,7 +142,8 @@ class Builder:
         if levels and y is not None and y.bits < 8:
             y = self.levels(y)
         inputs = [x] if residual is None else [x, residual]
-        return self._quantized_layer("conv2d", inputs, self.weight(shape, bits, codebook), attrs, y)
+        weight = self.weight(shape, bits, codebook, pattern)
+        return self._quantized_layer("conv2d", inputs, weight, attrs, y)
 
     def qlinear(
         self,
@@ -144,8 +154,9 @@ class Builder:
         real: bool = True,
         out_bits: int = 8,
         levels: bool = False,
+        pattern: str = "dense",
     ) -> str:
-        weight = self.weight((features, self.shape(x)[0]), bits, False)
+        weight = self.weight((features, self.shape(x)[0]), bits, False, pattern)
         y = None if real else self.grid(out_bits)
         if levels and y is not None and out_bits < 8:
             y = self.levels(y)

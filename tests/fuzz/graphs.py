@@ -123,6 +123,22 @@ def scaled(rng: random.Random) -> Graph:
     return b.finish(b.fconv(y, 8), z)
 
 
+def sparse(rng: random.Random) -> Graph:
+    """Weights of patterns, of every width: groups and blocks that the channels are no multiples of, grouped
+    and dense convolutions, with a residual, and linear layers."""
+    b = Builder(rng, (7, 6, 3))
+    x = b.qconv(b.quantize("image"), 18, (3, 3), stride=2, act="silu", pattern="2:4")
+    expanded = b.qconv(x, 42, act="relu6", bits=4, pattern="4x16:50")
+    grouped = b.qconv(expanded, 42, (3, 1), groups=2, bits=8, pattern="4x16:25")
+    gated = b.squeeze_excite(grouped, 5)
+    projected = b.qconv(gated, 18, bits=3, residual=x, pattern="1:4")
+    again = b.qconv(projected, 34, bits=2, act="relu", pattern="5:7")
+    full = b.qconv(again, 33, (2, 2), bits=4, pattern="4x16:100")
+    vector = b.flatten(b.add("global_avg_pool", [full], b.grid()))
+    hidden = b.qlinear(vector, 20, 3, "hard_swish", real=False, pattern="3x5:38")
+    return b.finish(b.qlinear(hidden, 10, 2, pattern="1x1:30"), b.add("dequantize", [again]))
+
+
 def random_graph(rng: random.Random) -> Graph:
     """A random chain of one to eight steps, quantized or float, on a random small image."""
     b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))
@@ -239,6 +255,7 @@ def seeds() -> dict[str, Artifact]:
         "strided": strided(random.Random(10)),
         "balanced": balanced(random.Random(11)),
         "scaled": scaled(random.Random(12)),
+        "sparse": sparse(random.Random(13)),
     }
     named = tuple(f"class {i}" for i in range(10))
     return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}

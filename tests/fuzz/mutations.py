@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import bz2
 import copy
+import math
 import random
 from collections.abc import Callable
 from typing import Any
 
+from subbyte.quant.format import parse_format
 from tests.fuzz.document import Document, Pairs, dump, get
 
 Mutation = Callable[[random.Random, bytes], bytes]
@@ -161,6 +163,41 @@ def turn_range(rng: random.Random, data: bytes) -> bytes:
     return document.join()
 
 
+def change_codes(rng: random.Random, data: bytes) -> bytes:
+    """Codes of one weight, or where a pattern says that they lie: other places, the same twice, out of order,
+    too many, bits in the padding."""
+    document = Document.split(data)
+    weights = packed_weights(document)
+    if not weights:
+        return data
+    begin, end = rng.choice([w[1:] for w in weights if w[0] != "dense"] or [w[1:] for w in weights])
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        place = rng.choice([end - 1, rng.randrange(begin, end), rng.randrange((begin + 3 * end) // 4, end)])
+        byte = document.body[place]
+        document.body[place] = rng.choice(
+            [byte ^ 1 << rng.randrange(8), byte >> 4 | byte << 4 & 255, 0, 255, document.body[begin]]
+        )
+    return document.join()
+
+
+def packed_weights(document: Document) -> list[tuple[str, int, int]]:
+    """The pattern of each packed weight, and where its codes, and what a pattern adds to them, lie."""
+    found, at = [], 0
+    for name, entry in document.header:
+        at = get(entry, "data_offsets")[0] if name == "U8" else at
+    for node in map(dict, get(document.graph, "nodes")):
+        for _, plain in sorted(node.get("plain", [])):
+            at += math.prod(get(plain, "shape")) * (get(plain, "dtype") == "U8")
+        for _, pairs in sorted(node.get("packed", [])):
+            packed = dict(pairs)
+            pattern = packed.get("pattern", "dense")
+            format = parse_format(f"int{packed['bits']}" + f"+{pattern}" * (pattern != "dense"))
+            end = at + format.packed_bytes(tuple(packed["shape"]))
+            found.append((pattern, at, end))
+            at = end
+    return found
+
+
 # the metadata
 
 
@@ -271,6 +308,7 @@ MUTATIONS: dict[str, Mutation] = {
         resize_tensor,
         extreme_range,
         turn_range,
+        change_codes,
         lie_about_graph,
         lie_about_the_rest,
         swap_names,

@@ -16,7 +16,8 @@ from subbyte.artifact import Artifact
 from subbyte.artifact.file import serialize
 from subbyte.errors import SubbyteError
 from subbyte.ir import OPS, Graph, Node, Value
-from subbyte.quant import QParams, QTensor, weight_format
+from subbyte.quant import QParams, QTensor, uniform_levels, weight_format
+from subbyte.quant.format import pattern_named
 
 Rewrite = Callable[[random.Random, Graph], Graph]
 
@@ -143,7 +144,13 @@ def change_weights(rng: random.Random, graph: Graph) -> Graph:
     levels = np.frombuffer(rng.randbytes(1 << bits), np.int8)
     scale = weight.scale * np.float32(2.0 ** rng.choice([-60, -8, 0, 0, 0, 8, 30]))
     bias = np.full_like(node.params["bias"], rng.choice([-(2**31), -(2**30), 0, 2**30, 2**31 - 1]))
-    params = {**node.params, "weight": QTensor(codes, scale, weight_format(bits).with_book(levels), levels)}
+    format = weight_format(bits).with_book(levels)
+    if rng.random() < 0.4:
+        name = rng.choice(["2:4", "1:4", "7:64", "4x16:50", "4x16:1", "3x5:99", "1x1:40"])
+        format, levels = replace(weight_format(bits), pattern=pattern_named(name)), uniform_levels(bits)
+        assert format.pattern.mask is not None
+        codes = codes * format.pattern.mask(codes)
+    params = {**node.params, "weight": QTensor(codes, scale, format, levels)}
     return _replace_node(
         graph, index, node.with_(params=params | ({"bias": bias} if rng.random() < 0.2 else {}))
     )

@@ -2,6 +2,7 @@
 
     python -m tests.fuzz.run --count 10000 --seed 1            the numpy reference runs what loads
     python -m tests.fuzz.run --count 10000 --seed 1 --engine   the native engine does, and must agree
+    python -m tests.fuzz.run --count 10000 --seed 1 --only sparse     mutants of one of the graphs
 
 Every mutant is made in a child process (tests/fuzz/trial.py) with a limit on time and address
 space; one that kills or hangs its child is saved, with the child's last words, and the rest goes
@@ -22,6 +23,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from json import loads
 from pathlib import Path
 from typing import IO
@@ -47,7 +49,7 @@ class Summary:
             self.failures.append((number, kind, outcome, detail))
 
 
-def trial_command(seed: int, engine: bool, memory: int) -> Command:
+def trial_command(seed: int, engine: bool, memory: int, only: str = "") -> Command:
     """The child for mutants begin .. end-1, as a function of these."""
 
     def command(begin: int, end: int) -> list[str]:
@@ -64,7 +66,7 @@ def trial_command(seed: int, engine: bool, memory: int) -> Command:
         ]
         if memory == 0:  # a sanitizer reports crashes itself
             del fixed[1:3]
-        fixed += ["--memory", str(memory), *(["--engine"] if engine else [])]
+        fixed += ["--memory", str(memory), "--only", only, *(["--engine"] if engine else [])]
         return [*fixed, "--begin", str(begin), "--end", str(end)]
 
     return command
@@ -139,14 +141,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **single, "ASAN_OPTIONS": asan}
 
 
-def save_failures(summary: Summary, seed: int, folder: Path) -> None:
+def save_failures(summary: Summary, seed: int, folder: Path, only: str = "") -> None:
     """Each failing mutant's file and story."""
     from tests.fuzz.trial import mutant
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, kind, outcome, detail in summary.failures:
         stem = f"{outcome}-{seed}-{number}"
-        (folder / f"{stem}.subbyte").write_bytes(mutant(seed, number)[1])
+        (folder / f"{stem}.subbyte").write_bytes(mutant(seed, number, only)[1])
         (folder / f"{stem}.txt").write_text(f"{kind}\n{detail}\n")
 
 
@@ -193,8 +195,10 @@ def hunt(
 def main() -> int:
     parser = parser_of(str(__doc__), "mutant", limit=30.0)
     parser.add_argument("--engine", action="store_true", help="run on the native engine, compare")
+    parser.add_argument("--only", default="", help="mutate this seed graph alone")
     args = parser.parse_args()
-    return hunt(args, "mutant", trial_command(args.seed, args.engine, args.memory), save_failures)
+    command = trial_command(args.seed, args.engine, args.memory, args.only)
+    return hunt(args, "mutant", command, partial(save_failures, only=args.only))
 
 
 if __name__ == "__main__":

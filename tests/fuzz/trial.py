@@ -1,6 +1,6 @@
 """One mutant after another in this process: make it, load it, run it, say how it ended.
 
-    python -m tests.fuzz.trial --seed 1 --begin 0 --end 100 [--engine] [--memory 2048]
+    python -m tests.fuzz.trial --seed 1 --begin 0 --end 100 [--engine] [--memory 2048] [--only GRAPH]
 
 Prints one JSON line before and one after each mutant, so that whoever started this process knows
 which mutant it died of. Mutant number i of a seed is always the same bytes.
@@ -44,10 +44,10 @@ def bases() -> tuple[tuple[str, Artifact, bytes], ...]:
     return tuple((name, artifact, b"".join(serialize(artifact))) for name, artifact in seeds().items())
 
 
-def mutant(seed: int, number: int) -> tuple[str, bytes]:
-    """The kind ("seed graph/mutation") and the bytes of one mutant."""
+def mutant(seed: int, number: int, only: str = "") -> tuple[str, bytes]:
+    """The kind ("seed graph/mutation") and the bytes of one mutant. only: the seed graph, "" for any."""
     rng = random.Random(f"{seed}/{number}")
-    name, artifact, data = rng.choice(bases())
+    name, artifact, data = rng.choice([base for base in bases() if only in ("", base[0])])
     if rng.random() < 0.4:
         return f"{name}/rewrite", rewrite(rng, artifact)
     kind = rng.choice(sorted(MUTATIONS))
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--end", type=int, required=True)
     parser.add_argument("--engine", action="store_true")
     parser.add_argument("--memory", type=int, default=0, help="address space in MiB, 0: no limit")
+    parser.add_argument("--only", default="", help="mutants of this seed graph alone")
     args = parser.parse_args()
     if args.engine:
         import subbyte.execute.native  # noqa: F401  before the limit, so that only mutants count
@@ -140,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{os.getpid()}.subbyte"
         for number in range(args.begin, args.end):
-            kind, data = mutant(args.seed, number)
+            kind, data = mutant(args.seed, number, args.only)
             path.write_bytes(data)
             _say(number, "began", kind, "")
             _say(number, *_ordered(kind, guarded(path, args.engine, number)))

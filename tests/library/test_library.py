@@ -22,6 +22,7 @@ from tests.fuzz.document import Document, Pairs, get
 from tests.fuzz.graphs import seeds
 from tests.fuzz.trial import mutant
 from tests.library.program import ROOT, STEP, configure, example, outputs, plan, run, saved, tool
+from tests.unit.artifact.test_pattern_files import BAD, changed, file_of
 
 BUILD = (
     ROOT / "build" / "kernels"
@@ -64,7 +65,12 @@ def test_unknown_formats_are_refused_by_name(build: Path, tmp_path: Path) -> Non
     path = tmp_path / "network.subbyte"
     for field, value, wanted in [
         ("bits", 6, "weights are stored as int6, which this version does not know; update subbyte"),
-        ("pattern", "2:4", "a weight is stored in a format that this version does not know; update subbyte"),
+        (
+            "pattern",
+            "4:2",
+            "weights are stored as int4+4:2, which this version does not know; update subbyte",
+        ),
+        ("layout", "2:4", "a weight is stored in a format that this version does not know; update subbyte"),
     ]:
         document = Document.split(b"".join(serialize(seeds()["mixed"])))
         packed = next(weight for node in get(document.graph, "nodes") for weight in weights_of(node))
@@ -107,6 +113,22 @@ def test_it_accepts_what_python_accepts(build: Path, tmp_path: Path) -> None:
     ]
     assert not differ, "\n".join(differ[:20])
     assert all(line == "ok" or re.match(r"cannot load |.*node '|value '", line) for line in said)
+
+
+def test_it_reads_sparse_weights_as_python_does(build: Path, tmp_path: Path) -> None:
+    """Each wrong encoding, the right one beside it, and mutants of a sparse network."""
+    print(f"seed {SEED}")
+    right = [file_of(text, codes) for text, codes, _ in BAD.values()]
+    files = [*right, *(changed(data, bad) for data, (_, _, bad) in zip(right, BAD.values(), strict=True))]
+    files += [mutant(SEED, number, "sparse")[1] for number in range(MUTANTS // 4)]
+    paths = [tmp_path / f"{number}.subbyte" for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    said = [line == "ok" for line in run(build / "subbyte_run", "--check", *paths).splitlines()]
+    assert said[: 2 * len(BAD)] == [True] * len(BAD) + [False] * len(BAD)
+    wanted = [verdict(path) for path in paths]
+    differ = [i for i, (a, b) in enumerate(zip(said, wanted, strict=True)) if b is not None and a != b]
+    assert not differ
 
 
 def test_errors_are_sentences(build: Path, tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def main() -> None:
     tests = [path for path in tests if path.stem != "test_engine_memory"]  # its limits know no red zones
     run(sys.executable, "-m", "pytest", *tests, ROOT / "tests" / "contract" / "test_executors.py", **env)
     fuzz = ["--engine", "--memory", "0", "--count", str(args.mutants), "--seed", str(args.seed)]
-    run(sys.executable, "-m", "tests.fuzz.run", *fuzz, **env)
+    for only in ([], ["--only", "sparse"]):
+        run(sys.executable, "-m", "tests.fuzz.run", *fuzz, *only, **env)
     sets = ["--memory", "0", "--count", str(args.descriptors), "--seed", str(args.seed)]
     run(sys.executable, "-m", "tests.fuzz.descriptors", *sets, **env)
     run(sys.executable, "-m", "tests.sanitize.threads", "--seconds", str(args.seconds))

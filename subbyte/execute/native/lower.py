@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,9 +85,9 @@ def _convolution(d: Any, node: Node, inputs: list[Value], output: Value) -> None
 
 
 def _engine_codes(weight: QTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Packed codes and code book, in a width that the engine has kernels for. A format that it does not know
-    becomes dense 8-bit values, and the plan says so."""
-    width = CODE_BITS.get(str(replace(weight.format, book=False)))
+    """Packed codes and code book, in a width that the engine has kernels for. Codes of a pattern become dense
+    ones, those of a width that it does not know 8-bit values, and the plan says so."""
+    width = CODE_BITS.get(str(weight.format.dense))
     if width is None:
         return weight.values().view(np.uint8).reshape(-1), uniform_levels(8)
     unused = np.zeros((1 << width) - len(weight.levels), np.int8)

@@ -191,8 +191,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     # the metadata
     (
         "newer version",
-        set_field("version", "3"),
-        "version '3', this program reads '1' and '2'; update subbyte",
+        set_field("version", "4"),
+        "version '4', this program reads '1', '2' and '3'; update subbyte",
     ),
     ("no version", drop_field("version"), "format version None"),
     ("another format", set_field("format", "pt"), "not marked as a subbyte artifact"),
@@ -247,7 +247,7 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("packed shape zero", set_packed("shape", [8, 3, 0, 3]), "parameter of shape"),
     ("packed shape flat", set_packed("shape", [8]), "shape: has 1 items; at least 2"),
     ("packed bits", set_packed("bits", 5), "the format 'int5'; this version knows int8"),
-    ("packed pattern", set_packed("pattern", "2:4"), "2:4'; this version knows int8"),
+    ("packed pattern", set_packed("pattern", "4:2"), "4:2'; this version knows int8.*like 2:4, blocks"),
     ("dense pattern", set_packed("pattern", "dense"), "dense'; this version knows int8"),
     ("packed narrower", set_packed("bits", 2), "its graph needs"),
     ("packed in planes", set_packed("bits", 3), "its graph needs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from subbyte.errors import InputError
 from subbyte.execute import reference
 from subbyte.exporters.tflite import to_tflite
 from subbyte.ir import Graph
+from subbyte.quant import QTensor
 from tests.contract.agreement import random_images
 from tests.fuzz.builder import Builder
 
@@ -154,3 +156,18 @@ def test_what_it_does_not_know_is_an_error() -> None:
     )
     refused("max pooling", lambda b, x: b.max_pool(x))
     refused("has no batch_norm", lambda b, x: b.batch_norm(b.add("dequantize", [x])))
+
+
+def test_patterns_become_dense_weights() -> None:
+    b = Builder(random.Random(4), (5, 6, 18))
+    x = b.quantize("image")
+    sparse = b.finish(b.qconv(x, 20, pattern="2:4"), b.qconv(x, 20, (3, 3), pattern="4x16:50"))
+    nodes = []
+    for node in sparse.nodes:
+        weight = node.params.get("weight")
+        if isinstance(weight, QTensor):
+            node = node.with_(params={**node.params, "weight": replace(weight, format=weight.format.dense)})
+        nodes.append(node)
+    dense = replace(sparse, nodes=tuple(nodes))
+    assert dense.nodes[1].params["weight"].format != sparse.nodes[1].params["weight"].format  # type: ignore[union-attr]
+    assert to_tflite(sparse) == to_tflite(dense)

@@ -106,7 +106,10 @@ BAD = {
     ),
     "step twice": ('name = "x"\nsteps = ["bias_correction", "bias_correction"]', "a step is listed twice"),
     "empty override": ('name = "x"\n[[override]]\nweights = 4', "an override needs match or role"),
-    "aimless override": ('name = "x"\n[[override]]\nmatch = "a"', "an override needs weights, activ"),
+    "aimless override": (
+        'name = "x"\n[[override]]\nmatch = "a"',
+        "an override needs weights, pattern, activ",
+    ),
     "float bits": (
         'name = "x"\n[[override]]\nmatch = "a"\nprecision = "fp16"\nweights = 4',
         "a layer in fp16 has no bits",
