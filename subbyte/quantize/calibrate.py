@@ -74,7 +74,7 @@ def calibrate(
         seen.setdefault(name, Histogram()).add(tensor.detach(), generator)
 
     run, state, done = exposed(graph), torch_executor.state_of(exposed(graph)), 0
-    chunk = _chunk(run) if weighted else BATCH
+    chunk = images_at_once(run) if weighted else BATCH
     for images in batches:
         for start in range(0, len(images), chunk):
             batch = torch_executor.nchw(images[start : start + chunk])
@@ -89,7 +89,7 @@ def calibrate(
     return seen
 
 
-def _chunk(graph: Graph) -> int:
+def images_at_once(graph: Graph) -> int:
     """How many images' values and gradients fit GRADIENT_BYTES; at least one."""
     elements = sum(math.prod(value.shape) for value in graph.values.values())
     return max(1, min(BATCH, GRADIENT_BYTES // (8 * elements)))
