@@ -53,7 +53,7 @@ def least(
 ) -> tuple[np.ndarray, float]:
     """Weights, biases last, of least damped squared error of which only those `kept`, bool [O, I], are not
     zero, float64 [O, I + 1], and that error."""
-    weight, bias = (np.float64(node.params[role]) for role in ("weight", "bias"))
+    weight = np.float64(node.params["weight"])
     rows = np.c_[np.float64(x), np.ones(len(x))]
     damp = np.sqrt(damping * (rows[:, :-1] ** 2).sum(0).mean())
     pull = damp * np.eye(x.shape[1], x.shape[1] + 1)
@@ -65,7 +65,6 @@ def least(
         found, *_ = np.linalg.lstsq(matrix[:, columns], target, rcond=None)
         result[o, columns] = found
         error += ((matrix @ result[o] - target) ** 2).sum()
-    assert bias.shape == (len(weight),)
     return result, error
 
 
@@ -137,9 +136,8 @@ def test_the_best_pair_of_four_by_brute_force() -> None:
             mask[o, group * 4 : group * 4 + 4] = False
             mask[o, [group * 4 + i for i in pair]] = True
             errors[pair] = least(x, y, node, mask, 1e-6)[1]
-        assert tuple(np.flatnonzero(kept[o, group * 4 : group * 4 + 4])) == min(
-            errors, key=errors.__getitem__
-        )
+        best = min(errors, key=errors.__getitem__)
+        assert tuple(np.flatnonzero(kept[o, group * 4 : group * 4 + 4])) == best
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "3:8", "4x4:50", "2x3:30"])
@@ -178,7 +176,8 @@ def test_what_counts_more_keeps_more() -> None:
     counts = np.array([1.0, 1.0, 1e6, 1e6])
     quadratic: Quadratic = found.quadratic(0.01, counts, own=True)
     kept = blocks_kept(trace(quadratic, layout, 4), (4, 8), layout)
-    assert kept[1].all() and not kept[0].any()
+    assert kept[1].all()
+    assert not kept[0].any()
 
 
 @pytest.mark.parametrize("act", ["silu", "none"])
