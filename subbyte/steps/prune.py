@@ -26,7 +26,6 @@ from subbyte.prune.layout import Layout, blocks_kept, layout_of, magnitude
 from subbyte.prune.second_order import compensated, trace
 from subbyte.prune.statistics import Statistics
 from subbyte.quant import Format
-from subbyte.quant.format import DENSE
 from subbyte.quantize.calibrate import BATCH
 from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.recipes import Pruning
@@ -86,7 +85,7 @@ def chosen_layouts(graph: Graph, formats: Mapping[str, Format]) -> dict[str, Lay
         if is_weighted(node)
         and node.attrs.get("groups", 1) == 1
         and node.name in formats
-        and formats[node.name].pattern != DENSE
+        and formats[node.name].pattern.mask is not None
     }
 
 
