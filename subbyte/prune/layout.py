@@ -83,7 +83,8 @@ def layout_of(pattern: str) -> Layout:
 def magnitude(weight: np.ndarray, layout: Layout) -> np.ndarray:
     """Sum of squares of each block of weights [O, ..., I]: float64 [panels, blocks]."""
     squares = layout.gathered(np.asarray(weight, np.float64) ** 2)
-    return squares.reshape(*squares.shape[:2], -1, layout.inputs).sum((1, 3))
+    summed: np.ndarray = squares.reshape(*squares.shape[:2], -1, layout.inputs).sum((1, 3))
+    return summed
 
 
 def blocks_kept(worth: np.ndarray, shape: tuple[int, ...], layout: Layout) -> np.ndarray:
