@@ -7,12 +7,12 @@ between layers. Rises are taken to add up, as in program.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from subbyte.errors import InputError
-from subbyte.ir import OPS, Graph
+from subbyte.ir.ops import macs
 from subbyte.steps.context import Context
 from subbyte.steps.prune import chosen_layouts, rises
 from subbyte.system.quiet import quiet_descriptor
@@ -29,7 +29,7 @@ def distributed(context: Context, share: float, work: Mapping[str, float] | None
     and `rises` do.
     """
     layouts = chosen_layouts(context.original, context.formats)
-    counted = multiplications(context.original, list(layouts)) if work is None else work
+    counted = macs(context.original) if work is None else work
     chosen = densities(rises(context, PERCENTS), counted, share)
     return {
         name: "dense" if percent == 100 else f"{layouts[name].inputs}x{layouts[name].outputs}:{percent}"
@@ -69,13 +69,3 @@ def densities(
         least = sum(work[name] * min(by_percent) for name, by_percent in rise.items()) / total
         raise InputError(f"no densities leave {100 * share:g} % of the work; at least {least:.3g} % stays")
     return dict(pick for pick, x in zip(picks, result.x, strict=True) if x > 0.5)
-
-
-def multiplications(graph: Graph, layers: Sequence[str]) -> dict[str, float]:
-    """Of an image, by layer."""
-    nodes = {node.name: node for node in graph.nodes}
-    found = {}
-    for name in layers:
-        node = nodes[name]
-        found[name] = float(OPS[node.op].work(node, graph.value(node.output).shape))
-    return found

@@ -110,8 +110,9 @@ class _Emptied:
             self.level = self.level[:, -1:]
             if layout.group:
                 self.free.scatter_add_(1, chosen // layout.group, -torch.ones_like(chosen))
-            self._remove(order.sort(1).values)
             total -= number
+            if total:
+                self._remove(order.sort(1).values)
         return self.found
 
     def _cost(self) -> Tensor:

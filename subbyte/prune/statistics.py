@@ -72,7 +72,7 @@ class Statistics:
         """Mean square of what each weight is multiplied with, float64 [O, ..., I]."""
         shape = np.shape(self.node.params["weight"])
         taps, _ = self.layout.columns(shape)
-        each = torch.diagonal(self.hessian, dim1=1, dim2=2).sum(0)[:-1] / max(1, self.rows)
+        each = torch.diagonal(self.hessian, dim1=1, dim2=2).mean(0)[:-1] / max(1, self.rows)
         inputs = each.view(taps, -1)[:, : shape[-1]]
         return np.broadcast_to(inputs.numpy().reshape(shape[1:]), shape)
 

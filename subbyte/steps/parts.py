@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subbyte.data.mapped import Mapped
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.ir import Graph
+from subbyte.ir import Graph, Node
 from subbyte.ir.graph import rebuild
 from subbyte.quantize.calibrate import BATCH
 from subbyte.steps.blocks import Block
@@ -28,6 +28,11 @@ def with_part(graph: Graph, part: Graph) -> Graph:
     changed = {node.name: node for node in part.nodes}
     nodes = tuple(changed.get(node.name, node) for node in graph.nodes)
     return replace(graph, nodes=nodes, values={**graph.values, **part.values})
+
+
+def with_node(graph: Graph, node: Node) -> Graph:
+    """The graph with this node in place of its own of that name."""
+    return replace(graph, nodes=tuple(node if n.name == node.name else n for n in graph.nodes))
 
 
 def through(part: Graph, x: Tensor, folder: Path | None) -> Tensor:

@@ -33,7 +33,7 @@ from subbyte.quantize.prepare import exposed, pre_value
 from subbyte.recipes import Pruning
 from subbyte.steps.blocks import blocks
 from subbyte.steps.context import Context
-from subbyte.steps.parts import part_of, through, with_part
+from subbyte.steps.parts import part_of, through, with_node
 from subbyte.steps.train import read_state, write_state
 
 #: Memory for what blocks read and make of all images, of both networks.
@@ -57,20 +57,19 @@ def run(context: Context) -> Graph:
         raise RecipeError(
             "the step 'prune' has nothing to do: no layer's format has a pattern; ask for one, like int8+2:4"
         )
-    images = _fewer(graph, context.images, asked.images)
+    images = fewer(graph, context.images, asked.images)
     counts: Mapping[str, np.ndarray] = {}
     if asked.method == "obc" and asked.outputs == "fisher":
-        counts = _counts(context, images)
+        counts = counts_of(context, images)
     numbers = {name: number for number, name in enumerate(layouts)}
     exact = present = torch_executor.nchw(images)
     for block in blocks(graph):
         whole = part = part_of(graph, block)
         for name in (name for name in block.nodes if name in layouts):
             place = None if context.work is None else context.work / f"prune-{numbers[name]:03}.pt"
-            layer = _Layer(whole, part, name, layouts[name], asked, counts.get(name))
-            node = layer.kept(place, exact, present, _generator(context, numbers[name]))
-            part = with_part(part, replace(part, nodes=(node,)))
-            graph = with_part(graph, replace(part, nodes=(node,)))
+            layer = Layer(whole, part, whole.node(name), layouts[name], asked, counts.get(name))
+            node = layer.kept(place, exact, present, generator_of(context, numbers[name]))
+            part, graph = with_node(part, node), with_node(graph, node)
             context.progress(f"prune, {len(layouts)} layers", numbers[name] + 1)
         wanted = through(whole, exact, None)
         present = wanted if present is exact and part is whole else through(part, present, None)
@@ -89,27 +88,28 @@ def rises(context: Context, percents: Sequence[int]) -> dict[str, dict[int, floa
     groups = [name for name, layout in layouts.items() if layout.group]
     if groups:
         raise RecipeError(f"of layer {groups[0]!r} blocks are to stay, so its pattern must be like 4x16:50")
-    images = _fewer(graph, context.images, context.configuration.images)
-    counts, found = _counts(context, images), {}
+    images = fewer(graph, context.images, context.configuration.images)
+    counts, found = counts_of(context, images), {}
     x = torch_executor.nchw(images)
     for block in blocks(graph):
         whole = part_of(graph, block)
         for name in (name for name in block.nodes if name in layouts):
-            layer = _Layer(whole, whole, name, layouts[name], context.configuration, counts[name])
-            positions = math.prod(graph.value(whole.node(name).output).shape[:-1])
-            per_row = layer.rises(x, _generator(context, len(found)), percents)
+            node, asked = whole.node(name), context.configuration
+            layer = Layer(whole, whole, node, layouts[name], asked, counts[name])
+            positions = math.prod(graph.value(node.output).shape[:-1])
+            per_row = layer.rises(x, generator_of(context, len(found)), percents)
             found[name] = {percent: positions * rise for percent, rise in per_row.items()}
             context.progress(f"rises, {len(layouts)} layers", len(found))
         x = through(whole, x, None)
     return found
 
 
-def _counts(context: Context, images: np.ndarray) -> dict[str, np.ndarray]:
+def counts_of(context: Context, images: np.ndarray) -> dict[str, np.ndarray]:
     few = _even(images, GRADIENT_IMAGES)
     return importance(context.original, few, context.seed, context.progress)
 
 
-def _generator(context: Context, number: int) -> torch.Generator:
+def generator_of(context: Context, number: int) -> torch.Generator:
     """Of the layer `number`, so that a run can go on at any layer."""
     return torch.Generator().manual_seed(context.seed + number)
 
@@ -131,19 +131,31 @@ def _even(images: np.ndarray, most: int) -> np.ndarray:
     return images[np.linspace(0, len(images) - 1, min(len(images), most)).astype(int)]
 
 
-def _fewer(graph: Graph, images: np.ndarray, most: int) -> np.ndarray:
+def fewer(graph: Graph, images: np.ndarray, most: int) -> np.ndarray:
     """An even selection of at most `most` images whose values fit BLOCK_BYTES."""
     ends = [value_bytes(graph.value(name)) for block in blocks(graph) for name in (block.input, block.output)]
     return _even(images, min(most, max(8, BLOCK_BYTES // (4 * max(ends)))))
 
 
-class _Layer:
-    """A layer of a block that is to be pruned: `whole` is the block as it was, `part` as it is by now."""
+class Layer:
+    """A layer of a block that is to be pruned: `whole` is the block as it was, `part` as it is by now, in
+    which the layer reads what it will read.
+
+    outputs: which ones of the layer in `whole` the node has; None: all. counts: what each counts.
+    """
 
     def __init__(
-        self, whole: Graph, part: Graph, name: str, layout: Layout, asked: Pruning, counts: np.ndarray | None
+        self,
+        whole: Graph,
+        part: Graph,
+        node: Node,
+        layout: Layout,
+        asked: Pruning,
+        counts: np.ndarray | None,
+        outputs: np.ndarray | None = None,
     ) -> None:
-        self.node, self.layout, self.asked, self.counts = whole.node(name), layout, asked, counts
+        self.node, self.layout, self.asked, self.counts = node, layout, asked, counts
+        self.outputs = None if outputs is None else torch.from_numpy(outputs)
         self.reads, self.makes = self.node.inputs[0], pre_value(self.node)
         self.part, self.whole = _up_to(part, self.reads), _up_to(exposed(whole), self.makes)
 
@@ -164,7 +176,7 @@ class _Layer:
         weight = np.asarray(self.node.params["weight"], np.float32)
         if asked.method == "magnitude" and not asked.compensate:
             return self._without(blocks_kept(magnitude(weight, layout), weight.shape, layout))
-        seen = self._seen(exact, present, generator)
+        seen = self.seen(exact, present, generator)
         quadratic = seen.quadratic(asked.damping, self.counts, own=asked.target == "own")
         if asked.method == "obc":
             worth = trace(quadratic, layout, asked.rounds)
@@ -178,7 +190,7 @@ class _Layer:
 
     def rises(self, x: Tensor, generator: torch.Generator, percents: Sequence[int]) -> dict[int, float]:
         """What an output position's error rises by on average where so many per cent of the blocks stay."""
-        seen, shape = self._seen(x, x, generator), np.shape(self.node.params["weight"])
+        seen, shape = self.seen(x, x, generator), np.shape(self.node.params["weight"])
         quadratic = seen.quadratic(self.asked.damping, self.counts, own=True)
         worth, found = trace(quadratic, self.layout, self.asked.rounds), {}
         for percent in percents:
@@ -192,7 +204,13 @@ class _Layer:
         zeros = np.where(self.layout.spread(kept, weight.shape), weight, np.float32(0.0))
         return self.node.with_(params={**self.node.params, "weight": zeros})
 
-    def _seen(self, exact: Tensor, present: Tensor, generator: torch.Generator) -> Statistics:
+    def refitted(self, exact: Tensor, present: Tensor, generator: torch.Generator) -> Node:
+        """The layer with the weights of the least error, all staying."""
+        seen = self.seen(exact, present, generator)
+        return seen.node_of(seen.quadratic(self.asked.damping, self.counts, own=False).best())
+
+    def seen(self, exact: Tensor, present: Tensor, generator: torch.Generator) -> Statistics:
+        """What the layer reads and should make of all images, which the blocks read as these tensors."""
         seen = Statistics(self.node, self.layout, weighted=self.asked.slopes)
         states = [torch_executor.state_of(graph) for graph in (self.part, self.whole)]
         batches = -(-len(exact) // BATCH)
@@ -206,6 +224,7 @@ class _Layer:
                         (self.whole, states[1], exact, self.makes),
                     )
                 )
+                y = y if self.outputs is None else y[:, self.outputs]
                 seen.add(x, y, slope(self.node.attrs["act"], y), most, generator)
         return seen
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from subbyte.allocate.densities import PERCENTS, densities, distributed, multiplications
+from subbyte.allocate.densities import PERCENTS, densities, distributed
 from subbyte.errors import InputError, RecipeError
 from subbyte.ir import Graph
+from subbyte.ir.ops import macs
 from subbyte.prune.layout import blocks_kept, layout_of, magnitude
 from subbyte.quant import Format
 from subbyte.quant.format import Pattern
@@ -70,7 +71,7 @@ def test_rises_are_what_the_layer_s_error_becomes(act: str, monkeypatch: pytest.
     damping this small adds nothing that float32 sums would show."""
     net = FloatNetwork((3, 3, 8))
     graph = net.graph(net.conv("head", "image", 8, act=act))
-    monkeypatch.setattr("subbyte.steps.prune._counts", lambda context, images: {"head": np.ones(8)})
+    monkeypatch.setattr("subbyte.steps.prune.counts_of", lambda context, images: {"head": np.ones(8)})
     options = {"damping": 1e-9, "rows": 1e6, "slopes": False}
     found = rises(context(graph, "2x4:50", **options), (100, 50))["head"]
     start = context(graph, "2x4:50", **options, target="own", outputs="equal")
@@ -84,7 +85,7 @@ def test_rises_are_what_the_layer_s_error_becomes(act: str, monkeypatch: pytest.
 def test_patterns_for_a_share_of_all_work() -> None:
     graph = efficientnet_like()
     start = context(graph, "2x4:50")
-    work = multiplications(graph, PRUNED)
+    work = {name: macs(graph)[name] for name in PRUNED}
     assert work["expand"] == 8 * 8 * 8 * 16
     found = distributed(start, 0.6)
     assert set(found) == set(PRUNED)
