@@ -122,7 +122,8 @@ class _Emptied:
         square = self.inverse[:, :wide, :wide].view(panels, left, self.inputs, left, self.inputs)
         own = square.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # [P, left, inputs, inputs]
         w = self.weight[:, :, :wide].view(panels, -1, left, self.inputs).permute(0, 2, 3, 1)
-        return (torch.linalg.solve(own, w) * w * self.importance[:, None, None, :]).sum((2, 3))
+        each: Tensor = torch.linalg.solve(own, w) * w * self.importance[:, None, None, :]
+        return each.sum((2, 3))
 
     def _allowed(self, cost: Tensor) -> Tensor:
         """The costs, infinity for blocks beyond those that their group may still lose."""

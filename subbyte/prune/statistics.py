@@ -86,7 +86,7 @@ class Statistics:
         layout, weight = self.layout, np.asarray(self.node.params["weight"], np.float64)
         gathered = torch.from_numpy(layout.gathered(weight)).flatten(0, 1)  # [P * outputs, K - 1]
         bias = np.zeros(len(gathered))
-        bias[: len(weight)] = self.node.params["bias"]
+        bias[: len(weight)] = np.asarray(self.node.params["bias"])
         start = torch.cat([gathered, torch.from_numpy(bias)[:, None]], 1)
         there = self._there()
         hessian, right = self.hessian.clone(), self.right.clone()
@@ -111,7 +111,7 @@ class Statistics:
         """Which columns are inputs of the layer, and not there to fill up: bool [K - 1]."""
         shape = np.shape(self.node.params["weight"])
         taps, along = self.layout.columns(shape)
-        inside = torch.arange(along * self.layout.inputs) < shape[-1]
+        inside: Tensor = torch.arange(along * self.layout.inputs) < shape[-1]
         return inside.repeat(taps)
 
     def node_of(self, weight: Tensor) -> Node:
@@ -139,7 +139,7 @@ def _rows(node: Node, x: Tensor, layout: Layout) -> Tensor:
     kernel = (shape[1], shape[2])
     if kernel == (1, 1) and padding == [0, 0]:
         return F.pad(_positions(x[:, :, :: stride[0], :: stride[1]]), (0, more))
-    columns = F.unfold(x, kernel, padding=padding, stride=stride)  # [N, C * taps, positions]
+    columns = F.unfold(x, kernel, padding=tuple(padding), stride=tuple(stride))  # [N, C * taps, positions]
     taps = math.prod(kernel)
     split = columns.view(len(x), shape[-1], taps, -1).permute(0, 3, 2, 1)
     return F.pad(split, (0, more)).reshape(-1, taps * (shape[-1] + more))

@@ -89,7 +89,8 @@ def rises(context: Context, percents: Sequence[int]) -> dict[str, dict[int, floa
     if groups:
         raise RecipeError(f"of layer {groups[0]!r} blocks are to stay, so its pattern must be like 4x16:50")
     images = fewer(graph, context.images, context.configuration.images)
-    counts, found = counts_of(context, images), {}
+    counts = counts_of(context, images)
+    found: dict[str, dict[int, float]] = {}
     x = torch_executor.nchw(images)
     for block in blocks(graph):
         whole = part_of(graph, block)
@@ -128,7 +129,8 @@ def chosen_layouts(graph: Graph, formats: Mapping[str, Format]) -> dict[str, Lay
 
 def _even(images: np.ndarray, most: int) -> np.ndarray:
     """An even selection of at most so many images."""
-    return images[np.linspace(0, len(images) - 1, min(len(images), most)).astype(int)]
+    chosen: np.ndarray = images[np.linspace(0, len(images) - 1, min(len(images), most)).astype(int)]
+    return chosen
 
 
 def fewer(graph: Graph, images: np.ndarray, most: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from subbyte.prune.layout import blocks_kept, layout_of, magnitude
 def test_names() -> None:
     groups, blocks = layout_of("2:4"), layout_of("4x16:62.5")
     assert (groups.inputs, groups.outputs, groups.most, groups.group) == (1, 1, 2, 4)
-    assert (blocks.inputs, blocks.outputs, blocks.share, blocks.group) == (4, 16, 0.625, 0)
+    assert (blocks.inputs, blocks.outputs, blocks.share, blocks.group) == (4, 16, Fraction(5, 8), 0)
 
 
 @pytest.mark.parametrize(

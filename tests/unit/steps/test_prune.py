@@ -90,7 +90,7 @@ def graph() -> Graph:
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "obc"])
 def test_layers_with_a_pattern_get_its_zeros_and_no_others(graph: Graph, name: str, method: str) -> None:
-    made = prune.run(context(graph, name, configuration=Pruning(method=method)))
+    made = prune.run(context(graph, name, configuration=Pruning.model_validate({"method": method})))
     assert [node.name for node in made.nodes] == [node.name for node in graph.nodes]
     for node in graph.nodes:
         if "weight" not in node.params:
@@ -125,10 +125,9 @@ def test_compensation_brings_the_layer_closer(name: str) -> None:
     of the error."""
     net = FloatNetwork((6, 6, 8))
     graph = net.graph(net.conv("project", "image", 12, 3))
-    rows = {"rows": 1e6, "damping": 1e-6}
     errors = []
     for compensate in (True, False):
-        asked = Pruning(method="magnitude", compensate=compensate, **rows)
+        asked = Pruning(method="magnitude", compensate=compensate, rows=1e6, damping=1e-6)
         start = context(graph, name, configuration=asked)
         formats = dict.fromkeys(["project"], Format("int", 8, pattern=pattern(name)))
         made = prune.run(replace(start, formats=formats))
