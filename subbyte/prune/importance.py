@@ -6,15 +6,12 @@ Hutchinson's estimator with one u an image, as in quantize/calibrate.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, Node, is_weighted
-from subbyte.quantize.calibrate import Progress, images_at_once
+from subbyte.quantize.calibrate import Progress, images_at_once, projected
 from subbyte.quantize.prepare import exposed, pre_value
 
 
@@ -52,12 +49,3 @@ def importance(graph: Graph, images: np.ndarray, seed: int, progress: Progress) 
                 totals[node.name] += mean.double().sum(0)
         progress("importance", min(start + chunk, len(images)))
     return {name: (total / len(images)).numpy() for name, total in totals.items()}
-
-
-def projected(outputs: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-    """Σ u·y of outputs y, in units of their root mean squares, 0-dim; u is standard normal."""
-    total = torch.zeros(())
-    for output in outputs:
-        u = torch.randn(output.shape, generator=generator)
-        total = total + (output * u).sum() / output.detach().square().mean().sqrt().clamp(min=1e-30)
-    return total

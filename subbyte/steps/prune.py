@@ -59,7 +59,8 @@ def run(context: Context) -> Graph:
         )
     images = fewer(graph, context.images, asked.images)
     counts: Mapping[str, np.ndarray] = {}
-    if asked.method == "obc" and asked.outputs == "fisher":
+    compete = any(not layout.group for layout in layouts.values())
+    if asked.method == "obc" and asked.outputs == "fisher" and compete:
         counts = counts_of(context, images)
     numbers = {name: number for number, name in enumerate(layouts)}
     exact = present = torch_executor.nchw(images)
