@@ -107,6 +107,7 @@ def rises(context: Context, percents: Sequence[int]) -> dict[str, dict[int, floa
 
 
 def counts_of(context: Context, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What errors of each layer's outputs count, by layer, from some of the images: see `importance`."""
     few = _even(images, GRADIENT_IMAGES)
     return importance(context.original, few, context.seed, context.progress)
 
