@@ -77,29 +77,57 @@ def compress(
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
+        first = tuple(step for step in recipe.steps if STEPS[step].unrounded)
         for step in recipe.steps:
             check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
         weighted = recipe.activations.range == "fisher"
-        needed = balances or weighted or any("images" in recipe.needs(step) for step in recipe.steps)
+        several = balances or weighted or bool(first)  # passes over the images
+        needed = several or any("images" in recipe.needs(step) for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = kept.all_of(regrouped(split, calibration), labels)
         if balances:
             split = balance(split, recipe.activations.balance, stream, report)
-        elif weighted:
+        elif several:
             deque(stream, maxlen=0)
-        if balances or weighted:
+        dense = split
+        if first:
+            formats = {name: found.weights for name, found in asked.items()}
+            images, shown = kept.images(), kept.labels(labels)
+            start = Context(
+                split, split, images, shown, None, chosen_seed, report, task=task, formats=formats
+            )
+            split = _unrounded(start, recipe, first, work, threads)
+        if several:
             stream = kept.batches(WEIGHTED_IMAGES if weighted else None)
         seen = calibrate(split, stream, chosen_seed, report, weighted=weighted)
         rounded = attach(split, asked, recipe, seen)
         images, shown = kept.images(), kept.labels(labels)
         context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)
+        if first:
+            context = replace(context, dense=dense)
         if work is not None and recipe.steps:
             context = replace(context, work=_folder(work, context, recipe, threads))
-        for step in recipe.steps:
+        for step in recipe.steps[len(first) :]:
             context = replace(context, configuration=recipe.configuration(step))
             context = replace(context, graph=verify(function_of(STEPS[step])(context)))
     return context.graph
+
+
+def _unrounded(
+    context: Context, recipe: Recipe, steps: tuple[str, ...], work: Path | None, threads: int
+) -> Graph:
+    """The float graph after these steps, which work on floats; their state does not depend on other steps."""
+    if work is not None:
+        others = set(recipe.model_extra or {}) - set(steps)
+        tables = {step: STEPS[step].configuration for step in others}
+        plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
+        context = replace(context, work=_folder(work, context, plain, threads))
+    for step in steps:
+        context = replace(context, configuration=recipe.configuration(step))
+        made = verify(function_of(STEPS[step])(context))
+        context = replace(context, graph=made, original=made)
+    return context.original
 
 
 def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
@@ -128,6 +156,7 @@ def _folder(work: Path, context: Context, recipe: Recipe, threads: int) -> Path:
     job = {
         "original": graph_digest(context.original),
         "rounded": graph_digest(context.graph),
+        **({} if context.dense is None else {"dense": graph_digest(context.dense)}),
         "recipe": recipe.model_dump(mode="json"),
         "seed": context.seed,
         "images": list(context.images.shape),

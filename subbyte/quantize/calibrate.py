@@ -74,7 +74,7 @@ def calibrate(
         seen.setdefault(name, Histogram()).add(tensor.detach(), generator)
 
     run, state, done = exposed(graph), torch_executor.state_of(exposed(graph)), 0
-    chunk = _chunk(run) if weighted else BATCH
+    chunk = images_at_once(run) if weighted else BATCH
     for images in batches:
         for start in range(0, len(images), chunk):
             batch = torch_executor.nchw(images[start : start + chunk])
@@ -89,7 +89,7 @@ def calibrate(
     return seen
 
 
-def _chunk(graph: Graph) -> int:
+def images_at_once(graph: Graph) -> int:
     """How many images' values and gradients fit GRADIENT_BYTES; at least one."""
     elements = sum(math.prod(value.shape) for value in graph.values.values())
     return max(1, min(BATCH, GRADIENT_BYTES // (8 * elements)))
@@ -107,11 +107,7 @@ def _weigh(
     known: the values that may get a grid of their own; others are read by an activation or a residual only.
     """
     behind = {n.inputs[0]: n.output for n in graph.nodes if n.inputs[0] not in known}
-    total = torch.zeros(())
-    for name in graph.outputs:
-        output = made[name]
-        u = torch.randn(output.shape, generator=generator)
-        total = total + (output * u).sum() / output.detach().square().mean().sqrt().clamp(min=1e-30)
+    total = projected((made[name] for name in graph.outputs), generator)
     names = list(made)
     found = torch.autograd.grad(total, [made[name] for name in names], allow_unused=True)
     gradients = dict(zip(names, found, strict=True))
@@ -119,3 +115,12 @@ def _weigh(
         gradient = gradients[behind.get(name, name)]
         if gradient is not None:
             seen[name].weigh(made[name].detach(), gradient, generator)
+
+
+def projected(outputs: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """Σ u·y of outputs y, in units of their root mean squares, 0-dim; u is standard normal."""
+    total = torch.zeros(())
+    for output in outputs:
+        u = torch.randn(output.shape, generator=generator)
+        total = total + (output * u).sum() / output.detach().square().mean().sqrt().clamp(min=1e-30)
+    return total

@@ -8,7 +8,7 @@ from subbyte.recipes.recipe import (
     Recipe,
     WeightRange,
 )
-from subbyte.recipes.steps import STEPS, Distillation, Reconstruction, Step, Training
+from subbyte.recipes.steps import STEPS, Distillation, Pruning, Reconstruction, Step, Training
 
 __all__ = [
     "STEPS",
@@ -16,6 +16,7 @@ __all__ = [
     "Distillation",
     "Layers",
     "Override",
+    "Pruning",
     "Recipe",
     "Reconstruction",
     "Step",

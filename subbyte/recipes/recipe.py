@@ -209,8 +209,8 @@ class Recipe(_Table):
     first: the layers that no other layer feeds; its `activations` are the bits of the image.
     last: the layers that feed no other; its `activations` are the bits of what they read.
     squeeze_excite: pooled vectors, gates and their two layers.
-    steps: what is done after rounding to nearest, in this order: names of rows of STEPS, each as its
-    table of that name says, if its row has a configuration.
+    steps: what is done before rounding to nearest (`unrounded` rows of STEPS) and after it, in this order:
+    names of rows of STEPS, each as its table of that name says, if its row has a configuration.
     seed: of everything random.
     """
 
@@ -249,6 +249,10 @@ class Recipe(_Table):
     def _steps_once(self) -> Recipe:
         if len(set(self.steps)) != len(self.steps):
             raise ValueError("a step is listed twice")
+        early = [STEPS[name].unrounded for name in self.steps]
+        if early != sorted(early, reverse=True):
+            first = next(name for name in self.steps if STEPS[name].unrounded)
+            raise ValueError(f"{first!r} works on weights before they are rounded; list it first")
         return self
 
     def configuration(self, step: str) -> Any:

@@ -1,4 +1,4 @@
-"""The steps that a recipe can list, one row each: what is done after rounding to nearest.
+"""The steps that a recipe can list, one row each: what is done before and after rounding to nearest.
 
 The rows are data, so that reading a recipe imports nothing of what carries it out.
 """
@@ -219,13 +219,42 @@ class Distillation(Training):
         return ("labels",) if self.labels else ()
 
 
+class Pruning(Options):
+    """Which weights become zero where a layer's format has a pattern, and what becomes of the others.
+
+    method: what goes by; "magnitude", the squares of weights; "wanda", times the mean square of what they are
+    multiplied with (arXiv 2306.11695); "obc", what the layer's error rises by when all others make up for it
+    (Optimal Brain Compression, arXiv 2208.11580). compensate: those that stay, and the biases, become those
+    of the least error of the layer's output.
+    rounds: in which "obc" takes weights away, 1: all at once. damping: a squared distance of weights from
+    what they were, this times the mean diagonal of the Hessian, is part of the error. images: of those given,
+    at most. rows: output positions of a layer that its error is taken over, per weight of an output, at
+    most.
+    target: "dense", a layer is to make what the float network does, though it reads what pruned ones before
+    it make; "own": what it made itself of what it reads. slopes: errors count by the square of the activation
+    function's derivative. outputs: of a layer's outputs all errors count "equal", or, where blocks of
+    different ones compete, as "fisher": by the mean squared gradient of the network's outputs.
+    """
+
+    method: Literal["magnitude", "wanda", "obc"] = "obc"
+    compensate: bool = True
+    rounds: int = Field(default=20, ge=1, le=1000)
+    damping: float = Field(default=0.01, gt=0.0, le=100.0)
+    images: int = Field(default=512, ge=1)
+    rows: float = Field(default=64.0, ge=1.0, le=1e6)
+    target: Literal["dense", "own"] = "dense"
+    slopes: bool = True
+    outputs: Literal["equal", "fisher"] = "fisher"
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
 
     configuration: what the recipe's table of the step's name holds where nothing is said, and its type; None:
-    there is no such table. needs: what of a compression's data the step reads beside the graphs; a
-    configuration may have `needs` of its own.
+    there is no such table. unrounded: it works on the float graph before that is calibrated and rounded, and
+    gives one of the same nodes; recipes list such steps first. needs: what of a compression's data the step
+    reads beside the graphs; a configuration may have `needs` of its own.
     after: the steps before it in recipes whose name ends in this one's, like w4a8-distill, and words: what
     it does to the network then; None: no name does. kept: the table stands in every recipe, as it does in
     files of the first version; else where the step is asked for. check: `module:function` that takes the
@@ -239,9 +268,11 @@ class Step:
     words: str = ""
     kept: bool = False
     check: str | None = None
+    unrounded: bool = False
 
 
 STEPS: dict[str, Step] = {
+    "prune": Step("subbyte.steps.prune:run", Pruning(), unrounded=True),
     "bias_correction": Step("subbyte.steps.bias_correction:run"),
     "reconstruct": Step(
         "subbyte.steps.reconstruct:run",

@@ -22,7 +22,7 @@ from torch import Tensor
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.ops import OPS
 from subbyte.execute.torch.step import Step, accumulate, per_channel, step_of
-from subbyte.execute.torch.straight_through import real
+from subbyte.execute.torch.straight_through import slope
 from subbyte.ir import Graph, Node
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.quant import QTensor
@@ -39,8 +39,8 @@ LAYERWISE_BYTES = 1 << 30
 
 def run(context: Context) -> Graph:
     """The quantized graph with corrected biases."""
-    images = fewer(context.original, context.images)
-    return correct_biases(context.graph, context.original, images, context.progress)
+    images = fewer(context.teacher, context.images)
+    return correct_biases(context.graph, context.teacher, images, context.progress)
 
 
 def fewer(graph: Graph, images: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) ->
     for codes, exact in zip(x.split(BATCH), wanted.split(BATCH), strict=True):
         sums = accumulate(step, codes.float()).float()
         real = sums * per_channel(torch.from_numpy(unit.astype(np.float32)).to(sums.device), sums)
-        importance = _slope(step.node.attrs["act"], exact).square() + FLAT
+        importance = slope(step.node.attrs["act"], exact).square() + FLAT
         errors.append(_channel_sums((exact - real) * importance))
         totals.append(_channel_sums(importance))
     error, total = torch.cat(errors), torch.cat(totals)
@@ -142,13 +142,6 @@ def corrected(step: Step, x: Tensor, wanted: Tensor, *, shrink: bool = False) ->
     shift = np.rint(mean.cpu().numpy() / unit)
     new = np.clip(bias + shift, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)
     return step.node.with_(params={**step.node.params, "bias": new})
-
-
-def _slope(act: str, x: Tensor) -> Tensor:
-    """The derivative of the activation function at x."""
-    with torch.enable_grad():
-        point = x.detach().clone().requires_grad_()
-        return torch.autograd.grad(real(act)(point).sum(), point)[0]
 
 
 def _channel_sums(tensor: Tensor) -> Tensor:

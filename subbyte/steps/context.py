@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subbyte.ir import Graph
+from subbyte.quant import Format
 from subbyte.quantize.calibrate import Progress
 from subbyte.recipes import Step
 
@@ -19,7 +20,10 @@ from subbyte.recipes import Step
 class Context:
     """What there is to work with.
 
-    graph: quantized, where the step starts; original: the float graph it came from, of the same node names.
+    graph: quantized, where the step starts; original: the float graph it came from, of the same node names,
+    whose weights were rounded. dense: the float graph as it was before steps removed weights from it; None:
+    none did. Steps that work on floats get one float graph as both. formats: of the weights that nodes are
+    to have, by name.
     images: float32 [N, H, W, C]; none if no step of the recipe needs any. labels: int64 [N], the images'
     class indices; None if they are not known. configuration: of the type in the step's row. seed: of
     everything random. progress: told the step's name and how far it is. work: a folder that keeps state, from
@@ -36,6 +40,13 @@ class Context:
     progress: Progress
     work: Path | None = None
     task: str | None = None
+    dense: Graph | None = None
+    formats: Mapping[str, Format] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> Graph:
+        """The float graph whose numbers are wanted."""
+        return self.original if self.dense is None else self.dense
 
 
 def function_of(step: Step) -> Callable[[Context], Graph]:

@@ -43,9 +43,10 @@ def run(context: Context) -> Graph:
     Raises InputError if the outputs do not fit the task, or as Losses and teacher_of do.
     """
     graph, original, asked = context.graph, context.original, context.configuration
+    exact = context.teacher
     inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes}, asked=asked)
-    meant, teacher = task_of(original, context.task), teacher_of(original, asked.teacher)
+    meant, teacher = task_of(original, context.task), teacher_of(exact, asked.teacher)
     losses = Losses(meant, asked, graph, teacher, context.labels)
     schedule = Schedule(learned, asked)
     kept, held = split(len(inputs), asked)
@@ -80,5 +81,5 @@ def run(context: Context) -> Graph:
     )
     result = learned.result()
     if asked.bias_correction:
-        return correct_biases(result, original, fewer(original, context.images), context.progress)
+        return correct_biases(result, exact, fewer(exact, context.images), context.progress)
     return result

@@ -11,7 +11,7 @@ that did best on images held back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from torch import Tensor
 from subbyte.data.mapped import Mapped, folder_of_maps
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import OPS, Graph
-from subbyte.ir.graph import rebuild
 from subbyte.quant import QTensor
 from subbyte.quantize.calibrate import BATCH
 from subbyte.recipes import Reconstruction
@@ -32,6 +31,7 @@ from subbyte.steps.held_back import mean_over, split
 from subbyte.steps.hooks import Hooks
 from subbyte.steps.learned import Learned
 from subbyte.steps.limits import limits, weight_bits
+from subbyte.steps.parts import part_of, through, with_part
 from subbyte.steps.status import teller
 from subbyte.steps.train import in_bfloat16, minimize
 
@@ -43,7 +43,7 @@ def run(context: Context) -> Graph:
     The work folder keeps finished blocks; those it has are not trained again, and the one that was
     interrupted goes on. Raises InputError if there are too few images to hold some back.
     """
-    graph, original = context.graph, context.original
+    graph, teacher = context.graph, context.teacher
     asked: Reconstruction = context.configuration
     folder = folder_of_maps(context.work) if asked.storage == "disk" else None
     images = _mirrored(context.images, folder) if asked.mirror else context.images
@@ -51,13 +51,13 @@ def run(context: Context) -> Graph:
     codes = wanted = torch_executor.nchw(images)
     found = blocks(graph)
     for number, block in enumerate(found):
-        part, whole = _part(graph, block), _part(original, _in_float(original, block))
-        wanted_next = _through(whole, wanted, folder)
+        part, whole = part_of(graph, block), part_of(teacher, _in_float(teacher, block))
+        wanted_next = through(whole, wanted, folder)
         if _narrow(part) or (_quantized(part) and not asked.narrow_only):
             data = _Data(codes, wanted, wanted_next, used, held)
-            part = _trained(context, (number, len(found)), part, whole, data)
-            graph = _with(graph, part)
-        codes, wanted = _through(part, codes, folder), wanted_next
+            part = _trained(context, (number, len(found)), part, data)
+            graph = with_part(graph, part)
+        codes, wanted = through(part, codes, folder), wanted_next
         context.progress(_stage(len(found)), number + 1)
     return graph
 
@@ -78,12 +78,12 @@ class _Data:
     held: Tensor
 
 
-def _trained(context: Context, place: tuple[int, int], part: Graph, whole: Graph, data: _Data) -> Graph:
+def _trained(context: Context, place: tuple[int, int], part: Graph, data: _Data) -> Graph:
     """The block after training. place: its number, and how many there are."""
     asked: Reconstruction = context.configuration
     (number, count), work = place, context.work
     done, begun = (None if work is None else work / f"block-{number:03}{kind}.pt" for kind in ("", ".part"))
-    nodes = {node.name: node for node in whole.nodes}
+    nodes = {node.name: node for node in context.original.nodes}
     learned = Learned(part, nodes, rounding=asked.rounding, grids=asked.grids)
     if not any(learned.parameters.values()):
         return part
@@ -215,19 +215,6 @@ def _real_name(original: Graph, value: str) -> str:
     return value if value in original.values else value.rsplit(".", 1)[0]
 
 
-def _part(graph: Graph, block: Block) -> Graph:
-    inside = set(block.nodes)
-    nodes = tuple(node for node in graph.nodes if node.name in inside)
-    return rebuild(replace(graph, input=block.input, outputs=(block.output,)), nodes)
-
-
-def _with(graph: Graph, part: Graph) -> Graph:
-    """The graph with the nodes and values of `part` in place of its own."""
-    changed = {node.name: node for node in part.nodes}
-    nodes = tuple(changed.get(node.name, node) for node in graph.nodes)
-    return replace(graph, nodes=nodes, values={**graph.values, **part.values})
-
-
 def _mirrored(images: np.ndarray, folder: Path | None) -> np.ndarray:
     """The images, and behind them their mirror images."""
     if folder is None:
@@ -237,28 +224,3 @@ def _mirrored(images: np.ndarray, folder: Path | None) -> np.ndarray:
         for start in range(0, len(source), BATCH):
             mapped.add(source[start : start + BATCH])
     return mapped.array()
-
-
-def _through(part: Graph, x: Tensor, folder: Path | None) -> Tensor:
-    """The only output of `part` for all images: bytes where quantized, else float32; in a file if there is a
-    folder for it."""
-    state, (name,) = torch_executor.state_of(part, x.device), part.outputs
-    kept = torch.float32 if part.value(name).q is None else torch.uint8
-    result: Tensor | None = None
-    mapped = None if folder is None else Mapped(folder)
-    with torch.no_grad():
-        for start in range(0, len(x), BATCH):
-            made = torch_executor.forward(part, x[start : start + BATCH].float(), state, exact=False)[name]
-            if mapped is not None:
-                rows = made.permute(0, 2, 3, 1) if made.ndim == 4 else made
-                mapped.add(rows.to(kept).cpu().numpy())
-                continue
-            if result is None:
-                layout = torch.channels_last if made.ndim == 4 else torch.contiguous_format
-                shape = (len(x), *made.shape[1:])
-                result = torch.empty(shape, dtype=kept, memory_format=layout, device=x.device)
-            result[start : start + BATCH] = made
-    if mapped is not None:
-        return torch_executor.nchw(mapped.array()).to(x.device)
-    assert result is not None
-    return result

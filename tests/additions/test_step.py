@@ -101,7 +101,9 @@ def test_the_errors_are_those_of_any_table(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="unspare: there is no such option"):
         load_recipe(written(tmp_path, "[unspare]\nbelow = 1"))
     (tmp_path / "bad.toml").write_text('name = "bad"\nsteps = ["magic"]')
-    with pytest.raises(RecipeError, match=r"steps.0: Input should be 'bias_correction', .* or 'spare'"):
+    with pytest.raises(
+        RecipeError, match=r"steps.0: Input should be 'prune', 'bias_correction', .* or 'spare'"
+    ):
         load_recipe(tmp_path / "bad.toml")
 
 

@@ -39,6 +39,7 @@ ROOMS = (
     Room("metrics", ("cli",), later=("report",)),
     Room("tasks", ("cli",), later=("torch",)),
     Room("quantize", TORCH),
+    Room("prune", TORCH),
     Room("steps", TORCH, later=("logs",)),
     Room("device"),
     Room("analysis", TORCH),

@@ -40,6 +40,13 @@ def real(act: str) -> Callable[[Tensor], Tensor]:
     return lambda x: _REAL[row.name](x, *parameters)
 
 
+def slope(act: str, x: Tensor) -> Tensor:
+    """The derivative of the activation function `act` at x."""
+    with torch.enable_grad():
+        point = x.detach().clone().requires_grad_()
+        return torch.autograd.grad(real(act)(point).sum(), point)[0]
+
+
 class _Substitute(torch.autograd.Function):
     """The value of `hard` with the gradient of `soft`; equal shapes."""
 

@@ -27,7 +27,8 @@ from subbyte.steps.blocks import blocks
 from subbyte.steps.context import Context
 from subbyte.steps.held_back import split
 from subbyte.steps.learned import Learned
-from subbyte.steps.reconstruct import _Data, _Loss, _part, run
+from subbyte.steps.parts import part_of
+from subbyte.steps.reconstruct import _Data, _Loss, run
 from tests.unit.compress.networks import FloatNetwork, efficientnet_like, random_images
 from tests.unit.steps.test_training import error, recipe, same
 
@@ -47,7 +48,7 @@ def two_layers(act: str) -> tuple[Graph, Graph]:
     quantized = compress(graph, recipe(weights=4, activations=4), [random_images(graph, 32)])
     nodes = {node.name for node in quantized.nodes if node.name in ("expand", "second")}
     (block,) = (b for b in blocks(quantized) if set(b.nodes) == nodes)
-    return graph, _part(quantized, block)
+    return graph, part_of(quantized, block)
 
 
 def loss_of(graph: Graph, part: Graph, drop: float) -> tuple[_Loss, Tensor]:
