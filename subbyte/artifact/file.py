@@ -26,13 +26,13 @@ from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
-from subbyte.ir import Graph
+from subbyte.ir import OPS, Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.system.whole_file import write_whole
 
 FORMAT = "subbyte"
 #: The versions that this program reads; a file says the first that has all that its graph needs.
-VERSIONS = ("1", "2")
+VERSIONS = ("1", "2", "3")
 ADVICE = "fetch or write the file again"
 MAX_MESSAGE = 400
 GRAPH = "graph"
@@ -69,9 +69,12 @@ def serialize(artifact: Artifact) -> list[bytes]:
 
 def version_of(graph: Graph) -> str:
     """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul, and
-    levels of activations."""
+    levels of activations; 3 has the operations whose rows say so, and the dilation of a conv2d."""
     scales = any("channel_scale" in node.params for node in graph.nodes)
-    return VERSIONS[scales or any(value.q and value.q.levels for value in graph.values.values())]
+    levels = any(value.q and value.q.levels for value in graph.values.values())
+    since = max((OPS[node.op].since for node in graph.nodes if node.op in OPS), default=1)
+    dilated = 3 if any("dilation" in node.attrs for node in graph.nodes) else 1
+    return VERSIONS[max(1 + (scales or levels), since, dilated) - 1]
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:
@@ -162,7 +165,7 @@ def _parse_metadata(metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         raise ArtifactError("it is not marked as a subbyte artifact")
     version = metadata.get("version")
     if version not in VERSIONS:
-        known = " and ".join(map(repr, VERSIONS))
+        known = f"{', '.join(map(repr, VERSIONS[:-1]))} and {VERSIONS[-1]!r}"
         raise _OtherVersionError(f"it has format version {version!r:.20}, this program reads {known}")
     if sorted(metadata) != sorted(FIELDS):
         raise ArtifactError(f"its metadata must have exactly the fields {', '.join(FIELDS)}")

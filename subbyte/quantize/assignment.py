@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from subbyte.errors import RecipeError
 from subbyte.ir import OPS, Graph, Node, is_weighted
-from subbyte.ir.graph import producers
+from subbyte.ir.graph import consumers, producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
 from subbyte.quant.format import FLOAT_FORMATS, Format
@@ -82,10 +82,34 @@ def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     precision: dict[str, str] = dict.fromkeys(result, recipe.precision)
     for rule in recipe.override:
         _apply(graph, rule, role_of, result, precision)
+    for name in real_by_nature(graph):
+        precision[name] = "fp32"
     return {
         name: replace(found, weights=FLOAT_FORMATS.get(precision[name], found.weights))
         for name, found in result.items()
     }
+
+
+def real_by_nature(graph: Graph) -> set[str]:
+    """The nodes that compute in float32 whatever a recipe asks: operations that have no arithmetic on codes,
+    and what only moves elements between such operations."""
+    made, read = producers(graph), consumers(graph)
+    lacking = {node.name for node in graph.nodes if not OPS[node.op].quantizable}
+    found = lacking | {node.name for node in graph.nodes if OPS[node.op].keeps_grid}
+    while True:
+        left = {
+            node.name
+            for node in graph.nodes
+            if node.name in found - lacking
+            and not (
+                all(name in made and made[name].name in found for name in node.inputs)
+                and node.output not in graph.outputs
+                and all(reader.name in found for reader in read[node.output])
+            )
+        }
+        if not left:
+            return found
+        found -= left
 
 
 def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:

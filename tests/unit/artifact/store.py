@@ -19,7 +19,7 @@ from subbyte.artifact.file import VERSIONS, version_of
 from subbyte.execute.reference import run
 from subbyte.ir import Graph, Param
 from tests.fuzz.builder import Builder
-from tests.fuzz.graphs import balanced, leveled, narrow, quantized, wrap
+from tests.fuzz.graphs import balanced, computed, leveled, moved, narrow, normalized, quantized, wrap
 
 STORED = Path(__file__).parent / "stored"
 SEED = 2026
@@ -60,6 +60,9 @@ def networks(seed: int) -> dict[str, Artifact]:
         "fp32": wrap(whole_numbers(random.Random(seed + 6), half=False)),
         "channel-scales": wrap(balanced(random.Random(seed + 7))),
         "levels": wrap(leveled(random.Random(seed + 8))),
+        "moves": wrap(moved(random.Random(seed + 9))),
+        "normalizations": wrap(normalized(random.Random(seed + 11))),
+        "products": wrap(computed(random.Random(seed + 10))),
     }
 
 
