@@ -115,7 +115,10 @@ void check_resize(const Operation& o) {
 void check_resize_nearest(const Operation& o) { check_resize(o); }
 StepPtr make_resize_nearest(const Operation& o) { return make_work_step(o, copy_nearest); }
 
-void check_resize_bilinear(const Operation& o) { check_resize(o); }
+void check_resize_bilinear(const Operation& o) {
+  check_resize(o);
+  need(o.node.factor_a <= 0.25f && o.node.factor_a >= 0, o.node, "its factor is not within 2^-2");  // times 2^30
+}
 StepPtr make_resize_bilinear(const Operation& o) { return make_work_step(o, interpolate, real_interpolate); }
 
 }  // namespace subbyte

@@ -86,7 +86,13 @@ def per_channel(node: Node, shapes: list[Shape]) -> Shape:
     """As the input is; each parameter has a number for each channel."""
     for role in node.params:
         need(node.params[role].shape == (shapes[0][-1],), node, f"{role} does not fit {shapes[0]}")
-    groups = node.attrs.get("groups", 1)
+    return shapes[0]
+
+
+def grouped(node: Node, shapes: list[Shape]) -> Shape:
+    """As the map is; its channels are in equal groups, and each parameter has a number for each of them."""
+    _map(node, per_channel(node, shapes))
+    groups = node.attrs["groups"]
     need(shapes[0][-1] % groups == 0, node, f"{shapes[0][-1]} channels are not a multiple of {groups} groups")
     return shapes[0]
 

@@ -339,7 +339,7 @@ OPS: dict[str, OpDef] = {
             rule=grid_rules.channel_numbers, quantizable=False, since=3, lacks=_NO_TFLITE,
         ),
         OpDef(
-            "group_norm", Kind.ELEMENTWISE, (1, 1), op_shapes.per_channel, ("eps", "groups"), _LAYER,
+            "group_norm", Kind.ELEMENTWISE, (1, 1), op_shapes.grouped, ("eps", "groups"), _LAYER,
             rule=grid_rules.channel_numbers, quantizable=False, since=3, lacks=_NO_TFLITE,
         ),
         OpDef(

@@ -335,7 +335,8 @@ def instance_norm(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 
 def softmax(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x, axis = b.settled(operand(a["self"])), a["dim"] % len(shape)
+    x, axis, dtype = b.settled(operand(a["self"])), a["dim"] % len(shape), a.get("dtype")
+    need(dtype in (None, torch.float32), f"only float32 is computed with, not {dtype}")
     view = x.view.movedim(axis, -1)
     value = b.rows(seen(x.value, view))
     made = b.last(b.emit("softmax", [value]), tuple(view.shape))
@@ -345,11 +346,15 @@ def softmax(b: Builder, a: Arguments, shape: Shape) -> Operand:
 def attention(b: Builder, a: Arguments, shape: Shape) -> Operand:
     """softmax(q k^T scale) v."""
     q, k, v = (operand(a[name]) for name in ("query", "key", "value"))
-    need(a["attn_mask"] is None and not a["is_causal"], "attention must not be masked")
+    mask = a["attn_mask"]
+    constant = mask is None or (isinstance(mask, torch.Tensor) and mask.is_floating_point())
+    need(constant and not a["is_causal"], "attention must not be masked but by adding a constant")
     scale = a["scale"] or q.shape[-1] ** -0.5
     q = elementwise.scaled(b, q, scale)
     turned = seen(k.value, b.settled(k).view.transpose(-1, -2))
     weights = _product(b, q, turned, (*q.shape[:-1], k.shape[-2]))
+    if mask is not None:
+        weights = elementwise.add(b, {"self": weights, "other": mask, "alpha": 1}, weights.shape)
     weights = softmax(b, {"self": weights, "dim": -1}, weights.shape)
     return _product(b, weights, v, shape)
 
