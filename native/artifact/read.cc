@@ -353,12 +353,13 @@ class Reader {
     }
     if (const auto size = n.integers.find("size"); size != n.integers.end()) {
       const std::vector<std::int64_t>&made = n.output.shape, &said = size->second;
-      const std::size_t length = d.op == Op::kRearrange ? made.size() : d.op == Op::kExpand ? 3 : 2;
+      const bool repeats = info_of(d.op).is(kSameGrid) && !n.texts.count("mode");  // up to all three extents
+      const std::size_t length = info_of(d.op).is(kReshapes) ? made.size() : repeats ? 3 : 2;
       need(said.size() == length && length <= made.size() && std::equal(said.begin(), said.end(), made.begin()), n,
            "makes another shape than its output says");
     }
     if (n.integers.count("count_pad")) d.numbers.push_back(attribute(n, "count_pad", 1)[0]);
-    if (d.op == Op::kPad) {
+    if (n.integers.count("pad") && !n.integers.count("stride")) {
       const std::vector<int> pad = attribute(n, "pad", 4);
       d.pad_top = pad[0], d.pad_bottom = pad[1], d.pad_left = pad[2], d.pad_right = pad[3];
     }

@@ -10,7 +10,7 @@ struct Span {
 };
 
 Span span_of(const NodeDesc& n, bool rows, int i, int extent, int made) {
-  if (n.op == Op::kAdaptiveAvgPool2d) {
+  if (n.numbers.empty()) {  // adaptive
     const std::int64_t wide = extent;
     const int begin = static_cast<int>(i * wide / made), end = static_cast<int>(((i + 1) * wide + made - 1) / made);
     return {begin, end, end - begin};
@@ -70,7 +70,7 @@ StepPtr make_avg_pool2d(const Operation& o) { return make_work_step(o, average, 
 
 void check_adaptive_avg_pool2d(const Operation& o) {
   const ValueDesc &x = *o.in[0], &y = o.out;
-  need(y.channels == x.channels && x.quantized == y.quantized, o.node, "output does not fit");
+  need(y.channels == x.channels && x.quantized == y.quantized && o.node.numbers.empty(), o.node, "output does not fit");
   need(static_cast<std::int64_t>(x.height) * x.width * 255 < (std::int64_t{1} << 31), o.node, "image too large to pool");
 }
 StepPtr make_adaptive_avg_pool2d(const Operation& o) { return make_work_step(o, average, real_average); }

@@ -54,7 +54,7 @@ void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
   need(n.pad_top >= 0 && n.pad_bottom >= 0 && n.pad_left >= 0 && n.pad_right >= 0, n, "negative padding");
   need(within(n.dilation_h, 1, kMaxWindow) && within(n.dilation_w, 1, kMaxWindow) && n.reach_h() <= kMaxWindow &&
            n.reach_w() <= kMaxWindow, n, "a dilated kernel must reach over at most 256 rows and columns");
-  need(!n.dilated() || n.op == Op::kConv2d, n, "only a convolution may be dilated");
+  need(!n.dilated() || info_of(n.op).is(kWeighted), n, "only a convolution may be dilated");
   need(n.pad_top < n.reach_h() && n.pad_bottom < n.reach_h() && n.pad_left < n.reach_w() && n.pad_right < n.reach_w(), n,
        "padding as large as the kernel");
   const int height = x.height + n.pad_top + n.pad_bottom - n.reach_h();

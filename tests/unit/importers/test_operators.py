@@ -310,7 +310,8 @@ CASES: dict[str, tuple[nn.Module, Shape, str]] = {
     "flattened map as output": (nn.Sequential(nn.ReLU(), nn.Flatten()), (3, 5, 4), "activation rearrange"),
     "transpose": (Apply(lambda m, x: m.c(x.transpose(2, 3)), c=conv(4, 3, 3)), (3, 5, 4), "rearrange conv2d"),
     "another shape": (
-        Apply(lambda m, x: m.c(x.reshape(1, 4, 6, 4)), c=conv(4, 3, 3)), (4, 6, 4), "rearrange conv2d"
+        Apply(lambda m, x: m.c(x.reshape(len(x), 4, 6, 4)), c=conv(4, 3, 3)),
+        (4, 6, 4), "rearrange rearrange conv2d",
     ),
     "split": (
         Apply(lambda m, x: torch.cat([m.c(x.split([1, 3], 1)[1]), x[:, :1]], 1), c=conv(3, 3, 1)),
@@ -325,33 +326,26 @@ CASES: dict[str, tuple[nn.Module, Shape, str]] = {
         (4, 6, 4), "slice slice concat conv2d",
     ),
     "channel shuffle": (
-        Apply(lambda m, x: m.c(x.view(1, 2, 3, 4, 5).transpose(1, 2).reshape(1, 6, 4, 5)), c=conv(6, 3, 1)),
-        (4, 5, 6), "rearrange conv2d",
+        Apply(
+            lambda m, x: m.c(x.view(len(x), 2, 3, 4, 5).transpose(1, 2).reshape(x.shape)), c=conv(6, 3, 1)
+        ),
+        (4, 5, 6), "rearrange rearrange conv2d",
     ),
     "channel shuffle, one operator": (nn.ChannelShuffle(3), (4, 5, 6), "rearrange"),
     "pixel shuffle": (nn.PixelShuffle(2), (3, 4, 12), "rearrange"),
     "pixel unshuffle": (nn.PixelUnshuffle(2), (6, 4, 3), "rearrange"),
     "softmax": (nn.Softmax(1), (3, 5, 4), "softmax"),
     "softmax of columns": (nn.Softmax(3), (3, 5, 4), "rearrange softmax rearrange"),
-    "attention": (
-        Apply(
-            lambda m, x: F.scaled_dot_product_attention(
-                *m.qkv(x.flatten(2).transpose(1, 2)).reshape(1, 15, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
-            ).transpose(1, 2).reshape(1, 15, 8),
-            qkv=nn.Linear(8, 24),
-        ),
-        (3, 5, 8), "conv2d " + "slice " * 3 + "rearrange " * 4 + "batch_norm matmul softmax matmul",
-    ),
     "product of matrices": (
         Apply(lambda m, x: x.transpose(2, 3) @ m.c(x), c=conv(4, 4, 1)),
         (3, 5, 4), "conv2d rearrange rearrange matmul rearrange",
     ),
     "efficient channel attention": (
         Apply(
-            lambda m, x: x * m.c(x.mean((2, 3)).view(1, 1, -1)).sigmoid().view(1, -1, 1, 1),
+            lambda m, x: x * m.c(x.mean((2, 3)).unsqueeze(1)).sigmoid().view(len(x), -1, 1, 1),
             c=nn.Conv1d(1, 1, 3, padding=1, bias=False),
         ),
-        (3, 5, 4), "global_avg_pool flatten linear activation mul",
+        (3, 5, 4), "global_avg_pool conv2d activation mul",
     ),
     "sequence": (
         Apply(lambda m, x: m.c(x.flatten(2)), c=nn.Conv1d(4, 6, 3, padding=1)), (3, 5, 4),
