@@ -141,14 +141,16 @@ Packed packed(Json& json) {
 }
 
 void attribute(Json& json, const std::string& key, NodeText& n) {
-  if (key == "act") {
+  if (key == "act" || key == "mode") {
     n.texts[key] = json.string();
   } else if (key == "eps" || key == "pre_scale") {
     n.reals[key] = json.number();
-  } else if (key == "groups" || key == "pre_zero") {
+  } else if (key == "count_pad" || key == "groups" || key == "pre_zero") {
     n.integers[key] = {json.integer()};
   } else if (key == "kernel" || key == "pad" || key == "stride") {
     n.integers[key] = json.integers(4);
+  } else if (key == "begin" || key == "dims" || key == "dilation" || key == "end" || key == "perm" || key == "size" || key == "step") {
+    n.integers[key] = json.integers(8);
   } else {
     fail("a node has an unknown attribute");
   }

@@ -30,7 +30,7 @@ static_assert(std::endian::native == std::endian::little, "the file's numbers ar
 constexpr std::size_t kMaxText = 4 << 20, kMaxFile = std::size_t{2} << 30;
 constexpr std::int64_t kMaxParameters = std::int64_t{1} << 28;
 constexpr double kMaxCode = 1 << 30, kMaxRatio = 1 << 20;
-constexpr float kMaxChannelScale = 1 << 16;
+constexpr float kMaxChannelScale = 1 << 16, kMaxProduct = 1 << 14, kMaxSlope = 1 << 22;
 
 [[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
 
@@ -122,13 +122,48 @@ void gate_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y)
   }
 }
 
+// Averages over windows, which are divided by how many positions they have.
+void average_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) { d.factor_a = ratio(n, *x[0], y); }
+
+void interpolation_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  d.factor_a = ratio(n, *x[0], y) / 4194304.0f;  // what the weights add up to
+}
+
+void product_factor(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  need(x[0]->grid && x[1]->grid, n, "mixes float32 and quantized values");
+  d.factor_a = x[0]->grid->scale * x[1]->grid->scale / y.scale;
+  need(d.factor_a < kMaxProduct, n, "its product leads far outside its output's grid");
+}
+
+void slope_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
+  d.factor_a = ratio(n, *x[0], y);
+  for (float& m : d.multiplier) {  // the slopes so far
+    m = d.factor_a * m;
+    need(std::fabs(m) < kMaxSlope, n, "a slope leads far outside its output's grid");
+  }
+}
+
 constexpr struct {
   Op op;
   void (*set)(const NodeText&, NodeDesc&, const Inputs&, const Grid& y);
 } kFactors[] = {{Op::kConv2d, residual_factor},
                 {Op::kAdd, add_factors},
                 {Op::kGlobalAvgPool, pool_factor},
-                {Op::kMul, gate_factor}};
+                {Op::kMul, gate_factor},
+                {Op::kAvgPool2d, average_factor},
+                {Op::kAdaptiveAvgPool2d, average_factor},
+                {Op::kMultiply, product_factor},
+                {Op::kSubtract, add_factors},
+                {Op::kPrelu, slope_factors},
+                {Op::kResizeBilinear, interpolation_factor}};
+
+// What an attribute `mode` may say, in the order of the numbers that the engine is given.
+constexpr struct {
+  Op op;
+  const char* names[3];
+} kModes[] = {{Op::kPad, {"zero", "edge", "reflect"}},
+              {Op::kResizeNearest, {"asymmetric", "half_pixel", "align_corners"}},
+              {Op::kResizeBilinear, {"asymmetric", "half_pixel", "align_corners"}}};
 
 void set_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y) {
   for (const auto& row : kFactors) {
@@ -211,6 +246,11 @@ class Reader {
     if (n.plain.count("channel_scale")) read_channel_scale(n, d, x[0]->shape.back());
     if (row->is(kWeighted)) read_weighted(n, d, x);
     if (n.integers.count("kernel")) window(n, d, attribute(n, "kernel", 2));
+    read_numbers(n, d);
+    if (row->is(kSlopes)) read_slopes(n, d, x[0]->shape.back());
+    if (row->is(kReal)) need(!x[0]->grid && !n.output.grid, n, "works on float32 values");
+    if (row->is(kNorms)) read_norm(n, d, x[0]->shape.back());
+    need(version_ > 2 || !(row->is(kSince3) || n.integers.count("dilation")), n, "is an operation that its version of the format has not");
     check_table(n, d, x);
     need(!has_levels(n) || row->is(kSameGrid) || (d.has_table && x.size() == 1), n,
          "cannot make levels, which need a table behind it");
@@ -239,6 +279,9 @@ class Reader {
     if (op.is(kWeighted)) wanted.insert({"bias", "weight"}), optional.insert({"pre_scale", "pre_zero"});
     if (op.is(kActs)) wanted.insert("act"), optional.insert("table");
     if (op.is(kScales)) optional.insert("channel_scale");
+    if (op.is(kSlopes)) wanted.insert("slope");
+    if (op.is(kNorms)) wanted.insert({"bias", "weight"});
+    if (n.op == "conv2d") optional.insert("dilation");
     for (const std::string& key : wanted) need(have.erase(key) == 1, n, "an attribute or parameter is missing");
     for (const std::string& key : optional) have.erase(key);
     need(have.empty(), n, "has an attribute or parameter that nothing reads");
@@ -249,7 +292,7 @@ class Reader {
     const bool linear = n.op == "linear";
     need(linear || !op.is(kOfMaps) || rank == 3, n, "needs a map");
     need(!linear || rank == 1, n, "needs a vector");
-    need(made == (op.is(kMakesVector) ? 1 : rank), n, "makes another shape than its output says");
+    need(op.is(kReshapes) || made == (op.is(kMakesVector) ? 1 : rank), n, "makes another shape than its output says");
   }
 
   // "name", or "name:parameter:..." with all of them.
@@ -296,6 +339,39 @@ class Reader {
     return result;
   }
 
+  // The attributes of operations that move or pool elements.
+  static void read_numbers(const NodeText& n, NodeDesc& d) {
+    for (const char* name : {"begin", "end", "step"}) {
+      if (!n.integers.count(name)) continue;
+      for (const int v : attribute(n, name, 3)) d.numbers.push_back(v);
+    }
+    for (const char* name : {"dims", "perm"}) {
+      if (!n.integers.count(name)) continue;
+      for (const std::int64_t v : n.integers.at(name)) {
+        need(v >= 0 && v <= kMaxParameters, n, "an attribute is out of range");
+        d.numbers.push_back(static_cast<int>(v));
+      }
+    }
+    if (const auto size = n.integers.find("size"); size != n.integers.end()) {
+      const std::vector<std::int64_t>&made = n.output.shape, &said = size->second;
+      const bool repeats = info_of(d.op).is(kSameGrid) && !n.texts.count("mode");  // up to all three extents
+      const std::size_t length = info_of(d.op).is(kReshapes) ? made.size() : repeats ? 3 : 2;
+      need(said.size() == length && length <= made.size() && std::equal(said.begin(), said.end(), made.begin()), n,
+           "makes another shape than its output says");
+    }
+    if (n.integers.count("count_pad")) d.numbers.push_back(attribute(n, "count_pad", 1)[0]);
+    if (n.integers.count("pad") && !n.integers.count("stride")) {
+      const std::vector<int> pad = attribute(n, "pad", 4);
+      d.pad_top = pad[0], d.pad_bottom = pad[1], d.pad_left = pad[2], d.pad_right = pad[3];
+    }
+    for (const auto& row : kModes) {
+      if (row.op != d.op) continue;
+      const auto* found = std::find(std::begin(row.names), std::end(row.names), n.texts.at("mode"));
+      need(found != std::end(row.names), n, "has a mode that this version does not know");
+      d.numbers.push_back(static_cast<int>(found - row.names));
+    }
+  }
+
   static void window(const NodeText& n, NodeDesc& d, const std::vector<int>& kernel) {
     const std::vector<int> stride = attribute(n, "stride", 2), pad = attribute(n, "pad", 4);
     d.kernel_h = kernel[0], d.kernel_w = kernel[1], d.stride_h = stride[0], d.stride_w = stride[1];
@@ -315,6 +391,11 @@ class Reader {
       need(shape[1] <= 256 && shape[2] <= 256, n, "its kernel is too large");
       window(n, d, {static_cast<int>(shape[1]), static_cast<int>(shape[2])});
       d.groups = attribute(n, "groups", 1)[0];
+      if (n.integers.count("dilation")) {
+        const std::vector<int> dilation = attribute(n, "dilation", 2);
+        d.dilation_h = dilation[0], d.dilation_w = dilation[1];
+        need(d.dilated(), n, "has a dilation that says what its absence would say");
+      }
     }
     need(shape[0] == n.output.shape.back() && shape.back() * d.groups == x[0]->shape.back(), n,
          "its weight does not fit its input and output");
@@ -357,6 +438,29 @@ class Reader {
     for (const float s : d.multiplier) {
       need(s >= 1 / kMaxChannelScale && s <= kMaxChannelScale, n, "its channel_scale is not within 2^-16..2^16");
     }
+  }
+
+  // A parameter with a float32 number for each channel.
+  std::vector<float> channel_numbers(const NodeText& n, const char* role, std::int64_t channels) {
+    need(n.plain.count(role) != 0, n, "a parameter is an attribute, or packed");
+    const Plain& p = n.plain.at(role);
+    need(p.dtype == "F32" && p.shape == std::vector<std::int64_t>{channels}, n, "a parameter must be F32 [C]");
+    std::vector<float> result = arrays_.take<float>("F32", elements(n, p.shape, parameters_));
+    for (const float v : result) need(std::isfinite(v), n, "a parameter holds NaN or infinity");
+    return result;
+  }
+
+  void read_slopes(const NodeText& n, NodeDesc& d, std::int64_t channels) {
+    d.multiplier = channel_numbers(n, "slope", channels);
+    for (const float s : d.multiplier) need(std::fabs(s) <= kMaxChannelScale, n, "a slope is not within 2^16");
+  }
+
+  void read_norm(const NodeText& n, NodeDesc& d, std::int64_t channels) {
+    d.bias_real = channel_numbers(n, "bias", channels);
+    d.weight_real = channel_numbers(n, "weight", channels);
+    need(n.reals.count("eps") != 0, n, "an attribute has the wrong type");
+    d.eps = n.reals.at("eps");
+    if (n.integers.count("groups")) d.groups = attribute(n, "groups", 1)[0];
   }
 
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,

@@ -30,9 +30,10 @@ class DotStep final : public Step {
     if (residual) residual_ = *residual;
     if (gate) gate_ = *gate, gate_buffer_ = *gate->gate, gate_multiplier_ = *gate->multiplier;
     stride_h_ = n.stride_h, stride_w_ = n.stride_w;
+    dilation_h_ = n.dilation_h, dilation_w_ = n.dilation_w;
     pad_top_ = n.pad_top, pad_left_ = n.pad_left;
     layer_ = layer_of(n, x, y);
-    runs_per_row_ = n.groups == 1 ? 1 : n.kernel_w;
+    runs_per_row_ = row_is_run(n) ? 1 : n.kernel_w;
     pack(n, o.isa);
     split_ = dot::long_sums(layer_, o.isa) && layer_.pixels >= 12 && !panels_.sparse();
     elementwise_ = elementwise::find(o.isa);
@@ -121,7 +122,8 @@ class DotStep final : public Step {
         const int n = std::min(count - i, width - x);
         const int in_y = y * s_.stride_h_ - s_.pad_top_, in_x = x * s_.stride_w_ - s_.pad_left_;
         for (int run = 0; run < s_.layer_.runs; ++run) {
-          const std::uint8_t* in = c_.address(s_.x_, in_y + run / s_.runs_per_row_, in_x + run % s_.runs_per_row_);
+          const std::uint8_t* in = c_.address(s_.x_, in_y + run / s_.runs_per_row_ * s_.dilation_h_,
+                                              in_x + run % s_.runs_per_row_ * s_.dilation_w_);
           spread(in, step, n, pointers_ + run * kBlock + i);
         }
         spread(c_.address(s_.y_, y, x), s_.y_.pixel, n, pointers_ + s_.layer_.runs * kBlock + i);
@@ -220,10 +222,13 @@ class DotStep final : public Step {
 
   std::size_t factor_bytes() const { return (2 * static_cast<std::size_t>(x_.channels) + 256) / 64 * 64; }
 
-  // A row of taps is one contiguous run where all channels take part.
+  // A row of taps is one contiguous run where all channels take part and its taps are neighbours.
+  static bool row_is_run(const NodeDesc& n) { return n.groups == 1 && n.dilation_w == 1; }
+
   static dot::Layer layer_of(const NodeDesc& n, const Buffer& x, const Buffer& y) {
     const bool whole = n.groups == 1;
-    const int in = x.channels / n.groups, taps = n.kernel_h * n.kernel_w, taps_per_run = whole ? n.kernel_w : 1;
+    const int in = x.channels / n.groups, taps = n.kernel_h * n.kernel_w;
+    const int taps_per_run = row_is_run(n) ? n.kernel_w : 1;
     const int tap_bytes = whole ? static_cast<int>(x.pixel) : (in + 3) / 4 * 4;
     return {n.groups,     in,        y.channels / n.groups, taps, taps / taps_per_run, taps_per_run * tap_bytes / 4,
             taps_per_run, tap_bytes, y.height * y.width,    {}};
@@ -284,7 +289,7 @@ class DotStep final : public Step {
   bool has_residual_, has_gate_, split_ = false;
   GateSource gate_{};  // its pointers are those of the planner: what they point to is copied
   std::vector<float> gate_multiplier_;
-  int stride_h_, stride_w_, pad_top_, pad_left_;
+  int stride_h_, stride_w_, dilation_h_, dilation_w_, pad_top_, pad_left_;
   int runs_per_row_;
   dot::Layer layer_;
   int pixel_blocks_ = 1, panel_blocks_ = 1;

@@ -37,7 +37,10 @@ class ElementwiseStep final : public Step {
   std::size_t scratch_bytes() const override {
     return 8 * static_cast<std::size_t>(o_.x[0].channels) + 256;
   }
-  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(4 * o_.node.multiplier.size()); }
+  std::int64_t weight_bytes() const override {
+    const NodeDesc& n = o_.node;
+    return static_cast<std::int64_t>(4 * (n.multiplier.size() + n.weight_real.size() + n.bias_real.size()));
+  }
   void run(const Context& c) const override {
     if (o_.y.quantized) fill_halo(c, o_.y);
     work_(o_, c, share(o_.y.height, c.thread, c.threads));

@@ -76,8 +76,8 @@ class RealConvStep final : public Step {
   void gather(const Context& c, int pixel, int r, const float** pointers) const {
     const int y = pixel / y_.width, x = pixel % y_.width;
     for (int t = 0; t < taps_; ++t) {
-      const int iy = y * n_.stride_h - n_.pad_top + t / n_.kernel_w;
-      const int ix = x * n_.stride_w - n_.pad_left + t % n_.kernel_w;
+      const int iy = y * n_.stride_h - n_.pad_top + t / n_.kernel_w * n_.dilation_h;
+      const int ix = x * n_.stride_w - n_.pad_left + t % n_.kernel_w * n_.dilation_w;
       const bool inside = iy >= 0 && iy < x_.height && ix >= 0 && ix < x_.width;
       const std::int64_t at = (static_cast<std::int64_t>(iy) * x_.width + ix) * x_.channels;
       pointers[t * real::kRows + r] = inside ? c.real(x_) + at : zeros_.data();

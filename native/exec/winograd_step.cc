@@ -79,7 +79,7 @@ class WinogradStep final : public Step {
 // Narrower weights are not widened: they stay as small as was asked for, and their dot kernels are fast too.
 bool uses_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y, Isa isa) {
   return info_of(n.op).is(kWeighted) && x.quantized && code_bits(n) == 8 && n.groups == 1 && n.kernel_h == 3 &&
-         n.kernel_w == 3 && n.stride_h == 1 && n.stride_w == 1 &&
+         n.kernel_w == 3 && !n.dilated() && n.stride_h == 1 && n.stride_w == 1 &&
          winograd::select(isa, {x.channels, y.channels}, y.height * y.width) != nullptr;
 }
 

@@ -47,8 +47,9 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   // Codes are kept in their width unless padding has to meet a weight of zero that their code book lacks.
   const bool has_zero = std::find(n.levels.begin(), n.levels.end(), 0) != n.levels.end();
   const Format weights{Kind::kInt, row == in_group || has_zero ? code_bits(n) : 8};
-  const int runs = n.groups == 1 ? n.kernel_h : static_cast<int>(taps);
-  const int groups4 = (n.groups == 1 ? n.kernel_w : 1) * row / 4;
+  const bool rows = n.groups == 1 && n.dilation_w == 1;  // of taps are runs
+  const int runs = rows ? n.kernel_h : static_cast<int>(taps);
+  const int groups4 = (rows ? n.kernel_w : 1) * row / 4;
   std::int64_t bytes = n.groups * (static_cast<std::int64_t>(dot::panel_bytes(runs, groups4, vectors, weights)) +
                                    vectors * (16 * 8 + kPanelEntry));
   if (uses_winograd(n, in, out, isa)) {
@@ -99,7 +100,8 @@ std::int64_t packed_bytes(const std::vector<ValueDesc>& values, const std::vecto
   std::int64_t bytes = 0;
   for (const NodeDesc& n : nodes) {
     if (!info_of(n.op).is(kWeighted)) {
-      bytes += static_cast<std::int64_t>(4 * n.multiplier.size());  // a gate's, with whoever applies it
+      // a gate's, with whoever applies it
+      bytes += static_cast<std::int64_t>(4 * (n.multiplier.size() + n.weight_real.size() + n.bias_real.size()));
       continue;
     }
     bytes += packed(n, values[n.inputs[0]], values[n.output], buffers[n.inputs[0]], isa);

@@ -52,10 +52,13 @@ void check_window(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
        n, "kernel must have 1 to 256 positions");
   need(within(n.stride_h, 1, kMaxExtent) && within(n.stride_w, 1, kMaxExtent), n, "stride must be 1 to 65536");
   need(n.pad_top >= 0 && n.pad_bottom >= 0 && n.pad_left >= 0 && n.pad_right >= 0, n, "negative padding");
-  need(n.pad_top < n.kernel_h && n.pad_bottom < n.kernel_h && n.pad_left < n.kernel_w && n.pad_right < n.kernel_w, n,
+  need(within(n.dilation_h, 1, kMaxWindow) && within(n.dilation_w, 1, kMaxWindow) && n.reach_h() <= kMaxWindow &&
+           n.reach_w() <= kMaxWindow, n, "a dilated kernel must reach over at most 256 rows and columns");
+  need(!n.dilated() || info_of(n.op).is(kWeighted), n, "only a convolution may be dilated");
+  need(n.pad_top < n.reach_h() && n.pad_bottom < n.reach_h() && n.pad_left < n.reach_w() && n.pad_right < n.reach_w(), n,
        "padding as large as the kernel");
-  const int height = x.height + n.pad_top + n.pad_bottom - n.kernel_h;
-  const int width = x.width + n.pad_left + n.pad_right - n.kernel_w;
+  const int height = x.height + n.pad_top + n.pad_bottom - n.reach_h();
+  const int width = x.width + n.pad_left + n.pad_right - n.reach_w();
   need(height >= 0 && width >= 0 && y.height == height / n.stride_h + 1 && y.width == width / n.stride_w + 1, n,
        "output shape does not follow");
 }

@@ -144,7 +144,7 @@ struct Finder {
         const bool window = info_of(n.op).is(kWeighted) && k == 0;
         const Range inside{std::max(rows.begin, -kFarthest), std::min(rows.end, y.height)};
         if (inside.begin >= inside.end) continue;
-        const Range r = window ? window_rows(inside, n.stride_h, n.kernel_h, n.pad_top) : inside;
+        const Range r = window ? window_rows(inside, n.stride_h, n.reach_h(), n.pad_top) : inside;
         Range& read = needed[static_cast<std::size_t>(j) - first];
         read = {std::min(read.begin, r.begin), std::max(read.end, r.end)};
       }

@@ -26,7 +26,7 @@ from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
 from subbyte.errors import ArtifactError, SubbyteError
-from subbyte.ir import Graph
+from subbyte.ir import OPS, Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
 from subbyte.quant.pattern import DENSE
@@ -71,12 +71,14 @@ def serialize(artifact: Artifact) -> list[bytes]:
 
 def version_of(graph: Graph) -> str:
     """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul, and
-    levels of activations; 3 patterns of weights."""
+    levels of activations; 3 patterns of weights, operations whose rows say so, and the dilation of a conv2d."""
     weights = [node.params.get("weight") for node in graph.nodes]
-    if any(isinstance(weight, QTensor) and weight.format.pattern != DENSE for weight in weights):
-        return VERSIONS[2]
+    sparse = any(isinstance(weight, QTensor) and weight.format.pattern != DENSE for weight in weights)
     scales = any("channel_scale" in node.params for node in graph.nodes)
-    return VERSIONS[scales or any(value.q and value.q.levels for value in graph.values.values())]
+    levels = any(value.q and value.q.levels for value in graph.values.values())
+    since = max((OPS[node.op].since for node in graph.nodes if node.op in OPS), default=1)
+    dilated = any("dilation" in node.attrs for node in graph.nodes)
+    return VERSIONS[max(1 + (scales or levels), since, 3 if sparse or dilated else 1) - 1]
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:

@@ -13,12 +13,14 @@ import numpy as np
 from subbyte.errors import GraphError
 from subbyte.ir.activations import CLAMP_ACTIVATIONS
 from subbyte.ir.graph import Node, Value, pre_activation
-from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_scale
+from subbyte.quant import QParams, QTensor, conv_multiplier, gate_multiplier_scale, product_multiplier
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 MAX_GRID_RATIO = 2**20  # input scale / output scale where an op rescales codes
 MAX_CODE = 2**30  # of a number before it is rounded and clamped to its grid
-MAX_CHANNEL_SCALE = 2.0**16  # of mul, and one over it the least
+MAX_CHANNEL_SCALE = 2.0**16  # of mul, and one over it the least; of a prelu's slopes
+MAX_PRODUCT = 2**14  # of what multiplies the product of two codes
+MAX_SLOPE = 2**22  # of what multiplies a code below zero
 
 
 def fail(node: Node, text: str) -> NoReturn:
@@ -60,6 +62,49 @@ def gate(node: Node, inputs: list[Value], output: Value) -> None:
     _verify_channel_scale(node, output.shape[-1])
     if output.q is not None:
         _verify_gate(node, *(v.grid for v in (*inputs, output)))
+
+
+def product(node: Node, inputs: list[Value], output: Value) -> None:
+    """A product of two codes that stays within a number's range."""
+    if output.q is None:
+        return
+    with np.errstate(over="ignore", under="ignore"):
+        factor = float(product_multiplier(*(v.grid for v in (*inputs, output))))
+    if not factor < MAX_PRODUCT:
+        fail(node, "its product leads far outside its output's grid; the output grid is far too fine")
+
+
+def slopes(node: Node, inputs: list[Value], output: Value) -> None:
+    """A ratio, and float32 slopes within 2**16 that lead to no number far outside the grid."""
+    slope = channel_number(node, "slope")
+    if np.abs(slope).max() > MAX_CHANNEL_SCALE:
+        fail(node, "slope must be within -2**16..2**16")
+    ratio(node, inputs, output)
+    if (
+        output.q is not None
+        and not (np.abs(slope_multipliers(node, inputs[0].grid, output.q)) < MAX_SLOPE).all()
+    ):
+        fail(node, "a slope leads far outside its output's grid; the output grid is far too fine")
+
+
+def channel_numbers(node: Node, inputs: list[Value], output: Value) -> None:
+    """Parameters that are float32 numbers."""
+    for role in node.params:
+        channel_number(node, role)
+
+
+def channel_number(node: Node, role: str) -> np.ndarray:
+    """A float32 parameter; GraphError if it is none."""
+    param = node.params[role]
+    if isinstance(param, QTensor) or param.dtype != np.float32:
+        fail(node, f"{role} must be float32")
+    return param
+
+
+def slope_multipliers(node: Node, x: QParams, y: QParams) -> np.ndarray:
+    """Of a prelu on codes below zero, float32 [C]: fl(fl(s_x / s_y) * slope)."""
+    ratio_ = np.float32(x.scale) / np.float32(y.scale)
+    return np.asarray(ratio_ * np.asarray(node.params["slope"]))
 
 
 def table(node: Node, inputs: list[Value], output: Value) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from subbyte.errors import GraphError
-from subbyte.ir import grid_rules
+from subbyte.ir import grid_rules, op_shapes
 from subbyte.ir.activations import ACTIVATIONS, parse_activation
 from subbyte.ir.graph import Graph, Node, Value
-from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
+from subbyte.ir.limits import MAX_ELEMENTS, MAX_EXTENT, MAX_KERNEL
 
 Shape = tuple[int, ...]
 
@@ -24,22 +24,26 @@ class Kind(Enum):
     """What an operation does, for all who need not know which one it is."""
 
     WEIGHTED = "sums of products with weights, which quantization rounds"
-    ELEMENTWISE = "computes every element from those at its place"
+    ELEMENTWISE = "computes every element from those at its place, or normalizes them"
     POOL = "one number for a window of positions"
     MOVE = "elements stay as they are"
     GRID = "the same numbers in another form: codes or float32"
 
 
-def _elements(node: Node, output: Shape) -> int:
+def _elements(node: Node, output: Shape, inputs: list[Shape]) -> int:
     return math.prod(output)
 
 
-def _window_work(node: Node, output: Shape) -> int:
+def _window_work(node: Node, output: Shape, inputs: list[Shape]) -> int:
     return math.prod(output) * math.prod(_window_kernel(node))
 
 
-def _products(node: Node, output: Shape) -> int:
+def _products(node: Node, output: Shape, inputs: list[Shape]) -> int:
     return math.prod(output) * math.prod(node.params["weight"].shape[1:])
+
+
+def _inner_products(node: Node, output: Shape, inputs: list[Shape]) -> int:
+    return math.prod(output) * inputs[0][-1]
 
 
 def _window_kernel(node: Node) -> tuple[int, int]:
@@ -56,8 +60,10 @@ class OpDef:
 
     arity: fewest and most inputs. shape: the output's, from the inputs'; GraphError if they do not fit.
     attrs and params list what a node must carry, `optional` what it may. rule: what must hold of grids and
-    numbers beyond what holds for every op. kernel: (height, width) of its window. work: per image, from the
-    output's shape: multiply-accumulates of a weighted op, of every other the elements it touches.
+    numbers beyond what holds for every op. kernel: (height, width) of its window. work: per image, from
+    the output's shape and the inputs': multiply-accumulates of a weighted op, of every other the elements it
+    touches.
+    since: the first version of the file format that has it.
     lacks: executors and exporters (by their names in `EXECUTORS` and `EXPORTERS`) that do not take the op,
     and what a user does instead.
     """
@@ -71,9 +77,10 @@ class OpDef:
     optional: tuple[str, ...] = ()
     rule: Callable[[Node, list[Value], Value], None] = grid_rules.any_grids
     kernel: Callable[[Node], tuple[int, int]] = lambda node: (1, 1)
-    work: Callable[[Node, Shape], int] = _elements
+    work: Callable[[Node, Shape, list[Shape]], int] = _elements
     quantizable: bool = True
     keeps_grid: bool = False  # the output has the input's grid
+    since: int = 1
     lacks: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -97,6 +104,12 @@ def _ints(count: int, low: int, high: int) -> Callable[[object], bool]:
     return accepts
 
 
+def _some_ints(low: int, high: int) -> Callable[[object], bool]:
+    return lambda value: (
+        isinstance(value, (tuple, list)) and any(_ints(count, low, high)(value) for count in range(1, 9))
+    )
+
+
 def _is_act(value: object) -> bool:
     try:
         return isinstance(value, str) and bool(parse_activation(value))
@@ -111,12 +124,24 @@ def _is_positive_float(value: object) -> bool:
 #: Every attribute's type and range; plain Python numbers, so that they survive JSON unchanged.
 ATTRS: dict[str, AttrDef] = {
     "act": AttrDef(f"one of {', '.join(ACTIVATIONS)}, with its parameters if any", _is_act),
+    "begin": AttrDef(f"three ints in 0..{MAX_EXTENT - 1}", _ints(3, 0, MAX_EXTENT - 1)),
+    "count_pad": AttrDef("0 or 1", lambda v: _is_int(v, 0, 1)),
+    "dilation": AttrDef(
+        f"two ints in 1..{MAX_KERNEL - 1}, not both 1",
+        lambda v: _ints(2, 1, MAX_KERNEL - 1)(v) and tuple(v) != (1, 1),  # type: ignore[arg-type]
+    ),
+    "dims": AttrDef(f"one to eight ints in 1..{MAX_ELEMENTS}", _some_ints(1, MAX_ELEMENTS)),
+    "end": AttrDef(f"three ints in 1..{MAX_EXTENT}", _ints(3, 1, MAX_EXTENT)),
     "eps": AttrDef("a positive float", _is_positive_float),
     "groups": AttrDef(f"an int in 1..{MAX_EXTENT}", lambda v: _is_int(v, 1, MAX_EXTENT)),
     "kernel": AttrDef(f"two ints in 1..{MAX_KERNEL}", _ints(2, 1, MAX_KERNEL)),
+    "mode": AttrDef("the name of a mode", lambda v: isinstance(v, str)),
     "pad": AttrDef(f"four ints (t, b, l, r) in 0..{MAX_KERNEL - 1}", _ints(4, 0, MAX_KERNEL - 1)),
+    "perm": AttrDef("one to eight ints in 0..7", _some_ints(0, 7)),
     "pre_scale": AttrDef("a positive float", _is_positive_float),
     "pre_zero": AttrDef("an int in 0..255", lambda v: _is_int(v, 0, 255)),
+    "size": AttrDef(f"one to three ints in 1..{MAX_EXTENT}", _some_ints(1, MAX_EXTENT)),
+    "step": AttrDef(f"three ints in 1..{MAX_EXTENT}", _ints(3, 1, MAX_EXTENT)),
     "stride": AttrDef(f"two ints in 1..{MAX_EXTENT}", _ints(2, 1, MAX_EXTENT)),
 }
 
@@ -126,12 +151,21 @@ def _need(condition: bool, node: Node, text: str) -> None:
         grid_rules.fail(node, text)
 
 
+def reach(node: Node, kernel: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns from the first to the last of a window's positions: more than there are where it is
+    dilated."""
+    down, right = node.attrs.get("dilation", (1, 1))
+    return (kernel[0] - 1) * down + 1, (kernel[1] - 1) * right + 1
+
+
 def window(node: Node, shape: Shape, kernel: tuple[int, int]) -> tuple[int, int]:
-    """Output height and width of a sliding window with the node's `stride` and `pad`."""
+    """Output height and width of a sliding window with the node's `stride`, `pad` and `dilation`."""
     stride, pad = node.attrs["stride"], node.attrs["pad"]
     _need(len(shape) == 3, node, f"needs a (H, W, C) input, got {shape}")
     _need(kernel[0] * kernel[1] <= MAX_KERNEL, node, f"kernel {kernel} has more than {MAX_KERNEL} positions")
     top, bottom, left, right = pad
+    kernel = reach(node, kernel)
+    _need(max(kernel) <= MAX_KERNEL, node, f"reaches over more than {MAX_KERNEL} rows or columns")
     _need(
         max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
         node,
@@ -216,6 +250,8 @@ _TABLE = ("pre_scale", "pre_zero", "table")
 _FOLD = "fold it with subbyte.passes.optimize first"
 _FLOATS = {"onnx": "it takes float graphs; apply subbyte.passes.dequantize.dequantize_graph first"}
 
+_NO_TFLITE = {"tflite": "export the network to ONNX, or run it with the engine"}
+
 _LAYER = ("weight", "bias")
 _STATISTICS = (*_LAYER, "mean", "var")
 
@@ -226,8 +262,8 @@ OPS: dict[str, OpDef] = {
         OpDef("dequantize", Kind.GRID, (1, 1), _same, rule=grid_rules.dequantize, lacks=_FLOATS),
         # inputs: x [, residual]: act(conv(x) + bias) + residual; a quantized one with a residual has act none
         OpDef(
-            "conv2d", Kind.WEIGHTED, (1, 2), _conv2d, ("stride", "pad", "groups", "act"), _LAYER, _TABLE,
-            rule=grid_rules.layer, kernel=_weight_kernel, work=_products,
+            "conv2d", Kind.WEIGHTED, (1, 2), _conv2d, ("stride", "pad", "groups", "act"), _LAYER,
+            (*_TABLE, "dilation"), rule=grid_rules.layer, kernel=_weight_kernel, work=_products,
         ),
         OpDef(
             "linear", Kind.WEIGHTED, (1, 1), _linear, ("act",), _LAYER, _TABLE,
@@ -253,6 +289,66 @@ OPS: dict[str, OpDef] = {
         ),
         OpDef("concat", Kind.MOVE, (1, 64), _concat, keeps_grid=True),
         OpDef("flatten", Kind.MOVE, (1, 1), _flatten, keeps_grid=True),
+        OpDef(
+            "slice", Kind.MOVE, (1, 1), op_shapes.slice_, ("begin", "end", "step"), keeps_grid=True, since=3,
+        ),
+        OpDef(
+            "expand", Kind.MOVE, (1, 1), op_shapes.expand, ("size",), keeps_grid=True, since=3,
+            lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "rearrange", Kind.MOVE, (1, 1), op_shapes.rearrange, ("dims", "perm", "size"), keeps_grid=True,
+            since=3,
+        ),
+        OpDef(
+            "pad", Kind.MOVE, (1, 1), op_shapes.pad, ("pad", "mode"), keeps_grid=True, since=3,
+            lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "avg_pool2d", Kind.POOL, (1, 1), _max_pool2d, ("kernel", "stride", "pad", "count_pad"),
+            rule=grid_rules.ratio, kernel=_window_kernel, work=_window_work, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "adaptive_avg_pool2d", Kind.POOL, (1, 1), op_shapes.sized, ("size",),
+            rule=grid_rules.pooled_sum, since=3,
+            lacks=_NO_TFLITE | {"onnx": "choose an input size of which the pool's output size is a divisor"},
+        ),
+        OpDef(
+            "resize_nearest", Kind.MOVE, (1, 1), op_shapes.sized, ("size", "mode"), keeps_grid=True, since=3,
+            lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "resize_bilinear", Kind.POOL, (1, 1), op_shapes.sized, ("size", "mode"), rule=grid_rules.ratio,
+            since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "multiply", Kind.ELEMENTWISE, (2, 2), op_shapes.equal, rule=grid_rules.product, since=3,
+            lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "subtract", Kind.ELEMENTWISE, (2, 2), op_shapes.equal, rule=grid_rules.ratio, since=3,
+            lacks=_NO_TFLITE,
+        ),
+        # slope: float32 [C]
+        OpDef(
+            "prelu", Kind.ELEMENTWISE, (1, 1), op_shapes.per_channel, params=("slope",),
+            rule=grid_rules.slopes, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "layer_norm", Kind.ELEMENTWISE, (1, 1), op_shapes.per_channel, ("eps",), _LAYER,
+            rule=grid_rules.channel_numbers, quantizable=False, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "group_norm", Kind.ELEMENTWISE, (1, 1), op_shapes.grouped, ("eps", "groups"), _LAYER,
+            rule=grid_rules.channel_numbers, quantizable=False, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "softmax", Kind.ELEMENTWISE, (1, 1), _same, quantizable=False, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef(
+            "matmul", Kind.ELEMENTWISE, (2, 2), op_shapes.matmul, work=_inner_products, quantizable=False,
+            since=3, lacks=_NO_TFLITE,
+        ),
     )
 }  # fmt: skip
 
@@ -283,7 +379,10 @@ def refusal(node: Node, name: str, what: str) -> str | None:
 
 def work(graph: Graph) -> dict[str, int]:
     """Operations per image, by name of every node: see `OpDef.work`."""
-    return {node.name: OPS[node.op].work(node, graph.value(node.output).shape) for node in graph.nodes}
+    shapes = {name: value.shape for name, value in graph.values.items()}
+    return {
+        n.name: OPS[n.op].work(n, shapes[n.output], [shapes[name] for name in n.inputs]) for n in graph.nodes
+    }
 
 
 def macs(graph: Graph) -> dict[str, int]:

@@ -128,7 +128,7 @@ def _verify_grids(node: Node, op: OpDef, inputs: list[Value], output: Value) -> 
     if len(set(quantized)) != 1:
         fail(node, "mixes float32 and quantized inputs")
     if quantized[0] and not op.quantizable:
-        fail(node, "cannot work on quantized values; fold it first")
+        fail(node, "cannot work on quantized values; fold it, or dequantize its inputs first")
     if not quantized[0] and output.q is not None:
         fail(node, "float32 inputs cannot make a quantized output; use quantize")
     if quantized[0] and output.q is None and not is_plain(node):

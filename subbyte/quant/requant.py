@@ -47,6 +47,11 @@ def gate_multiplier_scale(
     return np.asarray(scale if channel_scale is None else scale * channel_scale)
 
 
+def product_multiplier(a: QParams, b: QParams, y: QParams) -> np.float32:
+    """From the product of two codes to codes of y: fl(fl(s_a * s_b) / s_y)."""
+    return np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale)
+
+
 def clamp_bounds(act: str, y: QParams) -> tuple[int, int]:
     """The code range that a clamping activation (none, relu, relu6) leaves on grid `y`.
 

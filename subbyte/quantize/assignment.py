@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from subbyte.errors import RecipeError
 from subbyte.ir import OPS, Graph, Node, is_weighted
-from subbyte.ir.graph import producers
+from subbyte.ir.graph import consumers, producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
 from subbyte.quant.format import FLOAT_FORMATS, UINT8, Format, pattern_named
@@ -86,10 +86,34 @@ def assignments(graph: Graph, recipe: Recipe) -> dict[str, Assignment]:
     precision: dict[str, str] = dict.fromkeys(result, recipe.precision)
     for rule in recipe.override:
         _apply(graph, rule, role_of, result, precision)
+    for name in real_by_nature(graph):
+        precision[name] = "fp32"
     for name, found in result.items():
         weights = found.weights.dense if "depthwise" in role_of[name] else found.weights
         result[name] = replace(found, weights=FLOAT_FORMATS.get(precision[name], weights))
     return result
+
+
+def real_by_nature(graph: Graph) -> set[str]:
+    """The nodes that compute in float32 whatever a recipe asks: operations that have no arithmetic on codes,
+    and what only moves elements between such operations."""
+    made, read = producers(graph), consumers(graph)
+    lacking = {node.name for node in graph.nodes if not OPS[node.op].quantizable}
+    found = lacking | {node.name for node in graph.nodes if OPS[node.op].keeps_grid}
+    while True:
+        left = {
+            node.name
+            for node in graph.nodes
+            if node.name in found - lacking
+            and not (
+                all(name in made and made[name].name in found for name in node.inputs)
+                and node.output not in graph.outputs
+                and all(reader.name in found for reader in read[node.output])
+            )
+        }
+        if not left:
+            return found
+        found -= left
 
 
 def _group(recipe: Recipe, node_roles: set[str]) -> Assignment:
@@ -131,7 +155,7 @@ def _spare(
         for name in spared_weights(graph, recipe.weights.spare, middle - ruled["weights"]):
             result[name] = replace(result[name], weights=replace(result[name].weights, bits=8))
     if recipe.activations.spare and recipe.activations.bits.bits < 8:
-        makers = free - feeding_last - ruled["activations"]
+        makers = free - feeding_last - ruled["activations"] - real_by_nature(graph)
         for name in spared_activations(graph, recipe.activations.spare, makers):
             result[name] = replace(result[name], activations=UINT8)
 

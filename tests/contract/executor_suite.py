@@ -117,7 +117,9 @@ def chains(block: int, executor: Executor) -> None:
 def floats(executor: Executor) -> None:
     """Every float op that the executor has, with float32 and float16 weights, and with factors of gates."""
     made = optimize(graphs.real(random.Random(5))), graphs.folded(random.Random(9))
-    for graph in (*made, graphs.scaled(random.Random(2))):
+    others = graphs.scaled(random.Random(2)), graphs.moved(random.Random(4), coded=False)
+    new = graphs.computed(random.Random(6), coded=False), graphs.normalized(random.Random(8))
+    for graph in (*made, *others, *new):
         assert_within(executor, graph, random_images(graph, 2, 12))
 
 
@@ -238,6 +240,8 @@ def _widths() -> dict[str, Check]:
     made["narrow activations"] = partial(whole, graphs.narrow)
     made["patterns"] = partial(whole, graphs.sparse)
     made["levels"] = partial(whole, graphs.leveled)
+    made["moved"] = partial(whole, graphs.moved)
+    made["computed"] = partial(whole, graphs.computed)
     made["small EfficientNet"] = partial(whole, graphs.middle)
     return made
 

@@ -295,8 +295,8 @@ def test_every_quantized_operation_at_once(bits: int) -> None:
     assert_engine_equals(graph, random_images(graph, 3, bits))
 
 
-@pytest.mark.parametrize("make", [graphs.narrow, graphs.middle])
-def test_narrow_activations_and_a_small_efficientnet(make: Callable[[random.Random], Graph]) -> None:
+@pytest.mark.parametrize("make", [graphs.narrow, graphs.middle, graphs.moved, graphs.computed])
+def test_whole_graphs(make: Callable[[random.Random], Graph]) -> None:
     graph = make(random.Random(1))
     assert_engine_equals(graph, random_images(graph, 2, 1))
 

@@ -127,6 +127,7 @@ class Builder:
         pad: tuple[int, int, int, int] | None = None,
         levels: bool = False,
         pattern: str = "dense",
+        dilation: tuple[int, int] | None = None,
     ) -> str:
         """Quantized convolution; pad (t, b, l, r), None: "same"; out_bits None makes float32.
 
@@ -137,7 +138,8 @@ class Builder:
         if pad is None:
             pad = ((kh - 1) // 2, kh // 2, (kw - 1) // 2, kw // 2)
         strides = (stride, stride) if isinstance(stride, int) else stride
-        attrs = {"stride": strides, "pad": pad, "groups": groups, "act": act}
+        attrs: dict[str, Any] = {"stride": strides, "pad": pad, "groups": groups, "act": act}
+        attrs |= {} if dilation is None else {"dilation": dilation}
         y = None if out_bits is None else self.grid(out_bits, 0.0 if act == "sigmoid" else -2.0)
         if levels and y is not None and y.bits < 8:
             y = self.levels(y)
@@ -210,6 +212,22 @@ class Builder:
         params = {"weight": weight.astype(np.float16 if half else np.float32), "bias": bias}
         return self.add("conv2d", [x] if residual is None else [x, residual], None, attrs, params)
 
+    def fdilated(
+        self,
+        x: str,
+        channels: int,
+        kernel: tuple[int, int],
+        dilation: tuple[int, int],
+        pad: tuple[int, int, int, int],
+        groups: int = 1,
+    ) -> str:
+        """float convolution whose taps lie apart."""
+        shape = (channels, *kernel, self.shape(x)[2] // groups)
+        weight = self.arrays.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+        bias = self.arrays.normal(0, 0.1, channels).astype(np.float32)
+        attrs = {"stride": (1, 1), "pad": pad, "groups": groups, "act": "silu", "dilation": dilation}
+        return self.add("conv2d", [x], None, attrs, {"weight": weight, "bias": bias})
+
     def flinear(self, x: str, features: int) -> str:
         weight = self.arrays.normal(0, 0.3, (features, self.shape(x)[0])).astype(np.float32)
         bias = self.arrays.normal(0, 0.1, features).astype(np.float32)
@@ -235,3 +253,42 @@ class Builder:
 
     def flatten(self, x: str) -> str:
         return self.add("flatten", [x], self.values[x].q)
+
+    def keep(self, op: str, x: str, **attrs: Any) -> str:
+        """An operation that keeps the grid of its one input."""
+        return self.add(op, [x], self.values[x].q, attrs)
+
+    def numbers(self, x: str, *roles: str) -> dict[str, np.ndarray]:
+        """Parameters with a float32 number for each channel of x."""
+        return {role: self.arrays.normal(0.3, 1.0, self.shape(x)[-1]).astype(np.float32) for role in roles}
+
+    def cut(self, x: str) -> str:
+        """A random slice of a map."""
+        ends = [self.rng.randint(1, extent) for extent in self.shape(x)]
+        begins = [self.rng.randrange(end) for end in ends]
+        steps = [self.rng.choice([1, 1, 2, 3]) for _ in ends]
+        return self.keep("slice", x, begin=begins, end=ends, step=steps)
+
+    def shuffle(self, x: str, size: tuple[int, ...] | None = None) -> str:
+        """A map's elements by axes in a random order; size: of the result, None: the axes in that order."""
+        height, width, channels = self.shape(x)
+        divisor = self.rng.choice([d for d in range(1, channels + 1) if channels % d == 0])
+        dims = [height, width, divisor, channels // divisor]
+        perm = self.rng.sample(range(4), 4)
+        made = [dims[axis] for axis in perm]
+        size = (made[0], made[1], made[2] * made[3]) if size is None else size
+        return self.keep("rearrange", x, dims=dims, perm=perm, size=size)
+
+    def surrounded(self, x: str, mode: str) -> str:
+        height, width, _ = self.shape(x)
+        most = [2 if mode != "reflect" else min(2, n - 1) for n in (height, height, width, width)]
+        return self.keep("pad", x, pad=[self.rng.randint(0, n) for n in most], mode=mode)
+
+    def average(self, x: str, kernel: tuple[int, int], stride: int = 1, count_pad: int = 0) -> str:
+        pad = [kernel[0] // 2, (kernel[0] - 1) // 2, kernel[1] // 2, (kernel[1] - 1) // 2]
+        attrs = {"kernel": kernel, "stride": (stride, stride), "pad": pad, "count_pad": count_pad}
+        return self.add("avg_pool2d", [x], self.own(x), attrs)
+
+    def own(self, x: str) -> QParams | None:
+        """A new grid where x has one."""
+        return None if self.values[x].q is None else self.grid()

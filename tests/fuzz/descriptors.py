@@ -26,7 +26,7 @@ import numpy as np
 
 from subbyte import _native
 from subbyte.execute.native import available_isas
-from tests.fuzz.graphs import random_graph, seeds, strided
+from tests.fuzz.graphs import computed, moved, random_graph, seeds, strided
 from tests.fuzz.recorded import recorded
 from tests.fuzz.run import Command, Summary, hunt, parser_of
 from tests.fuzz.trial import _say
@@ -51,6 +51,17 @@ ARRAYS = {
     "weight_real": "f4",
     "bias_real": "f4",
 }
+
+
+#: Operations of sliding windows, and those whose output has other rows or columns than their input.
+WINDOWED = (_native.Op.conv2d, _native.Op.max_pool2d, _native.Op.avg_pool2d)
+RESHAPED = tuple(
+    getattr(_native.Op, name)
+    for name in (
+        *("flatten", "global_avg_pool", "slice", "expand", "rearrange", "pad", "adaptive_avg_pool2d"),
+        *("resize_nearest", "resize_bilinear", "matmul"),
+    )
+)
 
 
 @functools.cache
@@ -79,9 +90,9 @@ def _value(rng: random.Random, d: Set) -> None:
 
 def _number(rng: random.Random, d: Set) -> None:
     n = rng.choice(d["nodes"])
-    name = rng.choice(["groups", "clamp_low", "clamp_high", "pre_zero", "factor_a", "factor_b"])
-    old = getattr(n, name)
-    setattr(n, name, rng.choice(REALS) if name.startswith("factor") else integer(rng, old))
+    whole = ["groups", "clamp_low", "clamp_high", "pre_zero", "dilation_h", "dilation_w"]
+    name = rng.choice([*whole, "factor_a", "factor_b", "eps"])
+    setattr(n, name, integer(rng, getattr(n, name)) if name in whole else rng.choice(REALS))
 
 
 def _kind(rng: random.Random, d: Set) -> None:
@@ -93,7 +104,7 @@ def _kind(rng: random.Random, d: Set) -> None:
 
 
 def _window(rng: random.Random, d: Set) -> None:
-    windows = [n for n in d["nodes"] if n.op in (_native.Op.conv2d, _native.Op.max_pool2d)]
+    windows = [n for n in d["nodes"] if n.op in (*WINDOWED, _native.Op.pad)]
     if not windows:
         return
     n = rng.choice(windows)
@@ -102,6 +113,24 @@ def _window(rng: random.Random, d: Set) -> None:
         i = rng.randrange(len(window))
         window[i] = rng.choice([rng.randrange(9), integer(rng, window[i])])
     n.window = tuple(window)
+
+
+def _numbers(rng: random.Random, d: Set) -> None:
+    numbered = [n for n in d["nodes"] if n.numbers]
+    n = rng.choice(numbered or d["nodes"])
+    numbers = list(n.numbers)
+    match rng.randrange(4):
+        case 0:
+            numbers = [*numbers, integer(rng, 1)]
+        case 1:
+            numbers = numbers[:-1]
+        case _ if numbers:
+            i, j = rng.randrange(len(numbers)), rng.randrange(len(numbers))
+            if rng.random() < 0.5:
+                numbers[i], numbers[j] = numbers[j], numbers[i]
+            else:
+                numbers[i] = rng.choice([rng.randrange(9), integer(rng, numbers[i])])
+    n.numbers = numbers
 
 
 def _edge(rng: random.Random, d: Set) -> None:
@@ -164,8 +193,8 @@ def _array(rng: random.Random, d: Set) -> None:
 
 
 MUTATIONS: dict[str, Callable[[random.Random, Set], None]] = {
-    "value": _value, "number": _number, "kind": _kind, "window": _window, "edge": _edge, "ends": _ends,
-    "order": _order, "array": _array,
+    "value": _value, "number": _number, "kind": _kind, "window": _window, "numbers": _numbers,
+    "edge": _edge, "ends": _ends, "order": _order, "array": _array,
 }  # fmt: skip
 
 
@@ -180,13 +209,14 @@ def propagate(d: Set) -> None:
         if not n.inputs or not all(0 <= i < count for i in (*n.inputs, n.output)):
             return
         x, y = values[n.inputs[0]], values[n.output]
-        if n.op in (_native.Op.conv2d, _native.Op.max_pool2d):
+        if n.op in WINDOWED:
             kernel_h, kernel_w, stride_h, stride_w, top, bottom, left, right = n.window
             if stride_h < 1 or stride_w < 1:
                 return
-            y.height = clip((x.height + top + bottom - kernel_h) // stride_h + 1)
-            y.width = clip((x.width + left + right - kernel_w) // stride_w + 1)
-        elif n.op not in (_native.Op.flatten, _native.Op.global_avg_pool):
+            down, across = (kernel_h - 1) * n.dilation_h + 1, (kernel_w - 1) * n.dilation_w + 1
+            y.height = clip((x.height + top + bottom - down) // stride_h + 1)
+            y.width = clip((x.width + left + right - across) // stride_w + 1)
+        elif n.op not in RESHAPED:
             y.height, y.width = x.height, x.width
 
 
@@ -194,8 +224,10 @@ def make(seed: int, number: int) -> tuple[str, Set, dict[str, Any]]:
     """The kind, the descriptors and the options of one set."""
     rng = random.Random(f"{seed}/{number}")
     fresh = rng.random()
-    if fresh < 0.3:
+    if fresh < 0.25:
         d = recorded(strided(rng, real=True))
+    elif fresh < 0.35:
+        d = recorded(rng.choice([moved, computed])(rng, rng.random() < 0.7))
     elif fresh < 0.5:
         graph = random_graph(rng)
         while any(n.op == "batch_norm" for n in graph.nodes):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
 
 from subbyte.artifact import Artifact
 from subbyte.ir import Graph
+from subbyte.ir.coordinates import MODES
 from subbyte.preprocess import Preprocessing
 from tests.fuzz.builder import Builder
 
@@ -139,6 +141,80 @@ def sparse(rng: random.Random) -> Graph:
     return b.finish(b.qlinear(hidden, 10, 2, pattern="1x1:30"), b.add("dequantize", [again]))
 
 
+def moved(rng: random.Random, coded: bool = True) -> Graph:
+    """What cuts, repeats, reorders, surrounds or averages a map, on codes or on float32 numbers."""
+    b = Builder(rng, (8, 6, 3))
+    x = b.qconv(b.quantize("image"), 12, (3, 3), act="silu") if coded else b.fconv("image", 12, 3)
+    parts = [b.keep("slice", x, begin=(0, 0, c), end=(8, 6, c + 4), step=(1, 1, 1)) for c in (8, 0, 4)]
+    mixed = b.keep("rearrange", b.concat(*parts), dims=(8, 6, 3, 4), perm=(0, 1, 3, 2), size=(8, 6, 12))
+    coarse = b.keep("slice", mixed, begin=(1, 0, 3), end=(8, 6, 12), step=(2, 3, 4))
+    larger = b.keep("rearrange", mixed, dims=(8, 6, 2, 2, 3), perm=(0, 2, 1, 3, 4), size=(16, 12, 3))
+    around = [b.surrounded(larger, mode) for mode in ("zero", "edge", "reflect")]
+    pooled = b.add("adaptive_avg_pool2d", [b.average(around[0], (3, 2), 2)], b.own(x), {"size": (3, 7)})
+    once = b.add("global_avg_pool", [mixed], b.own(x))
+    spread = b.concat(
+        mixed,
+        b.add(
+            "expand",
+            [
+                b.add(
+                    "rearrange",
+                    [mixed],
+                    b.values[x].q,
+                    {"dims": (8, 6, 12), "perm": (2, 0, 1), "size": (1, 1, 576)},
+                )
+            ],
+            b.values[x].q,
+            {"size": (8, 6, 576)},
+        ),
+    )
+    wide = b.add("expand", [once], b.values[once].q, {"size": (2, 3, 12)})
+    turned = b.keep(
+        "rearrange", coarse, dims=b.shape(coarse), perm=(2, 1, 0), size=(math.prod(b.shape(coarse)),)
+    )
+    counted = b.average(around[1], (1, 3), count_pad=1)
+    return b.finish(turned, pooled, b.cut(spread), wide, around[2], b.shuffle(counted))
+
+
+def computed(rng: random.Random, coded: bool = True) -> Graph:
+    """Products, differences, slopes, other sizes and dilated convolutions, on codes or on float32 numbers."""
+    b = Builder(rng, (7, 6, 3))
+    x = b.quantize("image") if coded else b.fconv("image", 3, act="none")
+    if coded:
+        y = b.qconv(x, 12, (3, 3), dilation=(2, 3), pad=(2, 2, 3, 3), act="silu")
+        z = b.qconv(y, 12, (3, 2), groups=12, dilation=(2, 1), pad=(2, 2, 1, 0), bits=4)
+        w = b.qconv(y, 8, (2, 3), groups=2, dilation=(1, 2), pad=(1, 0, 2, 2), bits=2, act="relu")
+    else:
+        y = b.fdilated(x, 12, (3, 3), (2, 3), (2, 2, 3, 3))
+        z = b.fdilated(y, 12, (3, 2), (2, 1), (2, 2, 1, 0), groups=12)
+        w = b.fdilated(y, 8, (2, 3), (1, 2), (1, 0, 2, 2), groups=2)
+    product = b.add("multiply", [y, z], b.own(x))
+    difference = b.add("subtract", [product, y], b.own(x))
+    sloped = b.add("prelu", [difference], b.own(x), None, b.numbers(difference, "slope"))
+    sizes = [(3, 9), (14, 12), (1, 1), (7, 13)]
+    modes = [*MODES, rng.choice(MODES)]
+    nearest = [b.keep("resize_nearest", sloped, size=s, mode=m) for s, m in zip(sizes, modes, strict=True)]
+    between = [
+        b.add("resize_bilinear", [w], b.own(x), {"size": s, "mode": m})
+        for s, m in zip(sizes, modes[::-1], strict=True)
+    ]
+    return b.finish(*nearest, *between)
+
+
+def normalized(rng: random.Random) -> Graph:
+    """Normalizations and attention, which are float32."""
+    b = Builder(rng, (5, 4, 12))
+    x = "image"
+    y = b.add("layer_norm", [x], None, {"eps": 1e-3}, b.numbers(x, "weight", "bias"))
+    z = b.add("group_norm", [x], None, {"eps": 1e-2, "groups": 3}, b.numbers(x, "weight", "bias"))
+    tokens = [b.keep("rearrange", v, dims=(20, 3, 4), perm=(1, 0, 2), size=(3, 20, 4)) for v in (y, z)]
+    weights = b.add("softmax", [b.add("matmul", tokens)])
+    turned = b.keep("rearrange", tokens[1], dims=(3, 20, 4), perm=(0, 2, 1), size=(3, 4, 20))
+    vector = b.flatten(b.add("global_avg_pool", [y]))
+    normal = b.add("layer_norm", [vector], None, {"eps": 1e-3}, b.numbers(vector, "weight", "bias"))
+    return b.finish(b.add("matmul", [weights, turned]), normal, b.add("softmax", [normal]))
+
+
 def random_graph(rng: random.Random) -> Graph:
     """A random chain of one to eight steps, quantized or float, on a random small image."""
     b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))
@@ -256,6 +332,11 @@ def seeds() -> dict[str, Artifact]:
         "balanced": balanced(random.Random(11)),
         "scaled": scaled(random.Random(12)),
         "sparse": sparse(random.Random(13)),
+        "moved": moved(random.Random(13)),
+        "computed": computed(random.Random(15)),
+        "computed_real": computed(random.Random(16), coded=False),
+        "normalized": normalized(random.Random(17)),
+        "moved_real": moved(random.Random(14), coded=False),
     }
     named = tuple(f"class {i}" for i in range(10))
     return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}

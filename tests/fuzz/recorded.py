@@ -31,8 +31,8 @@ class Node(SimpleNamespace):
     def __init__(self) -> None:
         empty = np.zeros(0)
         super().__init__(
-            name="", op=_native.Op.quantize, inputs=[], output=0,
-            activation=(_native.Act.none, 0.0, 0.0, 0.0),
+            name="", op=_native.Op.quantize, inputs=[], output=0, numbers=[], dilation_h=1, dilation_w=1,
+            eps=0.0, activation=(_native.Act.none, 0.0, 0.0, 0.0),
             window=(1, 1, 1, 1, 0, 0, 0, 0), groups=1, weight_format="", packed=empty, levels=empty,
             bias=empty, multiplier=empty, clamp_low=0, clamp_high=255, table=None, pre_zero=0,
             weight_real=empty, bias_real=empty, factor_a=0.0, factor_b=0.0,

@@ -31,6 +31,11 @@ enum OpTrait : unsigned {
   kSameGrid = 16,     // its output has the grid of its inputs
   kMakesVector = 32,  // its output has no rows and columns
   kScales = 64,       // may have a channel_scale
+  kReshapes = 128,    // its output has rows and columns or not, as it says
+  kSince3 = 256,      // of version 3 of the file format on
+  kSlopes = 512,      // has a slope for each channel
+  kReal = 1024,       // works on float32 values only
+  kNorms = 2048 | kReal,  // and has a weight and a bias for each channel
 };
 
 struct OpInfo {
@@ -39,7 +44,7 @@ struct OpInfo {
   std::size_t fewest_inputs, most_inputs;
   unsigned traits;
   const char* attributes;  // separated by spaces
-  constexpr bool is(OpTrait trait) const { return (traits & trait) != 0; }
+  constexpr bool is(OpTrait trait) const { return (traits & trait) == trait; }
 };
 
 inline constexpr OpInfo kOps[] = {  // indexed by Op
@@ -66,10 +71,21 @@ struct NodeDesc {
   int output = 0;
   Activation activation;
 
-  // conv2d and max_pool2d
+  // slice: begin, end and step, each of rows, columns and channels. rearrange: extents, then the order of the axes.
+  // avg_pool2d: count_pad. pad, resize: the place of their mode in subbyte/ir/{op_shapes,coordinates}.py.
+  std::vector<int> numbers;
+
+  // conv2d and pools; pad
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;
+  int dilation_h = 1, dilation_w = 1;
   int groups = 1;
+  // Rows and columns that a window reaches over.
+  int reach_h() const { return (kernel_h - 1) * dilation_h + 1; }
+  int reach_w() const { return (kernel_w - 1) * dilation_w + 1; }
+  bool dilated() const { return dilation_h > 1 || dilation_w > 1; }
+
+  double eps = 0;  // of a normalization
 
   // conv2d: the format that was asked for, as the plan shows it ("int4", "int3+book", "fp16")
   std::string weight_format;
@@ -79,14 +95,15 @@ struct NodeDesc {
   std::vector<std::uint8_t> weight_packed;
   std::vector<std::int8_t> levels;  // [2^bits]: says how many bits a code has
   std::vector<std::int32_t> bias;
-  // [O]: numerics.md, m[o]. Of mul [C]: M[c], or on float32 values channel_scale, empty without.
+  // [O]: numerics.md, m[o]. Of mul [C]: M[c], or on float32 values channel_scale, empty without. Of prelu [C]: m[c], or on
+  // float32 values the slopes.
   std::vector<float> multiplier;
   int clamp_low = 0, clamp_high = 255;
   bool has_table = false;
   int pre_zero = 0;                 // zero point of the pre-activation grid
   std::vector<std::uint8_t> table;  // [256]
 
-  // conv2d, float32: OHWI
+  // conv2d, float32: OHWI. Of a normalization [C].
   std::vector<float> weight_real, bias_real;
 
   // add, residual, pool: fl(s_in / s_out), and numerics.md's m for the pool

@@ -56,9 +56,16 @@ def _node(graph: Graph, node: Node, index: dict[str, int]) -> Any:
     inputs, output = [graph.value(n) for n in node.inputs], graph.value(node.output)
     if "stride" in node.attrs:
         d.set_window(*OPS[node.op].kernel(node), *node.attrs["stride"], *node.attrs["pad"])
+    elif "pad" in node.attrs:
+        d.set_window(1, 1, 1, 1, *node.attrs["pad"])
+    d.numbers = row.numbers(node)
+    d.dilation_h, d.dilation_w = node.attrs.get("dilation", (1, 1))
+    d.eps = node.attrs.get("eps", 0.0)
     d.groups = node.attrs.get("groups", 1)
     if is_weighted(node):
         _convolution(d, node, inputs, output)
+    elif "weight" in node.params:
+        d.set_real(*(np.ascontiguousarray(node.params[role]) for role in ("weight", "bias")))
     if "table" in node.params:
         d.set_table(np.ascontiguousarray(node.params["table"]))
     if output.q is not None:

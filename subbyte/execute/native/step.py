@@ -10,6 +10,7 @@ import numpy as np
 from subbyte.ir import Node, Value
 
 Factors = tuple[float, float]
+Numbers = Callable[[Node], list[int]]
 Multiplier = Callable[[Node, list[Value], Value], np.ndarray | None]
 
 
@@ -21,8 +22,10 @@ def no_factors(inputs: list[Value], output: Value) -> Factors:
 @dataclass(frozen=True)
 class Row:
     """engine: the operation's name in ops.inc. factors: of quantized values, its scalar multipliers.
-    multiplier: float32 [C], a multiplier for each channel; None where there is none."""
+    multiplier: float32 [C], a multiplier for each channel; None where there is none. numbers: what its
+    attributes become in engine.h's NodeDesc."""
 
     engine: str
     factors: Callable[[list[Value], Value], Factors] = no_factors
     multiplier: Multiplier = lambda node, inputs, output: None
+    numbers: Numbers = lambda node: []

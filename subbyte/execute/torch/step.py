@@ -183,7 +183,12 @@ def products(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
     x, stride, padding, groups = window(node, x)
-    return F.conv2d(x, weight, bias, stride, padding, 1, groups)
+    return F.conv2d(x, weight, bias, stride, padding, dilation_of(node), groups)
+
+
+def dilation_of(node: Node) -> list[int]:
+    """Rows and columns from one tap of a conv2d to the next."""
+    return list(node.attrs.get("dilation", (1, 1)))
 
 
 def window(node: Node, x: Tensor) -> tuple[Tensor, list[int], list[int], int]:

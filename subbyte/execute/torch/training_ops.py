@@ -61,7 +61,8 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
         bias = bias - x.zero * weight.flatten(1).sum(1)
     else:
         codes = codes - x.zero
-    if step.bfloat16 and weight.ndim == 4 and node.attrs["groups"] == 1:  # oneDNN is slow at others
+    narrow = step.bfloat16 and weight.ndim == 4 and "dilation" not in node.attrs
+    if narrow and node.attrs["groups"] == 1:  # oneDNN is slow at others
         codes, stride, padding, groups = window(node, codes)
         return _NarrowProducts.apply(codes, weight, bias, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
     return products(node, codes, weight, bias)

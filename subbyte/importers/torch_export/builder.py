@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.torch_export.strides import (
+    Shape,
+    canonical,
+    covers,
+    cut_of,
+    packed_strides,
+    significant,
+    view_of,
+)
 from subbyte.ir import OPS, Graph, Node, Param, Value, verify
 from subbyte.passes import drop_dead_nodes
 
@@ -29,17 +39,36 @@ class Rejected(Exception):
 class Operand:
     """A torch tensor of the traced program: a view on a graph value.
 
-    shape: torch's, batch of 1 first. Reshapes only change it; whoever reads the operand decides
-    how the value has to look. A map's elements are in NCHW order for torch, whatever `shape` says.
-    pad: (top, bottom, left, right) of `fill` that the next sliding window has to add.
+    shape: torch's, batch of 1 first. strides, offset: where its elements lie among the value's, which are
+    counted channels last (strides.py); whoever reads the operand decides how the value has to look.
+    pad: (top, bottom, left, right) of `fill` that the next sliding window has to add; strides know nothing of
+    it. folded: of a flattened map, torch's shape before it was; the strides are those of that. A linear layer
+    flattens in the value's own order, everyone else asks for torch's.
     origin: the operator that made the view, if it is one.
     """
 
     value: str
-    shape: tuple[int, ...]
+    shape: Shape
+    strides: Shape
+    offset: int = 0
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     fill: float = 0.0
+    folded: Shape | None = None
     origin: Site | None = None
+
+    @property
+    def view(self) -> Tensor:
+        """A tensor without memory that has its strides, before padding and folding."""
+        shape = self.folded or self.shape
+        if any(self.pad):
+            top, bottom, left, right = self.pad
+            shape = (*shape[:2], shape[2] - top - bottom, shape[3] - left - right)
+        return view_of(shape, self.strides, self.offset)
+
+
+def seen(value: str, view: Tensor) -> Operand:
+    """The operand that shows a value as `view` does."""
+    return Operand(value, tuple(view.shape), tuple(view.stride()), int(view.storage_offset()))
 
 
 class Builder:
@@ -53,6 +82,7 @@ class Builder:
         self._containers = containers  # paths of modules with children: their own operators get a suffix
         self._flat: dict[str, str] = {}
         self._maps: dict[str, str] = {}
+        self._made: dict[tuple[object, ...], str] = {}
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Of a value, per image, channels last."""
@@ -67,7 +97,15 @@ class Builder:
             return None
         name = f"?{len(self.values)}"
         self.values[name] = Value(name, (*shape[2:], shape[1]) if len(shape) == 4 else (1, 1, shape[1]))
-        return Operand(name, shape)
+        return self.made(name, shape)
+
+    def made(self, value: str, shape: Shape) -> Operand:
+        """The operand of torch's shape that shows a whole value as [1, C, H, W] shows (H, W, C)."""
+        return seen(value, canonical(self.shape(value), shape))
+
+    def last(self, value: str, shape: Shape) -> Operand:
+        """The operand of torch's shape whose elements lie as a value's do: channels last."""
+        return seen(value, view_of((math.prod(shape),), (1,), 0).view(shape))
 
     def emit(
         self,
@@ -89,42 +127,146 @@ class Builder:
             return self.path
         return f"{self.path}.{op}" if self.path else op
 
-    def plain(self, x: Operand) -> str:
-        """The value, for an operator that treats every element alike."""
-        if any(x.pad):
-            raise Rejected("only convolution and max pooling take padding over", x.origin)
-        if math.prod(x.shape) != math.prod(self.shape(x.value)):
-            raise Rejected("only a channel gate (mul) may be broadcast", x.origin)
-        return x.value
+    def plain(self, x: Operand) -> Operand:
+        """An operand whose value holds its elements and no others, for an operator that treats all alike."""
+        if not any(x.pad) and covers(x.view, math.prod(self.shape(x.value))):
+            return x
+        x = self.settled(x)
+        if covers(x.view, math.prod(self.shape(x.value))):
+            return x
+        size = _size_of(x.shape)
+        if len(x.shape) == 4 and x.shape[0] == 1:
+            return self.made(self.map(x), x.shape)
+        return self.last(self._nodes(x, x.view, size), x.shape)
+
+    def settled(self, x: Operand) -> Operand:
+        """The operand with its pending padding added, or flattened in torch's order."""
+        if x.folded is not None:
+            return self.last(self._nodes(x, x.view, (math.prod(x.shape),)), x.shape)
+        if not any(x.pad):
+            return x
+        if x.fill != 0.0:
+            raise Rejected(f"only a sliding window takes padding with {x.fill:g} over", x.origin)
+        unpadded = unpadded_operand(x)
+        value = self.emit(
+            "pad", [self.map(unpadded)], {"pad": list(x.pad), "mode": "zero"}, name=self._beside("pad")
+        )
+        return self.made(value, x.shape)
 
     def map(self, x: Operand) -> str:
         """The operand as a (H, W, C) value."""
-        value = self.plain(x)
-        shape = self.shape(value)
-        if len(shape) == 3 and x.shape == (1, shape[2], *shape[:2]):
-            return value
+        x = self.settled(x)
+        shape = self.shape(x.value)
+        if len(x.shape) != 4 or x.shape[0] != 1:
+            raise Rejected(f"it needs a map, [1, C, H, W], not {list(x.shape)}", x.origin)
         if len(shape) == 1 and x.shape == (1, *shape, 1, 1):
-            return self._unflatten(value)
-        raise Rejected(f"a map may not be reshaped to {list(x.shape)}", x.origin)
+            return self._unflatten(x.value)
+        size = (x.shape[2], x.shape[3], x.shape[1])
+        return self._nodes(x, x.view.permute(0, 2, 3, 1), size)
+
+    def rows(self, x: Operand) -> str:
+        """The operand as a value whose channels are torch's last axis."""
+        x = self.settled(x)
+        size = _size_of(x.shape)
+        value = self.shape(x.value)
+        if x.view.is_contiguous() and covers(x.view, math.prod(value)) and value[-1] == x.shape[-1]:
+            return x.value
+        return self._nodes(x, x.view, size)
+
+    def ordered(self, x: Operand, view: Tensor, size: Shape) -> str:
+        """The elements of a view of the operand's value, in torch's order, as a value of `size`."""
+        return self._nodes(self.settled(x), view, size)
 
     def flat(self, x: Operand) -> str:
         """The operand as a vector; a map's elements then are in (H, W, C) order."""
-        value = self.plain(x)
+        x = self.plain(self.settled(x))
         if x.shape != (1, math.prod(x.shape)):
             raise Rejected(f"it needs one vector per image, not {list(x.shape)}", x.origin)
-        if len(self.shape(value)) == 1:
-            return value
-        if value not in self._flat:
-            name = f"{self.path}.flatten" if self.path else "flatten"
-            self._flat[value] = self.emit("flatten", [value], name=name)
-        return self._flat[value]
+        if len(self.shape(x.value)) == 1:
+            return x.value
+        if x.value not in self._flat:
+            self._flat[x.value] = self.emit("flatten", [x.value], name=self._beside("flatten"))
+        return self._flat[x.value]
 
     def vector(self, x: Operand) -> str:
         """The operand as a vector in torch's order."""
+        x = self.plain(self.settled(x))
+        if x.shape != (1, math.prod(x.shape)):
+            raise Rejected(f"it needs one vector per image, not {list(x.shape)}", x.origin)
+        if x.view.is_contiguous():
+            return self.flat(x)
+        return self._nodes(x, x.view, (x.shape[1],))
+
+    def sliceable(self, x: Operand) -> bool:
+        """Whether the operand's elements are a slice of its value."""
         shape = self.shape(x.value)
-        if len(shape) == 3 and shape[2] > 1 and shape[0] * shape[1] > 1:
-            raise Rejected("only a linear layer may read a flattened map", x.origin)
-        return self.flat(x)
+        return cut_of(x.view, shape if len(shape) == 3 else (1, 1, *shape)) is not None
+
+    def _beside(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def _nodes(self, x: Operand, view: Tensor, size: Shape) -> str:
+        """The value of `size` whose elements, in their order, are those of a view of the operand's value."""
+        key = (x.value, tuple(view.shape), tuple(view.stride()), int(view.storage_offset()), size)
+        if key not in self._made:
+            self._made[key] = self._make(x, view, size)
+        return self._made[key]
+
+    def _make(self, x: Operand, view: Tensor, size: Shape) -> str:
+        value, shape = x.value, self.shape(x.value)
+        if not covers(view, math.prod(shape)):
+            value, view = self._cut(x, value, view)
+            shape = self.shape(value)
+        axes = [(axis, extent, stride) for axis, extent, stride in significant(view) if stride > 0]
+        repeated = [axis for axis in range(view.ndim) if view.shape[axis] > 1 and view.stride(axis) == 0]
+        dims = [extent for _, extent, _ in axes] or [1]
+        perm = sorted(range(len(axes)), key=lambda i: axes[i][0]) or [0]
+        bare = [1 if axis in repeated else view.shape[axis] for axis in range(view.ndim)]
+        if not repeated:
+            return self._rearranged(x, value, dims, perm, size)
+        kept = [bare[axis] for axis in range(view.ndim) if view.shape[axis] > 1]
+        if len(size) == 3 and [n for n in size if n > 1] == [n for n in view.shape if n > 1]:
+            positions = iter(kept)
+            value = self._rearranged(
+                x, value, dims, perm, tuple(1 if n == 1 else next(positions) for n in size)
+            )
+            return self.emit("expand", [value], {"size": list(size)}, name=self._beside("expand"))
+        value = self._rearranged(x, value, dims, perm, (1, 1, math.prod(bare)))
+        for axis in repeated:  # one after the other, between what lies before and behind
+            before, behind = math.prod(bare[:axis]), math.prod(bare[axis:])
+            value = self._shaped(value, (before, 1, behind))
+            bare[axis] = view.shape[axis]
+            size_ = [before, view.shape[axis], behind]
+            value = self.emit("expand", [value], {"size": size_}, name=self._beside("expand"))
+        return self._shaped(value, size)
+
+    def _cut(self, x: Operand, value: str, view: Tensor) -> tuple[str, Tensor]:
+        shape = self.shape(value)
+        if len(shape) == 1:
+            value, shape = self._shaped(value, (1, 1, *shape)), (1, 1, *shape)
+        cut = cut_of(view, shape)
+        if cut is None:
+            raise Rejected(f"it reads a part of a tensor that is no slice of it: {list(x.shape)}", x.origin)
+        if not cut.whole(shape):
+            attrs = {"begin": list(cut.begin), "end": list(cut.end), "step": list(cut.step)}
+            value = self.emit("slice", [value], attrs, name=self._beside("slice"))
+        return value, view_of(view.shape, packed_strides(view), 0)
+
+    def _shaped(self, value: str, size: Shape) -> str:
+        return self._rearranged(None, value, [math.prod(size)], [0], size)
+
+    def _rearranged(
+        self, x: Operand | None, value: str, dims: list[int], perm: list[int], size: Shape
+    ) -> str:
+        if len(size) not in (1, 3) or len(dims) > 8:
+            raise Rejected(f"it mixes too many axes: {dims}", x.origin if x else None)
+        in_order = perm == sorted(perm)
+        if in_order and self.shape(value) == size:
+            return value
+        if in_order and len(size) == 1:
+            return self.emit("flatten", [value], name=self._beside("flatten"))
+        attrs = {"dims": dims, "perm": perm, "size": list(size)}
+        return self.emit("rearrange", [value], attrs, name=self._beside("rearrange"))
 
     def _unflatten(self, value: str) -> str:
         """The (1, 1, C) map behind a vector, where layers on vectors become layers on 1x1 maps."""
@@ -134,7 +276,9 @@ class Builder:
         if node.op == "flatten":
             result = node.inputs[0]
             if self.shape(result)[:2] != (1, 1):
-                raise Rejected("it turns a vector back into a map")
+                result = self._shaped(value, (1, 1, *self.shape(value)))
+        elif node.op not in ("linear", "activation", "add", "batch_norm"):
+            result = self._shaped(value, (1, 1, *self.shape(value)))
         else:
             inputs = [self._unflatten(name) for name in node.inputs]
             op, attrs, params = node.op, node.attrs, node.params
@@ -174,3 +318,23 @@ def _unique(name: str, taken: set[str]) -> str:
     while candidate in taken:
         candidate, count = f"{name}_{count}", count + 1
     return candidate
+
+
+def _size_of(shape: Shape) -> Shape:
+    """Three extents with torch's last axis as channels."""
+    return (
+        (1, *shape)
+        if len(shape) == 2
+        else (math.prod(shape[:-2]), *shape[-2:])
+        if len(shape) > 2
+        else (1, 1, *shape)
+    )
+
+
+def unpadded_operand(x: Operand) -> Operand:
+    """x without its pending padding."""
+    if not any(x.pad):
+        return x
+    top, bottom, left, right = x.pad
+    n, c, h, w = x.shape
+    return replace(x, shape=(n, c, h - top - bottom, w - left - right), pad=(0, 0, 0, 0))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from subbyte.importers.torch_export.arguments import Arguments, Rule, Shape, array, need, operand
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.torch_export.builder import Builder, Operand, Rejected, seen
+from subbyte.importers.torch_export.strides import significant
 from subbyte.ir.activations import activation as act_text
+from subbyte.ir.limits import MAX_EXTENT
 
 
 def activation(name: str, *parameters: str) -> Rule:
@@ -22,7 +25,8 @@ def activation(name: str, *parameters: str) -> Rule:
 
 
 def _activate(b: Builder, x: Any, act: str, shape: Shape) -> Operand:
-    return Operand(b.emit("activation", [b.plain(operand(x))], {"act": act}), shape)
+    plain = b.plain(operand(x))
+    return replace(plain, value=b.emit("activation", [plain.value], {"act": act}))
 
 
 def _number(x: Any, what: str) -> float:
@@ -35,9 +39,14 @@ def gelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 
 def prelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    slopes = np.unique(array(a["weight"], "slope"))
-    need(len(slopes) == 1, f"its channels have {len(slopes)} different slopes; only one for all is known")
-    return _activate(b, a["self"], act_text("leaky_relu", float(slopes[0])), shape)
+    """One slope for all is a leaky ReLU; more are one for each channel, torch's second axis."""
+    weight = array(a["weight"], "slope").reshape(-1)
+    slopes = np.unique(weight)
+    if len(slopes) == 1:
+        return _activate(b, a["self"], act_text("leaky_relu", float(slopes[0])), shape)
+    x = operand(a["self"])
+    value = b.map(x) if len(shape) == 4 else b.vector(x)
+    return b.made(b.emit("prelu", [value], None, {"slope": weight}), shape)
 
 
 def rrelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -88,16 +97,42 @@ def add(b: Builder, a: Arguments, shape: Shape) -> Operand:
     if not isinstance(x, Operand) or not isinstance(y, Operand):
         x, constant = (x, y) if isinstance(x, Operand) else (y, x)
         return _affine(b, x, 1.0, constant, shape)
-    need(x.shape == y.shape, f"operands must have equal shapes, not {list(x.shape)} and {list(y.shape)}")
-    values = [b.plain(x), b.plain(y)]
-    if b.shape(values[0]) != b.shape(values[1]):
-        values = [b.map(x), b.map(y)] if len(shape) == 4 else [b.vector(x), b.vector(y)]
-    return Operand(b.emit("add", values), shape)
+    return _both(b, "add", x, y, shape)
+
+
+def _both(b: Builder, op: str, x: Operand, y: Operand, shape: Shape) -> Operand:
+    """An operation of two operands, of which one may have to be repeated along some axes."""
+    if x.shape == y.shape == shape and not (any(x.pad) or any(y.pad)):
+        same = b.plain(x), b.plain(y)
+        if len({(p.strides, p.folded, b.shape(p.value)) for p in same}) == 1:
+            return replace(same[0], value=b.emit(op, [p.value for p in same]))
+        x, y = same
+    if len(shape) == 2 and shape[0] == 1 and x.shape == y.shape:
+        return b.last(b.emit(op, [b.vector(x), b.vector(y)]), shape)
+    whole = b.settled(b.plain(x if x.shape == shape else y if y.shape == shape else _expanded(b, x, shape)))
+    if len(b.shape(whole.value)) != 3:
+        whole = b.last(b.rows(whole), shape)
+    order = [axis for axis, _, _ in significant(whole.view)]
+    order += [axis for axis in range(len(shape)) if axis not in order]
+    size = b.shape(whole.value)
+    values = []
+    for part in (b.settled(x), b.settled(y)):
+        if part.shape == shape and part.strides == whole.strides and b.shape(part.value) == size:
+            values.append(part.value)
+        else:
+            values.append(b.ordered(part, part.view.expand(shape).permute(order), size))
+    return replace(whole, value=b.emit(op, values))
+
+
+def _expanded(b: Builder, x: Operand, shape: Shape) -> Operand:
+    return seen(x.value, b.settled(x).view.expand(shape))
 
 
 def sub(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x, y = a["self"], a["other"]
     need(a["alpha"] == 1, "alpha must be 1")
+    if isinstance(x, Operand) and isinstance(y, Operand):
+        return _both(b, "subtract", x, y, shape)
     if isinstance(x, Operand):
         return _affine(b, x, 1.0, -_constant(y), shape)
     return _affine(b, y, -1.0, x, shape)
@@ -105,6 +140,13 @@ def sub(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 def rsub(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return sub(b, {**a, "self": a["other"], "other": a["self"]}, shape)
+
+
+def square(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    exponent = a.get("exponent", 2)
+    need(exponent == 2, f"only squares are known, not the power of {exponent}")
+    x = b.plain(operand(a["self"]))
+    return replace(x, value=b.emit("multiply", [x.value, x.value]))
 
 
 def div(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -116,30 +158,61 @@ _EPS = 2.0**-10
 
 
 def _affine(b: Builder, x: Operand, scale: Any, shift: Any, shape: Shape) -> Operand:
-    """scale * x + shift with constants that are equal for all positions: a batch_norm."""
+    """scale * x + shift with constants: a batch_norm of channels, or of elements where positions differ."""
     need(x.shape == shape, "a constant must not have more dimensions than the tensor it is applied to")
-    value = b.map(x) if len(shape) == 4 else b.vector(x)
+    plain = b.settled(b.plain(x))
+    made = b.shape(plain.value)
+    per_element = [_elements(constant, plain.view, made) for constant in (scale, shift)]
+    per_channel = [constant[0] if (constant == constant[0]).all() else None for constant in per_element]
+    value = plain.value
+    if any(constant is None for constant in per_channel):
+        count = int(np.prod(made))
+        need(count <= MAX_EXTENT, f"its constant has another number at each of {count} places")
+        value = b.ordered(plain, _in_order(plain.view), (1, 1, count))
+        per_channel = [constant.reshape(-1) for constant in per_element]
     size = b.shape(value)[-1]
     params = {
-        "weight": _per_channel(scale, size, shape),
-        "bias": _per_channel(shift, size, shape),
+        "weight": np.ascontiguousarray(per_channel[0], np.float32),
+        "bias": np.ascontiguousarray(per_channel[1], np.float32),
         "mean": np.zeros(size, np.float32),
         "var": np.full(size, 1.0 - _EPS, np.float32),
     }
-    return Operand(b.emit("batch_norm", [value], {"eps": _EPS}, params), shape)
+    return replace(plain, value=_shaped_as(b, b.emit("batch_norm", [value], {"eps": _EPS}, params), made))
+
+
+def scaled(b: Builder, x: Operand, factor: float) -> Operand:
+    """The operand times a number."""
+    return x if factor == 1.0 else _affine(b, x, factor, 0.0, x.shape)
+
+
+def _in_order(view: torch.Tensor) -> torch.Tensor:
+    order = [axis for axis, _, _ in significant(view)]
+    return view.permute(*order, *(axis for axis in range(view.ndim) if axis not in order))
+
+
+def _shaped_as(b: Builder, value: str, made: Shape) -> str:
+    if b.shape(value) == made:
+        return value
+    whole = b.last(value, (int(np.prod(made)),))
+    return b.ordered(whole, whole.view, made)
+
+
+def _elements(x: Any, view: torch.Tensor, made: Shape) -> np.ndarray:
+    """A constant, float64, for the elements of a value of shape `made` that a view shows: [positions, C]."""
+    constant = _constant(x)
+    try:
+        full = np.broadcast_to(constant, tuple(view.shape))
+    except ValueError:
+        raise Rejected(f"its constant {list(constant.shape)} does not fit {list(view.shape)}") from None
+    order = [axis for axis, _, _ in significant(view)]
+    order += [axis for axis in range(view.ndim) if axis not in order]
+    return np.asarray(full.transpose(order).reshape(-1, made[-1]))
 
 
 def _constant(x: Any) -> np.ndarray:
     """A number or a tensor that does not depend on the image, as float64."""
     need(isinstance(x, (int, float, np.ndarray, torch.Tensor)), "its second operand must be a constant")
     return np.asarray(x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x, np.float64)
-
-
-def _per_channel(x: Any, size: int, shape: Shape) -> np.ndarray:
-    constant = _constant(x)
-    dims = (1,) * (len(shape) - constant.ndim) + constant.shape
-    need(all(n == 1 for i, n in enumerate(dims) if i != 1), "a constant must have one value per channel")
-    return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), (size,)), np.float32)
 
 
 #: x * f(x) as one activation
@@ -153,41 +226,66 @@ def mul(b: Builder, a: Arguments, shape: Shape) -> Operand:
         return _affine(b, x, constant, 0.0, shape)
     for value, gate in ((x, y), (y, x)):
         node = b.producers.get(gate.value)
-        if node and node.op == "activation" and node.inputs == (value.value,) and value.shape == gate.shape:
+        same = (value.shape, value.strides) == (gate.shape, gate.strides)
+        if node and node.op == "activation" and node.inputs == (value.value,) and same:
             act = _SELF_GATED.get(node.attrs["act"])
             if act:
-                return Operand(b.emit("activation", [b.plain(value)], {"act": act}), shape)
+                return _activate(b, value, act, shape)
     for value, gate in ((x, y), (y, x)):
         if len(shape) == 4 and value.shape == shape and _is_gate(b, gate, shape):
             gate_map = gate.value if len(b.shape(gate.value)) == 3 else b.map(gate)
-            return Operand(b.emit("mul", [b.map(value), gate_map]), shape)
-    raise Rejected("only a map times one gate per channel, [N, C, H, W] x [N, C, 1, 1]")
+            return b.made(b.emit("mul", [b.map(value), gate_map]), shape)
+    return _both(b, "multiply", x, y, shape)
 
 
 def _is_gate(b: Builder, x: Operand, shape: Shape) -> bool:
     """x is one number per channel of a map of torch shape `shape`, broadcast or not."""
     c = shape[1]
-    return b.shape(x.value) in ((1, 1, c), (c,)) and x.shape in (shape, (1, c, 1, 1)) and not any(x.pad)
-
-
-def expand(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x = operand(a["self"])
-    if x.shape == shape:
-        return x
-    return Operand(b.map(x), shape)
+    if b.shape(x.value) not in ((1, 1, c), (c,)) or x.shape not in (shape, (1, c, 1, 1)) or any(x.pad):
+        return False
+    view = x.view
+    return (
+        x.offset == 0
+        and (c == 1 or view.stride(1) == 1)
+        and all(view.shape[axis] == 1 or view.stride(axis) == 0 for axis in (2, 3))
+    )
 
 
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
     parts = [operand(x) for x in a["tensors"]]
-    need(a["dim"] % len(shape) == 1, f"only along the channels, not along dimension {a['dim']}")
-    values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
-    return Operand(b.emit("concat", values), shape)
+    parts = [x for x in parts if 0 not in x.shape]
+    axis = a["dim"] % len(shape)
+    if axis == 1 and len(shape) in (2, 4) and shape[0] == 1:
+        values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
+        return b.made(b.emit("concat", values), shape)
+    moved = [b.settled(x).view.movedim(axis, -1) for x in parts]
+    rows = int(np.prod(moved[0].shape[:-1]))
+    values = [
+        b.ordered(b.settled(x), view, (1, rows, view.shape[-1])) for x, view in zip(parts, moved, strict=True)
+    ]
+    joined = (*moved[0].shape[:-1], shape[axis])
+    return _moved(b, b.emit("concat", values), joined, axis)
 
 
-def reshape(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x = operand(a["self"])
-    need(shape[0] == 1, "it mixes the batch with other dimensions")
-    return Operand(b.plain(x), shape)
+def stack(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """Along a new axis."""
+    parts = [b.settled(operand(x)) for x in a["tensors"]]
+    axis = a["dim"] % len(shape)
+    return cat(b, {"tensors": [seen(x.value, x.view.unsqueeze(axis)) for x in parts], "dim": axis}, shape)
+
+
+def addcmul(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """self + value * tensor1 * tensor2."""
+    x, y = a["tensor1"], a["tensor2"]
+    partial = np.broadcast_shapes(*(tuple(t.shape) for t in (x, y)))
+    product = mul(b, {"self": x, "other": y}, partial)
+    product = scaled(b, product, float(a["value"]))
+    return add(b, {"self": a["self"], "other": product, "alpha": 1}, shape)
+
+
+def _moved(b: Builder, value: str, shape: Shape, axis: int) -> Operand:
+    """The operand of a value whose last axis torch has at `axis`."""
+    return seen(value, b.last(value, shape).view.movedim(-1, axis))
 
 
 def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:

@@ -38,22 +38,18 @@ class Problem:
 
 #: What to say of operators that have no rule, and the parts of their names; the first that fits counts.
 _ADVICE = {
-    "the only normalization is batch normalization": (
-        "group_norm layer_norm instance_norm rms_norm local_response_norm linalg_vector_norm"
+    "normalize by batch, layer, group or instance": (
+        "rms_norm local_response_norm linalg_vector_norm renorm weight_norm"
     ),
     "batch normalization needs running statistics (track_running_stats)": "native_batch_norm",
-    "there is no attention; the engine runs convolutional networks": "attention",
-    "leave it out and apply it to the outputs": "softmax",
-    "maps cannot be enlarged; compress the network up to here": (
-        "conv_transpose upsample pixel_shuffle grid_sampler interpolate"
+    "leave it out and apply it to the outputs": "log_softmax argmax topk sort",
+    "maps are enlarged by their nearest elements, or bilinearly, in two dimensions": (
+        "conv_transpose1d conv_transpose3d upsample grid_sampler interpolate"
     ),
     "a part of a tensor cannot be overwritten; do not work in place on parts": "scatter",
-    "maps cannot be cut into parts; compute each part by a convolution of its own": (
-        "split chunk slice select narrow unbind"
-    ),
-    "dimensions cannot change their order": "permute transpose channel_shuffle",
+    "elements are taken by ranges with a step, not one by one": "index gather take unfold im2col",
     "elements cannot change their places": "roll flip",
-    "the only convolution is conv2d": "conv1d conv3d",
+    "the only convolutions are those of one and two dimensions": "conv3d",
     "shapes may not depend on values": "nonzero",
     "nothing may depend on values of the image but its outputs": "item",
     "there are no recurrent layers": "lstm gru rnn",

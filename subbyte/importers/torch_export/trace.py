@@ -98,7 +98,7 @@ def _placeholder(program: torch.export.ExportedProgram, node: fx.Node, builder: 
             return program.state_dict[target] if target in program.state_dict else program.constants[target]
     if node.name in signature.inputs_to_lifted_tensor_constants:
         return program.constants[signature.inputs_to_lifted_tensor_constants[node.name]]
-    return Operand(builder.input, tuple(node.meta["val"].shape))
+    return builder.made(builder.input, tuple(node.meta["val"].shape))
 
 
 def _user_outputs(program: torch.export.ExportedProgram, node: fx.Node) -> list[fx.Node | None]:
@@ -128,7 +128,11 @@ def _output(builder: Builder, x: Any) -> str:
         raise Rejected("it does not depend on the image; leave it out")
     if x.value == builder.input:
         raise Rejected("it is the image itself; leave it out")
-    return builder.map(x) if len(x.shape) == 4 else builder.vector(x)
+    if len(x.shape) < 2 or x.shape[0] != 1:
+        raise Rejected(f"an output must have the batch as its first axis, not be {list(x.shape)}")
+    if len(x.shape) == 4:
+        return builder.map(x)
+    return builder.vector(x) if len(x.shape) == 2 else builder.rows(x)
 
 
 def _step(
@@ -176,7 +180,7 @@ def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) ->
         return _constant(node.target, args, kwargs)
     rule = _rule(node)
     result = rule(builder, _by_schema_name(node.target, args, kwargs), _shape(node))
-    return replace(result, origin=site) if rule in VIEWS else result
+    return replace(result, origin=site) if rule in VIEWS and isinstance(result, Operand) else result
 
 
 def _rule(node: fx.Node) -> Rule:

@@ -19,7 +19,17 @@ from subbyte.artifact.file import VERSIONS, version_of
 from subbyte.execute.reference import run
 from subbyte.ir import Graph, Param
 from tests.fuzz.builder import Builder
-from tests.fuzz.graphs import balanced, leveled, narrow, quantized, sparse, wrap
+from tests.fuzz.graphs import (
+    balanced,
+    computed,
+    leveled,
+    moved,
+    narrow,
+    normalized,
+    quantized,
+    sparse,
+    wrap,
+)
 
 STORED = Path(__file__).parent / "stored"
 SEED = 2026
@@ -61,6 +71,9 @@ def networks(seed: int) -> dict[str, Artifact]:
         "channel-scales": wrap(balanced(random.Random(seed + 7))),
         "levels": wrap(leveled(random.Random(seed + 8))),
         "patterns": wrap(sparse(random.Random(seed + 9))),
+        "moves": wrap(moved(random.Random(seed + 9))),
+        "normalizations": wrap(normalized(random.Random(seed + 11))),
+        "products": wrap(computed(random.Random(seed + 10))),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from subbyte.errors import InputError
+from subbyte.execute.reference.bounds import float_error_bound
 from subbyte.execute.reference.executor import run_node
 from subbyte.exporters.onnx import to_nchw, to_nhwc, to_onnx
 from subbyte.ir import ACTIVATIONS, OPS, Graph, Node, Value, verify
@@ -264,3 +265,90 @@ def test_a_quantized_graph_is_refused() -> None:
     b.values[b.last] = replace(b.values[b.last], q=QParams(0.5, 3))
     with pytest.raises(InputError, match="dequantize_graph"):
         to_onnx(b.graph())
+
+
+#: Operations of one map, or of two, beside those of random graphs.
+ALONE: dict[str, tuple[str, dict[str, Any]]] = {
+    "slice": ("slice", {"begin": (1, 0, 1), "end": (9, 6, 4), "step": (2, 1, 2)}),
+    "rearrange": ("rearrange", {"dims": (9, 7, 2, 2), "perm": (1, 2, 0, 3), "size": (14, 9, 2)}),
+    "rearrange to a vector": ("rearrange", {"dims": (63, 4), "perm": (1, 0), "size": (252,)}),
+    "pad": ("pad", {"pad": (1, 0, 2, 3), "mode": "zero"}),
+    "pad, edge": ("pad", {"pad": (1, 0, 2, 3), "mode": "edge"}),
+    "pad, reflect": ("pad", {"pad": (1, 0, 2, 3), "mode": "reflect"}),
+    "average": ("avg_pool2d", {"kernel": (3, 2), "stride": (2, 1), "pad": (1, 1, 1, 0), "count_pad": 0}),
+    "average that counts": (
+        "avg_pool2d", {"kernel": (3, 2), "stride": (2, 1), "pad": (1, 1, 1, 0), "count_pad": 1},
+    ),
+    **{
+        f"{op} {mode} to {size}": (op, {"size": size, "mode": mode})
+        for op in ("resize_nearest", "resize_bilinear")
+        for mode in ("asymmetric", "half_pixel", "align_corners")
+        for size in ((18, 14), (4, 9))
+    },
+    "multiply": ("multiply", {}),
+    "subtract": ("subtract", {}),
+    "matmul": ("matmul", {}),
+    "softmax": ("softmax", {}),
+    "layer norm": ("layer_norm", {"eps": 1e-3}),
+    "group norm": ("group_norm", {"eps": 1e-3, "groups": 1}),
+    "prelu": ("prelu", {}),
+}  # fmt: skip
+
+
+def in_float32(graph: Graph, node: Node, arrays: list[np.ndarray], expected: np.ndarray) -> np.ndarray:
+    """How far ONNX Runtime, which computes in float32, may be from the reference, from equal inputs.
+
+    A normalization: sums of N numbers, and the variance as mean(x^2) - mean^2, which moves its root s by the
+    rounding of both divided by s. A softmax: rounded differences, powers within 4 ulp, a sum of N. An
+    interpolation: coordinates of up to 18 in four roundings, weights off by 4 * 18 roundings of 1.
+    """
+    x = np.abs(arrays[0].astype(np.float64))
+    errors = [np.zeros(a.shape) for a in arrays]
+    more: np.ndarray | float = 0.0
+    if node.op in ("layer_norm", "group_norm"):
+        axes: tuple[int, ...] = (3,) if node.op == "layer_norm" else (1, 2, 3)
+        spread = arrays[0].astype(np.float64).var(axes, keepdims=True) ** 0.5
+        each = 63 * 4 if node.op == "group_norm" else 4
+        squares = 2 * (x * x).max(axes, keepdims=True) / spread
+        errors[0] = gamma(2 * each + 16) * (x + x.max(axes, keepdims=True) + squares)
+        bias = np.abs(float_params(node)["bias"])
+        more = gamma(8) * (np.abs(expected) + 2 * bias)
+    if node.op == "softmax":
+        errors[0] = gamma(1) * 2 * x.max(-1, keepdims=True) + np.zeros_like(x)
+        more = gamma(x.shape[-1] + 16) * expected
+    if node.op == "matmul":
+        more = gamma(x.shape[-1] + 2) * (x @ np.abs(arrays[1]).swapaxes(-1, -2))
+    if node.op == "resize_bilinear":
+        more = 4 * gamma(4 * 18) * x.max()
+    return float_error_bound(graph, node, arrays, errors) + more
+
+
+def check_nodes(graph: Graph, seed: int) -> None:
+    """The last node from equal inputs."""
+    x = np.random.default_rng(seed).normal(size=(2, 9, 7, 4)).astype(np.float32)
+    values, node = run_onnx(graph, x), graph.nodes[-1]
+    arrays = [values[name] for name in node.inputs]
+    expected = run_node(graph, node, arrays)
+    assert values[node.output].shape == expected.shape
+    assert np.ptp(expected) > 0
+    assert (np.abs(values[node.output] - expected) <= in_float32(graph, node, arrays, expected)).all()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_an_operation_alone(name: str) -> None:
+    op, attrs = ALONE[name]
+    b = Builder(5)
+    x = b.conv("input", 4)
+    y = b.conv("input", 4)
+    roles = {"prelu": ("slope",)}.get(op, ("weight", "bias") if op.endswith("norm") else ())
+    params = {role: b.normal(4) for role in roles}
+    inputs = (x, y) if OPS[op].arity == (2, 2) else (x,)
+    b.add(op, inputs, attrs, params)
+    check_nodes(b.graph(), 3)
+
+
+def test_expand() -> None:
+    b = Builder(6)
+    b.add("global_avg_pool")
+    b.add("expand", None, {"size": (2, 3, 4)})
+    check_nodes(b.graph(), 3)

@@ -75,6 +75,9 @@ CASES: dict[str, Build] = {
     "pool": lambda b, x: b.add("global_avg_pool", [x], b.grid(8, -0.5, 0.5)),
     "activation": lambda b, x: b.qactivation(x, "silu"),
     "max pool": max_pool,
+    "slice": lambda b, x: b.keep("slice", x, begin=(1, 0, 2), end=(9, 8, 6), step=(2, 1, 3)),
+    "rearrange": lambda b, x: b.keep("rearrange", x, dims=(9, 8, 2, 3), perm=(1, 0, 3, 2), size=(8, 9, 6)),
+    "dilation": lambda b, x: b.qconv(x, 5, (3, 3), dilation=(2, 1), pad=(2, 2, 1, 1)),
     "concat": lambda b, x: b.concat(x, x),
     "flatten, linear": lambda b, x: b.qlinear(b.flatten(x), 5, real=False),
 }

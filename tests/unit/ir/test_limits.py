@@ -33,10 +33,10 @@ def conv(channels: int, kernel: int, inputs: int) -> Node:
 
 
 def test_work_counts_every_product() -> None:
-    assert OPS["conv2d"].work(conv(5, 3, 2), (4, 6, 5)) == 4 * 6 * 5 * 3 * 3 * 2
+    assert OPS["conv2d"].work(conv(5, 3, 2), (4, 6, 5), []) == 4 * 6 * 5 * 3 * 3 * 2
     pool = Node("pool", "max_pool2d", ("image",), "y", {"kernel": (2, 3)})
-    assert OPS["max_pool2d"].work(pool, (4, 6, 5)) == 4 * 6 * 5 * 2 * 3
-    assert OPS["add"].work(Node("add", "add", ("a", "b"), "y"), (4, 6, 5)) == 120
+    assert OPS["max_pool2d"].work(pool, (4, 6, 5), []) == 4 * 6 * 5 * 2 * 3
+    assert OPS["add"].work(Node("add", "add", ("a", "b"), "y"), (4, 6, 5), []) == 120
 
 
 def test_bytes_round_channels_up_to_16() -> None:
@@ -85,7 +85,7 @@ def test_too_much_work() -> None:
     node = conv(64, 15, 64)
     nodes = [node, *(node.with_(name=f"c{i}", inputs=("y",), output=f"c{i}") for i in range(5))]
     shapes = {"y": shape} | {f"c{i}": shape for i in range(5)}
-    assert 6 * OPS[node.op].work(node, shape) > MAX_WORK
+    assert 6 * OPS[node.op].work(node, shape, []) > MAX_WORK
     with pytest.raises(GraphError, match="operations per image"):
         verify(graph(shape, *nodes, outputs=("c4",), **shapes))
 

@@ -193,7 +193,7 @@ def test_batch_norm_refuses_codes() -> None:
     graph = coded()
     params = {role: np.ones(4, f32) for role in ("weight", "bias", "mean", "var")}
     late = Node("late", "batch_norm", ("v0",), "late", {"eps": 1e-3}, params)
-    with pytest.raises(GraphError, match="fold it first"):
+    with pytest.raises(GraphError, match="cannot work on quantized values; fold it, or dequantize"):
         verify(insert(graph, late, (8, 8, 4), QParams(1.0, 0)))
 
 

@@ -25,8 +25,9 @@ def _accumulate(node: Node, x: np.ndarray) -> np.ndarray:
     if w.ndim == 2:
         return x @ w.T + bias
     groups, out_channels = node.attrs["groups"], w.shape[0]
-    columns = patches(x, w.shape[1:3], node.attrs["stride"], node.attrs["pad"])  # [N, Ho, Wo, kh*kw, C]
-    n, ho, wo, taps, channels = columns.shape
+    dilation = node.attrs.get("dilation", (1, 1))
+    columns = patches(x, w.shape[1:3], node.attrs["stride"], node.attrs["pad"], dilation=dilation)
+    n, ho, wo, taps, channels = columns.shape  # [N, Ho, Wo, kh*kw, C]
     columns = columns.reshape(n, ho, wo, taps, groups, channels // groups)
     w = w.reshape(groups, out_channels // groups, taps, channels // groups)
     if channels == groups and out_channels == groups:  # depthwise

@@ -27,6 +27,7 @@ def _conv2d(writer: Writer, graph: Graph, node: Node) -> None:
         "strides": list(node.attrs["stride"]),
         "pads": pads(node),
         "group": node.attrs["groups"],
+        "dilations": list(node.attrs.get("dilation", (1, 1))),
     }
     _finish(writer, node, lambda name: writer.op("Conv", [node.inputs[0], weight, bias], name, **attrs))
 

@@ -10,6 +10,7 @@ import numpy as np
 from subbyte.exporters.tflite.writer import Row, Writer, padded
 from subbyte.ir import Node
 from subbyte.ir.graph import pre_activation
+from subbyte.ir.ops import reach
 from subbyte.quant import QParams, QTensor
 
 _FUSED = {"none": 0, "relu": 1, "relu6": 3}  # ActivationFunctionType
@@ -76,10 +77,11 @@ def _difference(y: QParams | None, r: QParams | None) -> QParams:
 def _conv2d(w: Writer, node: Node) -> None:
     x, weight = w.graph.value(node.inputs[0]), node.params["weight"]
     outputs, kernel, groups = weight.shape[0], weight.shape[1:3], node.attrs["groups"]
-    padding, source = padded(w, node, kernel)
+    padding, source = padded(w, node, reach(node, (kernel[0], kernel[1])))
     vertical, horizontal = node.attrs["stride"]
     fields = {"padding": padding, "strideH": vertical, "strideW": horizontal}
-    fields |= {"dilationHFactor": 1, "dilationWFactor": 1}
+    down, across = node.attrs.get("dilation", (1, 1))
+    fields |= {"dilationHFactor": down, "dilationWFactor": across}
     if groups == x.shape[2] == outputs and groups > 1:
         fields["depthMultiplier"] = 1
         options = "DepthwiseConv2DOptions"
