@@ -70,8 +70,11 @@ def serialize(artifact: Artifact) -> list[bytes]:
 
 
 def version_of(graph: Graph) -> str:
-    """The first version of the format that has all that a graph needs: 2 has the channel_scale of a mul, and
-    levels of activations; 3 patterns of weights, operations whose rows say so, and the dilation of a conv2d."""
+    """The first version of the format that has all that a graph needs.
+
+    2 has the channel_scale of a mul, and levels of activations; 3 has patterns of weights, operations whose
+    rows say so, and the dilation of a conv2d.
+    """
     weights = [node.params.get("weight") for node in graph.nodes]
     sparse = any(isinstance(weight, QTensor) and weight.format.pattern != DENSE for weight in weights)
     scales = any("channel_scale" in node.params for node in graph.nodes)

@@ -267,7 +267,7 @@ class Builder:
         ends = [self.rng.randint(1, extent) for extent in self.shape(x)]
         begins = [self.rng.randrange(end) for end in ends]
         steps = [self.rng.choice([1, 1, 2, 3]) for _ in ends]
-        return self.keep("slice", x, begin=begins, end=ends, step=steps)
+        return self.keep("slice", x, begin=tuple(begins), end=tuple(ends), step=tuple(steps))
 
     def shuffle(self, x: str, size: tuple[int, ...] | None = None) -> str:
         """A map's elements by axes in a random order; size: of the result, None: the axes in that order."""
@@ -277,15 +277,15 @@ class Builder:
         perm = self.rng.sample(range(4), 4)
         made = [dims[axis] for axis in perm]
         size = (made[0], made[1], made[2] * made[3]) if size is None else size
-        return self.keep("rearrange", x, dims=dims, perm=perm, size=size)
+        return self.keep("rearrange", x, dims=tuple(dims), perm=tuple(perm), size=size)
 
     def surrounded(self, x: str, mode: str) -> str:
         height, width, _ = self.shape(x)
         most = [2 if mode != "reflect" else min(2, n - 1) for n in (height, height, width, width)]
-        return self.keep("pad", x, pad=[self.rng.randint(0, n) for n in most], mode=mode)
+        return self.keep("pad", x, pad=tuple(self.rng.randint(0, n) for n in most), mode=mode)
 
     def average(self, x: str, kernel: tuple[int, int], stride: int = 1, count_pad: int = 0) -> str:
-        pad = [kernel[0] // 2, (kernel[0] - 1) // 2, kernel[1] // 2, (kernel[1] - 1) // 2]
+        pad = (kernel[0] // 2, (kernel[0] - 1) // 2, kernel[1] // 2, (kernel[1] - 1) // 2)
         attrs = {"kernel": kernel, "stride": (stride, stride), "pad": pad, "count_pad": count_pad}
         return self.add("avg_pool2d", [x], self.own(x), attrs)
 
