@@ -439,10 +439,14 @@ def test_refuses_with_a_reason(name: str) -> None:
 
 
 def test_the_message_names_operator_module_and_reason() -> None:
+    class Erf(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.erf()
+
     class Head(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.act = nn.Hardshrink()
+            self.act = Erf()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.act(x)
@@ -453,6 +457,6 @@ def test_the_message_names_operator_module_and_reason() -> None:
     with pytest.raises(UnsupportedOperatorError) as error:
         capture(model, (4, 4, 3))
     assert str(error.value) == (
-        "operator aten.hardshrink.default in module 'head.act' (Hardshrink) is not supported: "
+        "operator aten.erf.default in module 'head.act' (Erf) is not supported: "
         "the engine has no such operation; build it from others, or leave it out"
     )
