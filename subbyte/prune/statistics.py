@@ -41,6 +41,7 @@ class Statistics:
         groups = -(-self.panels // self.together)
         self.hessian = torch.zeros(groups, self.size, self.size, dtype=torch.float64)
         self.right = torch.zeros(self.panels * layout.outputs, self.size, dtype=torch.float64)
+        self.power = torch.zeros(self.panels * layout.outputs, dtype=torch.float64)
         self.rows = 0
 
     def _together(self) -> int:
@@ -65,6 +66,7 @@ class Statistics:
             if self.weighted:
                 weight = slope[:, begin : begin + width].square().mean(1, keepdim=True) + FLAT
                 scaled = rows * weight
+            self.power[begin : begin + part.shape[1]] += scaled[:, -1] @ part.square()
             self.hessian[group] += scaled.mT @ rows
             self.right[begin : begin + part.shape[1]] += part.mT @ scaled
 
@@ -106,6 +108,27 @@ class Statistics:
         counts[: len(weight)] = 1.0 if importance is None else torch.from_numpy(np.asarray(importance))
         panels = (self.panels, layout.outputs)
         return Quadratic(hessian, self.together, right.view(*panels, -1), counts.view(panels))
+
+    def rescaled(self, weight: Tensor) -> Tensor:
+        """Weights [P, outputs, K] times a factor for each output, with biases, so that outputs have the means
+        and variances, on the rows seen, that they should have.
+
+        A least-squares estimate has less variance than what it estimates; layer after layer that adds up
+        (REPAIR, arXiv 2211.08403, resets the statistics of merged networks in this way).
+        """
+        found = weight.flatten(0, 1).clone()
+        width = self.together * self.layout.outputs
+        for group, square in enumerate(self.hessian):
+            rows = slice(group * width, (group + 1) * width)
+            w, total = found[rows], square[-1, -1].clamp(min=1e-300)
+            wanted, mean = self.right[rows, -1] / total, w @ square[-1] / total
+            target = self.power[rows] / total - wanted.square()
+            variance = ((w @ square) * w).sum(1) / total - mean.square()
+            usable = (variance > 1e-9 * target) & (target > 0.0)
+            factor = torch.where(usable, (target / variance).clamp(min=0.0).sqrt(), 1.0)
+            w[:, :-1] *= factor[:, None]
+            w[:, -1] = (w[:, -1] - mean) * factor + wanted
+        return found.view_as(weight)
 
     def _there(self) -> Tensor:
         """Which columns are inputs of the layer, and not there to fill up: bool [K - 1]."""

@@ -233,7 +233,8 @@ class Pruning(Options):
     target: "dense", a layer is to make what the float network does, though it reads what pruned ones before
     it make; "own": what it made itself of what it reads. slopes: errors count by the square of the activation
     function's derivative. outputs: of a layer's outputs all errors count "equal", or, where blocks of
-    different ones compete, as "fisher": by the mean squared gradient of the network's outputs.
+    different ones compete, as "fisher": by the mean squared gradient of the network's outputs. rescale: a
+    factor for each output gives what is compensated the variance that it should have.
     """
 
     method: Literal["magnitude", "wanda", "obc"] = "obc"
@@ -245,6 +246,7 @@ class Pruning(Options):
     target: Literal["dense", "own"] = "dense"
     slopes: bool = True
     outputs: Literal["equal", "fisher"] = "fisher"
+    rescale: bool = False
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,8 @@ class Layer:
         kept = blocks_kept(worth, weight.shape, layout)
         if not asked.compensate:
             return self._without(kept)
-        return seen.node_of(compensated(quadratic, kept, layout))
+        weights = compensated(quadratic, kept, layout)
+        return seen.node_of(seen.rescaled(weights) if asked.rescale else weights)
 
     def rises(self, x: Tensor, generator: torch.Generator, percents: Sequence[int]) -> dict[int, float]:
         """What an output position's error rises by on average where so many per cent of the blocks stay."""

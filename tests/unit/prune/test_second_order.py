@@ -217,6 +217,23 @@ def test_a_part_of_the_positions_is_drawn_by_the_seed() -> None:
     assert not torch.equal(hessian(1), hessian(2))
 
 
+@pytest.mark.parametrize("pattern", ["2:4", "4x4:25"])
+def test_rescaled_outputs_have_the_wanted_means_and_variances(pattern: str) -> None:
+    layout, node, x = layout_of(pattern), drawn((6, 12), 10), inputs(90, 12)
+    y = x @ array(node).T + array(node, "bias")
+    found = seen(node, x, layout)
+    quadratic = found.quadratic(0.01, None, own=True)
+    kept = blocks_kept(magnitude(array(node), layout), (6, 12), layout)
+    plain = found.node_of(compensated(quadratic, kept, layout))
+    made = found.node_of(found.rescaled(compensated(quadratic, kept, layout)))
+    out, less = (x @ array(n).T + array(n, "bias") for n in (made, plain))
+    alive = layout.spread(kept, (6, 12)).any(1)
+    assert alive.any()
+    np.testing.assert_allclose(out.mean(0), y.mean(0), atol=1e-3 * np.abs(y).max())
+    np.testing.assert_allclose(out.std(0)[alive], y.std(0)[alive], rtol=1e-3)
+    assert (less.std(0)[alive] < y.std(0)[alive]).all()
+
+
 def test_inputs_that_are_never_there_do_no_harm() -> None:
     """A layer that reads zeros only keeps its biases, and as many weights as the pattern says."""
     layout, node = layout_of("2x2:50"), drawn((4, 6))
