@@ -11,7 +11,7 @@ from subbyte.ir import OPS, Graph, Node, is_weighted
 from subbyte.ir.graph import consumers, producers
 from subbyte.ir.ops import adds_residual
 from subbyte.passes import squeeze_excite
-from subbyte.quant.format import FLOAT_FORMATS, UINT8, Format, pattern_named
+from subbyte.quant.format import FLOAT_FORMATS, INT8, UINT8, Format, pattern_named
 from subbyte.quant.pattern import DENSE, Pattern
 from subbyte.quantize.spared import spared_activations, spared_weights
 from subbyte.recipes import Override, Recipe
@@ -147,13 +147,13 @@ def _spare(
     feeding_last: set[str],
     result: dict[str, Assignment],
 ) -> None:
-    """Gives 8 bits to what the recipe spares of what no other rule of it sets."""
+    """Gives 8 bits, and no pattern, to what the recipe spares of what no other rule of it sets."""
     free = {name for name in result if "squeeze_excite" not in role_of[name]}
     ruled = {kind: _ruled(graph, recipe, role_of, kind) for kind in ("weights", "activations")}
-    if recipe.weights.spare and recipe.weights.bits.bits < 8:
+    if recipe.weights.spare and recipe.weights.format != INT8:
         middle = {name for name in free if not role_of[name] & {"first", "last"}}
         for name in spared_weights(graph, recipe.weights.spare, middle - ruled["weights"]):
-            result[name] = replace(result[name], weights=replace(result[name].weights, bits=8))
+            result[name] = replace(result[name], weights=INT8)
     if recipe.activations.spare and recipe.activations.bits.bits < 8:
         makers = free - feeding_last - ruled["activations"] - real_by_nature(graph)
         for name in spared_activations(graph, recipe.activations.spare, makers):

@@ -1,4 +1,4 @@
-"""Which layers and activations keep 8 bits because there are few of their numbers (`spare` in recipes).
+"""Which layers and activations keep 8 bits, and no pattern, because there is little of them (`spare`).
 
 The fewer numbers a tensor has, the more each of them counts: at 4 bits on EfficientNetV2-B0, 2.5 per cent
 of the weights, in the smallest convolutions, make two fifths of what all weights cost. Counting needs no

@@ -95,8 +95,8 @@ class WeightRange(_Patterned):
     levels: the code book of dense weights below 8 bits: "uniform" is two's complement, "symmetric" has
     equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
     "learned" is fitted to each layer.
-    spare: where `bits` are fewer than 8, the layers with the fewest weights keep 8 bits, as many of them as
-    this share of all weights covers. Layers that another table or an override names keep what these say.
+    spare: the layers with the fewest weights keep all of them, in 8 bits, as many layers as this share of all
+    weights covers. Layers that another table or an override names keep what these say.
     """
 
     later: ClassVar[frozenset[str]] = frozenset(("pattern", "spare"))

@@ -80,3 +80,10 @@ def test_nothing_is_spared_at_eight_bits_or_unasked() -> None:
     assert plain.model_dump(mode="json")["weights"] == {"bits": 4, "levels": "uniform", "range": "mse"}
     asked = Recipe.model_validate({"name": "r", "weights": {"spare": 0.5}, "activations": {"spare": 0.5}})
     assert assignments(graph, asked) == assignments(graph, Recipe(name="r"))
+
+
+def test_spared_layers_are_dense() -> None:
+    recipe = Recipe.model_validate({"name": "r", "weights": {"pattern": "2:4", "spare": 768 / WEIGHTS}})
+    found = assignments(network(), recipe)
+    patterns = {name: found[name].weights.pattern.name for name in ("small", "middle", "large")}
+    assert patterns == {"small": "dense", "middle": "dense", "large": "2:4"}
