@@ -50,7 +50,7 @@ def export(
         typer.Option(
             "--fused-residuals",
             help="qdq: round a sum and its residual once, as subbyte does; ONNX Runtime computes such layers "
-            "in float32, OpenVINO does not.",
+            "in float32.",
         ),
     ] = False,
     int4: Annotated[
