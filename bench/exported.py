@@ -82,11 +82,9 @@ def main(artifact: str, file: str, *names: str) -> None:
         same = int((real.argmax(axis=1) == expected.argmax(axis=1)).sum())
         error, apart = np.abs(real - expected), np.abs(theirs - ours)
         rms, equal = np.sqrt(np.square(error).mean()), 100 * (apart == 0).mean()
-        print(
-            f"{name}: best class {same} of {len(images)}; outputs {rms:.4f} rms, {error.max():.3f} at most, of "
-            f"{expected.std():.2f}; {equal:.1f} % equal codes, {apart.max()} at most",
-            flush=True,
-        )
+        classes = f"{name}: best class {same} of {len(images)}"
+        outputs = f"outputs {rms:.4f} rms, {error.max():.3f} at most, of {expected.std():.2f}"
+        print(f"{classes}; {outputs}; {equal:.1f} % equal codes, {apart.max()} at most", flush=True)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class QdqWriter(Writer):
         return self._grids[value.name]
 
     def weight(self, node: Node, layout: Layout = lambda array: array) -> str:
+        """A layer's weights, dequantized from int8 or int4 where they are on a grid; returns their name."""
         weight = node.params["weight"]
         if not isinstance(weight, QTensor):
             return super().weight(node, layout)
@@ -97,6 +98,7 @@ class QdqWriter(Writer):
         return self._dequantized(codes, weight.scale, make(f"{codes}.zero", zeros))
 
     def bias(self, node: Node) -> str:
+        """A layer's bias, dequantized from int32 where its weights are on a grid; returns its name."""
         weight, bias = node.params["weight"], node.params["bias"]
         if not isinstance(weight, QTensor):
             return super().bias(node)

@@ -95,6 +95,7 @@ class QonnxWriter(Writer):
         return self.op("Quant", inputs, output, **attrs)
 
     def weight(self, node: Node, layout: Layout = lambda array: array) -> str:
+        """A layer's weights, behind a Quant where they are on a grid; returns their name."""
         weight = node.params["weight"]
         if not isinstance(weight, QTensor):
             return super().weight(node, layout)
@@ -105,6 +106,7 @@ class QonnxWriter(Writer):
         return self.quant(real, self.fresh(f"{real}/quant"), scale, 0, bits, True, narrow)
 
     def bias(self, node: Node) -> str:
+        """A layer's bias, behind a Quant where its weights are on a grid; returns its name."""
         weight, bias = node.params["weight"], node.params["bias"]
         if not isinstance(weight, QTensor):
             return super().bias(node)

@@ -52,8 +52,9 @@ def evaluate(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
         op_domain = "qonnx.custom_op.general"
 
         def _run(self, *inputs: np.ndarray, **attrs: Any) -> tuple[np.ndarray]:
+            x, scale, zero, bits = inputs
             given = {name: attrs[name] for name in ("signed", "narrow", "rounding_mode")}
-            return (quant(*inputs, **given),)
+            return (quant(x, scale, zero, bits, **given),)
 
     everything = replace(graph, outputs=tuple(node.output for node in graph.nodes))
     model = to_qonnx(everything, batch=len(x))
