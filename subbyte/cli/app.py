@@ -47,6 +47,10 @@ COMMANDS = {
         "Show the plan: memory, what runs depth-first, and per layer requested and executed formats, "
         "kernel, share of time.",
     ),
+    "export": (
+        "export",
+        "Write an artifact as a file of another runtime: ONNX (QDQ), QONNX or TensorFlow Lite.",
+    ),
     "report": (
         "report",
         "Compare artifacts, and peers, on labelled images: one HTML page that needs no network.",

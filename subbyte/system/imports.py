@@ -19,7 +19,7 @@ def peer_module(name: str) -> ModuleType:
     except ImportError as error:
         package = name.partition(".")[0]
         raise InputError(
-            f"comparing with other engines needs the package {package!r} ({error}); "
+            f"other engines and their files need the package {package!r} ({error}); "
             "install it with: pip install subbyte[peers]"
         ) from None
 

@@ -1,7 +1,7 @@
 """An exporter is added by its row and a package.
 
 Here: a format that lists the operations as text. A real one touches one existing file,
-subbyte/exporters/__init__.py (its row), and adds a package beside it with `export` and `OPS`.
+subbyte/exporters/__init__.py (its row), and adds a package beside it with `export`, `executed` and `OPS`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ def export(graph: Graph, *, batch: int) -> bytes:
     return "\n".join([str(batch), *(node.op for node in graph.nodes)]).encode()
 
 
+def executed(graph: Graph, data: bytes) -> dict[str, str]:
+    return dict.fromkeys((node.name for node in graph.nodes), "text")
+
+
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
     package = ModuleType("listing")
-    vars(package).update(export=export, OPS=tuple(OPS))
+    vars(package).update(export=export, executed=executed, OPS=tuple(OPS))
     monkeypatch.setitem(sys.modules, "listing", package)
     monkeypatch.setitem(EXPORTERS, "listing", Exporter("listing", "listing", ".ops"))
     b = Builder(random.Random(0), (4, 4, 3))
@@ -47,14 +51,24 @@ def test_it_owes_every_operation(graph: Graph, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_another_suffix_names_the_known_ones(graph: Graph, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"must end in one of \.onnx, \.tflite, \.ops"):
+    with pytest.raises(InputError, match=r"must end in one of \.onnx, \.tflite, \.qonnx\.onnx, \.ops"):
         write_graph(graph, tmp_path / "a.bin")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_it_says_what_its_target_executes(graph: Graph) -> None:
+    row = EXPORTERS["listing"]
+    assert row.executed(graph, row.export(graph)) == {"conv2d0": "text"}
+
+
+def test_options_are_those_of_its_row(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the format listing has no option 'wide'"):
+        write_graph(graph, tmp_path / "a.ops", wide=True)
+
+
+@pytest.mark.parametrize("name", ["onnx", "qonnx", "tflite"])
 def test_those_that_there_are_write_files(graph: Graph, name: str, tmp_path: Path) -> None:
-    pytest.importorskip({"onnx": "onnx", "tflite": "ai_edge_litert"}[name])
+    pytest.importorskip({"tflite": "ai_edge_litert"}.get(name, "onnx"))
     path = tmp_path / f"a{EXPORTERS[name].suffix}"
     write_graph(graph, path)
     assert path.stat().st_size > 4 * 3 * 3 * 3 * 4  # the weights alone

@@ -24,6 +24,7 @@ from subbyte.execute.reference.step import moving
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.execute.torch.ops import OPS as TORCH
 from subbyte.execute.torch.step import Row
+from subbyte.exporters import EXPORTERS
 from subbyte.exporters.onnx import to_onnx
 from subbyte.exporters.tflite import to_tflite
 from subbyte.ir import OPS, Graph, Kind, OpDef, macs
@@ -41,7 +42,7 @@ ADVICE = "run the network with the torch executor until it does"
 
 @pytest.fixture(autouse=True)
 def mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    lacks = dict.fromkeys(("native", "onnx", "tflite"), ADVICE)
+    lacks = dict.fromkeys(("native", *EXPORTERS), ADVICE)
     row = OpDef("mirror", Kind.MOVE, (1, 1), lambda node, shapes: shapes[0], keeps_grid=True, lacks=lacks)
     monkeypatch.setitem(OPS, "mirror", row)
     monkeypatch.setitem(REFERENCE, "mirror", moving(lambda step, arrays: arrays[0][:, :, ::-1]))

@@ -4,8 +4,8 @@ Channels first, float32, one ONNX node per operation (two where ONNX keeps an ac
 residual apart). Needs the `onnx` package.
 """
 
-from subbyte.exporters.onnx.export import export, to_onnx
+from subbyte.exporters.onnx.export import executed, export, to_onnx
 from subbyte.exporters.onnx.ops import OPS
 from subbyte.exporters.onnx.writer import to_nchw, to_nhwc
 
-__all__ = ["OPS", "export", "to_nchw", "to_nhwc", "to_onnx"]
+__all__ = ["OPS", "executed", "export", "to_nchw", "to_nhwc", "to_onnx"]

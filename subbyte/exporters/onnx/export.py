@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from subbyte.errors import InputError
 from subbyte.exporters.onnx.ops import OPS
-from subbyte.exporters.onnx.writer import Writer
+from subbyte.exporters.onnx.writer import Row, Writer
 from subbyte.ir import Graph, Node
 from subbyte.ir.ops import refusal
 from subbyte.system.imports import peer_module
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 20  # the first with Gelu
-IR_VERSION = 9
 
 
 def to_onnx(graph: Graph, *, batch: int | None = 1) -> ModelProto:
@@ -28,30 +28,52 @@ def to_onnx(graph: Graph, *, batch: int | None = 1) -> ModelProto:
     Raises InputError if the graph is quantized or `onnx` is not installed.
     """
     onnx = peer_module("onnx")
-    writer = Writer(onnx, graph.values)
     for node in graph.nodes:
         _check_float(graph, node)
-        OPS[node.op](writer, graph, node)
-    model: ModelProto = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            writer.nodes,
-            "subbyte",
-            [_tensor_info(onnx, graph, graph.input, batch)],
-            [_tensor_info(onnx, graph, name, batch) for name in graph.outputs],
-            writer.tensors,
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="subbyte",
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return model(onnx, Writer(onnx, graph.values), graph, OPS, batch=batch)
 
 
 def export(graph: Graph, *, batch: int) -> bytes:
     """The file of `to_onnx`. InputError as there."""
     data: bytes = to_onnx(graph, batch=batch).SerializeToString()
     return data
+
+
+def executed(graph: Graph, data: bytes) -> dict[str, str]:
+    """Every node computes in float32."""
+    return {node.name: "float32" for node in graph.nodes}
+
+
+def model(
+    onnx: Any,
+    writer: Writer,
+    graph: Graph,
+    rows: Mapping[str, Row],
+    *,
+    batch: int | None,
+    opsets: Sequence[tuple[str, int]] = (("", OPSET),),
+) -> ModelProto:
+    """What the rows add to the writer for each node, as a model that `onnx.checker` accepts.
+
+    opsets: domains and their versions.
+    """
+    for node in graph.nodes:
+        rows[node.op](writer, graph, node)
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets]
+    made: ModelProto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            writer.nodes,
+            "subbyte",
+            [_tensor_info(onnx, graph, graph.input, batch)],
+            [_tensor_info(onnx, graph, name, batch, writer.same.get(name, name)) for name in graph.outputs],
+            writer.tensors,
+        ),
+        opset_imports=imports,
+        ir_version=onnx.helper.find_min_ir_version_for(imports[:1]),
+        producer_name="subbyte",
+    )
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
 def _check_float(graph: Graph, node: Node) -> None:
@@ -64,10 +86,11 @@ def _check_float(graph: Graph, node: Node) -> None:
         )
 
 
-def _tensor_info(onnx: Any, graph: Graph, name: str, batch: int | None) -> Any:
-    shape = graph.value(name).shape
+def _tensor_info(onnx: Any, graph: Graph, value: str, batch: int | None, name: str | None = None) -> Any:
+    """Of float32 numbers; name: what a value is called in the model, if not as in the graph."""
+    shape = graph.value(value).shape
     if len(shape) == 3:
         shape = (shape[2], shape[0], shape[1])
     return onnx.helper.make_tensor_value_info(
-        name, onnx.TensorProto.FLOAT, ["N" if batch is None else batch, *shape]
+        name or value, onnx.TensorProto.FLOAT, ["N" if batch is None else batch, *shape]
     )

@@ -11,6 +11,9 @@ from subbyte.ir import Graph, Node
 from subbyte.ir.activations import parse_activation
 from subbyte.quant import QTensor
 
+#: How an array lies in the format, from how it lies in a graph.
+Layout = Callable[[np.ndarray], np.ndarray]
+
 
 class Writer:
     """Collects ONNX nodes and initializers. `reserved` names stay free for the graph's values."""
@@ -19,6 +22,7 @@ class Writer:
         self._onnx = onnx
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
+        self.same: dict[str, str] = {}  # values that have no tensor of their own -> whose tensor they are
         self._taken = set(reserved)
 
     def fresh(self, base: str) -> str:
@@ -32,7 +36,8 @@ class Writer:
 
     def op(self, kind: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
         """Appends a node; returns its output."""
-        node = self._onnx.helper.make_node(kind, list(inputs), [output], name=f"{output}/{kind}", **attrs)
+        sources = [self.same.get(name, name) for name in inputs]
+        node = self._onnx.helper.make_node(kind, sources, [output], name=f"{output}/{kind}", **attrs)
         self.nodes.append(node)
         return output
 
@@ -45,6 +50,14 @@ class Writer:
     def number(self, name: str, value: float) -> str:
         """A float32 scalar as an initializer; returns its name."""
         return self.tensor(name, np.array(value, np.float32))
+
+    def weight(self, node: Node, layout: Layout = lambda array: array) -> str:
+        """A layer's weights, float32, as `layout` lays them; returns their name."""
+        return self.tensor(f"{node.name}.weight", layout(float_array(node, "weight")))
+
+    def bias(self, node: Node) -> str:
+        """A layer's bias, float32; returns its name."""
+        return self.tensor(f"{node.name}.bias", float_array(node, "bias"))
 
     def activation(self, act: str, x: str, output: str) -> str:
         """The nodes of an `act` attribute; returns their output."""

@@ -8,7 +8,7 @@ is a table here is the operation that the table stands for. So results are near,
 Needs `ai_edge_litert`, whose package holds the schema, and `flatbuffers`.
 """
 
-from subbyte.exporters.tflite.export import export, to_tflite
+from subbyte.exporters.tflite.export import executed, export, to_tflite
 from subbyte.exporters.tflite.ops import OPS
 
-__all__ = ["OPS", "export", "to_tflite"]
+__all__ = ["OPS", "executed", "export", "to_tflite"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from subbyte.errors import InputError
+from subbyte.exporters.grids import Ranges
 from subbyte.ir import Graph, Node, Value, is_weighted
 from subbyte.ir.activations import parse_activation
+from subbyte.ir.graph import consumers
 from subbyte.quant import QParams
 
 SCHEMA_VERSION = 3
@@ -39,16 +41,36 @@ _ONE_OPERATOR: dict[str, tuple[str, str, dict[str, Any]]] = {
 class Writer:
     """Collects tensors and operators; tensors are numbers, `values` says which one a value is."""
 
-    def __init__(
-        self, schema: Any, graph: Graph, batch: int, ranges: Mapping[str, tuple[float, float]]
-    ) -> None:
+    def __init__(self, schema: Any, graph: Graph, batch: int, ranges: Ranges, integer_io: bool) -> None:
         self.schema, self.graph, self.batch, self.ranges = schema, graph, batch, ranges
+        self.integer_io = integer_io
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]
         self.operators: list[Any] = []
         self.codes: dict[str, int] = {}
         self.values: dict[str, int] = {}
-        self.values[graph.input] = self.tensor(graph.value(graph.input), None)
+        self.values[graph.input] = self.tensor(graph.value(graph.input), self._input_grid())
+
+    def _input_grid(self) -> QParams | None:
+        """What the image is given on: None for float32."""
+        if not self.integer_io:
+            return None
+        readers = consumers(self.graph)[self.graph.input]
+        grids = {self.graph.value(node.output).q for node in readers if node.op == "quantize"}
+        if len(grids) != 1 or None in grids or any(node.op != "quantize" for node in readers):
+            raise InputError(
+                "integer inputs need a network whose image is quantized once, before anything else"
+            )
+        return grids.pop()
+
+    def range_of(self, node: Node) -> tuple[float, float]:
+        """Low and high of a float32 output. InputError if they were not given."""
+        if node.output not in self.ranges:
+            raise InputError(
+                f"TensorFlow Lite export needs the range of {node.output!r}, a float32 output of a quantized "
+                "layer; give images (`--calibration`), or `ranges`"
+            )
+        return self.ranges[node.output]
 
     def tensor(self, value: Value, q: QParams | None, suffix: str = "") -> int:
         """A value, or another tensor of its shape, on the grid q (None: float32).
@@ -56,7 +78,10 @@ class Writer:
         InputError for a grid of other than 8 bits.
         """
         if q is not None and q.bits != 8:
-            raise InputError(f"TensorFlow Lite export takes 8-bit activations; {value.name!r} has {q.bits}")
+            raise InputError(
+                f"TensorFlow Lite export takes 8-bit activations, but {value.name!r} has {q.format.words}; "
+                "compress with 8-bit activations, or export QDQ"
+            )
         grid = None if q is None else self.grid([q.scale], [q.zero_point - 128])
         kind = _FLOAT32 if q is None else _INT8
         return self._append(value.name + suffix, (self.batch, *value.shape), kind, 0, grid)
@@ -108,7 +133,7 @@ class Writer:
 
         schema = self.schema
         for name in self.graph.outputs:
-            if self.tensors[self.values[name]].type == _INT8:
+            if self.tensors[self.values[name]].type == _INT8 and not self.integer_io:
                 real = self.tensor(self.graph.value(name), None, "/real")
                 self.values[name] = self.op("DEQUANTIZE", [self.values[name]], real)
         subgraph, model = schema.SubGraphT(), schema.ModelT()

@@ -11,8 +11,11 @@ import pytest
 
 from subbyte.errors import InputError
 from subbyte.execute import reference
+from subbyte.exporters import EXPORTERS
+from subbyte.exporters.grids import residual_grid
+from subbyte.exporters.ranges import observe_ranges
 from subbyte.exporters.tflite import to_tflite
-from subbyte.ir import Graph
+from subbyte.ir import Graph, Value
 from subbyte.quant import QTensor
 from tests.contract.agreement import random_images
 from tests.fuzz.builder import Builder
@@ -174,3 +177,84 @@ def test_patterns_become_dense_weights() -> None:
     dense = replace(sparse, nodes=tuple(nodes))
     assert dense.nodes[1].params["weight"].format != sparse.nodes[1].params["weight"].format  # type: ignore[union-attr]
     assert to_tflite(sparse) == to_tflite(dense)
+
+
+def test_codes_in_and_out() -> None:
+    """What accelerators take: no float32 tensor is left, and the codes are those behind float32 ends."""
+    b = Builder(random.Random(6), (6, 5, 4))
+    x = b.qconv(b.quantize("image"), 6, (3, 3), act="silu")
+    y = b.qlinear(b.flatten(x), 5)
+    graph = b.finish(y, b.add("dequantize", [x]))
+    images = random_images(graph, 1, 6)
+    ranges = observe_ranges(graph, [images])
+    real = execute(to_tflite(graph, ranges=ranges), images)
+    interpreter = _interpreter(1, model_content=to_tflite(graph, ranges=ranges, integer_io=True))
+    assert {d["dtype"] for d in interpreter.get_tensor_details()} <= {np.int8, np.int32}
+    (source,) = interpreter.get_input_details()
+    scale, zero = source["quantization"]
+    image = graph.value(graph.nodes[0].output).grid
+    assert (scale, zero) == (np.float32(image.scale), image.zero_point - 128)
+    codes = (image.quantize(images).astype(np.int16) - 128).astype(np.int8)
+    given = _runner(interpreter)(codes)
+    for expected, actual, details in zip(real, given, interpreter.get_output_details(), strict=True):
+        scale, zero = details["quantization"]
+        assert np.array_equal((actual.astype(np.float32) - zero) * np.float32(scale), expected)
+
+
+def test_codes_in_need_an_image_that_is_quantized_once() -> None:
+    b = Builder(random.Random(7), (3, 3, 2))
+    graph = b.finish(b.qconv(b.quantize("image"), 2), b.fconv("image", 2))
+    with pytest.raises(InputError, match="whose image is quantized once, before anything else"):
+        to_tflite(graph, integer_io=True, ranges={})
+
+
+def test_a_missing_range_is_named() -> None:
+    b = Builder(random.Random(8), (3, 3, 2))
+    graph = b.finish(b.qlinear(b.flatten(b.quantize("image")), 2))
+    with pytest.raises(
+        InputError, match="needs the range of 'v2', a float32 output of a quantized layer; give"
+    ):
+        to_tflite(graph)
+
+
+@pytest.mark.parametrize(("levels", "words"), [(False, "4 bits"), (True, "4-bit levels in a byte")])
+def test_narrow_activations_are_refused_with_advice(levels: bool, words: str) -> None:
+    b = Builder(random.Random(9), (3, 3, 2))
+    graph = b.finish(b.qconv(b.quantize("image"), 2, out_bits=4, levels=levels))
+    with pytest.raises(InputError, match=f"8-bit activations, but 'v1' has {words}; compress with 8-bit"):
+        to_tflite(graph)
+
+
+def test_it_says_what_is_executed() -> None:
+    b = Builder(random.Random(10), (3, 3, 4))
+    x = b.quantize("image")
+    pooled = b.add("global_avg_pool", [x], b.grid(8, -1, 1))
+    y = b.add("mul", [x, pooled], b.grid(8, -1.5, 1.5), None, b.channel_scale(x, 2.0))
+    graph = b.finish(b.fconv(b.add("dequantize", [b.qconv(y, 3, act="silu")]), 2))
+    row = EXPORTERS["tflite"]
+    found = row.executed(graph, row.export(graph))
+    assert list(found.values()) == ["float32", "int8", "float32", "int8", "int8", "float32"]
+
+
+def test_observed_ranges_hold_all_sums_and_make_finer_grids() -> None:
+    b = Builder(random.Random(11), (6, 5, 4))
+    x = b.quantize("image")
+    y = b.qconv(x, 4, (3, 3), residual=x)
+    graph = b.finish(b.qconv(y, 3, out_bits=None), y)
+    images = random_images(graph, 3, 11)
+    ranges = observe_ranges(graph, [images[:2], images[2:]])
+    assert ranges.keys() == {"v1", "v2"}
+    logits = reference.run(graph, images)["v2"]
+    assert ranges["v2"] == (float(logits.min()), float(logits.max()))
+    layer = graph.nodes[1]
+    without = layer.with_(inputs=layer.inputs[:1], output="sums")
+    alone = replace(
+        graph,
+        outputs=("sums",),
+        nodes=(graph.nodes[0], without),
+        values={"image": graph.value("image"), "v0": graph.value("v0"), "sums": Value("sums", (6, 5, 4))},
+    )
+    sums = reference.run(alone, images)["sums"]
+    assert ranges["v1"] == (float(sums.min()), float(sums.max()))
+    assert residual_grid(graph, layer, ranges).scale < residual_grid(graph, layer, {}).scale
+    assert observe_ranges(replace(graph, outputs=("v0",), nodes=graph.nodes[:1]), [images]) == {}

@@ -20,8 +20,7 @@ def _finish(writer: Writer, node: Node, make: Callable[[str], str]) -> None:
 
 
 def _conv2d(writer: Writer, graph: Graph, node: Node) -> None:
-    weight = writer.tensor(f"{node.name}.weight", to_nchw(float_array(node, "weight")))
-    bias = writer.tensor(f"{node.name}.bias", float_array(node, "bias"))
+    weight, bias = writer.weight(node, to_nchw), writer.bias(node)
     attrs = {
         "kernel_shape": list(node.params["weight"].shape[1:3]),
         "strides": list(node.attrs["stride"]),
@@ -33,8 +32,7 @@ def _conv2d(writer: Writer, graph: Graph, node: Node) -> None:
 
 
 def _linear(writer: Writer, graph: Graph, node: Node) -> None:
-    weight = writer.tensor(f"{node.name}.weight", float_array(node, "weight"))
-    bias = writer.tensor(f"{node.name}.bias", float_array(node, "bias"))
+    weight, bias = writer.weight(node), writer.bias(node)
     _finish(writer, node, lambda name: writer.op("Gemm", [node.inputs[0], weight, bias], name, transB=1))
 
 

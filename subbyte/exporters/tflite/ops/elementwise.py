@@ -6,6 +6,7 @@ import numpy as np
 
 from subbyte.exporters.tflite.writer import Row, Writer, plain
 from subbyte.ir import Node, Value
+from subbyte.ir.graph import consumers
 
 
 def _activation(w: Writer, node: Node) -> None:
@@ -41,9 +42,26 @@ def _mul(w: Writer, node: Node) -> None:
     w.op("QUANTIZE", [real], w.out(node))
 
 
+def _quantize(w: Writer, node: Node) -> None:
+    """Nothing where codes come in."""
+    if w.integer_io and node.inputs[0] == w.graph.input:
+        w.values[node.output] = w.values[w.graph.input]
+    else:
+        w.op("QUANTIZE", [w.values[node.inputs[0]]], w.out(node))
+
+
+def _dequantize(w: Writer, node: Node) -> None:
+    """Nothing where codes go out."""
+    readers = consumers(w.graph)[node.output]
+    if w.integer_io and node.output in w.graph.outputs and not readers:
+        w.values[node.output] = w.values[node.inputs[0]]
+    else:
+        w.op("DEQUANTIZE", [w.values[node.inputs[0]]], w.out(node))
+
+
 ROWS: dict[str, Row] = {
-    "quantize": plain("QUANTIZE"),
-    "dequantize": plain("DEQUANTIZE"),
+    "quantize": _quantize,
+    "dequantize": _dequantize,
     "activation": _activation,
     "add": plain("ADD", "AddOptions"),
     "mul": _mul,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.exporters.grids import residual_grid
 from subbyte.exporters.tflite.writer import Row, Writer, padded
 from subbyte.ir import Node
 from subbyte.ir.graph import pre_activation
 from subbyte.ir.ops import reach
-from subbyte.quant import QParams, QTensor
+from subbyte.quant import QTensor, qparams_from_range
 
 _FUSED = {"none": 0, "relu": 1, "relu6": 3}  # ActivationFunctionType
 
@@ -42,10 +43,10 @@ def _layer(
     quantized = w.graph.value(node.inputs[0]).q is not None
     target = pre_activation(node, value) if quantized else None
     if quantized and target is None:
-        target = _covering(*w.ranges[node.output])
+        target = qparams_from_range(*w.range_of(node))
     residual = node.inputs[1:]
     if quantized and residual:
-        target = _difference(value.q, w.graph.value(residual[0]).q)
+        target = residual_grid(w.graph, node, w.ranges)
     fused = act in _FUSED
     inputs = [x, *_weights(w, node, axis, shape)]
     fields["fusedActivationFunction"] = _FUSED[act] if fused else 0
@@ -59,19 +60,6 @@ def _layer(
         w.values[node.output] = current
     if residual:
         w.op("ADD", [current, w.values[residual[0]]], w.out(node), "AddOptions")
-
-
-def _covering(low: float, high: float) -> QParams:
-    low, high = min(low, 0.0), max(high, 1e-6)
-    scale = float(np.float32((high - low) / 255))
-    return QParams(scale, int(np.clip(round(-low / scale), 0, 255)))
-
-
-def _difference(y: QParams | None, r: QParams | None) -> QParams:
-    """Covers every y - r, so that y = (y - r) + r never saturates in between."""
-    assert y is not None
-    assert r is not None
-    return _covering(y.low - r.high, y.high - r.low)
 
 
 def _conv2d(w: Writer, node: Node) -> None:
