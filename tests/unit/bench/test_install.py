@@ -28,17 +28,28 @@ def test_a_distribution_and_its_libraries_are_one_package(tmp_path: Path) -> Non
 
 def test_the_table_adds_up() -> None:
     result = {
-        "packages": {"numpy": 71_400_000},
-        "bytes": 71_400_000,
+        "wheel": "a.whl",
+        "wheel_bytes": 1_140_000,
+        "packages": {"numpy": 71_400_000, "subbyte": 3_300_000},
         "import_ms": 0.3,
         "imported": ["numpy"],
+        "cli": {
+            "packages": {"numpy": 71_400_000, "PIL": 20_000_000, "subbyte": 3_300_000},
+            "help_ms": 99.6,
+            "commands": {"stored": {"avx2": 9}},
+        },
     }
     assert table(result).splitlines()[2:] == [
-        "| numpy | 71.4 |",
-        "| **together** | **71.4** |",
+        "| numpy | 71.4 | 71.4 |",
+        "| PIL | 0.0 | 20.0 |",
+        "| subbyte | 3.3 | 3.3 |",
+        "| **together** | **74.7** | **94.7** |",
+        "| **without numpy** | **3.3** | **23.3** |",
         "",
-        "`import subbyte`: 0.3 ms",
+        "a.whl: 1.14 MB",
+        "`import subbyte`: 0.3 ms; `subbyte --help`: 100 ms",
         "a network's run imports: numpy",
+        'without torch or a compiler: {"stored": {"avx2": 9}}',
     ]
 
 
