@@ -250,6 +250,9 @@ _TABLE = ("pre_scale", "pre_zero", "table")
 _FOLD = "fold it with subbyte.passes.optimize first"
 _FLOATS = {"onnx": "it takes float graphs; apply subbyte.passes.dequantize.dequantize_graph first"}
 
+_POOLED = dict.fromkeys(
+    ("onnx", "qdq", "qonnx"), "choose an input size of which the pool's output size is a divisor"
+)
 _NO_TFLITE = {"tflite": "export the network to ONNX, or run it with the engine"}
 
 _LAYER = ("weight", "bias")
@@ -311,7 +314,7 @@ OPS: dict[str, OpDef] = {
         OpDef(
             "adaptive_avg_pool2d", Kind.POOL, (1, 1), op_shapes.sized, ("size",),
             rule=grid_rules.pooled_sum, since=3,
-            lacks=_NO_TFLITE | {"onnx": "choose an input size of which the pool's output size is a divisor"},
+            lacks=_NO_TFLITE | _POOLED,
         ),
         OpDef(
             "resize_nearest", Kind.MOVE, (1, 1), op_shapes.sized, ("size", "mode"), keeps_grid=True, since=3,
