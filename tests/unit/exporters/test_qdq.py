@@ -12,7 +12,7 @@ import pytest
 from subbyte.exporters import EXPORTERS
 from subbyte.exporters.onnx import to_nchw, to_nhwc
 from subbyte.exporters.qdq import executed, to_qdq
-from subbyte.ir import Graph
+from subbyte.ir import OPS, Graph
 from tests.contract.agreement import random_images
 from tests.fuzz import graphs
 from tests.fuzz.builder import Builder
@@ -25,6 +25,7 @@ GRAPHS = {
     name: graph
     for name, graph in ((name, wrapped.graph) for name, wrapped in graphs.seeds().items())
     if any(value.q is not None for value in graph.values.values())
+    and not any("qdq" in OPS[node.op].lacks for node in graph.nodes)
 }
 
 
