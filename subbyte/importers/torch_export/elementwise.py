@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.importers.torch_export.arguments import Arguments, Rule, Shape, array, need, operand
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
 from subbyte.ir.activations import activation as act_text
 
 

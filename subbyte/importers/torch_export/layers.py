@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from subbyte.importers.rules.builder import Builder, Operand
 from subbyte.importers.torch_export.arguments import Arguments, Shape, array, need, operand, pair, vector
-from subbyte.importers.torch_export.builder import Builder, Operand
 
 
 def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:

@@ -12,12 +12,12 @@ import torch
 from torch import fx, nn
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.problems import Problem, Site, advice
 from subbyte.importers.torch_export.arguments import Rule
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
 from subbyte.importers.torch_export.elementwise import identity
 from subbyte.importers.torch_export.export import export
 from subbyte.importers.torch_export.operators import RULES, VIEWS
-from subbyte.importers.torch_export.problems import Problem, Site, advice
 from subbyte.importers.torch_export.sites import Call, sites
 from subbyte.ir import Graph
 

@@ -1,17 +1,16 @@
-"""What the operator table writes into: a growing graph, and views of torch tensors on its values."""
+"""What rules write into: a growing graph, and views of the importer's tensors on its values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.problems import Site
 from subbyte.ir import OPS, Graph, Node, Param, Value, verify
 from subbyte.passes import drop_dead_nodes
+from subbyte.quant import QParams, QTensor
 
 
 class Rejected(Exception):
@@ -76,11 +75,12 @@ class Builder:
         attrs: Mapping[str, Any] | None = None,
         params: Mapping[str, Param] | None = None,
         name: str | None = None,
+        q: QParams | None = None,
     ) -> str:
-        """Adds a node and returns its value. GraphError if the op's shape rule refuses it."""
+        """Adds a node and returns its value, on the grid q. GraphError if the op's shape rule refuses it."""
         output = f"%{len(self.producers)}"
         node = Node(name or self._name(op), op, tuple(inputs), output, attrs or {}, params or {})
-        self.values[output] = Value(output, OPS[op].shape(node, [self.shape(v) for v in inputs]))
+        self.values[output] = Value(output, OPS[op].shape(node, [self.shape(v) for v in inputs]), q)
         self.producers[output] = node
         return output
 
@@ -97,13 +97,17 @@ class Builder:
             raise Rejected("only a channel gate (mul) may be broadcast", x.origin)
         return x.value
 
+    def outside(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The importer's shape of a map (H, W, C), batch of 1 first: torch's."""
+        return (1, shape[2], *shape[:2])
+
     def map(self, x: Operand) -> str:
         """The operand as a (H, W, C) value."""
         value = self.plain(x)
         shape = self.shape(value)
-        if len(shape) == 3 and x.shape == (1, shape[2], *shape[:2]):
+        if len(shape) == 3 and x.shape == self.outside(shape):
             return value
-        if len(shape) == 1 and x.shape == (1, *shape, 1, 1):
+        if len(shape) == 1 and x.shape == self.outside((1, 1, *shape)):
             return self._unflatten(value)
         raise Rejected(f"a map may not be reshaped to {list(x.shape)}", x.origin)
 
@@ -116,7 +120,7 @@ class Builder:
             return value
         if value not in self._flat:
             name = f"{self.path}.flatten" if self.path else "flatten"
-            self._flat[value] = self.emit("flatten", [value], name=name)
+            self._flat[value] = self.emit("flatten", [value], name=name, q=self.values[value].q)
         return self._flat[value]
 
     def vector(self, x: Operand) -> str:
@@ -140,8 +144,8 @@ class Builder:
             op, attrs, params = node.op, node.attrs, node.params
             if op == "linear":
                 op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
-                params = {**params, "weight": np.asarray(params["weight"])[:, None, None, :]}
-            result = self.emit(op, inputs, attrs, params, name=node.name)
+                params = {**params, "weight": _as_kernel(params["weight"])}
+            result = self.emit(op, inputs, attrs, params, name=node.name, q=self.values[value].q)
         self._maps[value] = result
         return result
 
@@ -156,7 +160,7 @@ class Builder:
             Graph(
                 self.input,
                 tuple(final[name] for name in graph.outputs),
-                {final[name]: Value(final[name], value.shape) for name, value in graph.values.items()},
+                {final[name]: replace(value, name=final[name]) for name, value in graph.values.items()},
                 tuple(
                     node.with_(
                         name=final[node.output],
@@ -167,6 +171,13 @@ class Builder:
                 ),
             )
         )
+
+
+def _as_kernel(weight: Param) -> Param:
+    """[O, I] as [O, 1, 1, I]."""
+    if isinstance(weight, QTensor):
+        return replace(weight, codes=weight.codes[:, None, None, :])
+    return weight[:, None, None, :]
 
 
 def _unique(name: str, taken: set[str]) -> str:
