@@ -16,8 +16,8 @@ from subbyte.ir.limits import MAX_PARAMETERS
 from subbyte.quant import QParams, activation_table
 
 Shape = tuple[int, ...]
-#: ActivationFunctionType, as `act` attributes.
-FUSED = {0: "none", 1: "relu", 2: "clip:-1.0:1.0", 3: "relu6", 4: "tanh"}
+#: ActivationFunctionType, as `act` attributes; "clip" alone is one of -1 to 1.
+FUSED = {0: "none", 1: "relu", 2: "clip", 3: "relu6", 4: "tanh"}
 _FLOATS = ("float32", "float16")
 #: Added to a code to give ours.
 _OFFSETS = {"uint8": 0, "int8": 128}

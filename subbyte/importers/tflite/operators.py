@@ -20,7 +20,7 @@ RULES: dict[str, Rule] = {
     "PADV2": layers.pad,
     "RELU": elementwise.activation("relu"),
     "RELU6": elementwise.activation("relu6"),
-    "RELU_N1_TO_1": elementwise.activation("clip:-1.0:1.0"),
+    "RELU_N1_TO_1": elementwise.activation("clip"),
     "RELU_0_TO_1": elementwise.activation("clip:0.0:1.0"),
     "LOGISTIC": elementwise.activation("sigmoid"),
     "TANH": elementwise.activation("tanh"),

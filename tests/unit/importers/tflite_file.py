@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 KINDS = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
+#: Versions of builtin operators, where it is not the second.
+VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5}
+VERSIONS |= dict.fromkeys(("RESHAPE", "HARD_SWISH", "ELU", "PRELU", "SQUEEZE", "RELU_N1_TO_1"), 1)
 SAME, VALID = 0, 1
 NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 
@@ -116,7 +119,8 @@ class File:
         for kind in self.codes:
             code = schema.OperatorCodeT()
             code.builtinCode = getattr(schema.BuiltinOperator, kind)
-            code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 2
+            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+            code.version = VERSIONS.get(kind, 2)
             made.operatorCodes.append(code)
         return made
 
