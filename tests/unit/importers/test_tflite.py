@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,12 +71,12 @@ def half(f: File) -> int:
     """float16 weights behind DEQUANTIZE."""
     narrow = [f.constant(f.rng.normal(size=s) / 6, "float16") for s in ((5, 3, 3, 4), (5,))]
     wide = [f.op("DEQUANTIZE", [n], f.tensors[n].shape, "DequantizeOptions") for n in narrow]
-    return f.conv(f.input, *wide, (1, 8, 9, 5))
+    return f.conv(f.input, wide[0], wide[1], (1, 8, 9, 5))
 
 
 def eight_bit_weights(f: File) -> int:
     """int8 weights behind DEQUANTIZE, a scale for each output channel."""
-    grid = {"scale": [0.01, 0.02, 0.03], "zero": [0, 3, 0], "axis": 0}
+    grid: dict[str, Any] = {"scale": [0.01, 0.02, 0.03], "zero": [0, 3, 0], "axis": 0}
     narrow = f.constant(f.rng.integers(-128, 128, (3, 1, 1, 4)), "int8", **grid)
     weight = f.op("DEQUANTIZE", [narrow], (3, 1, 1, 4), "DequantizeOptions")
     return f.conv(f.input, weight, f.constant([1, 2, 3]), (1, 8, 9, 3))
@@ -85,7 +86,7 @@ def squeeze_excite(f: File) -> int:
     """Its two layers on vectors, as Keras may write them."""
     axes = f.constant([1, 2], "int32")
     pooled = f.op("MEAN", [f.input, axes], (1, 4), "ReducerOptions", keepDims=False)
-    fc = {"options": "FullyConnectedOptions"}
+    fc: dict[str, Any] = {"options": "FullyConnectedOptions"}
     weights = [f.normal(3, 4), f.constant(f.rng.normal(size=3)), f.normal(4, 3)]
     y = f.op("FULLY_CONNECTED", [pooled, weights[0], weights[1]], (1, 3), fusedActivationFunction=RELU, **fc)
     y = f.op("FULLY_CONNECTED", [y, weights[2], -1], (1, 4), **fc)
@@ -116,12 +117,12 @@ def head(f: File) -> int:
 
 def flattened(f: File) -> int:
     """A linear layer that reads a map in TensorFlow's order."""
-    fields = {"options": "FullyConnectedOptions"}
+    fields: dict[str, Any] = {"options": "FullyConnectedOptions"}
     return f.op("FULLY_CONNECTED", [f.input, f.normal(7, 8 * 9 * 4), -1], (1, 7), **fields)
 
 
 def kept_dimensions(f: File) -> int:
-    fields = {"options": "FullyConnectedOptions", "keepNumDims": True}
+    fields: dict[str, Any] = {"options": "FullyConnectedOptions", "keepNumDims": True}
     return f.op("FULLY_CONNECTED", [f.input, f.normal(7, 4), -1], (1, 8, 9, 7), **fields)
 
 
@@ -147,7 +148,7 @@ def channels(f: File) -> int:
     return f.op("SUB", [y, f.constant(f.rng.normal(size=(1, 1, 1, 8)))], (1, 8, 9, 8), "SubOptions")
 
 
-def elementwise(kind: str, options: str = "", **fields: object) -> Build:
+def elementwise(kind: str, options: str = "", **fields: Any) -> Build:
     return lambda f: f.op(kind, [f.input], (1, 8, 9, 4), options, **fields)
 
 
@@ -167,7 +168,8 @@ def four(f: File, weight: int) -> int:
 
 
 def dilated(f: File) -> int:
-    inputs, fields = [f.input, f.normal(4, 3, 3, 4), f.constant(np.zeros(4))], {"strideH": 1, "strideW": 1}
+    inputs = [f.input, f.normal(4, 3, 3, 4), f.constant(np.zeros(4))]
+    fields: dict[str, Any] = {"strideH": 1, "strideW": 1}
     options = "Conv2DOptions"
     return f.op("CONV_2D", inputs, (1, 8, 9, 4), options, **fields, dilationHFactor=2, dilationWFactor=1)
 

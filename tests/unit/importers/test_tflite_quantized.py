@@ -75,7 +75,7 @@ def network(f: File, dtype: str) -> int:
     low = -128 if dtype == "int8" else 0
     grid: dict[str, Any] = {"dtype": dtype, "scale": [0.05], "zero": [low + 120]}
     bias = {"scale": [0.0005] * 4, "zero": [0] * 4}
-    weights = {"dtype": "int8", "zero": [0] * 4}
+    weights: dict[str, Any] = {"dtype": "int8", "zero": [0] * 4}
     first = f.constant(f.rng.integers(-127, 128, (4, 3, 3, 3)), scale=[0.01, 0.012, 0.008, 0.01], **weights)
     y = f.conv(
         f.input,
