@@ -15,10 +15,14 @@ import typer
 
 from subbyte.tasks.table import TASKS
 
-_OWN = "For file.py:callable only. "
+_OWN = "For file.py:callable and TensorFlow Lite files. "
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name (see `subbyte models`), or path/to/file.py:callable.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name (see `subbyte models`), path/to/file.py:callable, or a TensorFlow Lite file.",
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")

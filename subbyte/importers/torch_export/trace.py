@@ -12,12 +12,13 @@ import torch
 from torch import fx, nn
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.problems import Problem, Site, advice
 from subbyte.importers.torch_export.arguments import Rule
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.torch_export.builder import Builder, Operand
 from subbyte.importers.torch_export.elementwise import identity
 from subbyte.importers.torch_export.export import export
 from subbyte.importers.torch_export.operators import RULES, VIEWS
-from subbyte.importers.torch_export.problems import Problem, Site, advice
 from subbyte.importers.torch_export.sites import Call, sites
 from subbyte.ir import Graph
 
@@ -126,13 +127,15 @@ def _outputs(
 def _output(builder: Builder, x: Any) -> str:
     if not isinstance(x, Operand):
         raise Rejected("it does not depend on the image; leave it out")
-    if x.value == builder.input:
-        raise Rejected("it is the image itself; leave it out")
     if len(x.shape) < 2 or x.shape[0] != 1:
         raise Rejected(f"an output must have the batch as its first axis, not be {list(x.shape)}")
     if len(x.shape) == 4:
-        return builder.map(x)
-    return builder.vector(x) if len(x.shape) == 2 else builder.rows(x)
+        value = builder.map(x)
+    else:
+        value = builder.vector(x) if len(x.shape) == 2 else builder.rows(x)
+    if value == builder.input:
+        raise Rejected("it is the image itself; leave it out")
+    return value
 
 
 def _step(
