@@ -234,7 +234,7 @@ def mul(b: Builder, a: Arguments, shape: Shape) -> Operand:
                 return _activate(b, value, act, shape)
     for value, gate in ((x, y), (y, x)):
         if len(shape) == 4 and value.shape == shape and _is_gate(b, gate, shape):
-            gate_map = gate.value if len(b.shape(gate.value)) == 3 else b.map(gate)
+            gate_map = b.map(b.made(gate.value, (1, shape[1], 1, 1)))
             return b.made(b.emit("mul", [b.map(value), gate_map]), shape)
     return _both(b, "multiply", x, y, shape)
 

@@ -311,7 +311,7 @@ CASES: dict[str, tuple[nn.Module, Shape, str]] = {
     "transpose": (Apply(lambda m, x: m.c(x.transpose(2, 3)), c=conv(4, 3, 3)), (3, 5, 4), "rearrange conv2d"),
     "another shape": (
         Apply(lambda m, x: m.c(x.reshape(len(x), 4, 6, 4)), c=conv(4, 3, 3)),
-        (4, 6, 4), "rearrange rearrange conv2d",
+        (4, 6, 4), "rearrange conv2d",
     ),
     "split": (
         Apply(lambda m, x: torch.cat([m.c(x.split([1, 3], 1)[1]), x[:, :1]], 1), c=conv(3, 3, 1)),
