@@ -1,12 +1,12 @@
 """The operator table: how each ATen operator becomes nodes.
 
-A new operator is a new row: its name without overload, and a rule (subbyte.importers.torch_export.arguments).
+A new operator is a new row: its name without overload, and a rule (subbyte.importers.rules.arguments).
 """
 
 from __future__ import annotations
 
-from subbyte.importers.torch_export import elementwise, layers
-from subbyte.importers.torch_export.arguments import Rule
+from subbyte.importers.rules import elementwise, layers
+from subbyte.importers.rules.arguments import Rule
 
 #: Rules whose result is another view of a value; whoever cannot read it blames them.
 VIEWS = (layers.pad, elementwise.reshape, elementwise.expand)

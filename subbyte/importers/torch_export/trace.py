@@ -12,12 +12,12 @@ import torch
 from torch import fx, nn
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
-from subbyte.importers.torch_export.arguments import Rule
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
-from subbyte.importers.torch_export.elementwise import identity
+from subbyte.importers.rules.arguments import Rule
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.elementwise import identity
 from subbyte.importers.torch_export.export import export
 from subbyte.importers.torch_export.operators import RULES, VIEWS
-from subbyte.importers.torch_export.problems import Problem, Site, advice
+from subbyte.importers.rules.problems import Problem, Site, advice
 from subbyte.importers.torch_export.sites import Call, sites
 from subbyte.ir import Graph
 
@@ -175,8 +175,17 @@ def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) ->
     if overload and not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
         return _constant(node.target, args, kwargs)
     rule = _rule(node)
-    result = rule(builder, _by_schema_name(node.target, args, kwargs), _shape(node))
+    arguments = {name: _plain(x) for name, x in _by_schema_name(node.target, args, kwargs).items()}
+    result = rule(builder, arguments, _shape(node))
     return replace(result, origin=site) if rule in VIEWS else result
+
+
+def _plain(x: Any) -> Any:
+    """A tensor that does not depend on the image as a numpy array, which rules take; float16 ones widened."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    x = x.detach().cpu()
+    return x.to(torch.float32).numpy() if x.is_floating_point() and x.dtype != torch.float64 else x.numpy()
 
 
 def _rule(node: fx.Node) -> Rule:

@@ -1,15 +1,15 @@
-"""What the operator table writes into: a growing graph, and views of torch tensors on its values."""
+"""What rules write into: a growing graph, and views of the importer's tensors on its values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.problems import Site
 from subbyte.ir import OPS, Graph, Node, Param, Value, verify
 from subbyte.passes import drop_dead_nodes
 
@@ -156,7 +156,7 @@ class Builder:
             Graph(
                 self.input,
                 tuple(final[name] for name in graph.outputs),
-                {final[name]: Value(final[name], value.shape) for name, value in graph.values.items()},
+                {final[name]: replace(value, name=final[name]) for name, value in graph.values.items()},
                 tuple(
                     node.with_(
                         name=final[node.output],

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from subbyte.importers.torch_export.arguments import Arguments, Shape, array, need, operand, pair, vector
-from subbyte.importers.torch_export.builder import Builder, Operand
+from subbyte.importers.rules.arguments import Arguments, Shape, array, need, operand, pair, vector
+from subbyte.importers.rules.builder import Builder, Operand
 
 
 def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
@@ -131,7 +130,7 @@ def addmm(b: Builder, a: Arguments, shape: Shape) -> Operand:
     bias = array(a["self"], "bias")
     weight = array(a["mat2"], "second operand").T
     bias = np.broadcast_to(bias.reshape(-1), (len(weight),)).copy()
-    return _linear_layer(b, a["mat1"], weight, torch.from_numpy(bias), shape)
+    return _linear_layer(b, a["mat1"], weight, bias, shape)
 
 
 def _global_pool(b: Builder, x: Operand, shape: Shape) -> Operand:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
-from subbyte.importers.torch_export.arguments import Arguments, Rule, Shape, array, need, operand
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.arguments import Arguments, Rule, Shape, array, need, operand
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.ir.activations import activation as act_text
 
 
@@ -131,8 +130,8 @@ def _affine(b: Builder, x: Operand, scale: Any, shift: Any, shape: Shape) -> Ope
 
 def _constant(x: Any) -> np.ndarray:
     """A number or a tensor that does not depend on the image, as float64."""
-    need(isinstance(x, (int, float, np.ndarray, torch.Tensor)), "its second operand must be a constant")
-    return np.asarray(x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x, np.float64)
+    need(isinstance(x, (int, float, np.ndarray)), "its second operand must be a constant")
+    return np.asarray(x, np.float64)
 
 
 def _per_channel(x: Any, size: int, shape: Shape) -> np.ndarray:
@@ -194,7 +193,7 @@ def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(next(iter(a.values())))
     need(not a.get("train", False), "it is in training mode; pass training=self.training")
     dtype = a.get("dtype")
-    need(dtype in (None, torch.float32), f"only float32 is computed with, not {dtype}")
+    need(str(dtype) in ("None", "torch.float32"), f"only float32 is computed with, not {dtype}")
     return x
 
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.problems import Site
 
-#: By schema name. Tensors are Operands (they depend on the image) or torch tensors (they do not).
+#: By schema name. Tensors are Operands (they depend on the image) or numpy arrays (they do not).
 Arguments = Mapping[str, Any]
 Shape = tuple[int, ...]
 #: Builder, arguments, shape of the result (torch's) -> result. Raises Rejected with the reason.
@@ -33,8 +32,8 @@ def operand(x: Any) -> Operand:
 
 def array(x: Any, what: str) -> np.ndarray:
     """A constant as float32, a copy. Rejected if it depends on the image."""
-    need(isinstance(x, torch.Tensor), f"its {what} is computed from the image")
-    return np.array(x.detach().cpu().to(torch.float32).numpy(), order="C")  # a copy, not the model's memory
+    need(isinstance(x, np.ndarray), f"its {what} is computed from the image")
+    return np.array(x, np.float32, order="C")  # a copy, not the model's memory
 
 
 def vector(x: Any, what: str, size: int, default: float) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What operators become, whoever calls them: rules that take arguments by their names in ATen's schema."""
