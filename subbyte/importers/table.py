@@ -27,7 +27,7 @@ Read: TypeAlias = "Callable[[Any, str | None, Preprocessing | None], Imported]"
 class Imported:
     """A network as it was read.
 
-    graph: float32. preprocessing: how an image becomes its input. provenance: where it comes from, JSON
+    graph: float32; or quantized, where the source was, and then to be kept as it is. preprocessing: how an image becomes its input. provenance: where it comes from, JSON
     values, as artifacts keep them. classes: names of the elements of its first output; None if not known.
     """
 
@@ -35,6 +35,11 @@ class Imported:
     preprocessing: Preprocessing
     provenance: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the source has a quantization of its own."""
+        return any(value.q is not None for value in self.graph.values.values())
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ IMPORTERS: dict[str, Importer] = {
         _is_callable_of_file, "subbyte.importers.torch_module:from_file", own_input=True, weights="optional"
     ),
     "module": Importer(_is_module, "subbyte.importers.torch_module:from_module", own_input=True),
+    "onnx": Importer(has_suffix(".onnx"), "subbyte.importers.onnx:from_onnx", own_input=True),
     "artifact": Importer(has_suffix(".subbyte"), "subbyte.importers.artifact_file:from_artifact"),
 }
 
@@ -123,4 +129,4 @@ def import_model(
     module, _, name = row.read.partition(":")
     read: Read = getattr(importlib.import_module(module), name)
     found = read(text, None if weights is None else str(weights), preprocessing)
-    return replace(found, graph=optimize(found.graph))
+    return found if found.quantized else replace(found, graph=optimize(found.graph))

@@ -43,7 +43,10 @@ class Operand:
 
 
 class Builder:
-    """Collects nodes. `path` is the module being translated; it names the nodes that are emitted."""
+    """Collects nodes. `path` is the module being translated; it names the nodes that are emitted.
+
+    names: what values are called in the graph, once it is finished.
+    """
 
     def __init__(self, shape: tuple[int, int, int], containers: frozenset[str]) -> None:
         self.input = "input"
@@ -53,6 +56,12 @@ class Builder:
         self._containers = containers  # paths of modules with children: their own operators get a suffix
         self._flat: dict[str, str] = {}
         self._maps: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+
+    @property
+    def again(self) -> Mapping[str, str]:
+        """Values of vectors to those that do the same on 1x1 maps, where such were needed."""
+        return self._maps
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Of a value, per image, channels last."""
@@ -80,7 +89,8 @@ class Builder:
         """Adds a node and returns its value. GraphError if the op's shape rule refuses it."""
         output = f"%{len(self.producers)}"
         node = Node(name or self._name(op), op, tuple(inputs), output, attrs or {}, params or {})
-        self.values[output] = Value(output, OPS[op].shape(node, [self.shape(v) for v in inputs]))
+        grid = self.values[inputs[0]].q if OPS[op].keeps_grid else None
+        self.values[output] = Value(output, OPS[op].shape(node, [self.shape(v) for v in inputs]), grid)
         self.producers[output] = node
         return output
 
@@ -142,6 +152,7 @@ class Builder:
                 op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
                 params = {**params, "weight": np.asarray(params["weight"])[:, None, None, :]}
             result = self.emit(op, inputs, attrs, params, name=node.name)
+            self.values[result] = replace(self.values[result], q=self.values[value].q)
         self._maps[value] = result
         return result
 
@@ -152,6 +163,7 @@ class Builder:
         final = {self.input: self.input}
         for node in graph.nodes:
             final[node.output] = _unique(node.name, set(final.values()))
+        self.names = final
         return verify(
             Graph(
                 self.input,
