@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Channels, InputSize, Json, Model, OwnInput, Traceback, Weights
 from subbyte.cli.source import load_model
 from subbyte.errors import InputError, RecipeError, SubbyteError, UnsupportedOperatorError
-from subbyte.importers import importer_of
+from subbyte.importers import Imported, importer_of
 from subbyte.ir import Graph, macs
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check(
     """
     chosen = weights or ("random" if importer_of(model).weights == "needed" else None)
     try:
-        graph = load_model(model, chosen, OwnInput(input_size, channels)).graph
+        loaded = load_model(model, chosen, OwnInput(input_size, channels))
     except UnsupportedOperatorError as error:
         (show_json if json else _show_problems)(_stopped(model, error.problems))
         raise typer.Exit(1) from None
@@ -48,7 +49,7 @@ def check(
             raise
         show_json({"model": model, "supported": False, "problems": [{"reason": str(error)}]})
         raise typer.Exit(1) from None
-    (show_json if json else _show_facts)(_facts(model, graph))
+    (show_json if json else _show_facts)(_facts(model, loaded))
 
 
 def _stopped(model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def _stopped(model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:
 
 
 def _show_problems(stopped: dict[str, Any]) -> None:
-    from subbyte.importers.torch_export.operators import RULES
-
+    module, _, name = importer_of(stopped["model"]).operators.partition(":")
+    known = getattr(importlib.import_module(module), name)
     table = Table("operator", "times", "module", "why, and what to do", box=None)
     for entry in stopped["problems"]:
         kind = f" ({entry['class']})" if entry["class"] else ""
@@ -83,20 +84,22 @@ def _show_problems(stopped: dict[str, Any]) -> None:
         "",
         table,
         "",
-        f"Supported operators: {', '.join(name for name in RULES if not name.startswith('_'))}",
+        f"Supported operators: {', '.join(name for name in known if not name.startswith('_'))}",
     )
 
 
-def _facts(model: str, graph: Graph) -> dict[str, Any]:
+def _facts(model: str, loaded: Imported) -> dict[str, Any]:
+    graph = loaded.graph
     return {
         "model": model,
         "supported": True,
+        "quantized": loaded.quantized,
         "input": list(graph.value(graph.input).shape),
         "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
         "layers": dict(Counter(node.op for node in graph.nodes)),
         "macs": sum(macs(graph).values()),
         "parameters": sum(prod(param.shape) for node in graph.nodes for param in node.params.values()),
-        "recipes": _recipes(graph),
+        "recipes": {} if loaded.quantized else _recipes(graph),
     }
 
 
@@ -128,6 +131,9 @@ def _show_facts(facts: dict[str, Any]) -> None:
     table.add_row("layers", ", ".join(f"{count} {op}" for op, count in facts["layers"].items()))
     table.add_row("multiply-accumulates", f"{facts['macs']:,} an image")
     table.add_row("parameters", f"{facts['parameters']:,}")
+    if facts["quantized"]:
+        show(f"{facts['model']} is quantized already; compress keeps it as it is", "", table)
+        return
     table.add_row("recipes", ", ".join(name for name, against in facts["recipes"].items() if against is None))
     for name, against in facts["recipes"].items():
         if against is not None:

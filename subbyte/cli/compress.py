@@ -9,6 +9,7 @@ import typer
 
 from subbyte.cli import options
 from subbyte.cli.allocation import parse_budget, show_report
+from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
 from subbyte.cli.source import load_model
@@ -16,15 +17,17 @@ from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
 from subbyte.data.samples import batches, image_folder, subset, with_resize
 from subbyte.errors import InputError
+from subbyte.importers import importer_of
+from subbyte.ir.shares import shares
 from subbyte.system.units import size_text
 
 
 @options.spread
 def compress(
     model: options.Model,
-    recipe: options.Recipe,
-    output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
     *,
+    recipe: options.OptionalRecipe = None,
+    output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
     weights: options.Weights = None,
     calibration: options.Calibration = None,
     images: options.Images = 256,
@@ -62,7 +65,9 @@ def compress(
     from subbyte.device import find_target
     from subbyte.recipes import load_recipe
 
-    chosen = load_recipe(recipe)
+    if recipe is None and not importer_of(model).quantized:
+        raise UsageError("Missing option '--recipe'.")
+    chosen = None if recipe is None else load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
     budget = parse_budget(size, latency, memory, drop, mean_activation_bits)
     if budget.given and calibration is None:
@@ -97,9 +102,27 @@ def compress(
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
     loaded = load_model(model, weights, own_input)
     from subbyte.artifact import save
+    from subbyte.compress.model import check_kept, compress_model
+
+    if loaded.quantized:
+        given = {
+            "--recipe": recipe,
+            "--calibration": calibration,
+            "--seed": seed,
+            "--work": work,
+            "--log": log,
+            "--activation-bits": activation_bits,
+            "a budget": budget if budget.given else None,
+        }
+        check_kept([option for option, value in given.items() if value is not None])
+        kept = compress_model(loaded, classes=names, task=task)
+        save(output, kept)
+        say(str(shares(kept.graph)))
+        say(f"{output}: {model} as it was quantized, {size_text(output.stat().st_size)}")
+        return
+    if chosen is None:
+        raise InputError(f"{model} is a float32 network, which needs --recipe")
     from subbyte.compress.budgeted import Report
-    from subbyte.compress.model import compress_model
-    from subbyte.ir.shares import shares
     from subbyte.steps.log import logged
 
     reports: list[Report] = []

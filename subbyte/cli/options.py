@@ -15,10 +15,14 @@ import typer
 
 from subbyte.tasks.table import TASKS
 
-_OWN = "For file.py:callable only. "
+_OWN = "For file.py:callable, .onnx and .pt2 only. "
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name (see `subbyte models`), or path/to/file.py:callable.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name (see `subbyte models`), path/to/file.py:callable, or a .onnx or .pt2 file.",
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")
@@ -84,7 +88,11 @@ class OwnInput:
 
 _BUDGET = "Bit-widths are chosen per layer: "
 
-Recipe = Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")]
+_RECIPE = "A name (see `subbyte recipes`) or a TOML file"
+Recipe = Annotated[str, typer.Option(help=f"{_RECIPE}.")]
+OptionalRecipe = Annotated[
+    str | None, typer.Option(help=f"{_RECIPE}; left out for a file that is quantized already.")
+]
 Images = Annotated[int, typer.Option(min=1, help="Use at most this many of them.")]
 Classes = Annotated[Path | None, typer.Option(help="Text file of class names, one per line.")]
 TorchThreads = Annotated[

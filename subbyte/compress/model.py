@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subbyte.artifact import Artifact
+from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import Format
 from subbyte.quant.format import UINT8
+from subbyte.system.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 def compress_model(
     source: str | Path | nn.Module | Imported,
-    recipe: str | Recipe,
+    recipe: str | Recipe | None = None,
     calibration: Iterable[np.ndarray] = (),
     *,
     labels: np.ndarray | None = None,
@@ -48,7 +50,8 @@ def compress_model(
     """Compresses a network by `recipe` and returns the artifact, not yet saved.
 
     source, weights, preprocessing: see subbyte.import_model.
-    recipe: a recipe, the name of one, or the path of a TOML file.
+    recipe: a recipe, the name of one, or the path of a TOML file. None, and calibration and all else that
+    makes a quantization left out, for a source that has its own, which is kept as it is.
     calibration: preprocessed float32 batches [N, H, W, C]. labels: int64 [N], the class index of each image
     of all batches, for steps that learn from labels.
     classes: names of the outputs; else those of the source, or ImageNet's if there are 1000 outputs.
@@ -72,7 +75,6 @@ def compress_model(
     unusable calibration data, labels or class names, outputs that do not fit the task, and for a budget that
     cannot be kept.
     """
-    from subbyte.compress.job import Job
     from subbyte.data.classes import class_names
     from subbyte.importers import import_model
     from subbyte.recipes import load_recipe
@@ -84,6 +86,22 @@ def compress_model(
     named = classes or imported.classes
     names = None if kept and named is None else class_names(named, imported.graph)
     origin = {**imported.provenance, **(provenance or {}), **kept}
+    if imported.quantized:
+        given = {
+            "a recipe": chosen,
+            "calibration images": calibration
+            if not isinstance(calibration, Sequence)
+            else calibration or None,
+            "labels": labels,
+            "a seed": seed,
+            "a budget": budget if budget is not None and budget.given else None,
+        }
+        check_kept([what for what, value in given.items() if value is not None])
+        return Artifact(imported.graph, {}, imported.preprocessing, names, {**origin, "subbyte": __version__})
+    if chosen is None:
+        raise InputError("a float32 network needs a recipe, such as w8a8")
+    from subbyte.compress.job import Job
+
     told = progress or (lambda stage, done: None)
     job = Job(imported.graph, imported.preprocessing, names, origin, seed, told, work, threads, task)
     if budget is None or not budget.given:
@@ -95,3 +113,11 @@ def compress_model(
     if report is not None:
         report(found)
     return found.artifact
+
+
+def check_kept(given: Sequence[str]) -> None:
+    """InputError where a source has its own quantization, and something is given that would make another."""
+    if given:
+        raise InputError(
+            f"the network is quantized already and is kept as it is; leave out {', '.join(given)}"
+        )

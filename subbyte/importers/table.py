@@ -27,8 +27,9 @@ Read: TypeAlias = "Callable[[Any, str | None, Preprocessing | None], Imported]"
 class Imported:
     """A network as it was read.
 
-    graph: float32; or quantized, where the source was, and then to be kept as it is. preprocessing: how an image becomes its input. provenance: where it comes from, JSON
-    values, as artifacts keep them. classes: names of the elements of its first output; None if not known.
+    graph: float32; or quantized, where the source was, and then to be kept as it is. preprocessing: how an
+    image becomes its input. provenance: where it comes from, JSON values, as artifacts keep them. classes:
+    names of the elements of its first output; None if not known.
     """
 
     graph: Graph
@@ -48,13 +49,16 @@ class Importer:
     when it is used; takes the source, weights and preprocessing, gives an Imported.
 
     own_input: whether a Preprocessing must say what the network's input is, because the source does not.
-    weights: whether they are given beside the source.
+    weights: whether they are given beside the source. quantized: whether some sources of this kind have a
+    quantization of their own. operators: `module:table` of those that it knows, for who uses another.
     """
 
     accepts: Callable[[object], bool]
     read: str
     own_input: bool = False
     weights: Literal["none", "optional", "needed"] = "none"
+    quantized: bool = False
+    operators: str = "subbyte.importers.torch_export.operators:RULES"
 
 
 def has_suffix(suffix: str) -> Callable[[object], bool]:
@@ -82,7 +86,14 @@ IMPORTERS: dict[str, Importer] = {
         _is_callable_of_file, "subbyte.importers.torch_module:from_file", own_input=True, weights="optional"
     ),
     "module": Importer(_is_module, "subbyte.importers.torch_module:from_module", own_input=True),
-    "onnx": Importer(has_suffix(".onnx"), "subbyte.importers.onnx:from_onnx", own_input=True),
+    "onnx": Importer(
+        has_suffix(".onnx"),
+        "subbyte.importers.onnx:from_onnx",
+        own_input=True,
+        quantized=True,
+        operators="subbyte.importers.onnx.ops:ROWS",
+    ),
+    "pt2": Importer(has_suffix(".pt2"), "subbyte.importers.torch_module:from_archive", own_input=True),
     "artifact": Importer(has_suffix(".subbyte"), "subbyte.importers.artifact_file:from_artifact"),
 }
 
@@ -102,14 +113,15 @@ def import_model(
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Imported:
-    """The network of `source` as an optimized float32 graph, with what is known of it.
+    """The network of `source` as an optimized float32 graph, with what is known of it; of an ONNX file that
+    is quantized, the graph as it is.
 
     source: the name of a network of the catalog; `path/to/file.py:callable`, which is run and returns a torch
-    module; a torch module that takes float32 [N, C, H, W]; the path of a float32 artifact; or what this
-    function returned, as it is.
+    module; a torch module that takes float32 [N, C, H, W]; the path of an ONNX file, of a program that
+    torch.export.save wrote (.pt2), or of a float32 artifact; or what this function returned, as it is.
     weights: of a name, a checkpoint file, `hub`, `package` or `random` (see subbyte.models.load); of a
-    callable, a checkpoint file, if any. preprocessing: the input of a callable or a module; the others say
-    it themselves.
+    callable, a checkpoint file, if any. preprocessing: the input of a callable, a module, or a file of
+    another framework; the others say it themselves.
 
     Raises InputError for what does not fit together, UnsupportedOperatorError for an operator outside the
     supported set, SubbyteError for a module that torch.export cannot trace.

@@ -34,6 +34,8 @@ ROOMS = (
     Room("recipes", ("cli",)),
     Room("models", TORCH),
     Room("importers", TORCH),
+    Room("importers.rules"),
+    Room("importers.onnx", later=("onnx",)),
     Room("exporters", later=("peers",)),
     Room("data", ("cli",), later=("report",)),
     Room("metrics", ("cli",), later=("report",)),

@@ -16,7 +16,7 @@ from subbyte.preprocess import Preprocessing
 
 
 def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | None) -> Imported:
-    """The network of an ONNX file: float32, or quantized as the file says (docs/decisions/0026-onnx-files.md).
+    """The network of an ONNX file: float32, or quantized as the file says.
 
     A Softmax behind everything else is left out, with a warning. Raises InputError for a file that cannot be
     read, or whose input is another; UnsupportedOperatorError for operators that have no row.

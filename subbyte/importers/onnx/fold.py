@@ -17,7 +17,9 @@ MAX_FOLDED = 1 << 24
 
 def fits(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape. Rejected if a constant of it would be too large."""
-    need(all(n >= 0 for n in shape) and math.prod(shape) <= MAX_FOLDED, f"it makes a constant of {list(shape)}")
+    need(
+        all(n >= 0 for n in shape) and math.prod(shape) <= MAX_FOLDED, f"it makes a constant of {list(shape)}"
+    )
     return shape
 
 
@@ -103,7 +105,9 @@ def _reduce(function: Callable[..., Any]) -> Callable[[Call], Constant]:
     def fold(c: Call) -> Constant:
         x = c.constant(0, "data").array
         axes = c.axes(x.ndim)
-        result = function(x, axis=None if axes is None else tuple(axes), keepdims=bool(c.integer("keepdims", 1)))
+        result = function(
+            x, axis=None if axes is None else tuple(axes), keepdims=bool(c.integer("keepdims", 1))
+        )
         return Constant(np.asarray(result).astype(x.dtype))
 
     return fold

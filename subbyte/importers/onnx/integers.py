@@ -1,8 +1,8 @@
 """From a graph whose values are quantized and dequantized again around float layers to integer layers.
 
 A layer becomes one of integers where its inputs are on grids, its result goes to one, and the rules of
-docs/spec/numerics.md allow it; every other stays a float32 layer between dequantize and quantize. Either way the
-network is the file's.
+docs/spec/numerics.md allow it; every other stays a float32 layer between dequantize and quantize. Either way
+the network is the file's.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def _without_implied_clamps(graph: Graph) -> Graph:
     for node in graph.nodes:
         inputs = tuple(moved.get(name, name) for name in node.inputs)
         reader = only.get(node.output)
-        if node.op == "activation" and reader is not None and reader.op == "quantize":
-            if _implied(node.attrs["act"], graph.value(reader.output).grid):
-                moved[node.output] = inputs[0]
-                continue
+        behind = graph.value(reader.output).q if reader is not None and reader.op == "quantize" else None
+        if node.op == "activation" and behind is not None and _implied(node.attrs["act"], behind):
+            moved[node.output] = inputs[0]
+            continue
         nodes.append(node.with_(inputs=inputs))
     return rebuild(graph, nodes)
 
@@ -149,9 +149,7 @@ class _Rewriter:
             return [fused] if fused else None
         return None
 
-    def _table(
-        self, name: str, x: str, output: Value, act: str, function: Function | None
-    ) -> Node:
+    def _table(self, name: str, x: str, output: Value, act: str, function: Function | None) -> Node:
         """From codes to codes: each of the 256 is dequantized, and rounded behind the function."""
         table = activation_table(function or activation_function(act), self.values[x].grid, output.grid)
         return Node(name, "activation", (x,), output.name, {"act": act}, {"table": table})
@@ -237,7 +235,7 @@ def _bias(node: Node, stored: Stored, x: QParams, weight: QTensor) -> np.ndarray
 
 
 def _tables_behind_layers(graph: Graph) -> Graph:
-    """A table that alone reads the codes of a plain layer becomes the layer's, its grid the pre-activation's."""
+    """A table that alone reads a plain layer's codes becomes the layer's, their grid the pre-activation's."""
     made, only = producers(graph), only_consumers(graph)
     merged: dict[str, Node] = {}
     gone: set[str] = set()

@@ -34,10 +34,10 @@ OPSETS = range(11, 26)
 #: Of the standard operators, and what ONNX Runtime's quantization writes.
 _DOMAINS = ("", "com.microsoft")
 #: Operators that read a map of channels last; all others need it in ONNX's order.
-_ANY_ORDER = (
-    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Shape Size QuantizeLinear "
-    "DequantizeLinear"
-).split()
+_ANY_ORDER = frozenset(
+    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Shape Size".split()
+    + ["QuantizeLinear", "DequantizeLinear"]
+)
 _ADVICE = {
     "If Loop Scan SequenceMap": "the graph has no branches and loops",
     "LSTM GRU RNN": "there are no recurrent layers",
@@ -222,7 +222,9 @@ def _outputs(
                 raise Rejected("it is divided later, but is an output before")
             value = builder.map(x) if len(x.shape) == 4 else builder.vector(x)
             if builder.values[value].q is not None:
-                value = builder.emit("dequantize", [value], name=f"{name[:80]}.real" if name.isprintable() else None)
+                value = builder.emit(
+                    "dequantize", [value], name=f"{name[:80]}.real" if name.isprintable() else None
+                )
             values.append(value)
         except (Rejected, GraphError) as reason:
             problems.append(Problem(NodeSite(f"output {name!r:.80}", "", ""), str(reason)))
@@ -237,5 +239,7 @@ def _finished(t: Translation, outputs: list[str]) -> Translated:
 
 def _renamed(t: Translation, notes: dict[str, Note]) -> dict[str, Note]:
     """By the names of the finished graph, also of what was repeated there on 1x1 maps."""
-    forms = ((form, note) for value, note in notes.items() for form in (value, t.builder.again.get(value, value)))
+    forms = (
+        (form, note) for value, note in notes.items() for form in (value, t.builder.again.get(value, value))
+    )
     return {t.builder.names[form]: note for form, note in forms if form in t.builder.names}

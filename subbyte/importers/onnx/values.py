@@ -172,7 +172,9 @@ class Call:
         x = self.given(index)
         if x is None and name not in self.node.attrs:
             return None
-        values = self.integers(name, []) if x is None else self.constant(index, name).array.reshape(-1).tolist()
+        values = (
+            self.integers(name, []) if x is None else self.constant(index, name).array.reshape(-1).tolist()
+        )
         if not all(isinstance(n, int) and -rank <= n < rank for n in values):
             raise Rejected(f"its {name} {values!r:.80} do not fit {rank} dimensions")
         return sorted({n % rank for n in values})

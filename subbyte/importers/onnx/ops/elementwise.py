@@ -145,7 +145,11 @@ def _product(c: Call) -> Argument:
     if isinstance(x, Constant):
         x, y = y, x
     if isinstance(x, Scaled):
-        return _rescaled(c, x, y.array.astype(np.float64)) if isinstance(y, Constant) else _mul(c, scaled(c, x), y)
+        return (
+            _rescaled(c, x, y.array.astype(np.float64))
+            if isinstance(y, Constant)
+            else _mul(c, scaled(c, x), y)
+        )
     return _mul(c, x, y)
 
 
@@ -176,10 +180,10 @@ _GATES = (
     ("hard_swish", "hard_sigmoid", 1.0),
     ("hard_swish", "hard_sigmoid", 6.0),
 )
-#: Where a function is compared with a gate. Both are within a few float32 roundings of numbers up to 16 there,
-#: of constants as exporters round them (0.16667 is none of them): _SAME is 16 such roundings.
+#: Where a function is compared with a gate. Constants of the file are rounded to float32, which moves numbers
+#: up to 16 by 2**-20 each; 16 of them are allowed for. A slope of 0.16667 for 1/6 is another function.
 _POINTS = np.linspace(-8.0, 8.0, 1025)
-_SAME = 16 * 2.0**-24 * 16
+_SAME = 16 * 2.0**-20
 
 
 def _self_gated(c: Call, x: Operand, gate: Operand) -> Operand | None:
@@ -200,11 +204,15 @@ def _self_gated(c: Call, x: Operand, gate: Operand) -> Operand | None:
         if any(node.op == "quantize" for node in chain):
             exact = _composed(c, chain, rounded=True)
             need(factor == 1.0, "its gate is on a grid before it is divided")
-            c.t.functions[value] = lambda z: z * exact(z)
+            c.t.functions[value] = _times_itself(exact)
         if factor != 1.0:
             return Scaled(value, x.shape, factor=factor)
         return Operand(value, x.shape)
     return None
+
+
+def _times_itself(gate: Function) -> Function:
+    return lambda x: x * gate(x)
 
 
 def _steps(b: Builder, source: str, value: str) -> Iterator[Node | None]:

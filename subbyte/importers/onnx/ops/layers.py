@@ -13,7 +13,9 @@ from subbyte.importers.rules.arguments import Shape, need
 from subbyte.importers.rules.builder import Operand
 
 
-def _window(c: Call, x: Operand, kernel: list[int], fill: float) -> tuple[Operand, list[int], list[int], Shape]:
+def _window(
+    c: Call, x: Operand, kernel: list[int], fill: float
+) -> tuple[Operand, list[int], list[int], Shape]:
     """x with the window's own padding, strides, dilations, and height and width of the result."""
     need(len(x.shape) == 4, f"only windows over maps are known, not over {list(x.shape)}")
     need(min(kernel, default=0) >= 1, f"its window is {kernel!r:.80}")
@@ -42,9 +44,7 @@ def _sides(c: Call, shape: Shape, reach: list[int], strides: list[int]) -> list[
     if auto == "VALID":
         return [0, 0, 0, 0]
     need(auto in ("SAME_UPPER", "SAME_LOWER"), f"its auto_pad is {auto!r:.80}")
-    total = [
-        max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in zip(shape, reach, strides, strict=True)
-    ]
+    total = [max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in zip(shape, reach, strides, strict=True)]
     less, more = [n // 2 for n in total], [n - n // 2 for n in total]
     return [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
 
@@ -145,7 +145,9 @@ def _max_pool(c: Call) -> Argument:
 
 def _average_pool(c: Call) -> Argument:
     kernel, x = c.integers("kernel_shape", [], 2), c.operand()
-    need(len(x.shape) == 4 and min(kernel) >= 1, f"only windows over maps are known, not over {list(x.shape)}")
+    need(
+        len(x.shape) == 4 and min(kernel) >= 1, f"only windows over maps are known, not over {list(x.shape)}"
+    )
     strides = c.integers("strides", [1, 1], 2)
     need(min(strides) >= 1, f"its strides are {strides}")
     top, left, bottom, right = _sides(c, x.shape[2:], kernel, strides)

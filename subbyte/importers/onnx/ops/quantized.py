@@ -1,6 +1,6 @@
 """QuantizeLinear and DequantizeLinear, and the operators that hold them inside (QLinearConv, ...).
 
-A value on a grid is a value of the graph with that grid, whose codes are unsigned: int8 codes are 128 more there.
+A value on a grid is a value of the graph with that grid, whose codes are unsigned: int8 ones are 128 more there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from subbyte.importers.rules.builder import Operand, Rejected
 from subbyte.ir import Value
 from subbyte.quant import QParams
 
-_NUMPY = {2: (np.uint8, 8), 3: (np.int8, 8), 21: (np.uint8, 4), 22: (np.int8, 4), 25: (np.uint8, 2), 26: (np.int8, 2)}
+_NUMPY = {
+    2: (np.uint8, 8),
+    3: (np.int8, 8),
+    21: (np.uint8, 4),
+    22: (np.int8, 4),
+    25: (np.uint8, 2),
+    26: (np.int8, 2),
+}
 
 
 def _quantize_linear(c: Call) -> Argument:
@@ -58,7 +65,9 @@ def _zero(c: Call) -> Constant:
 def grid(scale: Constant, zero: Constant) -> QParams:
     """The grid of an activation. Rejected if it has several scales, or other codes than 8, 4 or 2 bits."""
     need(scale.array.size == 1 and zero.array.size == 1, "an activation has one scale, not one per channel")
-    need(zero.array.dtype in (np.uint8, np.int8), f"its codes are {zero.array.dtype}, not 8, 4 or 2 bits wide")
+    need(
+        zero.array.dtype in (np.uint8, np.int8), f"its codes are {zero.array.dtype}, not 8, 4 or 2 bits wide"
+    )
     offset = 1 << (zero.bits - 1) if zero.array.dtype == np.int8 else 0
     try:
         number = float(np.float32(scale.array.reshape(-1)[0]))
@@ -91,7 +100,7 @@ def dequantized(c: Call, x: Operand) -> Operand:
 
 
 def _spread(c: Call, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Scales or zero points as they belong to the elements of a tensor: one, one per channel, or of blocks."""
+    """Scales or zero points as elements of a tensor have them: one for all, one per channel, or of blocks."""
     if array.size == 1:
         return np.broadcast_to(array.reshape(()), shape)
     axis, block = c.integer("axis", 1), c.integer("block_size", 0)
@@ -113,7 +122,9 @@ def _positive(scale: Constant) -> np.ndarray:
 
 def _codes(c: Call, x: Constant, scale: Constant, zero: Constant) -> Constant:
     """Weights that the file keeps as real numbers, on their grid."""
-    need(zero.array.dtype in (np.uint8, np.int8), f"its codes are {zero.array.dtype}, not 8, 4 or 2 bits wide")
+    need(
+        zero.array.dtype in (np.uint8, np.int8), f"its codes are {zero.array.dtype}, not 8, 4 or 2 bits wide"
+    )
     signed = zero.array.dtype == np.int8
     low = -(1 << (zero.bits - 1)) if signed else 0
     s, z = (_spread(c, array, x.array.shape) for array in (_positive(scale), zero.array))
@@ -141,7 +152,9 @@ def _part(c: Call, op: str, *inputs: Argument | None, **attrs: object) -> Call:
 
 def _real(c: Call, index: int, axis: int = 0) -> Argument:
     """The real numbers of input `index`, whose scale and zero point are the next two."""
-    return _dequantize_linear(_part(c, "DequantizeLinear", *(c.given(index + i) for i in range(3)), axis=axis))
+    return _dequantize_linear(
+        _part(c, "DequantizeLinear", *(c.given(index + i) for i in range(3)), axis=axis)
+    )
 
 
 def _back(c: Call, x: Operand, index: int) -> Argument:

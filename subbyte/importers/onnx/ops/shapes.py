@@ -27,7 +27,9 @@ def _view(c: Call, shape_of: Callable[[Shape], Shape]) -> Argument:
     x = c.argument(0)
     if isinstance(x, Constant):
         shape = shape_of(x.array.shape)
-        need(math.prod(shape) == x.array.size and all(n >= 0 for n in shape), f"it cannot become {list(shape)}")
+        need(
+            math.prod(shape) == x.array.size and all(n >= 0 for n in shape), f"it cannot become {list(shape)}"
+        )
         return x.moved(lambda array: array.reshape(shape))
     shape = shape_of(x.shape)
     need(math.prod(shape) == math.prod(x.shape), f"{list(x.shape)} cannot become {list(shape)}")
@@ -48,7 +50,10 @@ def _reshape(c: Call) -> Argument:
     keeps = not c.integer("allowzero", 0)
 
     def shape(old: Shape) -> Shape:
-        need(len(wanted) <= 8 and all(n >= -1 for n in wanted) and wanted.count(-1) <= 1, f"its shape is {wanted}")
+        need(
+            len(wanted) <= 8 and all(n >= -1 for n in wanted) and wanted.count(-1) <= 1,
+            f"its shape is {wanted}",
+        )
         new = [old[i] if n == 0 and keeps and i < len(old) else n for i, n in enumerate(wanted)]
         known = math.prod(n for n in new if n != -1)
         return tuple(math.prod(old) // max(1, known) if n == -1 else n for n in new)
@@ -172,7 +177,9 @@ def _pad(c: Call) -> Argument:
     value = c.given(2)
     fill = float(value.array.reshape(-1)[0]) if isinstance(value, Constant) and value.array.size else 0.0
     shape = tuple(n + sum(ends.get(axis, (0, 0))) for axis, n in enumerate(x.shape))
-    return layers.pad(c.b, {"self": x, "pad": ordered, "value": fill, "mode": c.text("mode", "constant")}, shape)
+    return layers.pad(
+        c.b, {"self": x, "pad": ordered, "value": fill, "mode": c.text("mode", "constant")}, shape
+    )
 
 
 def unpadded(x: Operand) -> Operand:
