@@ -34,9 +34,9 @@ OPSETS = range(11, 26)
 #: Of the standard operators, and what ONNX Runtime's quantization writes.
 _DOMAINS = ("", "com.microsoft")
 #: Operators that read a map of channels last; all others need it in ONNX's order.
-_ANY_ORDER = frozenset(
-    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Dropout Cast Shape Size".split()
-    + ["QuantizeLinear", "DequantizeLinear"]
+_ANY_ORDER = (
+    *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"),
+    *("Shape", "Size", "QuantizeLinear", "DequantizeLinear"),
 )
 _ADVICE = {
     "If Loop Scan SequenceMap": "the graph has no branches and loops",

@@ -1,6 +1,6 @@
 """QuantizeLinear and DequantizeLinear, and the operators that hold them inside (QLinearConv, ...).
 
-A value on a grid is a value of the graph with that grid, whose codes are unsigned: int8 ones are 128 more there.
+A value on a grid is one of the graph with that grid. Its codes are unsigned: int8 ones are 128 more.
 """
 
 from __future__ import annotations
