@@ -93,14 +93,12 @@ def _facts(model: str, loaded: Imported) -> dict[str, Any]:
     return {
         "model": model,
         "supported": True,
-        "quantized": loaded.quantized,
         "input": list(graph.value(graph.input).shape),
         "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
         "layers": dict(Counter(node.op for node in graph.nodes)),
         "macs": sum(macs(graph).values()),
         "parameters": sum(prod(param.shape) for node in graph.nodes for param in node.params.values()),
-        "recipes": {} if loaded.quantized else _recipes(graph),
-    }
+    } | ({"quantized": True} if loaded.quantized else {"recipes": _recipes(graph)})
 
 
 def _recipes(graph: Graph) -> dict[str, str | None]:
@@ -131,7 +129,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     table.add_row("layers", ", ".join(f"{count} {op}" for op, count in facts["layers"].items()))
     table.add_row("multiply-accumulates", f"{facts['macs']:,} an image")
     table.add_row("parameters", f"{facts['parameters']:,}")
-    if facts["quantized"]:
+    if "quantized" in facts:
         show(f"{facts['model']} is quantized already; compress keeps it as it is", "", table)
         return
     table.add_row("recipes", ", ".join(name for name, against in facts["recipes"].items() if against is None))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from subbyte.importers.onnx.integers import integers
 from subbyte.importers.onnx.read import read
 from subbyte.importers.onnx.translate import translate
@@ -23,10 +25,12 @@ def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | N
     """
     assert preprocessing is not None
     model = read(Path(source))
-    translated = translate(model, preprocessing.shape)
+    with np.errstate(all="ignore"):  # numbers that leave float32 are refused by the verifier
+        translated = translate(model, preprocessing.shape)
+        graph = integers(translated)
     facts = dict(model.facts)
     if translated.notes.left_out:
         facts["left_out"] = list(translated.notes.left_out)
         names = ", ".join(translated.notes.left_out)
         warnings.warn(f"left out: {names}; outputs are the scores before it", stacklevel=2)
-    return Imported(integers(translated), preprocessing, {"model": facts["file"], "onnx": facts})
+    return Imported(graph, preprocessing, {"model": facts["file"], "onnx": facts})

@@ -16,7 +16,7 @@ from subbyte.errors import GraphError
 from subbyte.importers.onnx.translate import Translated
 from subbyte.importers.onnx.values import Stored
 from subbyte.ir import OPS, Graph, Kind, Node, Value, is_weighted, verify
-from subbyte.ir.activations import CLAMP_ACTIVATIONS, activation_function
+from subbyte.ir.activations import CLAMP_ACTIVATIONS, activation_function, parse_activation
 from subbyte.ir.graph import producers, rebuild
 from subbyte.ir.ops import is_plain
 from subbyte.passes import drop_dead_nodes
@@ -56,9 +56,12 @@ def _without_implied_clamps(graph: Graph) -> Graph:
 
 
 def _implied(act: str, q: QParams) -> bool:
-    if act not in CLAMP_ACTIVATIONS or q.zero_point != 0:
+    row, parameters = parse_activation(act)
+    bounds = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": parameters}.get(row.name)
+    if bounds is None:
         return False
-    return act != "relu6" or np.rint(6.0 / q.scale) >= q.qmax
+    low, high = np.rint(np.asarray(bounds) / q.scale) + q.zero_point
+    return bool(low <= 0 and high >= q.qmax)
 
 
 @dataclass

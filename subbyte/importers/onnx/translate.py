@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.importers.onnx.fold import FOLDS
 from subbyte.importers.onnx.ops import ROWS
@@ -158,8 +156,7 @@ def _results(
             _known(node)
             return unknown
         call = Call(t, node, tuple(env[name] if name else None for name in node.inputs))
-        with np.errstate(all="ignore"):  # damaged weights make numbers that the verifier refuses
-            result = _translated(call)
+        result = _translated(call)
     except Rejected as reason:
         text = str(reason) if reason.origin is None else f"{reason} ({reason.origin} makes it)"
         problems.append(Problem(NodeSite(node.op, node.name, "ONNX"), text))
@@ -198,7 +195,17 @@ def _translated(call: Call) -> Argument:
     call = Call(call.t, call.node, tuple(inputs))
     if op not in _ANY_ORDER and any(isinstance(x, Rearranged) for x in call.inputs):
         raise Rejected("it reads a map whose dimensions are in another order (Transpose)")
+    if not _reads_codes(op) and any(_on_grid(call, x) for x in call.inputs):
+        raise Rejected("it reads codes; a DequantizeLinear has to stand before it")
     return ROWS[op](call)
+
+
+def _reads_codes(op: str) -> bool:
+    return op in (*_ANY_ORDER, "MaxPool", "Concat", "QGemm") or op.startswith("QLinear")
+
+
+def _on_grid(call: Call, x: Argument | None) -> bool:
+    return isinstance(x, Operand) and call.b.values[x.value].q is not None
 
 
 def _outputs(

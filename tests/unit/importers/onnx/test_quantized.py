@@ -173,6 +173,7 @@ FUNCTIONS: dict[str, Callable[[Quantized, str], str]] = {
     "relu": lambda n, x: n.round(0, 3, n.op("Relu", x)),
     "relu, zero inside": lambda n, x: n.round(-1, 3, n.op("Relu", x)),
     "relu6": lambda n, x: n.round(0, 8, n.op("Clip", x, f32(0), f32(6))),
+    "clip": lambda n, x: n.round(-1, 1, n.op("Clip", x, f32(-1.1), f32(1.1))),
     "tanh": lambda n, x: n.round(-1, 1, n.op("Tanh", n.round(-3, 3, x))),
     "hard_swish": lambda n, x: n.round(-0.5, 3, n.op("HardSwish", n.round(-3, 3, x))),
     "residual": lambda n, x: n.round(-5, 5, n.op("Add", n.round(-4, 4, "x"), x)),
