@@ -147,14 +147,14 @@ class Call:
         return float(value)
 
     def integer(self, name: str, default: int) -> int:
-        """An int attribute."""
+        """An int attribute. Rejected if it is none."""
         value = self.node.attrs.get(name, default)
         if not isinstance(value, int):
             raise Rejected(f"its {name} is {value!r:.80}")
         return value
 
     def text(self, name: str, default: str) -> str:
-        """A string attribute."""
+        """A string attribute. Rejected if it is none."""
         value = self.node.attrs.get(name, default)
         if not isinstance(value, str):
             raise Rejected(f"its {name} is {value!r:.80}")
@@ -168,7 +168,10 @@ class Call:
         return value
 
     def axes(self, rank: int, index: int = 1, name: str = "axes") -> list[int] | None:
-        """Dimensions, of an attribute or (in later opsets) an input; None if there are none."""
+        """Dimensions, of an attribute or (in later opsets) an input; None if there are none.
+
+        Rejected if they do not fit `rank` dimensions.
+        """
         x = self.given(index)
         if x is None and name not in self.node.attrs:
             return None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from subbyte.importers.onnx.fold import fits
 from subbyte.importers.onnx.values import Argument, Call, Constant, Rearranged, Row
-from subbyte.importers.rules import elementwise
+from subbyte.importers.rules import elementwise, layers
 from subbyte.importers.rules.arguments import Shape, need
 from subbyte.importers.rules.builder import Operand
 
@@ -163,8 +162,6 @@ def _tile(c: Call) -> Argument:
 
 def _pad(c: Call) -> Argument:
     """torch's rule takes the last dimension first."""
-    from subbyte.importers.rules import layers
-
     x = c.operand()
     rank = len(x.shape)
     sides = [int(n) for n in c.constant(1, "pads").array.reshape(-1).tolist()]
@@ -180,15 +177,6 @@ def _pad(c: Call) -> Argument:
     return layers.pad(
         c.b, {"self": x, "pad": ordered, "value": fill, "mode": c.text("mode", "constant")}, shape
     )
-
-
-def unpadded(x: Operand) -> Operand:
-    """Without padding that the next window has to add."""
-    if not any(x.pad):
-        return x
-    top, bottom, left, right = x.pad
-    n, channels, height, width = x.shape
-    return replace(x, shape=(n, channels, height - top - bottom, width - left - right), pad=(0, 0, 0, 0))
 
 
 ROWS: dict[str, Row] = {
