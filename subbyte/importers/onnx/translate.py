@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.importers.onnx.fold import FOLDS
 from subbyte.importers.onnx.ops import ROWS
@@ -79,11 +81,11 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
         for name in filter(None, node.inputs):
             if name not in env:
                 raise InputError(f"node {node.name!r} reads {name!r:.80}, which nothing before it makes")
-        results = _results(t, node, env, problems)
-        for name, result in zip(node.outputs, results, strict=True):
+        result = _result(t, node, env, problems)
+        for number, name in enumerate(node.outputs):
             if name and name in env:
                 raise InputError(f"node {node.name!r} makes {name!r:.80}, which is there already")
-            env[name] = result
+            env[name] = result if number == 0 or result is None else _More()
         if len(builder.producers) > MAX_NODES:
             raise InputError(f"the network has more than {MAX_NODES} operations")
     outputs = _outputs(t, model, env, problems)
@@ -145,32 +147,34 @@ def _last(model: Model) -> frozenset[str]:
     return frozenset(last)
 
 
-def _results(
+class _More(Constant):
+    """A result behind the first one."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros(0))
+
+
+def _result(
     t: Translation, node: OnnxNode, env: dict[str, Argument | None], problems: list[Problem]
-) -> list[Argument | None]:
-    """What the node's outputs stand for; None behind a problem."""
-    unknown: list[Argument | None] = [None] * len(node.outputs)
+) -> Argument | None:
+    """What the node's first output stands for; None behind a problem."""
     t.builder.path = node.name
     try:
         if any(name and env[name] is None for name in node.inputs):
             _known(node)
-            return unknown
-        call = Call(t, node, tuple(env[name] if name else None for name in node.inputs))
-        result = _translated(call)
+            return None
+        if any(name and isinstance(env[name], _More) for name in node.inputs):
+            raise Rejected("it reads a second result of a node; only first ones are known")
+        return _translated(Call(t, node, tuple(env[name] if name else None for name in node.inputs)))
     except Rejected as reason:
         text = str(reason) if reason.origin is None else f"{reason} ({reason.origin} makes it)"
-        problems.append(Problem(NodeSite(node.op, node.name, "ONNX"), text))
-        return unknown
     except GraphError as error:
         text = re.sub(r"^node .*?\): ", "", str(error))
-        problems.append(Problem(NodeSite(node.op, node.name, "ONNX"), text))
-        return unknown
-    except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         # numpy's words on arguments of a damaged file that fit nothing
         text = f"its arguments do not fit: {' '.join(str(error).split())[:200]}"
-        problems.append(Problem(NodeSite(node.op, node.name, "ONNX"), text))
-        return unknown
-    return [result, *unknown[1:]]
+    problems.append(Problem(NodeSite(node.op, node.name, "ONNX"), text))
+    return None
 
 
 def _known(node: OnnxNode) -> None:

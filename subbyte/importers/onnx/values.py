@@ -12,6 +12,11 @@ from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.importers.rules.problems import Site
 
 
+def shortest(number: float) -> float:
+    """The number with fewest digits that a float32 can be: 0.01 for what ONNX keeps of 0.01."""
+    return float(str(np.float32(number)))
+
+
 @dataclass(frozen=True)
 class OnnxNode:
     """A node of the file. inputs: names, "" where an optional one is left out; attrs: plain Python values,
@@ -140,11 +145,11 @@ class Call:
         return x.array if isinstance(x, Constant) else x
 
     def number(self, name: str, default: float) -> float:
-        """A float attribute. Rejected if it is not finite."""
+        """A float attribute, as `shortest` says. Rejected if it is not finite."""
         value = self.node.attrs.get(name, default)
         if not isinstance(value, (int, float)) or not np.isfinite(value):
             raise Rejected(f"its {name} is {value!r:.80}")
-        return float(value)
+        return shortest(value)
 
     def integer(self, name: str, default: int) -> int:
         """An int attribute. Rejected if it is none."""

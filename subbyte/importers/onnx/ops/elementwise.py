@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from subbyte.importers.onnx.values import Argument, Call, Constant, Row, Scaled
+from subbyte.importers.onnx.values import Argument, Call, Constant, Row, Scaled, shortest
 from subbyte.importers.rules import elementwise
 from subbyte.importers.rules.arguments import need
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
@@ -90,7 +90,7 @@ def _bound(c: Call, index: int, what: str) -> float | None:
         return None
     array = c.constant(index, what).array
     need(array.size == 1 and not np.isnan(array).any(), f"its {what} is {array!r:.80}")
-    return float(array.reshape(-1)[0])
+    return shortest(float(array.reshape(-1)[0]))
 
 
 def _clip(c: Call) -> Argument:

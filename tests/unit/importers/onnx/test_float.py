@@ -246,6 +246,17 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
         imported(net.file(tmp_path))
 
 
+def test_second_results(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Dropout", net.conv(4, 8))
+    net.nodes[-1].output.append("mask")
+    path = net.file(tmp_path)
+    assert len(imported(path).graph.nodes) == 1
+    net.op("Add", net.last, "mask")
+    with pytest.raises(UnsupportedOperatorError, match="only first ones are known"):
+        imported(net.file(tmp_path))
+
+
 def test_another_input(tmp_path: Path) -> None:
     net = Net()
     net.conv(4, 8)
