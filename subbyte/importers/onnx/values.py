@@ -32,10 +32,10 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class NodeSite(Site):
-    """A node of an ONNX file; `module` is its name."""
+    """A node of an ONNX file; `module` is its name. Or an output of it, without one."""
 
     def __str__(self) -> str:
-        return f"node {self.module!r} ({self.operator})"
+        return f"node {self.module!r} ({self.operator})" if self.module else self.operator
 
 
 @dataclass(frozen=True, eq=False)
