@@ -57,7 +57,8 @@ class Info:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A file. constants: initializers by name; opset: of the standard operators; facts: for provenance."""
+    """A file. constants: initializers by name; opset: of the standard operators; facts: for provenance.
+    elements: of all tensors together."""
 
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Constant]
@@ -65,6 +66,7 @@ class Model:
     outputs: tuple[str, ...]
     opset: int
     facts: Mapping[str, Any]
+    elements: int
 
 
 def read(path: Path) -> Model:
@@ -145,7 +147,8 @@ def _model(path: Path, data: bytes, proto: Any, model: Any) -> Model:
         "opset": opset,
         "producer": printable(producer)[:MAX_NAME],
     }
-    return Model(tuple(nodes), constants, inputs, tuple(str(x.name) for x in graph.outputs), opset, facts)
+    outputs = tuple(str(x.name) for x in graph.outputs)
+    return Model(tuple(nodes), constants, inputs, outputs, opset, facts, reader.elements)
 
 
 def _twice(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
-from subbyte.importers.onnx.fold import FOLDS
+from subbyte.importers.onnx.fold import FOLDS, MAX_FOLDED
 from subbyte.importers.onnx.ops import ROWS
 from subbyte.importers.onnx.ops.elementwise import scaled
 from subbyte.importers.onnx.read import Info, Model
@@ -31,6 +31,8 @@ from subbyte.ir.limits import MAX_NODES
 
 Note = TypeVar("Note")
 OPSETS = range(11, 26)
+#: How often a tensor of the file may be computed into another one: rounded, dequantized, turned, reshaped.
+_TIMES = 8
 #: Of the standard operators, and what ONNX Runtime's quantization writes.
 _DOMAINS = ("", "com.microsoft")
 #: Operators that read a map of channels last; all others need it in ONNX's order.
@@ -71,7 +73,7 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
         )
     image = _image(model, shape)
     builder = Builder(shape, frozenset())
-    t = Translation(builder, model.opset, _last(model))
+    t = Translation(builder, model.opset, _last(model), MAX_FOLDED + _TIMES * model.elements)
     env: dict[str, Argument | None] = dict(model.constants)
     if image.name in env:
         raise InputError(f"{model.facts['file']} has two values of the name {image.name!r:.80}")
@@ -165,7 +167,11 @@ def _result(
             return None
         if any(name and isinstance(env[name], _More) for name in node.inputs):
             raise Rejected("it reads a second result of a node; only first ones are known")
-        return _translated(Call(t, node, tuple(env[name] if name else None for name in node.inputs)))
+        made = _translated(Call(t, node, tuple(env[name] if name else None for name in node.inputs)))
+        t.room -= made.array.size if isinstance(made, Constant) else 0
+        if t.room < 0:
+            raise InputError("the file computes larger constants than it has tensors for")
+        return made
     except Rejected as reason:
         text = str(reason) if reason.origin is None else f"{reason} ({reason.origin} makes it)"
     except GraphError as error:

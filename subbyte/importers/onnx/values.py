@@ -89,12 +89,13 @@ class Translation:
 
     opset: of the standard operators. stored: by the value of a layer, how its weights are stored. functions:
     by the value of an activation, what it computes where that is not its `act` to the last digit. last:
-    names that only reach outputs. left_out: the nodes that were, for the user.
+    names that only reach outputs. room: elements that computed constants may still have. left_out: the nodes that were, for the user.
     """
 
     builder: Builder
     opset: int
     last: frozenset[str]
+    room: int
     stored: dict[str, Stored] = field(default_factory=dict)
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     codes: dict[tuple[Any, ...], str] = field(default_factory=dict)

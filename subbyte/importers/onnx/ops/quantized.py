@@ -111,7 +111,11 @@ def _spread(c: Call, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return np.broadcast_to(array.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
     blocks = [-(-n // block) if i == axis and block > 0 else n for i, n in enumerate(shape)]
     need(list(array.shape) == blocks, f"its scales {list(array.shape)} do not fit {list(shape)}")
-    return np.take(np.repeat(array, block, axis=axis), range(shape[axis]), axis=axis) if block > 0 else array
+    return (
+        np.take(np.repeat(array, min(block, shape[axis]), axis=axis), range(shape[axis]), axis=axis)
+        if block > 0
+        else array
+    )
 
 
 def _positive(scale: Constant) -> np.ndarray:

@@ -227,6 +227,14 @@ def test_constants_cannot_grow(tmp_path: Path) -> None:
         refused(tmp_path, net.model(), "it makes a constant of")
 
 
+def test_constants_cannot_pile_up(tmp_path: Path) -> None:
+    net = Net()
+    for _ in range(40):
+        net.op("ConstantOfShape", np.array([1 << 20]))
+    net.op("Relu", "x")
+    refused(tmp_path, net.model(), "larger constants than it has tensors for", InputError)
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"PK\x03\x04", bytes(range(256))])
 def test_other_files(tmp_path: Path, data: bytes) -> None:
     refused(tmp_path, data, "net.onnx", InputError)
