@@ -88,8 +88,9 @@ class Translation:
     """What the rules share: the growing graph, and what it cannot hold.
 
     opset: of the standard operators. stored: by the value of a layer, how its weights are stored. functions:
-    by the value of an activation, what it computes where that is not its `act` to the last digit. last:
-    names that only reach outputs. room: elements that computed constants may still have. left_out: the nodes that were, for the user.
+    by the value of an activation, what it computes where that is not its `act` to the last digit. codes:
+    values that were made already, of a value and a grid, or of a value's codes. last: names that only reach
+    outputs. room: elements that computed constants may still have. left_out: nodes that were, for the user.
     """
 
     builder: Builder
