@@ -66,7 +66,8 @@ def _implied(act: str, q: QParams) -> bool:
 
 @dataclass
 class _Rewriter:
-    """codes: by a value of the graph, the value that holds its codes, where it was dequantized."""
+    """codes: by a value of the graph, the value that holds its codes, where it was dequantized. same: codes
+    that are those of another value."""
 
     graph: Graph
     stored: dict[str, Stored]
@@ -74,11 +75,14 @@ class _Rewriter:
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Graph:
         self.made, self.only = producers(self.graph), only_consumers(self.graph)
+        self.names = {node.name for node in self.graph.nodes}
         self.values.update(self.graph.values)
-        for node in self.graph.nodes:
+        for original in self.graph.nodes:
+            node = original.with_(inputs=tuple(self.same.get(name, name) for name in original.inputs))
             if node.op == "quantize":
                 self._quantize(node)
             elif node.op == "dequantize":
@@ -97,13 +101,13 @@ class _Rewriter:
         grids = {self.values[source].q for source in sources if source is not None}
         if None in sources or len(grids) != 1:
             return False
-        inner = f"{node.output}.codes"
-        if inner in self.values:
+        inner, behind = f"{node.output}.codes", f"{node.name}.dequantize"
+        if inner in self.values or behind in self.names:
             return False
         self.values[inner] = replace(self.values[node.output], name=inner, q=grids.pop())
         inputs = tuple(source for source in sources if source is not None)
         self.nodes.append(node.with_(inputs=inputs, output=inner))
-        self.nodes.append(Node(f"{node.name}.dequantize", "dequantize", (inner,), node.output))
+        self.nodes.append(Node(behind, "dequantize", (inner,), node.output))
         self.codes[node.output] = inner
         return True
 
@@ -114,6 +118,10 @@ class _Rewriter:
         return self._layer(node, self.values[node.output], "none", None)
 
     def _quantize(self, node: Node) -> None:
+        before = self.codes.get(node.inputs[0])
+        if before is not None and self.values[before].q == self.values[node.output].q:
+            self.same[node.output] = before
+            return
         made = self._integer(node, node.inputs[0])
         self.nodes += made if made else [node]
 
@@ -128,12 +136,11 @@ class _Rewriter:
         if node.op == "activation":
             return self._activated(node, output)
         if is_weighted(node):
-            if len(node.inputs) == 2:
-                residual = self.codes.get(node.inputs[1])
-                layer = residual and self._layer(node, output, "none", residual)
-            else:
-                layer = self._layer(node, output, "none", None)
-            return [layer] if layer else None
+            residual = self.codes.get(node.inputs[1]) if len(node.inputs) == 2 else None
+            if residual is None and len(node.inputs) == 2:
+                return None
+            layer = self._layer(node, output, "none", residual)
+            return None if layer is None else [layer]
         if node.op == "concat":
             return self._concat(node, output)
         inputs = [self.codes.get(name) for name in node.inputs]

@@ -129,6 +129,7 @@ def test_a_network_is_integers_throughout(tmp_path: Path, signed: bool) -> None:
     found = kinds(graph)
     assert {where for _, where in found} == {"codes"}
     assert found["conv2d", "codes"] == 4
+    assert found["activation", "codes"] == 1  # of the concat, one part of which is on another grid
     assert Counter(n.attrs["act"] for n in graph.nodes if n.op == "conv2d") == Counter(
         {"silu": 1, "none": 2, "sigmoid": 1}
     )
