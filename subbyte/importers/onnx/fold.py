@@ -43,8 +43,8 @@ _COMPARE = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Not", 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind in "iu":  # towards zero
         need(bool((y != 0).all()), "it divides by zero")
-        return np.sign(x) * np.sign(y) * (abs(x) // abs(y))
-    return x / y
+        return np.asarray(np.sign(x) * np.sign(y) * (abs(x) // abs(y)))
+    return np.asarray(x / y)
 
 
 def _constant(c: Call) -> Constant:

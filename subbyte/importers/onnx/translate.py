@@ -18,6 +18,7 @@ from subbyte.importers.onnx.values import (
     Argument,
     Call,
     Constant,
+    Curve,
     NodeSite,
     OnnxNode,
     Rearranged,
@@ -203,6 +204,8 @@ def _translated(call: Call) -> Argument:
     if op not in ("Mul", "Div"):
         inputs = (scaled(call, x) if isinstance(x, Scaled) else x for x in inputs)
     call = Call(call.t, call.node, tuple(inputs))
+    if op not in ("Add", "Mul") and any(isinstance(x, Curve) for x in call.inputs):
+        raise Rejected("erf is known as a part of GELU only")
     if op not in _ANY_ORDER and any(isinstance(x, Rearranged) for x in call.inputs):
         raise Rejected("it reads a map whose dimensions are in another order (Transpose)")
     if not _reads_codes(op) and any(_on_grid(call, x) for x in call.inputs):
@@ -235,6 +238,8 @@ def _outputs(
                 raise Rejected("it is the image itself, or does not depend on it; leave it out")
             if isinstance(x, Rearranged):
                 raise Rejected("a map comes out with channels last; leave the Transpose out")
+            if isinstance(x, Curve):
+                raise Rejected("erf is known as a part of GELU only")
             if isinstance(x, Scaled):
                 raise Rejected("it is divided later, but is an output before")
             value = builder.map(x) if len(x.shape) == 4 else builder.vector(x)

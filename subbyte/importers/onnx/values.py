@@ -70,6 +70,13 @@ class Scaled(Operand):
     factor: float = 1.0
 
 
+@dataclass(frozen=True)
+class Curve(Operand):
+    """`function` of the value, which no node makes: erf, and what is written of it up to a GELU."""
+
+    function: Callable[[np.ndarray], np.ndarray] = field(default=lambda x: x, compare=False)
+
+
 Argument: TypeAlias = "Operand | Constant"
 
 

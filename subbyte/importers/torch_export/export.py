@@ -46,7 +46,7 @@ def export(
 
 def functionalized(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The program without in-place operators and aliases, its layers whole."""
-    program = traced.run_decompositions({})
+    program: torch.export.ExportedProgram = traced.run_decompositions({})
     program.graph.eliminate_dead_code()
     return program
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from subbyte.importers.onnx.values import Argument, Call, Constant, Row, Scaled, shortest
+from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, Row, Scaled, shortest
 from subbyte.importers.rules import elementwise
 from subbyte.importers.rules.arguments import need
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
@@ -116,8 +117,37 @@ def _broadcast(c: Call) -> tuple[int, ...]:
     return tuple(np.broadcast_shapes(*shapes))
 
 
+#: erf, float64 array -> float64 array
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _error_function(c: Call) -> Argument:
+    """Of a value, or of its multiple; only a GELU can hold it."""
+    x = c.operand()
+    node = c.b.producers.get(c.b.plain(x))
+    if node is None or node.op != "batch_norm":
+        return Curve(x.value, x.shape, function=_erf)
+    inner = _uniform(node)
+    return Curve(node.inputs[0], x.shape, function=lambda z: _erf(inner(z)))
+
+
+def _curve(c: Call, change: Callable[[np.ndarray, float], np.ndarray]) -> Argument | None:
+    """Sum, product or quotient of what erf made and a number; None if erf made neither."""
+    x, y = (z if isinstance(z, Curve) else None for z in (c.argument(0), c.argument(1)))
+    found = x or y
+    if found is None:
+        return None
+    number = c.given(1 if x else 0)
+    need(isinstance(number, Constant) and number.array.size == 1, "erf is known as a part of GELU only")
+    assert isinstance(number, Constant)
+    value, inner = float(number.array.reshape(-1)[0]), found.function
+    return replace(found, function=lambda z: change(inner(z), value))
+
+
 def _sum(c: Call) -> Argument:
     need(len(c.inputs) == 2, f"only of two, not of {len(c.inputs)}")
+    if (curve := _curve(c, lambda z, number: z + number)) is not None:
+        return curve
     arguments = {"self": c.plain(0), "other": c.plain(1), "alpha": 1}
     return elementwise.add(c.b, arguments, _broadcast(c))
 
@@ -142,8 +172,12 @@ def _quotient(c: Call) -> Argument:
 
 def _product(c: Call) -> Argument:
     x, y = c.argument(0), c.argument(1)
-    if isinstance(x, Constant):
+    if isinstance(x, (Constant, Curve)):
         x, y = y, x
+    if isinstance(x, Operand) and isinstance(y, Curve):
+        return _gelu_of(c, x, y)
+    if (curve := _curve(c, lambda z, number: z * number)) is not None:
+        return curve
     if isinstance(x, Scaled):
         return (
             _rescaled(c, x, y.array.astype(np.float64))
@@ -151,6 +185,27 @@ def _product(c: Call) -> Argument:
             else _mul(c, scaled(c, x), y)
         )
     return _mul(c, x, y)
+
+
+def _itself(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _gelu_of(c: Call, x: Operand, gate: Curve) -> Operand:
+    """x * (1 + erf(x / sqrt(2))), or half of it, wherever the half stands."""
+    multiple: Function = _itself
+    if x.value != gate.value:
+        node = c.b.producers.get(x.value)
+        known = node is not None and node.op == "batch_norm" and node.inputs[0] == gate.value
+        need(known, "erf is known as a part of GELU only")
+        assert node is not None
+        multiple = _uniform(node)
+    made = multiple(_POINTS) * gate.function(_POINTS)
+    gelu = activation_function("gelu")(_POINTS)
+    factors = [factor for factor in (1.0, 2.0) if np.abs(made - factor * gelu).max() <= 8 * factor * _SAME]
+    need(x.shape == gate.shape and bool(factors), "erf is known as a part of GELU only")
+    value = c.b.emit("activation", [gate.value], {"act": "gelu"})
+    return Operand(value, x.shape) if factors[0] == 1.0 else Scaled(value, x.shape, factor=2.0)
 
 
 def _rescaled(c: Call, x: Scaled, factor: np.ndarray) -> Operand:
@@ -294,6 +349,7 @@ ROWS: dict[str, Row] = {
     "Softplus": _activation("softplus"),
     "LeakyRelu": _activation("leaky_relu", alpha=0.01),
     "Gelu": _gelu,
+    "Erf": _error_function,
     "Selu": _selu,
     "Elu": _elu,
     "Celu": _celu,

@@ -21,7 +21,7 @@ SHAPE = (9, 7, 4)
 def preprocessing(shape: tuple[int, int, int] = SHAPE) -> Preprocessing:
     height, width, channels = shape
     zeros, ones = (0.0,) * channels, (1.0,) * channels
-    return Preprocessing(height, width, zeros, ones, crop_mode="squash", crop_fraction=1.0)  # type: ignore[arg-type]
+    return Preprocessing(height, width, zeros, ones, crop_mode="squash", crop_fraction=1.0)
 
 
 class Net:

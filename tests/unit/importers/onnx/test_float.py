@@ -63,6 +63,11 @@ def test_convolution(tmp_path: Path, case: str) -> None:
     assert node.op == "conv2d"
 
 
+def one_and_erf(net: Net, x: str) -> str:
+    """1 + erf(x / sqrt(2))"""
+    return net.op("Add", net.op("Erf", net.op("Div", x, f32(math.sqrt(2)))), f32(1))
+
+
 ACTIVATIONS: dict[str, tuple[Callable[[Net, str], object], str]] = {
     "Relu": (lambda n, x: n.op("Relu", x), "relu"),
     "Sigmoid": (lambda n, x: n.op("Sigmoid", x), "sigmoid"),
@@ -77,6 +82,9 @@ ACTIVATIONS: dict[str, tuple[Callable[[Net, str], object], str]] = {
     "Clip other": (lambda n, x: n.op("Clip", x, f32(-0.5), f32(0.25)), "clip:-0.5:0.25"),
     "Max": (lambda n, x: n.op("Max", f32(0), x), "relu"),
     "Gelu": (lambda n, x: n.op("Gelu", x), "gelu"),
+    "gelu of erf": (lambda n, x: n.op("Mul", n.op("Mul", x, one_and_erf(n, x)), f32(0.5)), "gelu"),
+    "gelu of half erf": (lambda n, x: n.op("Mul", n.op("Mul", one_and_erf(n, x), f32(0.5)), x), "gelu"),
+    "gelu of half": (lambda n, x: n.op("Mul", n.op("Mul", x, f32(0.5)), one_and_erf(n, x)), "gelu"),
     "Gelu tanh": (lambda n, x: n.op("Gelu", x, approximate="tanh"), "gelu_tanh"),
     "Mish": (lambda n, x: n.op("Mish", x), "mish"),
     "Softplus": (lambda n, x: n.op("Softplus", x), "softplus"),
@@ -116,6 +124,14 @@ def test_what_resembles_a_hard_swish_is_none(tmp_path: Path) -> None:
         UnsupportedOperatorError, match=r"node 'n2' \(Mul\) is not supported: only a map times"
     ):
         imported(net.file(tmp_path))
+
+
+def test_erf_alone_is_none(tmp_path: Path) -> None:
+    for finish in ("Relu", "Identity"):
+        net = Net()
+        net.op(finish, net.op("Erf", net.conv(4, 8)))
+        with pytest.raises(UnsupportedOperatorError, match="erf is known as a part of GELU only"):
+            imported(net.file(tmp_path))
 
 
 def test_affine_operators_are_folded(tmp_path: Path) -> None:
