@@ -15,6 +15,7 @@ from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.ir import Node
 from subbyte.ir.activations import activation as act_text
 from subbyte.ir.activations import activation_function
+from subbyte.quant import QParams
 
 Function = Callable[[np.ndarray], np.ndarray]
 _LARGEST = float(np.finfo(np.float32).max)
@@ -300,7 +301,7 @@ def _composed(c: Call, chain: list[Node], rounded: bool) -> Function:
             parts.append(_uniform(node))
         elif node.op == "quantize" and rounded:
             grid = c.b.values[node.output].grid
-            parts.append(lambda x, grid=grid: grid.dequantize(grid.quantize(x)).astype(np.float64))
+            parts.append(_rounded_to(grid))
 
     def function(x: np.ndarray) -> np.ndarray:
         for part in parts:
@@ -308,6 +309,10 @@ def _composed(c: Call, chain: list[Node], rounded: bool) -> Function:
         return x
 
     return function
+
+
+def _rounded_to(grid: QParams) -> Function:
+    return lambda x: grid.dequantize(grid.quantize(x)).astype(np.float64)
 
 
 def _uniform(node: Node) -> Function:

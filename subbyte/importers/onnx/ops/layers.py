@@ -27,7 +27,8 @@ def _window(
     if any(sides):
         need(not any(x.pad) or x.fill == fill, "it pads what is padded with another value", x.origin)
         top, left, bottom, right = sides
-        pad = tuple(p + q for p, q in zip(x.pad, (top, bottom, left, right), strict=True))
+        before = x.pad
+        pad = (before[0] + top, before[1] + bottom, before[2] + left, before[3] + right)
         n, channels, height, width = x.shape
         x = replace(x, shape=(n, channels, height + top + bottom, width + left + right), pad=pad, fill=fill)
     rounded = math.ceil if c.integer("ceil_mode", 0) else math.floor

@@ -214,14 +214,15 @@ def test_damage(tmp_path: Path, case: str) -> None:
 
 
 def test_constants_cannot_grow(tmp_path: Path) -> None:
-    for kind, inputs in {
+    growing: dict[str, list[Any]] = {
         "ConstantOfShape": [np.array([1 << 20, 1 << 20])],
         "Expand": [np.zeros(1, np.float32), np.array([1 << 20, 1 << 20])],
         "Tile": [np.zeros((1, 1), np.float32), np.array([1 << 20, 1 << 20])],
         "Range": [np.array(0), np.array(1 << 40), np.array(1)],
         "Add": [np.zeros((1 << 15, 1), np.float32), np.zeros((1, 1 << 15), np.float32)],
         "Gather": [np.zeros((1, 1 << 15), np.float32), np.zeros(1 << 15, np.int64)],
-    }.items():
+    }
+    for kind, inputs in growing.items():
         net = Net()
         net.op("Add", net.op(kind, *inputs), "x")
         refused(tmp_path, net.model(), "it makes a constant of")

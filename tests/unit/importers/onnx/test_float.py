@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def acts(graph: Graph) -> list[str]:
     return [str(node.attrs["act"]) for node in graph.nodes if node.attrs.get("act", "none") != "none"]
 
 
-CONVOLUTIONS: dict[str, dict[str, object]] = {
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "group": {"group": 2},
     "depthwise": {"group": 4},
@@ -57,7 +58,7 @@ CONVOLUTIONS: dict[str, dict[str, object]] = {
 def test_convolution(tmp_path: Path, case: str) -> None:
     attrs = CONVOLUTIONS[case]
     net = Net()
-    weight = net.normal(8, 4 // int(attrs.get("group", 1)), 3, 3)  # type: ignore[call-overload]
+    weight = net.normal(8, 4 // attrs.get("group", 1), 3, 3)
     net.op("Conv", "x", weight, **attrs)
     (node,) = check(net, tmp_path).nodes
     assert node.op == "conv2d"
