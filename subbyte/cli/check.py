@@ -96,6 +96,7 @@ def _facts(model: str, graph: Graph) -> dict[str, Any]:
         "layers": dict(Counter(node.op for node in graph.nodes)),
         "macs": sum(macs(graph).values()),
         "parameters": sum(prod(param.shape) for node in graph.nodes for param in node.params.values()),
+        "quantized": is_quantized(graph),
         "recipes": _recipes(dequantize_graph(graph) if is_quantized(graph) else graph),
     }
 
@@ -132,4 +133,5 @@ def _show_facts(facts: dict[str, Any]) -> None:
     for name, against in facts["recipes"].items():
         if against is not None:
             table.add_row(f"not {name}", against)
-    show(f"{facts['model']} can be compressed", "", table)
+    stays = "; it is quantized already, and stays so without a recipe" if facts["quantized"] else ""
+    show(f"{facts['model']} can be compressed{stays}", "", table)

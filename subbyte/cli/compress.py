@@ -9,6 +9,7 @@ import typer
 
 from subbyte.cli import options
 from subbyte.cli.allocation import parse_budget, show_report
+from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
 from subbyte.cli.source import load_model
@@ -28,8 +29,8 @@ def compress(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A name (see `subbyte recipes`) or a TOML file. Without: a TensorFlow Lite file that is "
-            "quantized already keeps its quantization."
+            help="A name (see `subbyte recipes`) or a TOML file. Without: a file that is quantized already "
+            "keeps its quantization."
         ),
     ] = None,
     weights: options.Weights = None,
@@ -70,7 +71,7 @@ def compress(
     from subbyte.recipes import load_recipe
 
     if recipe is None and not importer_of(model).quantized:
-        raise typer.BadParameter("give --recipe")
+        raise UsageError("Missing option '--recipe'.")
     chosen = None if recipe is None else load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
     budget = parse_budget(size, latency, memory, drop, mean_activation_bits)

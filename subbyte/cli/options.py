@@ -15,13 +15,13 @@ import typer
 
 from subbyte.tasks.table import TASKS
 
-_OWN = "For file.py:callable and TensorFlow Lite files. "
+_OWN = "For file.py:callable, .onnx, .pt2 and .tflite files. "
 
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name (see `subbyte models`), path/to/file.py:callable, or a TensorFlow Lite file.",
+        help="A name (see `subbyte models`), path/to/file.py:callable, or a .onnx, .pt2 or .tflite file.",
     ),
 ]
 Weights = Annotated[

@@ -91,8 +91,17 @@ def compress_model(
     names = None if other and named is None else class_names(named, imported.graph)
     origin = {**imported.provenance, **(provenance or {}), **other}
     if chosen is None:
-        if budget is not None and budget.given:
-            raise InputError("a budget needs a recipe")
+        using = {
+            "calibration images": isinstance(calibration, Sequence) and len(calibration) > 0,
+            "labels": labels is not None,
+            "a seed": seed is not None,
+            "a budget": budget is not None and budget.given,
+        }
+        if any(using.values()):
+            what = ", ".join(name for name, given in using.items() if given)
+            raise InputError(
+                f"only a recipe makes use of {what}; without, a quantized network stays as it is"
+            )
         return kept(imported, names, origin)
     from subbyte.compress.job import Job
 

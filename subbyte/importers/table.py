@@ -96,6 +96,14 @@ IMPORTERS: dict[str, Importer] = {
         _is_callable_of_file, "subbyte.importers.torch_module:from_file", own_input=True, weights="optional"
     ),
     "module": Importer(_is_module, "subbyte.importers.torch_module:from_module", own_input=True),
+    "onnx": Importer(
+        has_suffix(".onnx"),
+        "subbyte.importers.onnx:from_onnx",
+        own_input=True,
+        quantized=True,
+        rules="subbyte.importers.onnx.ops:ROWS",
+    ),
+    "pt2": Importer(has_suffix(".pt2"), "subbyte.importers.torch_module:from_archive", own_input=True),
     "artifact": Importer(has_suffix(".subbyte"), "subbyte.importers.artifact_file:from_artifact"),
     "tflite": Importer(
         has_suffix(".tflite"),
@@ -148,11 +156,13 @@ def import_model(
     what is known of it.
 
     source: the name of a network of the catalog; `path/to/file.py:callable`, which is run and returns a torch
-    module; a torch module that takes float32 [N, C, H, W]; the path of a float32 artifact or of a TensorFlow
-    Lite file; or what this function returned, as it is.
+    module; a torch module that takes float32 [N, C, H, W]; the path of an ONNX file, of a program that
+    torch.export.save wrote (.pt2), of a TensorFlow Lite file, or of a float32 artifact; or what this function
+    returned, as it is.
     weights: of a name, a checkpoint file, `hub`, `package` or `random` (see subbyte.models.load); of a
-    callable, a checkpoint file, if any. preprocessing: the input of a callable, a module or a TensorFlow Lite
-    file (the last may say it itself, then None is enough); the others say it themselves.
+    callable, a checkpoint file, if any. preprocessing: the input of a callable, a module, or a file of
+    another framework (a TensorFlow Lite file may say it itself, then None is enough); the others say it
+    themselves.
 
     Raises InputError for what does not fit together, UnsupportedOperatorError for an operator outside the
     supported set, SubbyteError for a module that torch.export cannot trace.

@@ -34,6 +34,7 @@ ROOMS = (
     Room("recipes", ("cli",)),
     Room("models", TORCH),
     Room("importers", later=TORCH),
+    Room("importers.onnx", later=("onnx",)),
     Room("importers.torch_export", TORCH),
     Room("importers.torch_module", TORCH),
     Room("exporters", later=("peers",)),

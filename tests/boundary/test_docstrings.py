@@ -17,6 +17,7 @@ INHERITED = {"forward", "backward", "resolve_command", "parse_args"}
 #: Of one signature each, listed beside the operators that they stand for in `operators.py`.
 HANDLERS = {
     *("subbyte.importers.torch_export.layers", "subbyte.importers.torch_export.elementwise"),
+    *("subbyte.importers.onnx.rules.layers", "subbyte.importers.onnx.rules.elementwise"),
     *("subbyte.importers.tflite.layers", "subbyte.importers.tflite.elementwise"),
 }
 #: Their docstrings are what --help prints.
