@@ -15,10 +15,12 @@ from subbyte.cli.options import Channels, InputSize, Json, Model, OwnInput, Trac
 from subbyte.cli.source import load_model
 from subbyte.errors import InputError, RecipeError, SubbyteError, UnsupportedOperatorError
 from subbyte.importers import importer_of
+from subbyte.importers.table import is_quantized, known_operators
 from subbyte.ir import Graph, macs
+from subbyte.passes.dequantize import dequantize_graph
 
 if TYPE_CHECKING:
-    from subbyte.importers.torch_export import Problem
+    from subbyte.importers.rules.problems import Problem
 
 SHOWN = 4  # modules of one problem, the rest is counted
 
@@ -67,8 +69,6 @@ def _stopped(model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:
 
 
 def _show_problems(stopped: dict[str, Any]) -> None:
-    from subbyte.importers.torch_export.operators import RULES
-
     table = Table("operator", "times", "module", "why, and what to do", box=None)
     for entry in stopped["problems"]:
         kind = f" ({entry['class']})" if entry["class"] else ""
@@ -83,7 +83,7 @@ def _show_problems(stopped: dict[str, Any]) -> None:
         "",
         table,
         "",
-        f"Supported operators: {', '.join(name for name in RULES if not name.startswith('_'))}",
+        f"Supported operators: {', '.join(known_operators(stopped['model']))}",
     )
 
 
@@ -96,7 +96,8 @@ def _facts(model: str, graph: Graph) -> dict[str, Any]:
         "layers": dict(Counter(node.op for node in graph.nodes)),
         "macs": sum(macs(graph).values()),
         "parameters": sum(prod(param.shape) for node in graph.nodes for param in node.params.values()),
-        "recipes": _recipes(graph),
+        "quantized": is_quantized(graph),
+        "recipes": _recipes(dequantize_graph(graph) if is_quantized(graph) else graph),
     }
 
 
@@ -132,4 +133,5 @@ def _show_facts(facts: dict[str, Any]) -> None:
     for name, against in facts["recipes"].items():
         if against is not None:
             table.add_row(f"not {name}", against)
-    show(f"{facts['model']} can be compressed", "", table)
+    stays = "; it is quantized already, and stays so without a recipe" if facts["quantized"] else ""
+    show(f"{facts['model']} can be compressed{stays}", "", table)

@@ -9,6 +9,7 @@ import typer
 
 from subbyte.cli import options
 from subbyte.cli.allocation import parse_budget, show_report
+from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
 from subbyte.cli.source import load_model
@@ -16,15 +17,22 @@ from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
 from subbyte.data.samples import batches, image_folder, subset, with_resize
 from subbyte.errors import InputError
+from subbyte.importers import importer_of
 from subbyte.system.units import size_text
 
 
 @options.spread
 def compress(
     model: options.Model,
-    recipe: options.Recipe,
     output: Annotated[Path, typer.Option(help="The .subbyte file to write.")],
     *,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A name (see `subbyte recipes`) or a TOML file. Without: a file that is quantized already "
+            "keeps its quantization."
+        ),
+    ] = None,
     weights: options.Weights = None,
     calibration: options.Calibration = None,
     images: options.Images = 256,
@@ -62,9 +70,13 @@ def compress(
     from subbyte.device import find_target
     from subbyte.recipes import load_recipe
 
-    chosen = load_recipe(recipe)
+    if recipe is None and not importer_of(model).quantized:
+        raise UsageError("Missing option '--recipe'.")
+    chosen = None if recipe is None else load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
     budget = parse_budget(size, latency, memory, drop, mean_activation_bits)
+    if chosen is None and (budget.given or calibration is not None):
+        raise InputError("calibration images and budgets need --recipe; without, the file stays as it is")
     if budget.given and calibration is None:
         raise InputError("a budget needs --calibration, images to measure the degradation of bit-widths on")
     needing = {
@@ -104,7 +116,7 @@ def compress(
 
     reports: list[Report] = []
     with (
-        stages(f"compressing {model} to {chosen.name}") as stage,
+        stages(f"compressing {model} to {'what it is' if chosen is None else chosen.name}") as stage,
         logged(stage, log or work, tensorboard) as told,
     ):
         artifact = compress_model(
@@ -129,4 +141,7 @@ def compress(
     for report in reports:
         show_report(report, write_recipe)
     say(str(shares(artifact.graph)))
-    say(f"{output}: {model} as {artifact.recipe['name']}, {size_text(output.stat().st_size)}")
+    name = artifact.recipe.get("name", "it is")
+    say(f"{output}: {model} as {name}, {size_text(output.stat().st_size)}")
+    if "dequantized" in artifact.provenance:
+        say(f"Not the file's own quantization: {artifact.provenance['dequantized']}")

@@ -15,10 +15,14 @@ import typer
 
 from subbyte.tasks.table import TASKS
 
-_OWN = "For file.py:callable only. "
+_OWN = "For file.py:callable, .onnx, .pt2 and .tflite files. "
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name (see `subbyte models`), or path/to/file.py:callable.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name (see `subbyte models`), path/to/file.py:callable, or a .onnx, .pt2 or .tflite file.",
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")

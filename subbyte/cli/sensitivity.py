@@ -15,6 +15,7 @@ from subbyte.cli.checks import check_output
 from subbyte.cli.console import printable, say, show, show_json, stages
 from subbyte.cli.source import load_model
 from subbyte.data.samples import batches, image_folder, subset, with_resize
+from subbyte.importers.table import is_quantized
 from subbyte.system.units import percent
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def sensitivity(
     check_output("--html", page, ".html", inputs)
     samples = subset(image_folder(calibration), images, seed)
     loaded = load_model(model, weights, own_input)
+    if is_quantized(loaded.graph):
+        from subbyte.compress.quantized import dequantized
+
+        loaded = dequantized(loaded)  # as compression by a recipe does
     arrays = list(batches(samples, with_resize(loaded.preprocessing, resize)))
     from subbyte.analysis.sensitivity import sensitivity as analyse
     from subbyte.quantize.variants import Variants

@@ -7,6 +7,7 @@ import re
 from subbyte.cli.options import OwnInput
 from subbyte.errors import InputError
 from subbyte.importers import Imported, import_model, importer_of
+from subbyte.importers.table import image_input
 from subbyte.preprocess import CHANNELS, PerChannel, Preprocessing
 
 IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
@@ -24,14 +25,19 @@ def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
         if given != OwnInput():
             raise InputError("the options of the input, like --input-size, are for a module of your own")
         return None
-    if given.input_size is None:
+    told = image_input(model)
+    if given.input_size is None and told is None:
         raise InputError(f"{model} needs --input-size, such as 224")
-    channels = 3 if given.channels is None else given.channels
+    size = told.shape[:2] if given.input_size is None and told else parse_size(str(given.input_size))
+    channels = (told.shape[2] if told else 3) if given.channels is None else given.channels
     if channels not in CHANNELS:
         raise InputError(f"--channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {channels}")
     imagenet = channels == 3 and given.rescale
     mean = IMAGENET_MEAN if imagenet else (0.0,) * channels
     std = IMAGENET_STD if imagenet else (1.0,) * channels
+    own = given.mean is None and given.std is None and given.rescale
+    if own and told is not None and told.mean is not None and told.std is not None:
+        mean, std = told.mean, told.std
     if given.mean is not None:
         mean = parse_numbers("--mean", given.mean, channels)
     if given.std is not None:
@@ -40,7 +46,7 @@ def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
         mean, std = tuple(x / 255 for x in mean), tuple(x / 255 for x in std)
     squash = given.crop_mode == "squash"
     return Preprocessing(
-        *parse_size(given.input_size),
+        *size,
         mean,
         std,
         given.interpolation or "bicubic",

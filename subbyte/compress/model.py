@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subbyte.artifact import Artifact
+from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import Format
 from subbyte.quant.format import UINT8
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def compress_model(
     source: str | Path | nn.Module | Imported,
-    recipe: str | Recipe,
+    recipe: str | Recipe | None = None,
     calibration: Iterable[np.ndarray] = (),
     *,
     labels: np.ndarray | None = None,
@@ -48,7 +49,9 @@ def compress_model(
     """Compresses a network by `recipe` and returns the artifact, not yet saved.
 
     source, weights, preprocessing: see subbyte.import_model.
-    recipe: a recipe, the name of one, or the path of a TOML file.
+    recipe: a recipe, the name of one, or the path of a TOML file. None: the network is quantized already, and
+    stays as it is. Such a network, given a recipe, is compressed from the float32 network that its numbers
+    stand for, and the provenance says so under "dequantized".
     calibration: preprocessed float32 batches [N, H, W, C]. labels: int64 [N], the class index of each image
     of all batches, for steps that learn from labels.
     classes: names of the outputs; else those of the source, or ImageNet's if there are 1000 outputs.
@@ -72,18 +75,36 @@ def compress_model(
     unusable calibration data, labels or class names, outputs that do not fit the task, and for a budget that
     cannot be kept.
     """
-    from subbyte.compress.job import Job
+    from subbyte.compress.quantized import dequantized, kept
     from subbyte.data.classes import class_names
     from subbyte.importers import import_model
+    from subbyte.importers.table import is_quantized
     from subbyte.recipes import load_recipe
     from subbyte.tasks.table import kept_name
 
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     imported = import_model(source, weights=weights, preprocessing=preprocessing)
-    kept = kept_name(task)
+    if chosen is not None and is_quantized(imported.graph):
+        imported = dequantized(imported)
+    other = kept_name(task)
     named = classes or imported.classes
-    names = None if kept and named is None else class_names(named, imported.graph)
-    origin = {**imported.provenance, **(provenance or {}), **kept}
+    names = None if other and named is None else class_names(named, imported.graph)
+    origin = {**imported.provenance, **(provenance or {}), **other}
+    if chosen is None:
+        using = {
+            "calibration images": isinstance(calibration, Sequence) and len(calibration) > 0,
+            "labels": labels is not None,
+            "a seed": seed is not None,
+            "a budget": budget is not None and budget.given,
+        }
+        if any(using.values()):
+            what = ", ".join(name for name, given in using.items() if given)
+            raise InputError(
+                f"only a recipe makes use of {what}; without, a quantized network stays as it is"
+            )
+        return kept(imported, names, origin)
+    from subbyte.compress.job import Job
+
     told = progress or (lambda stage, done: None)
     job = Job(imported.graph, imported.preprocessing, names, origin, seed, told, work, threads, task)
     if budget is None or not budget.given:

@@ -6,16 +6,18 @@ import importlib.util
 import traceback
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from subbyte import models
 from subbyte.errors import InputError
 from subbyte.execute.torch.steady import fixed_threads
 from subbyte.importers.table import Imported
-from subbyte.importers.torch_export import capture
+from subbyte.importers.torch_export import capture, capture_program
 from subbyte.models import checkpoint
 from subbyte.preprocess import Preprocessing
 from subbyte.system.printable import printable
+from subbyte.system.quiet import quiet
 
 
 def from_module(source: nn.Module, weights: str | None, preprocessing: Preprocessing | None) -> Imported:
@@ -38,6 +40,26 @@ def from_file(source: str, weights: str | None, preprocessing: Preprocessing | N
         origin |= {"file": printable(path.name), "sha256": checkpoint.sha256(path)}
     found = from_module(module.eval(), None, preprocessing)
     return Imported(found.graph, found.preprocessing, {"model": printable(source), "weights": origin})
+
+
+def from_archive(source: str, weights: str | None, preprocessing: Preprocessing | None) -> Imported:
+    """The program in a file of torch.export.save, as far to be trusted as torch.export.load trusts it.
+
+    Raises InputError for a file that torch does not load, or a program that takes another input.
+    """
+    assert preprocessing is not None
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    with fixed_threads(1), quiet():
+        try:
+            program = torch.export.load(path)
+        except Exception as error:  # whatever torch makes of a damaged file
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"torch.export.load cannot read {path}: {reason:.200}") from error
+        graph = capture_program(program, preprocessing.shape)
+    origin = {"source": "torch.export", "file": printable(path.name), "sha256": checkpoint.sha256(path)}
+    return Imported(graph, preprocessing, {"model": printable(path.name), "weights": origin})
 
 
 def from_catalog(source: str, weights: str | None, preprocessing: Preprocessing | None) -> Imported:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from subbyte.errors import GraphError
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers, rebuild
+from subbyte.ir.limits import MAX_PARAMETERS
 from subbyte.passes.dataflow import is_plain, only_consumers, until_stable
 
 
@@ -14,7 +16,8 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
     A batch_norm that is the only consumer of a conv2d or linear without activation becomes part of
     its weights and bias, computed in float64 and rounded once. One that stands alone becomes a
-    depthwise 1x1 conv2d on a map, and a linear with a diagonal weight on a vector.
+    depthwise 1x1 conv2d on a map, and a linear with a diagonal weight on a vector. GraphError if that
+    would have more weights than any graph may.
     """
     with np.errstate(all="ignore"):  # damaged statistics make non-finite weights, which the verifier refuses
         return until_stable(graph, _fold_first)
@@ -51,6 +54,8 @@ def _folded(before: Node, node: Node) -> Node:
 def _standalone(graph: Graph, node: Node) -> Node:
     scale, shift = (a.astype(np.float32) for a in _affine(node))
     if len(graph.value(node.output).shape) == 1:
+        if scale.size**2 > MAX_PARAMETERS:
+            raise GraphError(f"node {node.name!r}: a matrix of {scale.size} x {scale.size} is too large")
         params = {"weight": np.diag(scale), "bias": shift}
         return node.with_(op="linear", attrs={"act": "none"}, params=params)
     attrs = {"stride": [1, 1], "pad": [0, 0, 0, 0], "groups": scale.size, "act": "none"}

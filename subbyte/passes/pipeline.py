@@ -11,12 +11,14 @@ from subbyte.passes.drop_dead_nodes import drop_dead_nodes
 from subbyte.passes.fold_batch_norm import fold_batch_norm
 from subbyte.passes.fuse_activation import fuse_activation
 from subbyte.passes.fuse_residual import fuse_residual
+from subbyte.passes.fuse_table import fuse_table
 from subbyte.passes.rules import (
     ACTIVATIONS_FUSED,
     FLOAT32,
     NO_BATCH_NORM,
     NO_DEAD_NODES,
     RESIDUALS_FUSED,
+    TABLES_FUSED,
     Rule,
 )
 
@@ -43,6 +45,11 @@ STANDARD = (
     Pass(fold_batch_norm, (FLOAT32,), (NO_BATCH_NORM,)),
     Pass(fuse_activation, (FLOAT32,), (ACTIVATIONS_FUSED,)),
     Pass(fuse_residual, (FLOAT32, ACTIVATIONS_FUSED), (RESIDUALS_FUSED,)),
+)
+#: Of networks that are quantized when they are imported.
+QUANTIZED = (
+    Pass(drop_dead_nodes, ensures=(NO_DEAD_NODES,)),
+    Pass(fuse_table, ensures=(TABLES_FUSED,)),
 )
 
 

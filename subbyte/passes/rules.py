@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from subbyte.ir import Graph, Node
+from subbyte.ir import CLAMP_ACTIVATIONS, Graph, Node, ops
 from subbyte.ir.graph import producers
 from subbyte.passes.dataflow import is_plain, only_consumers
 
@@ -36,6 +36,17 @@ def _plain_before(graph: Graph, op: str) -> Iterator[Node]:
             yield before
 
 
+def _no_tables_behind_layers(graph: Graph) -> bool:
+    producer, only = producers(graph), only_consumers(graph)
+    for value, reader in only.items():
+        before, q = producer.get(value), graph.value(value).q
+        if reader.op != "activation" or before is None or q is None or q.bits != 8 or q.levels is not None:
+            continue
+        if ops.is_plain(before) and reader.attrs["act"] not in CLAMP_ACTIVATIONS:
+            return False
+    return True
+
+
 FLOAT32 = Rule("every value is float32", lambda graph: all(v.q is None for v in graph.values.values()))
 NO_DEAD_NODES = Rule("every node contributes to an output", _all_contribute)
 NO_BATCH_NORM = Rule(
@@ -44,6 +55,10 @@ NO_BATCH_NORM = Rule(
 ACTIVATIONS_FUSED = Rule(
     "no activation is the only consumer of a plain conv2d or linear",
     lambda graph: not any(_plain_before(graph, "activation")),
+)
+TABLES_FUSED = Rule(
+    "no activation with a table of its own is the only consumer of a plain layer of 8-bit codes",
+    _no_tables_behind_layers,
 )
 RESIDUALS_FUSED = Rule(
     "no add reads a plain conv2d that nothing else reads",

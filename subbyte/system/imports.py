@@ -1,4 +1,4 @@
-"""Imports of the optional packages that comparisons with other engines need."""
+"""Imports of optional packages: what comparisons with other engines need, and files of theirs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from subbyte.errors import InputError
 
 def peer_module(name: str) -> ModuleType:
     """The module `name`. InputError that says how to install it if it is missing."""
+    with _no_telemetry():
+        return _module(name, "peers", "work with other engines and their files")
+
+
+def extra_module(name: str, extra: str) -> ModuleType:
+    """A module that an extra of pyproject.toml brings. InputError that says how to install it."""
+    return _module(name, extra, "reading such a file")
+
+
+def _module(name: str, extra: str, what: str) -> ModuleType:
     try:
-        with _no_telemetry():
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
         raise InputError(
-            f"other engines and their files need the package {package!r} ({error}); "
-            "install it with: pip install subbyte[peers]"
+            f"{what} needs the package {package!r} ({error}); install it with: pip install subbyte[{extra}]"
         ) from None
 
 

@@ -28,6 +28,8 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+#: What imports the package that is its first argument.
+OPTIONAL = ("peer_module", "extra_module")
 FILES = {dotted(path): path for path in sorted((ROOT / "subbyte").rglob("*.py"))}
 
 
@@ -41,7 +43,7 @@ def _named(node: ast.AST) -> list[str]:
         return [name if name in FILES or name == "subbyte._native" else str(node.module) for name in names]
     if isinstance(node, ast.Constant) and node.value in FILES and "." in node.value:
         return [node.value]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "peer_module":
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OPTIONAL:
         return [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
     return []
 

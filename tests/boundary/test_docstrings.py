@@ -15,7 +15,11 @@ ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type
 #: Methods that the class above says enough about: torch's and typer's own.
 INHERITED = {"forward", "backward", "resolve_command", "parse_args"}
 #: Of one signature each, listed beside the operators that they stand for in `operators.py`.
-HANDLERS = {"subbyte.importers.torch_export.layers", "subbyte.importers.torch_export.elementwise"}
+HANDLERS = {
+    *("subbyte.importers.torch_export.layers", "subbyte.importers.torch_export.elementwise"),
+    *("subbyte.importers.onnx.rules.layers", "subbyte.importers.onnx.rules.elementwise"),
+    *("subbyte.importers.tflite.layers", "subbyte.importers.tflite.elementwise"),
+}
 #: Their docstrings are what --help prints.
 COMMANDS = {name for name in FILES if name.startswith("subbyte.cli.")}
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items() if "._" not in name}

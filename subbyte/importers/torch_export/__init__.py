@@ -1,6 +1,6 @@
 """torch modules to graphs. The only place that knows ATen operators."""
 
-from subbyte.importers.torch_export.problems import Problem, Site
-from subbyte.importers.torch_export.trace import Survey, capture, survey
+from subbyte.importers.rules.problems import Problem, Site
+from subbyte.importers.torch_export.trace import Survey, capture, capture_program, survey
 
-__all__ = ["Problem", "Site", "Survey", "capture", "survey"]
+__all__ = ["Problem", "Site", "Survey", "capture", "capture_program", "survey"]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.problems import Site
+from subbyte.importers.torch_export.builder import Builder, Operand
 
 #: By schema name. Tensors are Operands (they depend on the image) or torch tensors (they do not).
 Arguments = Mapping[str, Any]

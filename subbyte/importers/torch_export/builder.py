@@ -1,16 +1,14 @@
-"""What the operator table writes into: a growing graph, and views of torch tensors on its values."""
+"""What the rules for torch write into: a growing graph, and views of torch tensors on its values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.builder import Nodes, Rejected, as_kernel
+from subbyte.importers.rules.problems import Site
 from subbyte.importers.torch_export.strides import (
     Shape,
     canonical,
@@ -20,19 +18,6 @@ from subbyte.importers.torch_export.strides import (
     significant,
     view_of,
 )
-from subbyte.ir import OPS, Graph, Node, Param, Value, verify
-from subbyte.passes import drop_dead_nodes
-
-
-class Rejected(Exception):
-    """Why an operator, or the way it is used, has no counterpart in the graph.
-
-    origin: the operator to name instead, where a result of its is read by one that cannot.
-    """
-
-    def __init__(self, reason: str, origin: Site | None = None) -> None:
-        super().__init__(reason)
-        self.origin = origin
 
 
 @dataclass(frozen=True)
@@ -71,33 +56,20 @@ def seen(value: str, view: Tensor) -> Operand:
     return Operand(value, tuple(view.shape), tuple(view.stride()), int(view.storage_offset()))
 
 
-class Builder:
-    """Collects nodes. `path` is the module being translated; it names the nodes that are emitted."""
+class Builder(Nodes):
+    """A graph, and torch tensors that are views of its values."""
 
     def __init__(self, shape: tuple[int, int, int], containers: frozenset[str]) -> None:
-        self.input = "input"
-        self.values = {self.input: Value(self.input, shape)}
-        self.producers: dict[str, Node] = {}
-        self.path = ""
-        self._containers = containers  # paths of modules with children: their own operators get a suffix
-        self._flat: dict[str, str] = {}
-        self._maps: dict[str, str] = {}
+        super().__init__(shape, containers)
         self._made: dict[tuple[object, ...], str] = {}
-
-    def shape(self, value: str) -> tuple[int, ...]:
-        """Of a value, per image, channels last."""
-        return self.values[value].shape
 
     def stand_in(self, shape: tuple[int, ...]) -> Operand | None:
         """In place of a result of torch's `shape` that no node can make; None if no value has that shape.
 
         Lets the operators behind it be looked at. A graph with a stand-in cannot be finished.
         """
-        if len(shape) not in (2, 4) or shape[0] != 1 or not all(isinstance(n, int) for n in shape):
-            return None
-        name = f"?{len(self.values)}"
-        self.values[name] = Value(name, (*shape[2:], shape[1]) if len(shape) == 4 else (1, 1, shape[1]))
-        return self.made(name, shape)
+        name = self._stand_in(shape)
+        return None if name is None else self.made(name, shape)
 
     def made(self, value: str, shape: Shape) -> Operand:
         """The operand of torch's shape that shows a whole value as [1, C, H, W] shows (H, W, C)."""
@@ -106,26 +78,6 @@ class Builder:
     def last(self, value: str, shape: Shape) -> Operand:
         """The operand of torch's shape whose elements lie as a value's do: channels last."""
         return seen(value, view_of((math.prod(shape),), (1,), 0).view(shape))
-
-    def emit(
-        self,
-        op: str,
-        inputs: Sequence[str],
-        attrs: Mapping[str, Any] | None = None,
-        params: Mapping[str, Param] | None = None,
-        name: str | None = None,
-    ) -> str:
-        """Adds a node and returns its value. GraphError if the op's shape rule refuses it."""
-        output = f"%{len(self.producers)}"
-        node = Node(name or self._name(op), op, tuple(inputs), output, attrs or {}, params or {})
-        self.values[output] = Value(output, OPS[op].shape(node, [self.shape(v) for v in inputs]))
-        self.producers[output] = node
-        return output
-
-    def _name(self, op: str) -> str:
-        if self.path and self.path not in self._containers:
-            return self.path
-        return f"{self.path}.{op}" if self.path else op
 
     def plain(self, x: Operand) -> Operand:
         """An operand whose value holds its elements and no others, for an operator that treats all alike."""
@@ -149,7 +101,7 @@ class Builder:
             raise Rejected(f"only a sliding window takes padding with {x.fill:g} over", x.origin)
         unpadded = unpadded_operand(x)
         value = self.emit(
-            "pad", [self.map(unpadded)], {"pad": list(x.pad), "mode": "zero"}, name=self._beside("pad")
+            "pad", [self.map(unpadded)], {"pad": list(x.pad), "mode": "zero"}, name=self.beside("pad")
         )
         return self.made(value, x.shape)
 
@@ -185,7 +137,7 @@ class Builder:
         if len(self.shape(x.value)) == 1:
             return x.value
         if x.value not in self._flat:
-            self._flat[x.value] = self.emit("flatten", [x.value], name=self._beside("flatten"))
+            self._flat[x.value] = self.emit("flatten", [x.value], name=self.beside("flatten"))
         return self._flat[x.value]
 
     def vector(self, x: Operand) -> str:
@@ -201,9 +153,6 @@ class Builder:
         """Whether the operand's elements are a slice of its value."""
         shape = self.shape(x.value)
         return cut_of(x.view, shape if len(shape) == 3 else (1, 1, *shape)) is not None
-
-    def _beside(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
 
     def _nodes(self, x: Operand, view: Tensor, size: Shape) -> str:
         """The value of `size` whose elements, in their order, are those of a view of the operand's value."""
@@ -230,14 +179,14 @@ class Builder:
             value = self._rearranged(
                 x, value, dims, perm, tuple(1 if n == 1 else next(positions) for n in size)
             )
-            return self.emit("expand", [value], {"size": list(size)}, name=self._beside("expand"))
+            return self.emit("expand", [value], {"size": list(size)}, name=self.beside("expand"))
         value = self._rearranged(x, value, dims, perm, (1, 1, math.prod(bare)))
         for axis in repeated:  # one after the other, between what lies before and behind
             before, behind = math.prod(bare[:axis]), math.prod(bare[axis:])
             value = self._shaped(value, (before, 1, behind))
             bare[axis] = view.shape[axis]
             size_ = [before, view.shape[axis], behind]
-            value = self.emit("expand", [value], {"size": size_}, name=self._beside("expand"))
+            value = self.emit("expand", [value], {"size": size_}, name=self.beside("expand"))
         return self._shaped(value, size)
 
     def _cut(self, x: Operand, value: str, view: Tensor) -> tuple[str, Tensor]:
@@ -249,7 +198,7 @@ class Builder:
             raise Rejected(f"it reads a part of a tensor that is no slice of it: {list(x.shape)}", x.origin)
         if not cut.whole(shape):
             attrs = {"begin": list(cut.begin), "end": list(cut.end), "step": list(cut.step)}
-            value = self.emit("slice", [value], attrs, name=self._beside("slice"))
+            value = self.emit("slice", [value], attrs, name=self.beside("slice"))
         return value, view_of(view.shape, packed_strides(view), 0)
 
     def _shaped(self, value: str, size: Shape) -> str:
@@ -264,9 +213,9 @@ class Builder:
         if in_order and self.shape(value) == size:
             return value
         if in_order and len(size) == 1:
-            return self.emit("flatten", [value], name=self._beside("flatten"))
+            return self.emit("flatten", [value], name=self.beside("flatten"))
         attrs = {"dims": dims, "perm": perm, "size": list(size)}
-        return self.emit("rearrange", [value], attrs, name=self._beside("rearrange"))
+        return self.emit("rearrange", [value], attrs, name=self.beside("rearrange"))
 
     def _unflatten(self, value: str) -> str:
         """The (1, 1, C) map behind a vector, where layers on vectors become layers on 1x1 maps."""
@@ -284,40 +233,10 @@ class Builder:
             op, attrs, params = node.op, node.attrs, node.params
             if op == "linear":
                 op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
-                params = {**params, "weight": np.asarray(params["weight"])[:, None, None, :]}
+                params = {**params, "weight": as_kernel(params["weight"])}
             result = self.emit(op, inputs, attrs, params, name=node.name)
         self._maps[value] = result
         return result
-
-    def finish(self, outputs: Sequence[str]) -> Graph:
-        """The verified graph without dead nodes; nodes have unique names, values their node's."""
-        nodes = tuple(self.producers.values())
-        graph = drop_dead_nodes(Graph(self.input, tuple(outputs), self.values, nodes))
-        final = {self.input: self.input}
-        for node in graph.nodes:
-            final[node.output] = _unique(node.name, set(final.values()))
-        return verify(
-            Graph(
-                self.input,
-                tuple(final[name] for name in graph.outputs),
-                {final[name]: Value(final[name], value.shape) for name, value in graph.values.items()},
-                tuple(
-                    node.with_(
-                        name=final[node.output],
-                        inputs=tuple(final[name] for name in node.inputs),
-                        output=final[node.output],
-                    )
-                    for node in graph.nodes
-                ),
-            )
-        )
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    return candidate
 
 
 def _size_of(shape: Shape) -> Shape:

@@ -32,7 +32,7 @@ def export(
     with quiet(), _evaluation_mode(module), torch.no_grad():
         try:
             traced = torch.export.export(module, (example,), strict=False)
-            program = traced.run_decompositions({})
+            program = functionalized(traced)
         except Exception as error:  # whatever the user's forward raises ends up here
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             where = _where(module, error)
@@ -41,8 +41,14 @@ def export(
                 f"[1, {channels}, {height}, {width}]: {reason}{where}; give it a forward that takes one "
                 "image batch of this shape and has no control flow that depends on values."
             ) from error
-    program.graph.eliminate_dead_code()
     return program, traced
+
+
+def functionalized(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program without in-place operators and aliases, its layers whole."""
+    program: torch.export.ExportedProgram = traced.run_decompositions({})
+    program.graph.eliminate_dead_code()
+    return program
 
 
 def _where(module: nn.Module, error: BaseException) -> str:

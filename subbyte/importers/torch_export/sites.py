@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from subbyte.importers.torch_export.problems import Site
+from subbyte.importers.rules.problems import Site
 
 #: Frames of this package, of torch and of Python's library are not the user's.
 _NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<")

@@ -12,12 +12,13 @@ import torch
 from torch import fx, nn
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.problems import Problem, Site, advice
 from subbyte.importers.torch_export.arguments import Rule
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected
+from subbyte.importers.torch_export.builder import Builder, Operand
 from subbyte.importers.torch_export.elementwise import identity
-from subbyte.importers.torch_export.export import export
+from subbyte.importers.torch_export.export import export, functionalized
 from subbyte.importers.torch_export.operators import RULES, VIEWS
-from subbyte.importers.torch_export.problems import Problem, Site, advice
 from subbyte.importers.torch_export.sites import Call, sites
 from subbyte.ir import Graph
 
@@ -50,12 +51,39 @@ def capture(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
     (the first, and how many more there are: `survey` tells all), SubbyteError if torch.export cannot
     trace the module.
     """
-    result = survey(module, shape)
+    return _graph(survey(module, shape))
+
+
+def capture_program(program: torch.export.ExportedProgram, shape: tuple[int, int, int]) -> Graph:
+    """The float32 graph of a program that torch.export made, on one image of `shape` (H, W, C).
+
+    Raises InputError if the program takes something else, and GraphError and UnsupportedOperatorError as
+    `capture` does.
+    """
+    height, width, channels = _checked(shape)
+    names = program.graph_signature.user_inputs
+    taken = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name in names]
+    if taken != [(1, channels, height, width)]:
+        raise InputError(
+            f"the program takes {' and '.join(str(list(one)) for one in taken) or 'nothing'}, not one image "
+            f"[1, {channels}, {height}, {width}]; export it with such an example"
+        )
+    functional = functionalized(program)
+    return _graph(_surveyed(functional, program, shape, frozenset()))
+
+
+def _graph(result: Survey) -> Graph:
     if result.graph is None:
         first, *others = result.problems
         more = f"; and {len(others)} more, which `subbyte check` lists" if others else ""
         raise UnsupportedOperatorError(f"{first}{more}", result.problems)
     return result.graph
+
+
+def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        raise InputError(f"shape must be three positive integers (H, W, C), not {shape!r}")
+    return shape
 
 
 def survey(module: nn.Module, shape: tuple[int, int, int]) -> Survey:
@@ -64,12 +92,20 @@ def survey(module: nn.Module, shape: tuple[int, int, int]) -> Survey:
     Of those that only read what an unsupported operator made, nothing is said unless they are
     unsupported themselves. Raises InputError, GraphError and SubbyteError as `capture` does.
     """
-    if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise InputError(f"shape must be three positive integers (H, W, C), not {shape!r}")
-    program, traced = export(module, shape)
+    program, traced = export(module, _checked(shape))
     containers = frozenset(
         name for name, child in module.named_modules(remove_duplicate=False) if any(child.children())
     )
+    return _surveyed(program, traced, shape, containers)
+
+
+def _surveyed(
+    program: torch.export.ExportedProgram,
+    traced: torch.export.ExportedProgram,
+    shape: tuple[int, int, int],
+    containers: frozenset[str],
+) -> Survey:
+    """The functional program that `traced` became, operator by operator."""
     builder = Builder(shape, containers)
     where = sites(traced.graph, program.graph)
     env: Environment = {}
@@ -126,13 +162,15 @@ def _outputs(
 def _output(builder: Builder, x: Any) -> str:
     if not isinstance(x, Operand):
         raise Rejected("it does not depend on the image; leave it out")
-    if x.value == builder.input:
-        raise Rejected("it is the image itself; leave it out")
     if len(x.shape) < 2 or x.shape[0] != 1:
         raise Rejected(f"an output must have the batch as its first axis, not be {list(x.shape)}")
     if len(x.shape) == 4:
-        return builder.map(x)
-    return builder.vector(x) if len(x.shape) == 2 else builder.rows(x)
+        value = builder.map(x)
+    else:
+        value = builder.vector(x) if len(x.shape) == 2 else builder.rows(x)
+    if value == builder.input:
+        raise Rejected("it is the image itself; leave it out")
+    return value
 
 
 def _step(

@@ -15,8 +15,8 @@ from subbyte.ir import Graph
 from subbyte.ir.ops import macs
 from subbyte.prune.layout import blocks_kept, layout_of, magnitude
 from subbyte.quant import Format
-from subbyte.quant.format import Pattern
 from subbyte.quant.packing import pack, packed_size, unpack
+from subbyte.quant.pattern import Pattern
 from subbyte.recipes import Pruning
 from subbyte.steps import prune
 from subbyte.steps.context import Context

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from subbyte.execute import reference
-from subbyte.importers.torch_export.builder import Builder, Operand, Rejected, seen
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.torch_export.builder import Builder, Operand, seen
 from subbyte.importers.torch_export.strides import covers, cut_of
 from subbyte.ir import Graph
 

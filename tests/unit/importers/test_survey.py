@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from subbyte.errors import SubbyteError, UnsupportedOperatorError
+from subbyte.importers.rules.problems import advice
 from subbyte.importers.torch_export import capture, survey
 from subbyte.importers.torch_export.operators import RULES
-from subbyte.importers.torch_export.problems import advice
 
 SHAPE = (6, 6, 4)
 

@@ -16,8 +16,9 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.prune.layout import blocks_kept, layout_of, magnitude
 from subbyte.quant import Format, QTensor
-from subbyte.quant.format import WEIGHT_FORMATS, Pattern
+from subbyte.quant.format import WEIGHT_FORMATS
 from subbyte.quant.packing import pack, packed_size, unpack
+from subbyte.quant.pattern import Pattern
 from subbyte.recipes import STEPS, Pruning, Recipe, Step, load_recipe
 from subbyte.steps import prune
 from subbyte.steps.context import Context

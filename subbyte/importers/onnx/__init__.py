@@ -1,0 +1,36 @@
+"""ONNX files as graphs, float or as their file quantized them. The only place that knows ONNX operators.
+
+Reading takes `onnx` and `onnx_ir`, not torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from subbyte.importers.onnx.integers import integers
+from subbyte.importers.onnx.read import read
+from subbyte.importers.onnx.translate import translate
+from subbyte.importers.table import Imported
+from subbyte.preprocess import Preprocessing
+
+
+def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | None) -> Imported:
+    """The network of an ONNX file: float32, or quantized as the file says.
+
+    A Softmax behind everything else is left out, with a warning. Raises InputError for a file that cannot be
+    read, or whose input is another; UnsupportedOperatorError for operators that have no row.
+    """
+    assert preprocessing is not None
+    model = read(Path(source))
+    with np.errstate(all="ignore"):  # numbers that leave float32 are refused by the verifier
+        translated = translate(model, preprocessing.shape)
+        graph = integers(translated)
+    facts = dict(model.facts)
+    if translated.notes.left_out:
+        facts["left_out"] = list(translated.notes.left_out)
+        names = ", ".join(translated.notes.left_out)
+        warnings.warn(f"left out: {names}; outputs are the scores before it", stacklevel=2)
+    return Imported(graph, preprocessing, {"model": facts["file"], "onnx": facts})

@@ -1,0 +1,376 @@
+"""Activations, sums, products, concatenation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from subbyte.importers.onnx.rules import elementwise
+from subbyte.importers.onnx.rules.arguments import need
+from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, Row, Scaled, shortest
+from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.ir import Node
+from subbyte.ir.activations import activation as act_text
+from subbyte.ir.activations import activation_function
+from subbyte.quant import QParams
+
+Function = Callable[[np.ndarray], np.ndarray]
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _activate(c: Call, act: str) -> Operand:
+    x = c.operand()
+    return Operand(c.b.emit("activation", [c.b.plain(x)], {"act": act}), x.shape)
+
+
+def _activation(name: str, **parameters: float) -> Row:
+    """A function; `parameters`: the attributes that are its parameters, with their defaults."""
+
+    def row(c: Call) -> Argument:
+        return _activate(c, act_text(name, *(c.number(key, value) for key, value in parameters.items())))
+
+    return row
+
+
+def _gelu(c: Call) -> Argument:
+    kinds = {"none": "gelu", "tanh": "gelu_tanh"}
+    kind = c.text("approximate", "none")
+    need(kind in kinds, f"its approximate is {kind!r:.80}")
+    return _activate(c, kinds[kind])
+
+
+def _selu(c: Call) -> Argument:
+    alpha = c.number("alpha", 1.6732632423543772)
+    return _activate(c, act_text("elu", alpha, c.number("gamma", 1.0507009873554805), 1.0))
+
+
+def _elu(c: Call) -> Argument:
+    return _activate(c, act_text("elu", c.number("alpha", 1.0), 1.0, 1.0))
+
+
+def _celu(c: Call) -> Argument:
+    return elementwise.celu(c.b, {"self": c.operand(), "alpha": c.number("alpha", 1.0)}, c.operand().shape)
+
+
+def _swish(c: Call) -> Argument:
+    need(c.number("alpha", 1.0) == 1.0, "only x * sigmoid(x) is known, without a factor inside")
+    return _activate(c, "silu")
+
+
+def _prelu(c: Call) -> Argument:
+    slope = c.constant(1, "slope").array
+    return elementwise.prelu(c.b, {"self": c.operand(), "weight": slope}, c.operand().shape)
+
+
+#: The slopes that stand for 1/6: as float32, and as exporters round it.
+_SIXTH = 1e-6
+
+
+def _hard_sigmoid(c: Call) -> Argument:
+    """clip(alpha * x + beta, 0, 1); with 1/6 and 1/2 the activation of that name."""
+    alpha, beta = c.number("alpha", 0.2), c.number("beta", 0.5)
+    if abs(alpha - 1 / 6) <= _SIXTH and beta == 0.5:
+        return _activate(c, "hard_sigmoid")
+    scaled = _affine(c, _affine(c, c.operand(), "mul", np.float32(alpha)), "add", np.float32(beta))
+    return _clamp(c, scaled, 0.0, 1.0)
+
+
+def _affine(c: Call, x: Operand, kind: str, constant: object) -> Operand:
+    rule = {"mul": elementwise.mul, "add": elementwise.add}[kind]
+    return rule(c.b, {"self": x, "other": np.asarray(constant), "alpha": 1}, x.shape)
+
+
+def _clamp(c: Call, x: Operand, low: float | None, high: float | None) -> Operand:
+    return elementwise.clamp(c.b, {"self": x, "min": low, "max": high}, x.shape)
+
+
+def _bound(c: Call, index: int, what: str) -> float | None:
+    if c.given(index) is None:
+        return None
+    array = c.constant(index, what).array
+    need(array.size == 1 and not np.isnan(array).any(), f"its {what} is {array!r:.80}")
+    return shortest(float(array.reshape(-1)[0]))
+
+
+def _clip(c: Call) -> Argument:
+    return _clamp(c, c.operand(), _bound(c, 1, "min"), _bound(c, 2, "max"))
+
+
+def _extreme(low: bool) -> Row:
+    """Max (low) or Min of a tensor and a number."""
+
+    def row(c: Call) -> Argument:
+        need(len(c.inputs) == 2, "only of two")
+        x = next((i for i in c.inputs if isinstance(i, Operand)), None)
+        index = 1 if c.inputs[0] is x else 0
+        need(x is not None, "it does not depend on the image")
+        bound = _bound(c, index, "bound")
+        return _clamp(c, c.operand(1 - index), bound if low else None, None if low else bound)
+
+    return row
+
+
+def _broadcast(c: Call) -> tuple[int, ...]:
+    shapes = [x.array.shape if isinstance(x, Constant) else x.shape for x in c.inputs if x is not None]
+    return tuple(np.broadcast_shapes(*shapes))
+
+
+#: erf, float64 array -> float64 array
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _error_function(c: Call) -> Argument:
+    """Of a value, or of its multiple; only a GELU can hold it."""
+    x = c.operand()
+    node = c.b.producers.get(c.b.plain(x))
+    if node is None or node.op != "batch_norm":
+        return Curve(x.value, x.shape, function=_erf)
+    inner = _uniform(node)
+    return Curve(node.inputs[0], x.shape, function=lambda z: _erf(inner(z)))
+
+
+def _curve(c: Call, change: Callable[[np.ndarray, float], np.ndarray]) -> Argument | None:
+    """Sum, product or quotient of what erf made and a number; None if erf made neither."""
+    x, y = (z if isinstance(z, Curve) else None for z in (c.argument(0), c.argument(1)))
+    found = x or y
+    if found is None:
+        return None
+    number = c.given(1 if x else 0)
+    need(isinstance(number, Constant) and number.array.size == 1, "erf is known as a part of GELU only")
+    assert isinstance(number, Constant)
+    value, inner = float(number.array.reshape(-1)[0]), found.function
+    return replace(found, function=lambda z: change(inner(z), value))
+
+
+def _sum(c: Call) -> Argument:
+    need(len(c.inputs) == 2, f"only of two, not of {len(c.inputs)}")
+    if (curve := _curve(c, lambda z, number: z + number)) is not None:
+        return curve
+    arguments = {"self": c.plain(0), "other": c.plain(1), "alpha": 1}
+    return elementwise.add(c.b, arguments, _broadcast(c))
+
+
+def _difference(c: Call) -> Argument:
+    arguments = {"self": c.plain(0), "other": c.plain(1), "alpha": 1}
+    return elementwise.sub(c.b, arguments, _broadcast(c))
+
+
+def _negative(c: Call) -> Argument:
+    return elementwise.neg(c.b, {"self": c.operand()}, c.operand().shape)
+
+
+def _quotient(c: Call) -> Argument:
+    x = c.operand()
+    divisor = c.constant(1, "divisor").array
+    need(bool((divisor != 0).all()), "it divides by zero")
+    if isinstance(x, Scaled):
+        return _rescaled(c, x, 1.0 / divisor.astype(np.float64))
+    return elementwise.div(c.b, {"self": x, "other": divisor}, _broadcast(c))
+
+
+def _product(c: Call) -> Argument:
+    x, y = c.argument(0), c.argument(1)
+    if isinstance(x, (Constant, Curve)):
+        x, y = y, x
+    if isinstance(x, Operand) and isinstance(y, Curve):
+        return _gelu_of(c, x, y)
+    if (curve := _curve(c, lambda z, number: z * number)) is not None:
+        return curve
+    if isinstance(x, Scaled):
+        return (
+            _rescaled(c, x, y.array.astype(np.float64))
+            if isinstance(y, Constant)
+            else _mul(c, scaled(c, x), y)
+        )
+    return _mul(c, x, y)
+
+
+def _itself(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _gelu_of(c: Call, x: Operand, gate: Curve) -> Operand:
+    """x * (1 + erf(x / sqrt(2))), or half of it, wherever the half stands."""
+    multiple: Function = _itself
+    if x.value != gate.value:
+        node = c.b.producers.get(x.value)
+        known = node is not None and node.op == "batch_norm" and node.inputs[0] == gate.value
+        need(known, "erf is known as a part of GELU only")
+        assert node is not None
+        multiple = _uniform(node)
+    made = multiple(_POINTS) * gate.function(_POINTS)
+    gelu = activation_function("gelu")(_POINTS)
+    factors = [factor for factor in (1.0, 2.0) if np.abs(made - factor * gelu).max() <= 8 * factor * _SAME]
+    need(x.shape == gate.shape and bool(factors), "erf is known as a part of GELU only")
+    value = c.b.emit("activation", [gate.value], {"act": "gelu"})
+    return Operand(value, x.shape) if factors[0] == 1.0 else Scaled(value, x.shape, factor=2.0)
+
+
+def _rescaled(c: Call, x: Scaled, factor: np.ndarray) -> Operand:
+    if factor.size == 1 and abs(x.factor * float(factor.reshape(-1)[0]) - 1.0) <= _SIXTH:
+        return Operand(x.value, x.shape)
+    return _affine(c, scaled(c, x), "mul", factor)
+
+
+def scaled(c: Call, x: Scaled) -> Operand:
+    """The operand with its factor applied."""
+    return _affine(c, Operand(x.value, x.shape), "mul", x.factor)
+
+
+def _mul(c: Call, x: Argument, y: Argument) -> Operand:
+    if isinstance(x, Operand) and isinstance(y, Operand):
+        for value, gate in ((x, y), (y, x)):
+            found = _self_gated(c, value, gate)
+            if found is not None:
+                return found
+    plain = [z.array if isinstance(z, Constant) else z for z in (x, y)]
+    return elementwise.mul(c.b, {"self": plain[0], "other": plain[1]}, _broadcast(c))
+
+
+#: x * gate(x): the activation, its gate, and by what the gate is multiplied.
+_GATES = (
+    ("silu", "sigmoid", 1.0),
+    ("hard_swish", "hard_sigmoid", 1.0),
+    ("hard_swish", "hard_sigmoid", 6.0),
+)
+#: Where a function is compared with a gate. Constants of the file are rounded to float32, which moves numbers
+#: up to 16 by 2**-20 each; 16 of them are allowed for. A slope of 0.16667 for 1/6 is another function.
+_POINTS = np.linspace(-8.0, 8.0, 1025)
+_SAME = 16 * 2.0**-20
+
+
+def _self_gated(c: Call, x: Operand, gate: Operand) -> Operand | None:
+    """x * f(x) as one activation, where f is a gate in one node or several, rounded to grids or not."""
+    if x.shape != gate.shape or any(x.pad) or any(gate.pad):
+        return None
+    steps = list(_steps(c.b, x.value, gate.value))
+    if not steps or steps[-1] is None:
+        return None
+    chain = [step for step in steps if step is not None]
+    if not any(node.op == "activation" for node in chain):
+        return None
+    plain = _composed(c, chain, rounded=False)
+    for act, name, factor in _GATES:
+        if np.abs(plain(_POINTS) - factor * activation_function(name)(_POINTS)).max() > _SAME * factor:
+            continue
+        value = c.b.emit("activation", [c.b.plain(x)], {"act": act})
+        if any(node.op == "quantize" for node in chain):
+            exact = _composed(c, chain, rounded=True)
+            need(factor == 1.0, "its gate is on a grid before it is divided")
+            c.t.functions[value] = _times_itself(exact)
+        if factor != 1.0:
+            return Scaled(value, x.shape, factor=factor)
+        return Operand(value, x.shape)
+    return None
+
+
+def _times_itself(gate: Function) -> Function:
+    return lambda x: x * gate(x)
+
+
+def _steps(b: Builder, source: str, value: str) -> Iterator[Node | None]:
+    """The nodes from value back to source, the last first; None in the end if they do not lead there."""
+    origin = _unquantized(b, source)
+    for _ in range(8):
+        if _unquantized(b, value) == origin:
+            return
+        node = b.producers.get(value)
+        if node is None or node.op not in ("activation", "batch_norm", "quantize", "dequantize"):
+            break
+        yield node
+        value = node.inputs[0]
+    yield None
+
+
+def _unquantized(b: Builder, value: str) -> str:
+    """The codes behind a value that was dequantized, else the value."""
+    node = b.producers.get(value)
+    return node.inputs[0] if node is not None and node.op == "dequantize" else value
+
+
+def _composed(c: Call, chain: list[Node], rounded: bool) -> Function:
+    """The function that the nodes, the last first, compute; with or without the grids between them."""
+    parts: list[Function] = []
+    for node in reversed(chain):
+        if node.op == "activation":
+            parts.append(c.t.functions.get(node.output, activation_function(node.attrs["act"])))
+        elif node.op == "batch_norm":
+            parts.append(_uniform(node))
+        elif node.op == "quantize" and rounded:
+            grid = c.b.values[node.output].grid
+            parts.append(_rounded_to(grid))
+
+    def function(x: np.ndarray) -> np.ndarray:
+        for part in parts:
+            x = part(x)
+        return x
+
+    return function
+
+
+def _rounded_to(grid: QParams) -> Function:
+    return lambda x: grid.dequantize(grid.quantize(x)).astype(np.float64)
+
+
+def _uniform(node: Node) -> Function:
+    """A batch_norm that is the same for all channels; else one that is no number, which equals no gate."""
+    p = {role: np.asarray(param, np.float64) for role, param in node.params.items()}
+    slope = p["weight"] / np.sqrt(p["var"] + node.attrs["eps"])
+    shift = p["bias"] - p["mean"] * slope
+    if np.ptp(slope) > 0 or np.ptp(shift) > 0:
+        return lambda x: np.full_like(x, np.inf)
+    return lambda x: slope[0] * x + shift[0]
+
+
+def _concat(c: Call) -> Argument:
+    parts = [c.operand(i) for i in range(len(c.inputs))]
+    axis, rank = c.integer("axis", 0), len(parts[0].shape)
+    need(-rank <= axis < rank and all(len(x.shape) == rank for x in parts), "its inputs do not line up")
+    size = sum(x.shape[axis] for x in parts)
+    shape = tuple(size if i == axis % rank else n for i, n in enumerate(parts[0].shape))
+    return elementwise.cat(c.b, {"tensors": parts, "dim": axis}, shape)
+
+
+def _softmax(c: Call) -> Argument:
+    """Left out where nothing follows: it keeps the order of the classes, and outputs are scores here."""
+    x = c.operand()
+    if c.node.outputs[0] not in c.t.last:
+        raise Rejected("there is no attention; only as the last node, where it is left out")
+    axis = c.integer("axis", 1 if c.t.opset < 13 else -1) % len(x.shape)
+    need(x.shape[axis] > 1 and axis == 1, "only over the channels or classes")
+    c.t.left_out.append(f"{c.node.op} {c.node.name}")
+    return replace(x)
+
+
+ROWS: dict[str, Row] = {
+    "Relu": _activation("relu"),
+    "Sigmoid": _activation("sigmoid"),
+    "Tanh": _activation("tanh"),
+    "HardSwish": _activation("hard_swish"),
+    "Mish": _activation("mish"),
+    "Softplus": _activation("softplus"),
+    "LeakyRelu": _activation("leaky_relu", alpha=0.01),
+    "Gelu": _gelu,
+    "Erf": _error_function,
+    "Selu": _selu,
+    "Elu": _elu,
+    "Celu": _celu,
+    "Swish": _swish,
+    "PRelu": _prelu,
+    "HardSigmoid": _hard_sigmoid,
+    "Clip": _clip,
+    "Max": _extreme(low=True),
+    "Min": _extreme(low=False),
+    "Add": _sum,
+    "Sum": _sum,
+    "Sub": _difference,
+    "Neg": _negative,
+    "Div": _quotient,
+    "Mul": _product,
+    "Concat": _concat,
+    "Softmax": _softmax,
+    "LogSoftmax": _softmax,
+}

@@ -1,0 +1,160 @@
+"""Rules for layers with weights, pooling and padding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from subbyte.importers.onnx.rules.arguments import Arguments, Shape, array, need, operand, pair, vector
+from subbyte.importers.rules.builder import Builder, Operand
+
+
+def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
+    """The window's own padding and what a pad operator left on x, (t, b, l, r)."""
+    padding = a["padding"]
+    if padding == "valid":
+        own = [0, 0, 0, 0]
+    elif padding == "same":  # torch puts the odd zero last
+        own = [side for k in kernel for side in ((k - 1) // 2, k - 1 - (k - 1) // 2)]
+    else:
+        own = [p for p in pair(padding) for _ in range(2)]
+    return [p + q for p, q in zip(own, x.pad, strict=True)]
+
+
+def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["input"])
+    need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {_size(a['dilation'])}")
+    need(not a.get("transposed", False), "transposed convolution")
+    need(x.fill == 0.0, f"a convolution takes padding with zeros over, not with {x.fill:g}", x.origin)
+    weight = array(a["weight"], "weight")
+    need(weight.ndim == 4, "only two-dimensional convolution")
+    attrs = {
+        "stride": pair(a["stride"]),
+        "pad": _pads(a, x, weight.shape[2:]),
+        "groups": int(a["groups"]),
+        "act": "none",
+    }
+    params = {
+        "weight": np.ascontiguousarray(weight.transpose(0, 2, 3, 1)),
+        "bias": vector(a["bias"], "bias", len(weight), 0.0),
+    }
+    return Operand(b.emit("conv2d", [b.map(_unpadded(x))], attrs, params), shape)
+
+
+def _size(x: Any) -> str:
+    """ "3 x 3" of [3, 3] or 3."""
+    return " x ".join(map(str, pair(x)))
+
+
+def _unpadded(x: Operand) -> Operand:
+    """x without its pending padding; only its shape before padding is that of a value."""
+    if not any(x.pad):
+        return x
+    top, bottom, left, right = x.pad
+    n, c, h, w = x.shape
+    return replace(x, shape=(n, c, h - top - bottom, w - left - right), pad=(0, 0, 0, 0))
+
+
+def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {_size(a['dilation'])}")
+    need(
+        not any(x.pad) or x.fill == -math.inf,
+        f"max pooling takes padding with -inf over, not with {x.fill:g}",
+        x.origin,
+    )
+    kernel = pair(a["kernel_size"])
+    stride = pair(a["stride"]) if a["stride"] else kernel
+    pads, value = _pads(a, x, (kernel[0], kernel[1])), b.map(_unpadded(x))
+    for side in (0, 1):  # ceil_mode: windows that reach beyond the end
+        reach = (shape[2 + side] - 1) * stride[side] + kernel[side] - b.shape(value)[side]
+        pads[2 * side + 1] = max(pads[2 * side + 1], reach - pads[2 * side])
+    attrs = {"kernel": kernel, "stride": stride, "pad": pads}
+    return Operand(b.emit("max_pool2d", [value], attrs), shape)
+
+
+def pad(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x, sides = operand(a["self"]), [*a["pad"], 0, 0]
+    fill = float(a.get("value") or 0.0)
+    mode = a.get("mode", "constant")
+    need(mode == "constant", f"padding must be constant, not {mode!r}")
+    need(not any(sides[4:]) and min(sides) >= 0, f"padding must add to height and width, not be {sides[:-2]}")
+    if not any(sides):
+        return x
+    need(not any(x.pad) or x.fill == fill, "it pads a padded tensor with another value")
+    b.map(_unpadded(x))  # refuses anything but a map
+    left, right, top, bottom = sides[:4]
+    t, bo, le, r = x.pad
+    return Operand(x.value, shape, (t + top, bo + bottom, le + left, r + right), fill)
+
+
+def batch_norm(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["input"])
+    value = b.map(x) if len(x.shape) == 4 else b.vector(x)
+    size = b.shape(value)[-1]
+    params = {
+        "weight": vector(a["weight"], "weight", size, 1.0),
+        "bias": vector(a["bias"], "bias", size, 0.0),
+        "mean": array(a["running_mean"], "mean"),
+        "var": array(a["running_var"], "variance"),
+    }
+    return Operand(b.emit("batch_norm", [value], {"eps": float(a["eps"])}, params), shape)
+
+
+def _linear_layer(b: Builder, x: Any, weight: np.ndarray, bias: Any, shape: Shape) -> Operand:
+    x = operand(x)
+    value = b.flat(x)
+    source = b.shape(x.value)
+    if len(source) == 3:  # torch flattened (C, H, W), the graph flattens (H, W, C)
+        height, width, channels = source
+        weight = weight.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    params = {"weight": np.ascontiguousarray(weight), "bias": vector(bias, "bias", len(weight), 0.0)}
+    return Operand(b.emit("linear", [value], {"act": "none"}, params), shape)
+
+
+def linear(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    return _linear_layer(b, a["input"], array(a["weight"], "weight"), a["bias"], shape)
+
+
+def _global_pool(b: Builder, x: Operand, shape: Shape) -> Operand:
+    source = b.shape(b.plain(x))
+    need(len(source) == 3 and x.shape[:2] == (1, source[2]), "only over height and width of a map")
+    return Operand(b.emit("global_avg_pool", [x.value]), shape)
+
+
+def _need_spatial(x: Operand, dims: Any) -> None:
+    rank = len(x.shape)
+    reduced = sorted(d % rank for d in dims or range(rank))
+    need(reduced == list(range(2, rank)), f"only over height and width, not over dimensions {reduced}")
+
+
+def mean(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    _need_spatial(x, a.get("dim"))
+    return _global_pool(b, x, shape)
+
+
+def _global_max(b: Builder, x: Operand, shape: Shape) -> Operand:
+    value = b.map(x)
+    kernel = list(b.shape(value)[:2])
+    attrs = {"kernel": kernel, "stride": [1, 1], "pad": [0, 0, 0, 0]}
+    return Operand(b.emit("max_pool2d", [value], attrs), shape)
+
+
+def amax(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x = operand(a["self"])
+    _need_spatial(x, a["dim"])
+    return _global_max(b, x, shape)
+
+
+def avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    x, kernel, padding = operand(a["self"]), a["kernel_size"], a["padding"]
+    whole = tuple(pair(kernel)) == x.shape[2:]
+    need(whole, f"its window must be the whole map, {_size(x.shape[2:])}, not {_size(kernel)}")
+    need(not any(pair(padding)), f"padding must be 0, not {_size(padding)}")
+    divisor = a["divisor_override"]
+    need(divisor is None, f"divisor_override must be None, not {divisor}")
+    return _global_pool(b, x, shape)

@@ -1,0 +1,1 @@
+"""What importers of all kinds build graphs with."""

@@ -1,0 +1,321 @@
+"""Float networks: each operator within the float32 bound of ONNX Runtime, and what has no counterpart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from subbyte.errors import InputError, UnsupportedOperatorError
+from subbyte.execute.reference.bounds import run_with_bounds
+from subbyte.execute.reference.executor import run
+from subbyte.exporters.onnx import to_onnx
+from subbyte.ir import Graph
+from subbyte.passes import optimize
+from tests.unit.exporters.test_onnx import random_graph
+from tests.unit.importers.onnx.network import Net, imported, onnx, runtime
+
+f32, i64 = np.float32, np.int64
+
+
+def check(net: Net, folder: Path, *outputs: str) -> Graph:
+    """Asserts that every output is within the bound of ONNX Runtime's."""
+    path, x = net.file(folder, *outputs), net.images()
+    graph = imported(path, net.shape).graph
+    computed = run_with_bounds(graph, x)
+    results = runtime(path, x)
+    assert len(results) == len(graph.outputs)
+    for name, expected in zip(graph.outputs, results, strict=True):
+        got, bound = computed[name]
+        assert got.shape == expected.shape
+        assert np.ptp(expected) > 0, "a constant output would hide mistakes"
+        assert bound.max() <= 1e-3 * np.abs(expected).max(), "the bound is too loose to prove anything"
+        assert (np.abs(got - expected.astype(np.float64)) <= bound).all()
+    return graph
+
+
+def acts(graph: Graph) -> list[str]:
+    return [str(node.attrs["act"]) for node in graph.nodes if node.attrs.get("act", "none") != "none"]
+
+
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "group": {"group": 2},
+    "depthwise": {"group": 4},
+    "strides": {"strides": [2, 1]},
+    "uneven pads": {"pads": [0, 1, 2, 1]},
+    "same upper": {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    "same lower": {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    "valid": {"auto_pad": "VALID"},
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolution(tmp_path: Path, case: str) -> None:
+    attrs = CONVOLUTIONS[case]
+    net = Net()
+    weight = net.normal(8, 4 // attrs.get("group", 1), 3, 3)
+    net.op("Conv", "x", weight, **attrs)
+    (node,) = check(net, tmp_path).nodes
+    assert node.op == "conv2d"
+
+
+def one_and_erf(net: Net, x: str) -> str:
+    """1 + erf(x / sqrt(2))"""
+    return net.op("Add", net.op("Erf", net.op("Div", x, f32(math.sqrt(2)))), f32(1))
+
+
+ACTIVATIONS: dict[str, tuple[Callable[[Net, str], object], str]] = {
+    "Relu": (lambda n, x: n.op("Relu", x), "relu"),
+    "Sigmoid": (lambda n, x: n.op("Sigmoid", x), "sigmoid"),
+    "Tanh": (lambda n, x: n.op("Tanh", x), "tanh"),
+    "HardSwish": (lambda n, x: n.op("HardSwish", x), "hard_swish"),
+    "HardSigmoid": (lambda n, x: n.op("HardSigmoid", x, alpha=1 / 6), "hard_sigmoid"),
+    "HardSigmoid 0.2": (lambda n, x: n.op("HardSigmoid", x), "clip:0.0:1.0"),
+    "LeakyRelu": (lambda n, x: n.op("LeakyRelu", x, alpha=0.25), "leaky_relu:0.25"),
+    "PRelu": (lambda n, x: n.op("PRelu", x, np.full((8, 1, 1), 0.25, f32)), "leaky_relu:0.25"),
+    "Clip": (lambda n, x: n.op("Clip", x, f32(0), f32(6)), "relu6"),
+    "Clip below": (lambda n, x: n.op("Clip", x, f32(0)), "relu"),
+    "Clip other": (lambda n, x: n.op("Clip", x, f32(-0.5), f32(0.25)), "clip:-0.5:0.25"),
+    "Max": (lambda n, x: n.op("Max", f32(0), x), "relu"),
+    "Gelu": (lambda n, x: n.op("Gelu", x), "gelu"),
+    "gelu of erf": (lambda n, x: n.op("Mul", n.op("Mul", x, one_and_erf(n, x)), f32(0.5)), "gelu"),
+    "gelu of half erf": (lambda n, x: n.op("Mul", n.op("Mul", one_and_erf(n, x), f32(0.5)), x), "gelu"),
+    "gelu of half": (lambda n, x: n.op("Mul", n.op("Mul", x, f32(0.5)), one_and_erf(n, x)), "gelu"),
+    "Gelu tanh": (lambda n, x: n.op("Gelu", x, approximate="tanh"), "gelu_tanh"),
+    "Mish": (lambda n, x: n.op("Mish", x), "mish"),
+    "Softplus": (lambda n, x: n.op("Softplus", x), "softplus"),
+    "Elu": (lambda n, x: n.op("Elu", x, alpha=0.5), "elu:0.5:1.0:1.0"),
+    "silu": (lambda n, x: n.op("Mul", x, n.op("Sigmoid", x)), "silu"),
+    "hard-swish": (lambda n, x: n.op("Mul", n.op("HardSigmoid", x, alpha=1 / 6), x), "hard_swish"),
+    "hard-swish of a clip": (
+        lambda n, x: n.op(
+            "Div", n.op("Mul", x, n.op("Clip", n.op("Add", x, f32(3)), f32(0), f32(6))), f32(6)
+        ),
+        "hard_swish",
+    ),
+    "hard-swish of a quotient": (
+        lambda n, x: n.op(
+            "Mul", x, n.op("Div", n.op("Clip", n.op("Add", x, f32(3)), f32(0), f32(6)), f32(6))
+        ),
+        "hard_swish",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ACTIVATIONS)
+def test_activation(tmp_path: Path, case: str) -> None:
+    """Behind a convolution it is fused; written as several nodes it is one function."""
+    make, act = ACTIVATIONS[case]
+    net = Net()
+    make(net, net.conv(4, 8))
+    (node,) = check(net, tmp_path).nodes
+    assert (node.op, node.attrs["act"]) == ("conv2d", act)
+
+
+def test_what_resembles_a_hard_swish_is_none(tmp_path: Path) -> None:
+    net = Net()
+    x = net.conv(4, 8)
+    net.op("Mul", x, net.op("HardSigmoid", x, alpha=0.17))
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"node 'n2' \(Mul\) is not supported: only a map times"
+    ):
+        imported(net.file(tmp_path))
+
+
+def test_erf_alone_is_none(tmp_path: Path) -> None:
+    for finish in ("Relu", "Identity"):
+        net = Net()
+        net.op(finish, net.op("Erf", net.conv(4, 8)))
+        with pytest.raises(UnsupportedOperatorError, match="erf is known as a part of GELU only"):
+            imported(net.file(tmp_path))
+
+
+def test_affine_operators_are_folded(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Add", net.op("Conv", "x", net.normal(8, 4, 1, 1)), net.normal(8)[:, None, None])
+    net.op("Sub", net.last, f32(0.5))
+    net.op("Mul", net.normal(1, 8, 1, 1) + 1, net.last)
+    net.op("Div", net.last, f32(3))
+    statistics = [net.normal(8) + 1, net.normal(8), net.normal(8), net.normal(8) ** 2 + f32(0.5)]
+    net.op("BatchNormalization", net.last, *statistics, epsilon=1e-3)
+    net.op("Neg")
+    (node,) = check(net, tmp_path).nodes
+    assert node.op == "conv2d"
+
+
+def test_squeeze_and_excitation_and_classifier(tmp_path: Path) -> None:
+    """As torch writes them, the gate's layers on vectors, and shapes computed on the way."""
+    net = Net(opset=13)
+    x = net.conv(4, 8)
+    net.op("ReduceMean", x, axes=[2, 3], keepdims=0)
+    net.op("Relu", net.op("Gemm", net.last, net.normal(3, 8), net.normal(3), transB=1))
+    net.op("Sigmoid", net.op("Add", net.op("MatMul", net.last, net.normal(3, 8)), net.normal(8)))
+    gate = net.op("Unsqueeze", net.last, np.array([2, 3], i64))
+    x = net.op("Mul", gate, x)
+    x = net.op("Add", x, net.conv(8, 8, x=x))
+    x = net.op("Concat", x, net.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), axis=1)
+    pooled = net.op("GlobalAveragePool", x)
+    batch = net.op("Unsqueeze", net.op("Gather", net.op("Shape", x), i64(0)), np.array([0], i64))
+    wanted = net.op("Concat", batch, np.array([-1], i64), axis=0)
+    net.op("Reshape", pooled, wanted)
+    net.op("Gemm", net.op("Dropout"), net.normal(16, 5), net.normal(5), alpha=0.5, beta=2.0)
+    graph = check(net, tmp_path)
+    assert [n.op for n in graph.nodes].count("mul") == 1
+    assert not [n for n in graph.nodes if n.op == "batch_norm"]
+
+
+def test_a_flattened_map_keeps_its_order(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Flatten", net.op("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1))
+    net.op("Gemm", net.last, net.normal(60, 6))
+    check(net, tmp_path)
+    net = Net()
+    net.op("Flatten", net.op("Transpose", "x", perm=[0, 2, 3, 1]))
+    net.op("MatMul", net.last, net.normal(252, 6))
+    check(net, tmp_path)
+
+
+def test_images_with_channels_last(tmp_path: Path) -> None:
+    net = Net()
+    net.conv(4, 8, x=net.op("Transpose", "x", perm=[0, 3, 1, 2]))
+    net.op("Squeeze", net.op("GlobalMaxPool"), np.array([2, 3], i64))
+    path, x = net.file(tmp_path, input=["N", *net.shape]), net.images()
+    graph = imported(path).graph
+    got, bound = run_with_bounds(graph, x)[graph.outputs[0]]
+    (expected,) = runtime(path, x)
+    assert (np.abs(got - expected) <= bound).all()
+
+
+def test_padding_is_taken_over(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Pad", "x", np.array([0, 0, 1, 0, 0, 0, 0, 2], i64))
+    net.op("Conv", net.last, net.normal(8, 4, 3, 3))
+    net.op("Pad", net.last, np.array([1, 1, 0, 0], i64), f32(-math.inf), np.array([2, 3], i64))
+    net.op("MaxPool", net.last, kernel_shape=[2, 2])
+    assert [node.op for node in check(net, tmp_path).nodes] == ["conv2d", "max_pool2d"]
+
+
+def test_outputs_in_their_order(tmp_path: Path) -> None:
+    net = Net()
+    first = net.conv(4, 8)
+    second = net.op("Flatten", net.op("GlobalAveragePool", first))
+    assert len(check(net, tmp_path, second, first).outputs) == 2
+
+
+def test_a_softmax_in_the_end_is_left_out(tmp_path: Path) -> None:
+    net = Net()
+    scores = net.op("Flatten", net.op("GlobalAveragePool", net.conv(4, 8)))
+    net.op("Identity", net.op("Softmax", scores, axis=1))
+    path, x = net.file(tmp_path), net.images()
+    with pytest.warns(UserWarning, match="left out: Softmax n3; outputs are the scores before it"):
+        found = imported(path)
+    (got,) = run(found.graph, x).values()
+    (expected,) = runtime(path, x)
+    exponentials = np.exp(got - got.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(exponentials / exponentials.sum(axis=1, keepdims=True), expected, rtol=1e-5)
+    assert found.provenance["onnx"]["left_out"] == ["Softmax n3"]
+    net.op("Mul", net.last, f32(2))
+    with pytest.raises(UnsupportedOperatorError, match="only as the last node"):
+        imported(net.file(tmp_path))
+
+
+def test_provenance(tmp_path: Path) -> None:
+    net = Net()
+    net.conv(4, 8)
+    facts = imported(net.file(tmp_path)).provenance["onnx"]
+    assert (facts["file"], facts["opset"], facts["producer"]) == ("net.onnx", 20, "hand")
+    assert len(facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize("opset", [11, 25])
+def test_opsets(tmp_path: Path, opset: int) -> None:
+    net = Net(opset=opset)
+    net.op("Relu", net.conv(4, 8))
+    assert acts(imported(net.file(tmp_path)).graph) == ["relu"]
+
+
+@pytest.mark.parametrize("opset", [10, 26])
+def test_other_opsets_are_refused(tmp_path: Path, opset: int) -> None:
+    net = Net(opset=opset)
+    net.conv(4, 8)
+    with pytest.raises(InputError, match=f"net.onnx has opset {opset}; read are 11 to 25"):
+        imported(net.file(tmp_path))
+
+
+def test_every_problem_is_told(tmp_path: Path) -> None:
+    net = Net()
+    net.op("InstanceNormalization", net.conv(4, 8), net.normal(8), net.normal(8))
+    net.op("Relu")
+    net.op("NonZero")
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"node 'n1' \(InstanceNormalization\).*and 1 more"
+    ) as error:
+        imported(net.file(tmp_path))
+    assert [problem.site.operator for problem in error.value.problems] == ["InstanceNormalization", "NonZero"]
+    net = Net()
+    net.op("FusedConv", "x", net.normal(8, 4, 3, 3), domain="org.example")
+    with pytest.raises(UnsupportedOperatorError, match=r"operators of 'org\.example' are not known"):
+        imported(net.file(tmp_path))
+
+
+def test_second_results(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Dropout", net.conv(4, 8))
+    net.nodes[-1].output.append("mask")
+    path = net.file(tmp_path)
+    assert len(imported(path).graph.nodes) == 1
+    net.op("Add", net.last, "mask")
+    with pytest.raises(UnsupportedOperatorError, match="only first ones are known"):
+        imported(net.file(tmp_path))
+
+
+def test_another_input(tmp_path: Path) -> None:
+    net = Net()
+    net.conv(4, 8)
+    path = net.file(tmp_path, input=[1, 4, 9, 9])
+    with pytest.raises(InputError, match="is 1 x 4 x 9 x 9, which no batch of one image of 9 x 7"):
+        imported(path)
+    with pytest.raises(InputError, match="is 8 x 4 x 9 x 7"):
+        imported(net.file(tmp_path, input=[8, 4, 9, 7]))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_our_own_files_again(tmp_path: Path, seed: int) -> None:
+    """The same network: equal outputs, where each operation is one of ONNX."""
+    graph = random_graph(seed)
+    path = tmp_path / "own.onnx"
+    path.write_bytes(to_onnx(graph, batch=None).SerializeToString())
+    shape = graph.value(graph.input).shape
+    again = imported(path, (shape[0], shape[1], shape[2])).graph
+    x = np.random.default_rng(seed).normal(size=(2, *shape)).astype(f32)
+    before, after = run_with_bounds(optimize(graph), x), run_with_bounds(again, x)
+    several = any(
+        "channel_scale" in node.params
+        or str(node.attrs.get("act")).startswith(("elu", "softplus"))
+        or (node.op == "conv2d" and len(node.inputs) == 2 and node.attrs["act"] != "none")  # rounded between
+        for node in graph.nodes
+    )
+    for a, b in zip(graph.outputs, again.outputs, strict=True):
+        bound = before[a][1] + after[b][1] if several else 0.0
+        assert (np.abs(before[a][0] - after[b][0]) <= bound).all()
+
+
+def test_reading_needs_no_torch(tmp_path: Path) -> None:
+    from tests.boundary.declared import installed
+
+    net = Net()
+    net.conv(4, 8)
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(onnx.__file__).parents[1])!r})
+from subbyte.importers import import_model
+from subbyte.preprocess import Preprocessing
+import_model({str(net.file(tmp_path))!r}, preprocessing=Preprocessing(9, 7, (0.0,) * 4, (1.0,) * 4))
+"""
+    result = installed(code, "onnx")
+    assert result.returncode == 0, result.stderr
