@@ -87,6 +87,15 @@ class Nodes:
         """A name for a node that an operator needs beside its own."""
         return f"{self.path}.{name}" if self.path else name
 
+    def reshaped(self, value: str, size: tuple[int, ...]) -> str:
+        """The elements of a value, in their order, as another of `size`, (H, W, C) or (C,)."""
+        if self.shape(value) == size:
+            return value
+        if len(size) == 1:
+            return self.emit("flatten", [value], name=self.beside("flatten"))
+        attrs = {"dims": [math.prod(size)], "perm": [0], "size": list(size)}
+        return self.emit("rearrange", [value], attrs, name=self.beside("rearrange"))
+
     def finish(self, outputs: Sequence[str]) -> Graph:
         """The verified graph without dead nodes; nodes have unique names, values their node's."""
         nodes = tuple(self.producers.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +29,17 @@ def need(condition: bool, reason: str) -> None:
         raise Rejected(reason)
 
 
+#: What layers on vectors become on 1x1 maps.
+_ALSO_OF_MAPS = ("linear", "activation", "add", "batch_norm", "concat", "quantize", "dequantize")
+
+
+def unpadded(x: Operand) -> Operand:
+    """x without its pending padding; only its shape before padding is that of a value."""
+    top, bottom, left, right = x.pad
+    n, h, w, c = x.shape
+    return replace(x, shape=(n, h - top - bottom, w - left - right, c), pad=(0, 0, 0, 0))
+
+
 class Growing(Builder):
     """A Builder of tensors in TensorFlow's layout, whose values may hold codes.
 
@@ -42,10 +53,39 @@ class Growing(Builder):
         self.real = real
         self.mixed = mixed
         self.room = MAX_PARAMETERS
+        self._padded: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def outside(self, shape: Shape) -> Shape:
         """The importer's shape of a map (H, W, C), batch of 1 first."""
         return (1, *shape)
+
+    def plain(self, x: Operand) -> str:
+        """The value with its pending padding added, for an operator that treats every element alike."""
+        if not any(x.pad):
+            return super().plain(x)
+        key = (x.value, x.pad)
+        if key not in self._padded:
+            attrs = {"pad": list(x.pad), "mode": "zero"}
+            self._padded[key] = self.emit("pad", [self.map(unpadded(x))], attrs, name=self.sub("pad"))
+        return self._padded[key]
+
+    def map(self, x: Operand) -> str:
+        """The operand as a (H, W, C) value; its elements are in TensorFlow's order whatever its shape is."""
+        value = self.plain(x)
+        vector = len(self.shape(value)) == 1 and x.shape[1:3] == (1, 1)
+        if len(x.shape) != 4 or x.shape[0] != 1 or self.shape(value) == x.shape[1:]:
+            return super().map(replace(x, value=value, pad=(0, 0, 0, 0)))
+        return self._unflatten(value) if vector else self.reshaped(value, x.shape[1:])
+
+    def _unflatten(self, value: str) -> str:
+        """The (1, 1, C) map behind a vector; of one whose elements were moved, the same elements as a map."""
+        node = self.producers[value]
+        whole = node.op == "flatten" and self.shape(node.inputs[0])[:2] == (1, 1)
+        if whole or node.op in _ALSO_OF_MAPS:
+            return super()._unflatten(value)
+        if value not in self._maps:
+            self._maps[value] = self.reshaped(value, (1, 1, *self.shape(value)))
+        return self._maps[value]
 
     def q(self, value: str) -> QParams | None:
         """The grid of a value, None of float32."""
@@ -199,5 +239,5 @@ class Call:
         return value if act == "none" else self.b.activate(value, act, self.q, name=self.b.sub("act"))
 
 
-#: The result of an operator. Raises Rejected with the reason if there is none.
-Rule = Callable[[Call], Operand]
+#: The result of an operator, or all of them. Raises Rejected with the reason if there is none.
+Rule = Callable[[Call], "Operand | tuple[Operand, ...]"]

@@ -45,31 +45,37 @@ def gelu(c: Call) -> Operand:
 
 
 def prelu(c: Call) -> Operand:
-    slopes = np.unique(c.numbers(c.constant(1, "slope")))
-    need(len(slopes) == 1, f"its channels have {len(slopes)} different slopes; only one for all is known")
-    return _activate(c, act_text("leaky_relu", float(slopes[0])))
+    """One slope for all, or one for each channel."""
+    slope, x = c.numbers(c.constant(1, "slope")), c.operand()
+    if slope.size and (slope == slope.flat[0]).all():
+        return _activate(c, act_text("leaky_relu", float(slope.flat[0])))
+    rank = len(x.shape)
+    value = c.b.map(x) if rank == 4 else c.b.flat(x)
+    slopes = np.array(_per_channel(slope, c.b.shape(value)[-1], rank), np.float32)
+    return Operand(c.emit("prelu", [value], params={"slope": slopes}), x.shape)
 
 
 def add(c: Call) -> Operand:
     x, y = c.inputs
     if isinstance(x, Operand) and isinstance(y, Operand):
-        return _sum(c, x, y)
+        return _both(c, "add", x, y)
     x, constant = (x, y) if isinstance(x, Operand) else (y, x)
     return _affine(c, x, 1.0, _numbers(c, constant), c.fused(0))
 
 
-def _sum(c: Call, x: Operand, y: Operand) -> Operand:
+def _both(c: Call, op: str, x: Operand, y: Operand) -> Operand:
     need(x.shape == y.shape, f"operands must have equal shapes, not {list(x.shape)} and {list(y.shape)}")
     values = [c.b.plain(x), c.b.plain(y)]
     if c.b.shape(values[0]) != c.b.shape(values[1]):
         values = [c.b.map(x), c.b.map(y)] if len(x.shape) == 4 else [c.b.flat(x), c.b.flat(y)]
-    return Operand(c.emit("add", values, c.fused(0)), x.shape)
+    return Operand(c.emit(op, values, c.fused(0)), x.shape)
 
 
 def sub(c: Call) -> Operand:
     x, y = c.inputs
+    if isinstance(x, Operand) and isinstance(y, Operand):
+        return _both(c, "subtract", x, y)
     if isinstance(x, Operand):
-        need(isinstance(y, Constant), "only of a constant, or from one; not of two tensors")
         return _affine(c, x, 1.0, -_numbers(c, y), c.fused(0))
     return _affine(c, y, -1.0, _numbers(c, x), c.fused(0))
 
@@ -158,7 +164,7 @@ def mul(c: Call) -> Operand:
             of_gate = c.b.shape(gate.value)
             gate_map = gate.value if of_gate == (1, 1, channels) else c.b.map(gate)
             return Operand(c.emit("mul", [c.b.map(value), gate_map], act), value.shape)
-    raise Rejected("only a map times one gate per channel, [1, H, W, C] x [1, 1, 1, C]")
+    return _both(c, "multiply", x, y)
 
 
 def _hard_sigmoid(c: Call, x: object, factor: np.ndarray) -> Operand | None:

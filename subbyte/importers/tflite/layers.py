@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from subbyte.importers.rules.builder import Operand
-from subbyte.importers.tflite.call import Call, Constant, Shape, need
+from subbyte.importers.tflite.call import Call, Constant, Shape, need, unpadded
+from subbyte.importers.tflite.moves import pad_channels
 from subbyte.ir import CLAMP_ACTIVATIONS, Param
 from subbyte.quant import QParams, QTensor
 from subbyte.quant.format import INT8
@@ -25,7 +26,8 @@ def _out(c: Call, value: str) -> Operand:
 
 
 def _window(c: Call, x: Operand, kernel: Shape, stride: Shape, padding: int) -> list[int]:
-    """(t, b, l, r): what SAME adds, the odd zero last, and what a PAD left on x."""
+    """(t, b, l, r): what SAME adds, the odd zero last, and what a PAD left on x. kernel: of a dilated one
+    from its first to its last tap."""
     need(padding in (_SAME, _VALID), f"its padding number {padding} is not known")
     need(len(x.shape) == 4, f"it needs a map [1, H, W, C], not {list(x.shape)}")
     need(min(*stride, *kernel) >= 1, f"its window {list(kernel)} or stride {list(stride)} is not positive")
@@ -37,13 +39,6 @@ def _window(c: Call, x: Operand, kernel: Shape, stride: Shape, padding: int) -> 
             sides[2 * axis] += total // 2
             sides[2 * axis + 1] += total - total // 2
     return sides
-
-
-def _unpadded(x: Operand) -> Operand:
-    """x without its pending padding; only its shape before padding is that of a value."""
-    top, bottom, left, right = x.pad
-    n, h, w, c = x.shape
-    return replace(x, shape=(n, h - top - bottom, w - left - right, c), pad=(0, 0, 0, 0))
 
 
 def _int8(c: Call, weight: Constant, axis: int) -> QTensor:
@@ -92,30 +87,38 @@ def _params(c: Call, x: QParams | None, axis: int) -> dict[str, Param]:
 
 
 def _convolve(
-    c: Call, params: dict[str, Param], groups: int, padding: int, stride: Shape, act: str
+    c: Call,
+    params: dict[str, Param],
+    groups: int,
+    padding: int,
+    stride: Shape,
+    act: str,
+    dilation: Shape = (1, 1),
 ) -> Operand:
     x = c.operand()
     need(x.fill == 0.0, f"a convolution takes padding with zeros over, not with {x.fill:g}")
-    sides = _window(c, x, params["weight"].shape[1:3], stride, padding)
+    need(min(dilation) >= 1, f"its dilation {list(dilation)} is not positive")
+    taps = zip(params["weight"].shape[1:3], dilation, strict=True)
+    sides = _window(c, x, tuple((count - 1) * apart + 1 for count, apart in taps), stride, padding)
     own = act if act in CLAMP_ACTIVATIONS and c.q is not None else "none"
     attrs = {"stride": list(stride), "pad": sides, "groups": groups, "act": own}
-    value = c.emit("conv2d", [c.b.map(_unpadded(x))], "none" if own == act else act, attrs, params)
+    attrs |= {} if dilation == (1, 1) else {"dilation": list(dilation)}
+    value = c.emit("conv2d", [c.b.map(unpadded(x))], "none" if own == act else act, attrs, params)
     return _out(c, value)
 
 
 def conv_2d(c: Call) -> Operand:
-    need(c.option(4, default=1) == c.option(5, default=1) == 1, "dilation must be 1")
     x = c.operand()
     params = _params(c, c.b.q(x.value), 0)
     inside = params["weight"].shape[3]
     need(len(x.shape) == 4 and inside >= 1 and x.shape[3] % inside == 0, "its weight does not fit its input")
     stride = (c.option(2), c.option(1))
-    return _convolve(c, params, x.shape[3] // inside, c.option(0, "b"), stride, c.fused(3))
+    apart = c.option(5, default=1), c.option(4, default=1)
+    return _convolve(c, params, x.shape[3] // inside, c.option(0, "b"), stride, c.fused(3), apart)
 
 
 def depthwise_conv_2d(c: Call) -> Operand:
     """Weights [1, kh, kw, C * multiplier]: the outputs of a channel follow each other, as here."""
-    need(c.option(5, default=1) == c.option(6, default=1) == 1, "dilation must be 1")
     x = c.operand()
     params = _params(c, c.b.q(x.value), 3)
     outputs, one = params["weight"].shape[:2]
@@ -123,7 +126,8 @@ def depthwise_conv_2d(c: Call) -> Operand:
     weight = params["weight"]
     params["weight"] = _transposed(weight)
     need(len(x.shape) == 4 and outputs % x.shape[3] == 0, "its weight does not fit its input")
-    return _convolve(c, params, x.shape[3], c.option(0, "b"), (c.option(2), c.option(1)), c.fused(4))
+    stride, apart = (c.option(2), c.option(1)), (c.option(6, default=1), c.option(5, default=1))
+    return _convolve(c, params, x.shape[3], c.option(0, "b"), stride, c.fused(4), apart)
 
 
 def _transposed(weight: Param) -> Param:
@@ -162,7 +166,7 @@ def _pool(c: Call) -> tuple[Operand, Shape, Shape, list[int]]:
 
 def max_pool_2d(c: Call) -> Operand:
     x, kernel, stride, sides = _pool(c)
-    need(not any(x.pad), "max pooling takes no padding over but its own")
+    sides = [own - more for own, more in zip(sides, x.pad, strict=True)]  # zeros of a PAD are numbers
     value = c.b.map(x)
     attrs = {"kernel": list(kernel), "stride": list(stride), "pad": sides}
     pooled = c.b.emit("max_pool2d", [value], attrs, q=c.b.q(value))
@@ -171,10 +175,13 @@ def max_pool_2d(c: Call) -> Operand:
 
 
 def average_pool_2d(c: Call) -> Operand:
-    x, kernel, _, sides = _pool(c)
-    whole = kernel == x.shape[1:3] and not any(sides)
-    need(whole, f"its window must be the whole map {list(x.shape[1:3])}, without padding, not {list(kernel)}")
-    return _out(c, c.emit("global_avg_pool", [c.b.map(x)], c.fused(5)))
+    """Of the positions of the window that lie inside the map."""
+    x, kernel, stride, sides = _pool(c)
+    if kernel == x.shape[1:3] and not any(sides):
+        return _out(c, c.emit("global_avg_pool", [c.b.map(x)], c.fused(5)))
+    sides = [own - more for own, more in zip(sides, x.pad, strict=True)]  # zeros of a PAD are numbers
+    attrs = {"kernel": list(kernel), "stride": list(stride), "pad": sides, "count_pad": 0}
+    return _out(c, c.emit("avg_pool2d", [c.b.map(x)], c.fused(5), attrs))
 
 
 def mean(c: Call) -> Operand:
@@ -193,8 +200,16 @@ def pad(c: Call) -> Operand:
         need(fill.size == 1 and float(fill.reshape(-1)[0]) == 0.0, "it must add zeros")
     need(len(x.shape) == 4 and len(amounts) == 8, f"it must pad a map, not {list(x.shape)}")
     need(min(amounts) >= 0, f"it cannot add {min(amounts)} rows or columns")
-    need(amounts[:2] == amounts[6:] == [0, 0], "padding must add to height and width, not to channels")
-    c.b.map(_unpadded(x))  # refuses anything but a map
+    need(amounts[:2] == [0, 0], "padding must add to height, width and channels, not to the batch")
+    if any(amounts[6:]):
+        height_and_width = _pad_spatial(x, amounts)
+        return pad_channels(c, height_and_width, amounts[6], amounts[7])
+    c.b.map(unpadded(x))  # refuses anything but a map
+    return _pad_spatial(x, amounts)
+
+
+def _pad_spatial(x: Operand, amounts: list[int]) -> Operand:
+    """Pending, for the next window to take over."""
     top, bottom, left, right = (own + more for own, more in zip(x.pad, amounts[2:6], strict=True))
     n, h, w, channels = x.shape
     shape = (n, h + sum(amounts[2:4]), w + sum(amounts[4:6]), channels)

@@ -5,7 +5,7 @@ A new operator is a new row: its name in the schema, and a rule (subbyte.importe
 
 from __future__ import annotations
 
-from subbyte.importers.tflite import elementwise, layers
+from subbyte.importers.tflite import elementwise, layers, moves
 from subbyte.importers.tflite.call import Rule
 
 #: Builtin operator to its rule.
@@ -37,6 +37,16 @@ RULES: dict[str, Rule] = {
     "RESHAPE": elementwise.reshape,
     "SQUEEZE": elementwise.squeeze,
     "EXPAND_DIMS": elementwise.expand_dims,
+    "TRANSPOSE": moves.transpose,
+    "SLICE": moves.slice_,
+    "STRIDED_SLICE": moves.strided_slice,
+    "SPLIT": moves.split,
+    "SPLIT_V": moves.split_v,
+    "DEPTH_TO_SPACE": moves.depth_to_space,
+    "SPACE_TO_DEPTH": moves.space_to_depth,
+    "RESIZE_BILINEAR": moves.resize("resize_bilinear", 2, 3),
+    "RESIZE_NEAREST_NEIGHBOR": moves.resize("resize_nearest", 0, 1),
+    "MIRROR_PAD": moves.mirror_pad,
     "QUANTIZE": elementwise.quantize,
     "DEQUANTIZE": elementwise.dequantize,
 }

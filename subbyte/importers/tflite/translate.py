@@ -116,7 +116,8 @@ def _step(
         if not behind_problem:
             if left_out:
                 return {operator.outputs[0]: inputs[0]}
-            return {operator.outputs[0]: _translated(b, operator, inputs, tensor, model, place)}
+            results = _translated(b, operator, inputs, tensor, model, place)
+            return dict(zip(operator.outputs, results, strict=True))
         if operator.kind not in RULES:
             raise Rejected(advice(operator.kind))
     except Rejected as reason:
@@ -141,14 +142,13 @@ def _translated(
     tensor: Tensor,
     model: Model,
     place: Place,
-) -> Source:
+) -> tuple[Source, ...]:
     if operator.kind == "DEQUANTIZE" and inputs and isinstance(inputs[0], Constant):
-        return inputs[0]  # whoever reads it takes the real numbers
+        return (inputs[0],)  # whoever reads it takes the real numbers
     rule = RULES.get(operator.kind)
     if rule is None:
         raise Rejected(advice(operator.kind))
-    need(len(operator.outputs) == 1, f"it makes {len(operator.outputs)} results, of which one is known")
-    for number in (*operator.inputs, operator.outputs[0]):
+    for number in (*operator.inputs, *operator.outputs):
         odd = model.tensors[number].odd if number >= 0 else ""
         need(odd == "", f"{model.tensors[number].name!r} cannot be used: {odd}")
     given = list(inputs)
@@ -156,12 +156,14 @@ def _translated(
         if isinstance(x, Operand) and x.value == b.input:
             given[i] = replace(x, value=_image(b, model))
     call = Call(b, operator, tuple(given), tensor)
-    result = rule(call)
-    need(
-        tensor.shape in ((), result.shape),
-        f"it makes {list(result.shape)} where the file says {list(tensor.shape)}",
-    )
-    return replace(result, origin=place) if rule in VIEWS else result
+    made = rule(call)
+    results = made if isinstance(made, tuple) else (made,)
+    count = len(operator.outputs)
+    need(len(results) == count, f"it makes {count} results, of which {len(results)} are known")
+    for number, result in zip(operator.outputs, results, strict=True):
+        said = model.tensors[number].shape
+        need(said in ((), result.shape), f"it makes {list(result.shape)} where the file says {list(said)}")
+    return tuple(replace(result, origin=place) if rule in VIEWS else result for result in results)
 
 
 def _image(b: Growing, model: Model) -> str:

@@ -183,16 +183,16 @@ class Builder(Nodes):
         value = self._rearranged(x, value, dims, perm, (1, 1, math.prod(bare)))
         for axis in repeated:  # one after the other, between what lies before and behind
             before, behind = math.prod(bare[:axis]), math.prod(bare[axis:])
-            value = self._shaped(value, (before, 1, behind))
+            value = self.reshaped(value, (before, 1, behind))
             bare[axis] = view.shape[axis]
             size_ = [before, view.shape[axis], behind]
             value = self.emit("expand", [value], {"size": size_}, name=self.beside("expand"))
-        return self._shaped(value, size)
+        return self.reshaped(value, size)
 
     def _cut(self, x: Operand, value: str, view: Tensor) -> tuple[str, Tensor]:
         shape = self.shape(value)
         if len(shape) == 1:
-            value, shape = self._shaped(value, (1, 1, *shape)), (1, 1, *shape)
+            value, shape = self.reshaped(value, (1, 1, *shape)), (1, 1, *shape)
         cut = cut_of(view, shape)
         if cut is None:
             raise Rejected(f"it reads a part of a tensor that is no slice of it: {list(x.shape)}", x.origin)
@@ -200,9 +200,6 @@ class Builder(Nodes):
             attrs = {"begin": list(cut.begin), "end": list(cut.end), "step": list(cut.step)}
             value = self.emit("slice", [value], attrs, name=self.beside("slice"))
         return value, view_of(view.shape, packed_strides(view), 0)
-
-    def _shaped(self, value: str, size: Shape) -> str:
-        return self._rearranged(None, value, [math.prod(size)], [0], size)
 
     def _rearranged(
         self, x: Operand | None, value: str, dims: list[int], perm: list[int], size: Shape
@@ -225,9 +222,9 @@ class Builder(Nodes):
         if node.op == "flatten":
             result = node.inputs[0]
             if self.shape(result)[:2] != (1, 1):
-                result = self._shaped(value, (1, 1, *self.shape(value)))
+                result = self.reshaped(value, (1, 1, *self.shape(value)))
         elif node.op not in ("linear", "activation", "add", "batch_norm"):
-            result = self._shaped(value, (1, 1, *self.shape(value)))
+            result = self.reshaped(value, (1, 1, *self.shape(value)))
         else:
             inputs = [self._unflatten(name) for name in node.inputs]
             op, attrs, params = node.op, node.attrs, node.params
