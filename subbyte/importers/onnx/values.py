@@ -77,7 +77,7 @@ class Curve(Operand):
     function: Callable[[np.ndarray], np.ndarray] = field(default=lambda x: x, compare=False)
 
 
-Argument: TypeAlias = "Operand | Constant"
+Argument: TypeAlias = Operand | Constant
 
 
 @dataclass(frozen=True)
@@ -198,4 +198,4 @@ class Call:
 
 
 #: What a node becomes. Raises Rejected with the reason, GraphError if the op's shape rule refuses it.
-Row: TypeAlias = "Callable[[Call], Argument]"
+Row: TypeAlias = Callable[[Call], Argument]

@@ -240,4 +240,4 @@ class Call:
 
 
 #: The result of an operator, or all of them. Raises Rejected with the reason if there is none.
-Rule = Callable[[Call], "Operand | tuple[Operand, ...]"]
+Rule: TypeAlias = Callable[[Call], Operand | tuple[Operand, ...]]
