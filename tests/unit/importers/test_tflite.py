@@ -188,7 +188,7 @@ def padded_map(f: File) -> int:
 def pool(
     f: File, kind: str, padding: int, kernel: tuple[int, int], shape: tuple[int, ...], x: int = 0
 ) -> int:
-    fields = {"padding": padding, "strideH": 2, "strideW": 2}
+    fields: dict[str, Any] = {"padding": padding, "strideH": 2, "strideW": 2}
     return f.op(kind, [x], shape, "Pool2DOptions", **fields, filterHeight=kernel[0], filterWidth=kernel[1])
 
 
@@ -229,7 +229,7 @@ def split(f: File, kind: str) -> int:
 
 def resized(kind: str, size: tuple[int, int], corners: bool = False, centers: bool = False) -> Build:
     options = {"RESIZE_BILINEAR": "ResizeBilinearOptions"}.get(kind, "ResizeNearestNeighborOptions")
-    fields = {"alignCorners": corners, "halfPixelCenters": centers}
+    fields: dict[str, Any] = {"alignCorners": corners, "halfPixelCenters": centers}
     return lambda f: f.op(kind, [f.input, f.constant(size, "int32")], (1, *size, 4), options, **fields)
 
 
@@ -402,7 +402,8 @@ REFUSED: dict[str, tuple[Build, str]] = {
         "not to the batch",
     ),
     "part outside": (
-        lambda f: part(f, "SLICE", [[0, 0, 8, 0], [1, 8, 2, 4]], (1, 8, 2, 4)), "it takes 8..10 of 9 positions"
+        lambda f: part(f, "SLICE", [[0, 0, 8, 0], [1, 8, 2, 4]], (1, 8, 2, 4)),
+        "it takes 8..10 of 9 positions",
     ),
     "another axis": (
         lambda f: part(f, "STRIDED_SLICE", [[0] * 4, [1, 8, 9, 1], [1] * 4], (1, 8, 9), shrinkAxisMask=8),
