@@ -199,7 +199,7 @@ def padded_pool(f: File, kind: str) -> int:
     return pool(f, kind, VALID, (2, 2), (1, 5, 5, 4), y)
 
 
-def part(f: File, kind: str, numbers: list[list[int]], shape: tuple[int, ...], **masks: int) -> int:
+def part(f: File, kind: str, numbers: list[list[int]], shape: tuple[int, ...], **masks: Any) -> int:
     options = "StridedSliceOptions" if kind == "STRIDED_SLICE" else "SliceOptions"
     return f.op(kind, [f.input, *(f.constant(n, "int32") for n in numbers)], shape, options, **masks)
 
