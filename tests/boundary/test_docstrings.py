@@ -19,6 +19,7 @@ HANDLERS = {
     *("subbyte.importers.torch_export.layers", "subbyte.importers.torch_export.elementwise"),
     *("subbyte.importers.onnx.rules.layers", "subbyte.importers.onnx.rules.elementwise"),
     *("subbyte.importers.tflite.layers", "subbyte.importers.tflite.elementwise"),
+    "subbyte.importers.tflite.moves",
 }
 #: Their docstrings are what --help prints.
 COMMANDS = {name for name in FILES if name.startswith("subbyte.cli.")}

@@ -90,8 +90,10 @@ def wrap_graph(rng: random.Random, data: bytes) -> bytes:
 
 
 def swap_tensors(rng: random.Random, data: bytes) -> bytes:
-    """Two tensors exchange names or places."""
+    """Two tensors exchange names or places, if there are two."""
     document = Document.split(data)
+    if len(document.header) < 2:
+        return data
     first, second = rng.sample(document.header, 2)
     index = rng.randrange(2)
     first[index], second[index] = second[index], first[index]

@@ -29,6 +29,8 @@ def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | N
         translated = translate(model, preprocessing.shape)
         graph = integers(translated)
     facts = dict(model.facts)
+    if translated.notes.shapes:
+        facts["shapes"] = {name: list(shape) for name, shape in translated.notes.shapes.items()}
     if translated.notes.left_out:
         facts["left_out"] = list(translated.notes.left_out)
         names = ", ".join(translated.notes.left_out)

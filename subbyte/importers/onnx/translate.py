@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.importers.onnx.fold import FOLDS, MAX_FOLDED
+from subbyte.importers.onnx.operands import Reordering
 from subbyte.importers.onnx.ops import ROWS
 from subbyte.importers.onnx.ops.elementwise import scaled
 from subbyte.importers.onnx.read import Info, Model
@@ -73,7 +75,7 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
             "(onnx.version_converter changes it)"
         )
     image = _image(model, shape)
-    builder = Builder(shape, frozenset())
+    builder = Reordering(shape, frozenset())
     t = Translation(builder, model.opset, _last(model), MAX_FOLDED + _TIMES * model.elements)
     env: dict[str, Argument | None] = dict(model.constants)
     if image.name in env:
@@ -88,7 +90,8 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
         for number, name in enumerate(node.outputs):
             if name and name in env:
                 raise InputError(f"node {node.name!r} makes {name!r:.80}, which is there already")
-            env[name] = result if number == 0 or result is None else _More()
+            several = result if isinstance(result, tuple) else (result,)
+            env[name] = several[number] if number < len(several) else None if result is None else _More()
         if len(builder.producers) > MAX_NODES:
             raise InputError(f"the network has more than {MAX_NODES} operations")
     outputs = _outputs(t, model, env, problems)
@@ -159,8 +162,8 @@ class _More(Constant):
 
 def _result(
     t: Translation, node: OnnxNode, env: dict[str, Argument | None], problems: list[Problem]
-) -> Argument | None:
-    """What the node's first output stands for; None behind a problem."""
+) -> Argument | tuple[Argument, ...] | None:
+    """What the node's first output, or each of them, stands for; None behind a problem."""
     t.builder.path = node.name
     try:
         if any(name and env[name] is None for name in node.inputs):
@@ -192,7 +195,7 @@ def _known(node: OnnxNode) -> None:
         raise Rejected(next(advice, "there is no such operation; build it from others, or leave it out"))
 
 
-def _translated(call: Call) -> Argument:
+def _translated(call: Call) -> Argument | tuple[Argument, ...]:
     _known(call.node)
     op = call.node.op
     constant = all(x is None or isinstance(x, Constant) for x in call.inputs)
@@ -242,6 +245,9 @@ def _outputs(
                 raise Rejected("erf is known as a part of GELU only")
             if isinstance(x, Scaled):
                 raise Rejected("it is divided later, but is an output before")
+            if len(x.shape) not in (2, 4):
+                t.shapes[name] = x.shape
+                x = replace(x, shape=(1, math.prod(x.shape)))
             value = builder.map(x) if len(x.shape) == 4 else builder.vector(x)
             if builder.values[value].q is not None:
                 value = builder.emit(

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.onnx.operands import Reordering
+from subbyte.importers.rules.builder import Operand, Rejected
 from subbyte.importers.rules.problems import Site
 
 
@@ -97,10 +98,11 @@ class Translation:
     opset: of the standard operators. stored: by the value of a layer, how its weights are stored. functions:
     by the value of an activation, what it computes where that is not its `act` to the last digit. codes:
     values that were made already, of a value and a grid, or of a value's codes. last: names that only reach
-    outputs. room: elements that computed constants may still have. left_out: nodes that were, for the user.
+    outputs. room: elements that computed constants may still have.
+    left_out: nodes that were, for the user. shapes: of outputs that are neither maps nor vectors in the file.
     """
 
-    builder: Builder
+    builder: Reordering
     opset: int
     last: frozenset[str]
     room: int
@@ -108,6 +110,7 @@ class Translation:
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     codes: dict[tuple[Any, ...], str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Call:
     inputs: tuple[Argument | None, ...]
 
     @property
-    def b(self) -> Builder:
+    def b(self) -> Reordering:
         """The growing graph."""
         return self.t.builder
 
@@ -198,4 +201,6 @@ class Call:
 
 
 #: What a node becomes. Raises Rejected with the reason, GraphError if the op's shape rule refuses it.
-Row: TypeAlias = Callable[[Call], Argument]
+One: TypeAlias = Callable[[Call], Argument]
+#: The same, or all results of a node.
+Row: TypeAlias = Callable[[Call], Argument | tuple[Argument, ...]]

@@ -231,3 +231,47 @@ def test_an_artifact_without_a_recipe(tmp_path: Path) -> None:
     assert isinstance(artifact, Artifact)
     assert artifact.classes == ("a", "b", "c")
     assert replace(artifact, recipe={}).recipe == artifact.recipe
+
+
+GRID: dict[str, Any] = {"dtype": "int8", "scale": [0.03], "zero": [-12]}
+OTHER: dict[str, Any] = {"dtype": "int8", "scale": [0.05], "zero": [7]}
+#: One operator on a map [1, 9, 8, 4] on GRID.
+ONE: dict[str, Any] = {
+    "slopes": lambda f: f.op(
+        "PRELU",
+        [f.input, f.constant([[[-20, 50, 3, 90]]], "int8", scale=[0.01], zero=[2])],
+        (1, 9, 8, 4),
+        grid=OTHER,
+    ),
+    "windows": lambda f: f.op(
+        "AVERAGE_POOL_2D", [f.input], (1, 5, 4, 4), "Pool2DOptions", GRID,
+        padding=SAME, strideH=2, strideW=2, filterHeight=3, filterWidth=2,
+    ),
+    "difference": lambda f: f.op("SUB", [f.input, f.input], (1, 9, 8, 4), "SubOptions", OTHER),
+    "square": lambda f: f.op("MUL", [f.input, f.input], (1, 9, 8, 4), "MulOptions", OTHER),
+    "bilinear": lambda f: f.op(
+        "RESIZE_BILINEAR", [f.input, f.constant([18, 16], "int32")], (1, 18, 16, 4),
+        "ResizeBilinearOptions", GRID, halfPixelCenters=True,
+    ),
+    "padded": lambda f: f.op(
+        "PAD", [f.input, f.constant([[0, 0], [1, 0], [2, 0], [0, 3]], "int32")], (1, 10, 10, 7),
+        "PadOptions", GRID,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_one_operator_of_codes(tmp_path: Path, name: str) -> None:
+    """One rounding here and there."""
+    f = File((1, 9, 8, 4), **GRID)
+    data = f.bytes(ONE[name](f))
+    path = tmp_path / "one.tflite"
+    path.write_bytes(data)
+    graph = import_model(path, preprocessing=Preprocessing(9, 8, (0.0,) * 4, (1.0,) * 4)).graph
+    codes = np.random.default_rng(4).integers(-128, 128, (3, 9, 8, 4)).astype(np.int8)
+    x = ((codes.astype(np.float32) + 12) * np.float32(0.03)).astype(np.float32)
+    (ours,) = reference.run(graph, x).values()
+    grid = f.tensors[-1].quantization
+    found = np.rint(ours / grid.scale[0]) + grid.zeroPoint[0]
+    assert np.abs(found - litert(data, codes).astype(int)).max() <= 1
+    assert_engine_equals(graph, x)

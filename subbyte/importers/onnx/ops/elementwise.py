@@ -10,7 +10,7 @@ import numpy as np
 
 from subbyte.importers.onnx.rules import elementwise
 from subbyte.importers.onnx.rules.arguments import need
-from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, Row, Scaled, shortest
+from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, One, Scaled, shortest
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.ir import Node
 from subbyte.ir.activations import activation as act_text
@@ -26,7 +26,7 @@ def _activate(c: Call, act: str) -> Operand:
     return Operand(c.b.emit("activation", [c.b.plain(x)], {"act": act}), x.shape)
 
 
-def _activation(name: str, **parameters: float) -> Row:
+def _activation(name: str, **parameters: float) -> One:
     """A function; `parameters`: the attributes that are its parameters, with their defaults."""
 
     def row(c: Call) -> Argument:
@@ -99,7 +99,7 @@ def _clip(c: Call) -> Argument:
     return _clamp(c, c.operand(), _bound(c, 1, "min"), _bound(c, 2, "max"))
 
 
-def _extreme(low: bool) -> Row:
+def _extreme(low: bool) -> One:
     """Max (low) or Min of a tensor and a number."""
 
     def row(c: Call) -> Argument:
@@ -345,7 +345,7 @@ def _softmax(c: Call) -> Argument:
     return replace(x)
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, One] = {
     "Relu": _activation("relu"),
     "Sigmoid": _activation("sigmoid"),
     "Tanh": _activation("tanh"),

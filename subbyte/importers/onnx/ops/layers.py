@@ -9,7 +9,7 @@ import numpy as np
 
 from subbyte.importers.onnx.rules import layers
 from subbyte.importers.onnx.rules.arguments import Shape, need
-from subbyte.importers.onnx.values import Argument, Call, Constant, Row, Stored
+from subbyte.importers.onnx.values import Argument, Call, Constant, One, Stored
 from subbyte.importers.rules.builder import Operand
 
 
@@ -150,23 +150,26 @@ def _average_pool(c: Call) -> Argument:
         len(x.shape) == 4 and min(kernel) >= 1, f"only windows over maps are known, not over {list(x.shape)}"
     )
     strides = c.integers("strides", [1, 1], 2)
-    need(min(strides) >= 1, f"its strides are {strides}")
+    need(min(strides) >= 1 and c.integers("dilations", [1, 1], 2) == [1, 1], "its windows have gaps")
     top, left, bottom, right = _sides(c, x.shape[2:], kernel, strides)
-    need((top, left) == (bottom, right), "its padding must be the same on both sides")
-    rounded = math.ceil if c.integer("ceil_mode", 0) else math.floor
-    padded = (x.shape[2] + 2 * top, x.shape[3] + 2 * left)
-    size = tuple(rounded((n - k) / s) + 1 for n, k, s in zip(padded, kernel, strides, strict=True))
-    need(min(size) >= 1, f"its window {kernel} is larger than what it slides over")
-    arguments = {
-        "self": x,
-        "kernel_size": kernel,
-        "stride": strides,
-        "padding": [top, left],
-        "ceil_mode": bool(c.integer("ceil_mode", 0)),
-        "count_include_pad": bool(c.integer("count_include_pad", 0)),
-        "divisor_override": None,
-    }
-    return layers.avg_pool2d(c.b, arguments, (*x.shape[:2], *size))
+    need(min(top, left, bottom, right) >= 0, "its pads are negative")
+    if tuple(kernel) == x.shape[2:] and not any((top, left, bottom, right)):
+        return layers.mean(c.b, {"self": x, "dim": [2, 3]}, (*x.shape[:2], 1, 1))
+    counted = bool(c.integer("count_include_pad", 0))
+    if c.integer("ceil_mode", 0):  # windows that reach beyond the end
+        need(not counted, "its last windows reach beyond what it counts")
+        beyond = []
+        for n, k, s, before, after in zip(
+            x.shape[2:], kernel, strides, (top, left), (bottom, right), strict=True
+        ):
+            last = -(-(n + before + after - k) // s) * s
+            last -= s if last >= n + before else 0  # none starts in the padding behind
+            beyond.append(max(after, last + k - n - before))
+        bottom, right = beyond
+    pads = [top, bottom, left, right]
+    attrs = {"kernel": kernel, "stride": strides, "pad": pads, "count_pad": int(counted)}
+    value = c.b.emit("avg_pool2d", [c.b.map(x)], attrs)
+    return Operand(value, c.b.outside(c.b.shape(value)))
 
 
 def _global_average_pool(c: Call) -> Argument:
@@ -201,7 +204,7 @@ def _reduce_max(c: Call) -> Argument:
     return layers.amax(c.b, {"self": x, "dim": axes}, shape)
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, One] = {
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,

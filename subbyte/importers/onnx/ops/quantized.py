@@ -13,7 +13,7 @@ import numpy as np
 from subbyte.errors import GraphError
 from subbyte.importers.onnx.ops import elementwise, layers
 from subbyte.importers.onnx.rules.arguments import need
-from subbyte.importers.onnx.values import Argument, Call, Constant, OnnxNode, Row
+from subbyte.importers.onnx.values import Argument, Call, Constant, One, OnnxNode
 from subbyte.importers.rules.builder import Operand, Rejected
 from subbyte.ir import Value
 from subbyte.quant import QParams
@@ -214,7 +214,7 @@ def _q_gemm(c: Call) -> Argument:
     return result if c.given(7) is None else _back(c, result, 7)
 
 
-def _around(row: Row, op: str, operands: int = 1) -> Row:
+def _around(row: One, op: str, operands: int = 1) -> One:
     """`row` between the grids of the inputs and that of the result, each input with scale and zero point."""
 
     def wrapped(c: Call) -> Argument:
@@ -231,7 +231,7 @@ def _q_concat(c: Call) -> Argument:
     return _back(c, _operand(elementwise.ROWS["Concat"](_part(c, "Concat", *inputs))), 0)
 
 
-def _channels_first(rows: Callable[[Call], Argument]) -> Row:
+def _channels_first(rows: Callable[[Call], Argument]) -> One:
     def row(c: Call) -> Argument:
         need(not c.integer("channels_last", 0), "channels last is not read")
         return rows(c)
@@ -252,7 +252,7 @@ def _q_softmax(c: Call) -> Argument:
     return elementwise.ROWS["Softmax"](_part(c, "Softmax", _real(c, 0)))
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, One] = {
     "QuantizeLinear": _quantize_linear,
     "DequantizeLinear": _dequantize_linear,
     "QLinearConv": _q_conv,

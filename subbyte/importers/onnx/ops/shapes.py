@@ -40,7 +40,7 @@ def _view(c: Call, shape_of: Callable[[Shape], Shape]) -> Argument:
 def _flattened(c: Call, x: Rearranged, shape: Shape) -> Operand:
     if shape == x.shape:
         return x
-    need(shape == (1, math.prod(shape)), f"a map of channels last may not be reshaped to {list(shape)}")
+    need(shape[:1] == (1,), "it mixes the batch with other dimensions")
     return Operand(c.b.emit("flatten", [x.value], name=f"{c.node.name}.flatten"), shape)
 
 
@@ -107,8 +107,10 @@ def _transpose(c: Call) -> Argument:
     moved = [i for i in order if x.shape[i] != 1]
     if moved == sorted(moved):
         return elementwise.reshape(c.b, {"self": x}, shape)
-    need(order == [0, 2, 3, 1], "dimensions cannot change their order")
-    return Rearranged(c.b.map(x), shape)
+    if order == [0, 2, 3, 1]:
+        return Rearranged(c.b.map(x), shape)
+    need(order[0] == 0, "the batch cannot change its place")
+    return Operand(c.b.turned(c.b.plain(x), x.shape[1:], tuple(axis - 1 for axis in order[1:])), shape)
 
 
 def _expand(c: Call) -> Argument:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from subbyte.importers.onnx.rules.arguments import Arguments, Rule, Shape, array, need, operand
-from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.builder import Builder, Operand
 from subbyte.ir.activations import activation as act_text
 
 
@@ -34,9 +36,13 @@ def gelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 
 def prelu(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    slopes = np.unique(array(a["weight"], "slope"))
-    need(len(slopes) == 1, f"its channels have {len(slopes)} different slopes; only one for all is known")
-    return _activate(b, a["self"], act_text("leaky_relu", float(slopes[0])), shape)
+    """One slope for all is a leaky ReLU; more are one for each channel."""
+    slope, x = array(a["weight"], "slope"), operand(a["self"])
+    if slope.size and (slope == slope.flat[0]).all():
+        return _activate(b, x, act_text("leaky_relu", float(slope.flat[0])), shape)
+    value = b.map(x) if len(shape) == 4 else b.vector(x)
+    slopes = _per_channel(slope, b.shape(value)[-1], shape)
+    return Operand(b.emit("prelu", [value], None, {"slope": slopes}), shape)
 
 
 def celu(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -73,16 +79,23 @@ def add(b: Builder, a: Arguments, shape: Shape) -> Operand:
     if not isinstance(x, Operand) or not isinstance(y, Operand):
         x, constant = (x, y) if isinstance(x, Operand) else (y, x)
         return _affine(b, x, 1.0, constant, shape)
+    return both(b, "add", x, y, shape)
+
+
+def both(b: Builder, op: str, x: Operand, y: Operand, shape: Shape) -> Operand:
+    """An operation of two tensors of one shape."""
     need(x.shape == y.shape, f"operands must have equal shapes, not {list(x.shape)} and {list(y.shape)}")
     values = [b.plain(x), b.plain(y)]
     if b.shape(values[0]) != b.shape(values[1]):
         values = [b.map(x), b.map(y)] if len(shape) == 4 else [b.vector(x), b.vector(y)]
-    return Operand(b.emit("add", values), shape)
+    return Operand(b.emit(op, values), shape)
 
 
 def sub(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x, y = a["self"], a["other"]
     need(a["alpha"] == 1, "alpha must be 1")
+    if isinstance(x, Operand) and isinstance(y, Operand):
+        return both(b, "subtract", x, y, shape)
     if isinstance(x, Operand):
         return _affine(b, x, 1.0, -_constant(y), shape)
     return _affine(b, y, -1.0, x, shape)
@@ -142,7 +155,7 @@ def mul(b: Builder, a: Arguments, shape: Shape) -> Operand:
         if len(shape) == 4 and value.shape == shape and _is_gate(b, gate, shape):
             gate_map = gate.value if len(b.shape(gate.value)) == 3 else b.map(gate)
             return Operand(b.emit("mul", [b.map(value), gate_map]), shape)
-    raise Rejected("only a map times one gate per channel, [N, C, H, W] x [N, C, 1, 1]")
+    return both(b, "multiply", x, y, shape)
 
 
 def _is_gate(b: Builder, x: Operand, shape: Shape) -> bool:
@@ -159,9 +172,13 @@ def expand(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    parts = [operand(x) for x in a["tensors"]]
-    need(a["dim"] % len(shape) == 1, f"only along the channels, not along dimension {a['dim']}")
-    values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
+    """Along the channels; of what is no map, along the first axis, where elements follow each other."""
+    parts, axis = [operand(x) for x in a["tensors"]], a["dim"] % len(shape)
+    if len(shape) == 4:
+        need(axis == 1, f"only along the channels, not along dimension {axis}")
+        return Operand(b.emit("concat", [b.map(x) for x in parts]), shape)
+    need(math.prod(shape[:axis]) == 1, f"only along the first dimension, not along dimension {axis}")
+    values = [b.vector(replace(x, shape=(1, math.prod(x.shape)))) for x in parts]
     return Operand(b.emit("concat", values), shape)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from subbyte.importers.onnx.rules.arguments import Arguments, Shape, array, need, operand, pair, vector
 from subbyte.importers.rules.builder import Builder, Operand
+from subbyte.ir.limits import MAX_KERNEL
 
 
 def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
@@ -26,7 +27,6 @@ def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
 
 def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["input"])
-    need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {_size(a['dilation'])}")
     need(not a.get("transposed", False), "transposed convolution")
     need(x.fill == 0.0, f"a convolution takes padding with zeros over, not with {x.fill:g}", x.origin)
     weight = array(a["weight"], "weight")
@@ -37,6 +37,8 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
         "groups": int(a["groups"]),
         "act": "none",
     }
+    dilation = pair(a["dilation"])
+    attrs |= {} if dilation == [1, 1] else {"dilation": dilation}
     params = {
         "weight": np.ascontiguousarray(weight.transpose(0, 2, 3, 1)),
         "bias": vector(a["bias"], "bias", len(weight), 0.0),
@@ -77,18 +79,42 @@ def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
 
 
 def pad(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x, sides = operand(a["self"]), [*a["pad"], 0, 0]
+    x, sides = operand(a["self"]), [*a["pad"], 0, 0, 0, 0, 0, 0][:8]
     fill = float(a.get("value") or 0.0)
     mode = a.get("mode", "constant")
-    need(mode == "constant", f"padding must be constant, not {mode!r}")
-    need(not any(sides[4:]) and min(sides) >= 0, f"padding must add to height and width, not be {sides[:-2]}")
+    need(len(x.shape) == 4, f"only maps are padded, not {list(x.shape)}")
+    need(mode in ("constant", *_PAD_MODES), f"padding must be constant, reflect or edge, not {mode!r}")
+    need(not any(sides[6:]) and min(sides) >= 0, f"padding must add to a map, not be {a['pad']}")
     if not any(sides):
         return x
+    left, right, top, bottom, before, after = sides[:6]
+    if mode != "constant":
+        need(not (before or after), f"channels are padded with zeros, not {mode!r}")
+        attrs = {"pad": [top, bottom, left, right], "mode": mode}
+        return Operand(b.emit("pad", [b.map(x)], attrs), shape)
+    if before or after:
+        need(fill == 0.0, f"channels are padded with zeros, not with {fill:g}")
+        wider = (1, shape[1], *x.shape[2:])
+        x = Operand(_pad_channels(b, b.map(x), before, after), wider)
+        return pad(b, {**a, "self": x, "pad": [left, right, top, bottom]}, shape)
     need(not any(x.pad) or x.fill == fill, "it pads a padded tensor with another value")
     b.map(_unpadded(x))  # refuses anything but a map
-    left, right, top, bottom = sides[:4]
     t, bo, le, r = x.pad
-    return Operand(x.value, shape, (t + top, bo + bottom, le + left, r + right), fill)
+    return replace(x, shape=shape, pad=(t + top, bo + bottom, le + left, r + right), fill=fill)
+
+
+_PAD_MODES = ("reflect", "edge")
+
+
+def _pad_channels(b: Builder, value: str, before: int, after: int) -> str:
+    """Zeros beside the channels, which are columns while they are added."""
+    height, width, channels = b.shape(value)
+    need(
+        max(before, after) < MAX_KERNEL, f"at most {MAX_KERNEL - 1} channels are added, not {before}, {after}"
+    )
+    value = b.reshaped(value, (height * width, channels, 1))
+    value = b.emit("pad", [value], {"pad": [0, 0, before, after], "mode": "zero"})
+    return b.reshaped(value, (height, width, channels + before + after))
 
 
 def batch_norm(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -148,13 +174,3 @@ def amax(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
     _need_spatial(x, a["dim"])
     return _global_max(b, x, shape)
-
-
-def avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    x, kernel, padding = operand(a["self"]), a["kernel_size"], a["padding"]
-    whole = tuple(pair(kernel)) == x.shape[2:]
-    need(whole, f"its window must be the whole map, {_size(x.shape[2:])}, not {_size(kernel)}")
-    need(not any(pair(padding)), f"padding must be 0, not {_size(padding)}")
-    divisor = a["divisor_override"]
-    need(divisor is None, f"divisor_override must be None, not {divisor}")
-    return _global_pool(b, x, shape)
