@@ -58,8 +58,9 @@ class Importer:
 
     own_input: whether a Preprocessing must say what the network's input is, because the source does not.
     weights: whether they are given beside the source. image_input: `module:function`, from a source of
-    own_input to the ImageInput that it tells of; "" if it tells nothing. quantized: whether its networks may
-    be quantized already. rules: `module:name` of a mapping whose keys are the operators that it knows.
+    own_input to the ImageInput that it tells of, or None; "" if none tells. quantized: whether its
+    networks may be quantized already. rules: `module:name` of a mapping whose keys are the operators that it
+    knows.
     """
 
     accepts: Callable[[object], bool]
@@ -100,6 +101,7 @@ IMPORTERS: dict[str, Importer] = {
         has_suffix(".onnx"),
         "subbyte.importers.onnx:from_onnx",
         own_input=True,
+        image_input="subbyte.importers.onnx:image_input",
         quantized=True,
         rules="subbyte.importers.onnx.ops:ROWS",
     ),
@@ -189,7 +191,7 @@ def import_model(
 
 def _told(row: Importer, source: str) -> Preprocessing | None:
     """What a source says of its input, if that is enough."""
-    found: ImageInput = _function(row.image_input)(source)
-    if found.mean is None or found.std is None:
+    found: ImageInput | None = _function(row.image_input)(source)
+    if found is None or found.mean is None or found.std is None:
         return None
     return Preprocessing(*found.shape[:2], found.mean, found.std)

@@ -13,8 +13,8 @@ import numpy as np
 from subbyte.importers.onnx.integers import integers
 from subbyte.importers.onnx.read import read
 from subbyte.importers.onnx.translate import translate
-from subbyte.importers.table import Imported
-from subbyte.preprocess import Preprocessing
+from subbyte.importers.table import ImageInput, Imported
+from subbyte.preprocess import CHANNELS, Preprocessing
 
 
 def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | None) -> Imported:
@@ -36,3 +36,19 @@ def from_onnx(source: str, weights: str | None, preprocessing: Preprocessing | N
         names = ", ".join(translated.notes.left_out)
         warnings.warn(f"left out: {names}; outputs are the scores before it", stacklevel=2)
     return Imported(graph, preprocessing, {"model": facts["file"], "onnx": facts})
+
+
+def image_input(source: str) -> ImageInput | None:
+    """The size of the file's input; None where it leaves that open, or is no image.
+
+    Channels are second, as ONNX has them, or last. Raises InputError for a file that cannot be read.
+    """
+    model = read(Path(source))
+    sizes = model.inputs[0].shape if len(model.inputs) == 1 else None
+    if sizes is None or len(sizes) != 4:
+        return None
+    _, *rest = sizes
+    for channels, height, width in ((rest[0], rest[1], rest[2]), (rest[2], rest[0], rest[1])):
+        if channels in CHANNELS and height is not None and width is not None:
+            return ImageInput((height, width, channels))
+    return None

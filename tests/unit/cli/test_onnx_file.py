@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import subbyte
@@ -39,13 +40,22 @@ def codes(tmp_path: Path) -> Path:
     return net.file(folder)
 
 
+def open_sizes(file: Path, other: Path) -> Path:
+    """The same network without the height and width of its input."""
+    model = onnx.load(str(file))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "side"
+    onnx.save(model, str(other))
+    return other
+
+
 def test_a_float_file(invoke: Invoke, floats: Path, images: Path, tmp_path: Path) -> None:
-    facts = json.loads(invoke("check", floats, "--input-size", 8, "--json").stdout)
+    facts = json.loads(invoke("check", floats, "--json").stdout)
     assert facts["supported"]
     assert facts["layers"] == {"conv2d": 1, "global_avg_pool": 1, "flatten": 1, "linear": 1}
     file = tmp_path / "a.subbyte"
     options = ("--recipe", "w8a8", "--calibration", images, "--output", file)
-    result = invoke("compress", floats, "--input-size", 8, *options)
+    result = invoke("compress", floats, *options)
     assert result.exit_code == 0, result.output
     assert subbyte.load(file).recipe["name"] == "w8a8"
 
@@ -72,7 +82,9 @@ def test_a_quantized_file(invoke: Invoke, fails: Fails, codes: Path, images: Pat
 def test_what_is_wrong(invoke: Invoke, fails: Fails, floats: Path, tmp_path: Path) -> None:
     output = ("--output", tmp_path / "a.subbyte")
     fails("the network is float32; give a recipe", "compress", floats, "--input-size", 8, *output)
-    fails("net.onnx needs --input-size", "compress", floats, "--recipe", "w8a8", *output)
+    unsized = open_sizes(floats, tmp_path / "open.onnx")
+    fails("open.onnx needs --input-size", "compress", unsized, "--recipe", "w8a8", *output)
+    assert invoke("check", unsized, "--input-size", 8).exit_code == 0
     fails("is ? x 3 x 8 x 8, which no batch of one image of 9 x 9", "check", floats, "--input-size", 9)
     result = invoke("compress", "tf_efficientnet_lite0", "--weights", "random", *output)
     assert result.exit_code == 2
