@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.importers.onnx.rules.arguments import need
 from subbyte.importers.onnx.values import Call, Constant
+from subbyte.importers.rules.arguments import need
 
 #: Elements that a constant may grow to beyond what it was computed from.
 MAX_FOLDED = 1 << 24

@@ -96,6 +96,14 @@ class Nodes:
         attrs = {"dims": [math.prod(size)], "perm": [0], "size": list(size)}
         return self.emit("rearrange", [value], attrs, name=self.beside("rearrange"))
 
+    def on_maps(self, node: Node, inputs: Sequence[str]) -> str:
+        """A node on vectors once more, on (1, 1, C) maps; a linear layer becomes a 1 x 1 convolution."""
+        op, attrs, params = node.op, node.attrs, node.params
+        if op == "linear":
+            op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
+            params = {**params, "weight": _as_kernel(params["weight"])}
+        return self.emit(op, inputs, attrs, params, name=node.name, q=self.values[node.output].q)
+
     def finish(self, outputs: Sequence[str]) -> Graph:
         """The verified graph without dead nodes; nodes have unique names, values their node's."""
         nodes = tuple(self.producers.values())
@@ -200,17 +208,12 @@ class Builder(Nodes):
             if self.shape(result)[:2] != (1, 1):
                 raise Rejected("it turns a vector back into a map")
         else:
-            inputs = [self._unflatten(name) for name in node.inputs]
-            op, attrs, params = node.op, node.attrs, node.params
-            if op == "linear":
-                op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
-                params = {**params, "weight": as_kernel(params["weight"])}
-            result = self.emit(op, inputs, attrs, params, name=node.name, q=self.values[value].q)
+            result = self.on_maps(node, [self._unflatten(name) for name in node.inputs])
         self._maps[value] = result
         return result
 
 
-def as_kernel(weight: Param) -> Param:
+def _as_kernel(weight: Param) -> Param:
     """The weights of a linear layer, [O, I], as those of a 1x1 convolution, [O, 1, 1, I]."""
     if isinstance(weight, QTensor):
         return replace(weight, codes=weight.codes[:, None, None, :])

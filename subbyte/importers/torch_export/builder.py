@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from subbyte.importers.rules.builder import Nodes, Rejected, as_kernel
+from subbyte.importers.rules.builder import Nodes, Rejected
 from subbyte.importers.rules.problems import Site
 from subbyte.importers.torch_export.strides import (
     Shape,
@@ -226,12 +226,7 @@ class Builder(Nodes):
         elif node.op not in ("linear", "activation", "add", "batch_norm"):
             result = self.reshaped(value, (1, 1, *self.shape(value)))
         else:
-            inputs = [self._unflatten(name) for name in node.inputs]
-            op, attrs, params = node.op, node.attrs, node.params
-            if op == "linear":
-                op, attrs = "conv2d", {**attrs, "stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1}
-                params = {**params, "weight": as_kernel(params["weight"])}
-            result = self.emit(op, inputs, attrs, params, name=node.name)
+            result = self.on_maps(node, [self._unflatten(name) for name in node.inputs])
         self._maps[value] = result
         return result
 

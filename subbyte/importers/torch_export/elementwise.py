@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from subbyte.importers.rules.arguments import Arguments, Shape, need
 from subbyte.importers.rules.builder import Rejected
-from subbyte.importers.torch_export.arguments import Arguments, Rule, Shape, array, need, operand
+from subbyte.importers.torch_export.arguments import Rule, array, operand
 from subbyte.importers.torch_export.builder import Builder, Operand, seen
 from subbyte.importers.torch_export.strides import significant
 from subbyte.ir.activations import activation as act_text

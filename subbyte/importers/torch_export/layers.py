@@ -9,32 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from subbyte.importers.rules.arguments import Arguments, Shape, need, pair, window_pads
 from subbyte.importers.torch_export import elementwise
-from subbyte.importers.torch_export.arguments import (
-    Arguments,
-    Rule,
-    Shape,
-    array,
-    need,
-    operand,
-    pair,
-    vector,
-)
+from subbyte.importers.torch_export.arguments import Rule, array, operand, vector
 from subbyte.importers.torch_export.builder import Builder, Operand, seen, unpadded_operand
 from subbyte.importers.torch_export.strides import covers, significant
 from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
-
-
-def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
-    """The window's own padding and what a pad operator left on x, (t, b, l, r)."""
-    padding = a["padding"]
-    if padding == "valid":
-        own = [0, 0, 0, 0]
-    elif padding == "same":  # torch puts the odd zero last
-        own = [side for k in kernel for side in ((k - 1) // 2, k - 1 - (k - 1) // 2)]
-    else:
-        own = [p for p in pair(padding) for _ in range(2)]
-    return [p + q for p, q in zip(own, x.pad, strict=True)]
 
 
 def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -44,7 +24,7 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     weight, dilation = array(a["weight"], "weight"), pair(a["dilation"])
     need(weight.ndim == 4, "only two-dimensional convolution")
     reach = [(taps - 1) * apart + 1 for taps, apart in zip(weight.shape[2:], dilation, strict=True)]
-    pads, source = _pads(a, x, (reach[0], reach[1])), unpadded_operand(x)
+    pads, source = window_pads(a["padding"], x.pad, (reach[0], reach[1])), unpadded_operand(x)
     if max(pads[:2]) >= reach[0] or max(pads[2:]) >= reach[1]:  # windows that see nothing but padding
         top, bottom, left, right = pads
         height, width = source.shape[2] + top + bottom, source.shape[3] + left + right
@@ -165,7 +145,7 @@ def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
         x = b.settled(x)
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
-    pads, value = _pads(a, x, (kernel[0], kernel[1])), b.map(unpadded_operand(x))
+    pads, value = window_pads(a["padding"], x.pad, (kernel[0], kernel[1])), b.map(unpadded_operand(x))
     for side in (0, 1):  # ceil_mode: windows that reach beyond the end
         reach = (shape[2 + side] - 1) * stride[side] + kernel[side] - b.shape(value)[side]
         pads[2 * side + 1] = max(pads[2 * side + 1], reach - pads[2 * side])

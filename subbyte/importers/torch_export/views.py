@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from subbyte.importers.torch_export.arguments import Arguments, Shape, need, operand
+from subbyte.importers.rules.arguments import Arguments, Shape, need
+from subbyte.importers.torch_export.arguments import operand
 from subbyte.importers.torch_export.builder import Builder, Operand, seen
 
 Show = Callable[[Tensor, Arguments], Any]

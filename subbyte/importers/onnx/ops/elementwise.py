@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from subbyte.importers.onnx.rules import elementwise
-from subbyte.importers.onnx.rules.arguments import need
 from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, One, Scaled, shortest
+from subbyte.importers.rules.arguments import need
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.ir import Node
 from subbyte.ir.activations import activation as act_text

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from subbyte.importers.onnx.rules import layers
-from subbyte.importers.onnx.rules.arguments import Shape, need
 from subbyte.importers.onnx.values import Argument, Call, Constant, One, Stored
+from subbyte.importers.rules.arguments import Shape, need
 from subbyte.importers.rules.builder import Operand
 
 

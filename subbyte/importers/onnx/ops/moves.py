@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from subbyte.importers.onnx.rules.arguments import Shape, need
 from subbyte.importers.onnx.values import Argument, Call, Constant, Row
+from subbyte.importers.rules.arguments import Shape, need
 from subbyte.importers.rules.builder import Operand
 from subbyte.ir.coordinates import nearest
 from subbyte.ir.limits import MAX_EXTENT

@@ -9,8 +9,8 @@ import numpy as np
 
 from subbyte.importers.onnx.fold import fits
 from subbyte.importers.onnx.rules import elementwise, layers
-from subbyte.importers.onnx.rules.arguments import Shape, need
 from subbyte.importers.onnx.values import Argument, Call, Constant, Rearranged, Row
+from subbyte.importers.rules.arguments import Shape, need
 from subbyte.importers.rules.builder import Operand
 
 #: Numbers of TensorProto.DataType: what values of the image may be cast to, and constants.

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from subbyte.importers.rules.arguments import Arguments, Shape, need
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
-from subbyte.importers.rules.problems import Site
 
-#: By schema name. Tensors are Operands (they depend on the image) or numpy arrays (they do not).
-Arguments = Mapping[str, Any]
-Shape = tuple[int, ...]
-#: Builder, arguments, shape of the result (torch's) -> result. Raises Rejected with the reason.
+#: In arguments tensors are Operands (they depend on the image) or numpy arrays (they do not).
+#: A rule: builder, arguments, shape of the result (torch's) -> result. Raises Rejected with the reason.
 Rule = Callable[[Builder, Arguments, Shape], Operand]
-
-
-def need(condition: bool, reason: str, origin: Site | None = None) -> None:
-    """Raises Rejected with the reason unless the condition holds."""
-    if not condition:
-        raise Rejected(reason, origin)
 
 
 def operand(x: Any) -> Operand:
@@ -39,9 +31,3 @@ def array(x: Any, what: str) -> np.ndarray:
 def vector(x: Any, what: str, size: int, default: float) -> np.ndarray:
     """A constant, float32 [size]; `default` everywhere if there is none."""
     return np.full(size, default, np.float32) if x is None else array(x, what)
-
-
-def pair(x: Any) -> list[int]:
-    """A number or two, for height and width."""
-    values = [x] if isinstance(x, int) else list(x)
-    return values * 2 if len(values) == 1 else values

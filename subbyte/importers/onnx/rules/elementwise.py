@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.importers.onnx.rules.arguments import Arguments, Rule, Shape, array, need, operand
+from subbyte.importers.onnx.rules.arguments import Rule, array, operand
+from subbyte.importers.rules.arguments import Arguments, Shape, need
 from subbyte.importers.rules.builder import Builder, Operand
 from subbyte.ir.activations import activation as act_text
 

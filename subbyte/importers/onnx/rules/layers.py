@@ -8,21 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.importers.onnx.rules.arguments import Arguments, Shape, array, need, operand, pair, vector
+from subbyte.importers.onnx.rules.arguments import array, operand, vector
+from subbyte.importers.rules.arguments import Arguments, Shape, need, pair, window_pads
 from subbyte.importers.rules.builder import Builder, Operand
 from subbyte.ir.limits import MAX_KERNEL
-
-
-def _pads(a: Arguments, x: Operand, kernel: tuple[int, int]) -> list[int]:
-    """The window's own padding and what a pad operator left on x, (t, b, l, r)."""
-    padding = a["padding"]
-    if padding == "valid":
-        own = [0, 0, 0, 0]
-    elif padding == "same":  # torch puts the odd zero last
-        own = [side for k in kernel for side in ((k - 1) // 2, k - 1 - (k - 1) // 2)]
-    else:
-        own = [p for p in pair(padding) for _ in range(2)]
-    return [p + q for p, q in zip(own, x.pad, strict=True)]
 
 
 def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -33,7 +22,7 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     need(weight.ndim == 4, "only two-dimensional convolution")
     attrs = {
         "stride": pair(a["stride"]),
-        "pad": _pads(a, x, weight.shape[2:]),
+        "pad": window_pads(a["padding"], x.pad, weight.shape[2:]),
         "groups": int(a["groups"]),
         "act": "none",
     }
@@ -70,7 +59,7 @@ def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     )
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
-    pads, value = _pads(a, x, (kernel[0], kernel[1])), b.map(_unpadded(x))
+    pads, value = window_pads(a["padding"], x.pad, (kernel[0], kernel[1])), b.map(_unpadded(x))
     for side in (0, 1):  # ceil_mode: windows that reach beyond the end
         reach = (shape[2 + side] - 1) * stride[side] + kernel[side] - b.shape(value)[side]
         pads[2 * side + 1] = max(pads[2 * side + 1], reach - pads[2 * side])
