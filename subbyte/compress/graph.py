@@ -6,19 +6,20 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from subbyte.artifact.digest import graph_digest
+from subbyte.compress.stages import ToldIn, assignments_at, last_stage, recipe_at, stages_of, trained
 from subbyte.data.mapped import Mapped, folder_of_maps
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
 from subbyte.quant.format import FP32
-from subbyte.quantize.assignment import assignments
+from subbyte.quantize.assignment import Assignment, assignments
 from subbyte.quantize.attach import attach
 from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import BATCH, Progress, calibrate, regrouped
@@ -90,44 +91,74 @@ def compress(
             split = balance(split, recipe.activations.balance, stream, report)
         elif several:
             deque(stream, maxlen=0)
-        dense = split
+        run = _Run(kept, labels, chosen_seed, report, work, threads, task, split if first else None)
+        for percent in stages_of(recipe):
+            stage, staged = recipe_at(recipe, percent), assignments_at(asked, percent)
+            part = replace(run, progress=ToldIn(report, percent))
+            pruned = part.unrounded(split, staged, stage, first)
+            split = trained(pruned, part.rounded(pruned, staged, stage, kept.selection(weighted)))
         if first:
-            formats = {name: found.weights for name, found in asked.items()}
-            images, shown = kept.images(), kept.labels(labels)
-            start = Context(
-                split, split, images, shown, None, chosen_seed, report, task=task, formats=formats
-            )
-            split = _unrounded(start, recipe, first, work, threads)
+            split = run.unrounded(split, asked, last_stage(recipe), first)
         if several:
-            stream = kept.batches(WEIGHTED_IMAGES if weighted else None)
-        seen = calibrate(split, stream, chosen_seed, report, weighted=weighted)
-        rounded = attach(split, asked, recipe, seen)
-        images, shown = kept.images(), kept.labels(labels)
-        context = Context(rounded, split, images, shown, None, chosen_seed, report, task=task)
-        if first:
-            context = replace(context, dense=dense)
-        if work is not None and recipe.steps:
-            context = replace(context, work=_folder(work, context, recipe, threads))
-        for step in recipe.steps[len(first) :]:
+            stream = kept.selection(weighted)
+        return run.rounded(split, asked, last_stage(recipe), stream)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What the stages of a compression share. dense: the float graph before steps work on it; None: none
+    does."""
+
+    kept: _Kept
+    labels: np.ndarray | None
+    seed: int
+    progress: Progress
+    work: Path | None
+    threads: int
+    task: str | None
+    dense: Graph | None
+
+    def unrounded(
+        self, graph: Graph, asked: Mapping[str, Assignment], recipe: Recipe, steps: tuple[str, ...]
+    ) -> Graph:
+        """The float graph after these steps, which work on floats; their state does not depend on others."""
+        formats = {name: found.weights for name, found in asked.items()}
+        context = replace(self._context(graph, graph), formats=formats)
+        if self.work is not None:
+            others = set(recipe.model_extra or {}) - set(steps)
+            tables = {step: STEPS[step].configuration for step in others}
+            plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
+            context = replace(context, work=_folder(self.work, context, plain, self.threads))
+        for step in steps:
             context = replace(context, configuration=recipe.configuration(step))
-            context = replace(context, graph=verify(function_of(STEPS[step])(context)))
-    return context.graph
+            made = verify(function_of(STEPS[step])(context))
+            context = replace(context, graph=made, original=made)
+        return context.original
 
+    def rounded(
+        self,
+        graph: Graph,
+        asked: Mapping[str, Assignment],
+        recipe: Recipe,
+        stream: Iterable[np.ndarray],
+    ) -> Graph:
+        """The float graph calibrated on the stream, rounded, and after the steps that follow."""
+        seen = calibrate(
+            graph, stream, self.seed, self.progress, weighted=recipe.activations.range == "fisher"
+        )
+        rounded = attach(graph, asked, recipe, seen)
+        context = replace(self._context(rounded, graph), dense=self.dense)
+        if self.work is not None and recipe.steps:
+            context = replace(context, work=_folder(self.work, context, recipe, self.threads))
+        for step in recipe.steps:
+            if not STEPS[step].unrounded:
+                context = replace(context, configuration=recipe.configuration(step))
+                context = replace(context, graph=verify(function_of(STEPS[step])(context)))
+        return context.graph
 
-def _unrounded(
-    context: Context, recipe: Recipe, steps: tuple[str, ...], work: Path | None, threads: int
-) -> Graph:
-    """The float graph after these steps, which work on floats; their state does not depend on other steps."""
-    if work is not None:
-        others = set(recipe.model_extra or {}) - set(steps)
-        tables = {step: STEPS[step].configuration for step in others}
-        plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
-        context = replace(context, work=_folder(work, context, plain, threads))
-    for step in steps:
-        context = replace(context, configuration=recipe.configuration(step))
-        made = verify(function_of(STEPS[step])(context))
-        context = replace(context, graph=made, original=made)
-    return context.original
+    def _context(self, graph: Graph, original: Graph) -> Context:
+        images, shown = self.kept.images(), self.kept.labels(self.labels)
+        return Context(graph, original, images, shown, None, self.seed, self.progress, task=self.task)
 
 
 def check_labels(labels: np.ndarray | None, recipe: Recipe) -> None:
@@ -222,6 +253,10 @@ class _Kept:
         chosen = np.linspace(0, count - 1, min(count, most or count)).astype(int)
         for start in range(0, len(chosen), BATCH):
             yield np.stack([images[i] for i in chosen[start : start + BATCH]])
+
+    def selection(self, weighted: bool) -> Iterator[np.ndarray]:
+        """The kept images that calibration sees once more: fewer where it needs gradients."""
+        return self.batches(WEIGHTED_IMAGES if weighted else None)
 
     def images(self) -> np.ndarray:
         if self.mapped is not None:

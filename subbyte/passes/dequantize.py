@@ -43,6 +43,12 @@ def _changes_grid_only(graph: Graph, node: Node) -> bool:
 
 def _float_node(graph: Graph, node: Node) -> Node:
     attrs = {key: value for key, value in node.attrs.items() if key not in _QUANTIZED_ONLY}
+    return node.with_(attrs=attrs, params=real_params(graph, node))
+
+
+def real_params(graph: Graph, node: Node) -> dict[str, np.ndarray | QTensor]:
+    """The parameters of a node of a quantized graph as real numbers, float32 where they were codes, without
+    those that only codes need."""
     params = {role: param for role, param in node.params.items() if role != "table"}
     x = graph.value(node.inputs[0]).q
     if isinstance(weight := params.get("weight"), QTensor) and x is not None:
@@ -50,4 +56,4 @@ def _float_node(graph: Graph, node: Node) -> Node:
         bias = params["bias"]
         assert isinstance(bias, np.ndarray)
         params |= {"weight": weight.dequantize(), "bias": (bias * unit).astype(np.float32)}
-    return node.with_(attrs=attrs, params=params)
+    return params

@@ -57,6 +57,18 @@ def find_pattern(name: str) -> Pattern | None:
     return next((pattern for rule in PATTERNS if (pattern := rule(name)) is not None), None)
 
 
+def fuller(pattern: Pattern, percent: int) -> Pattern:
+    """The pattern of the same groups or blocks that keeps at least `percent` of them, 1 .. 100, and all that
+    `pattern` does."""
+    if ":" not in pattern.name:
+        return pattern
+    block, _, last = pattern.name.partition(":")
+    if "x" in block:
+        return find_pattern(f"{block}:{max(percent, int(last))}") or pattern
+    kept = max(int(block), -(-int(last) * percent // 100))
+    return DENSE if kept == int(last) else find_pattern(f"{kept}:{last}") or pattern
+
+
 # N:M. A row is what one output reads at one tap; codes of a group are stored in the order of their channels.
 
 

@@ -69,6 +69,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("the dense network as target in prune", {"prune.target": "own"}),
     Technique("slopes in prune", {"prune.slopes": False}),
     Technique("weights of outputs in prune", {"prune.outputs": "equal"}),
+    Technique("stages in prune", {"prune.stages": ()}),
     *_of_training("reconstruct"),
     Technique("AdaRound", {"reconstruct.rounding": "latent"}),
     Technique("unrounded activations in reconstruct", {"reconstruct.drop": 0.0}),

@@ -235,6 +235,10 @@ class Pruning(Options):
     function's derivative. outputs: of a layer's outputs all errors count "equal", or, where blocks of
     different ones compete, as "fisher": by the mean squared gradient of the network's outputs. rescale: a
     factor for each output gives what is compensated the variance that it should have.
+    stages: per cent of weights or blocks that stay before the recipe's patterns are reached, falling, like
+    [75, 62]. After each all steps of the recipe train the network, with weights of 8 bits, and what they give
+    is what the next stage prunes. stage_training: training in these stages takes this share of its epochs or
+    steps.
     """
 
     method: Literal["magnitude", "wanda", "obc"] = "obc"
@@ -247,6 +251,14 @@ class Pruning(Options):
     slopes: bool = True
     outputs: Literal["equal", "fisher"] = "fisher"
     rescale: bool = False
+    stages: tuple[Annotated[int, Field(ge=1, le=99)], ...] = ()
+    stage_training: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _falling(self) -> Pruning:
+        if list(self.stages) != sorted(set(self.stages), reverse=True):
+            raise ValueError("stages must fall, like [75, 62]")
+        return self
 
 
 @dataclass(frozen=True)
