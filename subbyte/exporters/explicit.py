@@ -11,14 +11,17 @@ from subbyte.ir.graph import pre_activation
 from subbyte.quant import QParams
 
 
-def explicit(graph: Graph, *, rounded_sums: bool, ranges: Ranges | None = None) -> Graph:
+def explicit(
+    graph: Graph, *, rounded_sums: bool, ranges: Ranges | None = None
+) -> tuple[Graph, tuple[str, ...]]:
     """The graph whose operations compute in real numbers, each behind `dequantize` and before `quantize`.
 
     Values keep their names and grids. New ones are called after the value that they lead to: "y/real" is y
     dequantized, "y/raw" what is rounded to y, "y/pre" the codes on a table's pre-activation grid, "y/sum" the
     sums of a layer with a table or a residual. Outputs are real numbers, "y/real" of codes. Layers keep
     quantized weights and int32 biases; their sums are of real numbers. A table becomes its function, or stays
-    an `activation` of codes where it makes levels.
+    an `activation` of codes where it makes levels. With it the names of the "y/codes", on grids
+    that the graph lacks.
 
     rounded_sums: a layer's sums are rounded to 8 bits, "y/codes", before its residual is added (else the sum
     of both is rounded, once); ranges: as `residual_grid` takes them.
@@ -29,7 +32,7 @@ def explicit(graph: Graph, *, rounded_sums: bool, ranges: Ranges | None = None) 
     for node in graph.nodes:
         made.put(node)
     outputs = [name if graph.value(name).q is None else made.real(name) for name in graph.outputs]
-    return Graph(graph.input, tuple(outputs), made.values, tuple(made.nodes))
+    return Graph(graph.input, tuple(outputs), made.values, tuple(made.nodes)), tuple(made.added)
 
 
 class _Explicit:
@@ -39,6 +42,7 @@ class _Explicit:
         self.graph, self.rounded_sums, self.ranges = graph, rounded_sums, ranges
         self.values = dict(graph.values)
         self.nodes: list[Node] = []
+        self.added: list[str] = []
         self._real: dict[str, str] = {}
 
     def put(self, node: Node) -> None:
@@ -75,9 +79,9 @@ class _Explicit:
             self._activation(node, self._codes(sums, f"{y.name}/pre", y, pre_activation(node, y)), y)
         elif residual:
             if self.rounded_sums:
-                sums = self.real(
-                    self._codes(sums, f"{y.name}/codes", y, residual_grid(self.graph, node, self.ranges))
-                )
+                codes = self._codes(sums, f"{y.name}/codes", y, residual_grid(self.graph, node, self.ranges))
+                self.added.append(codes)
+                sums = self.real(codes)
             self.quantize(self.add("add", [sums, self.real(residual[0])], f"{y.name}/raw", y), y)
         elif y.q is not None:
             self.quantize(sums, y)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subbyte.artifact import own_grids
 from subbyte.errors import InputError
 from subbyte.exporters.explicit import explicit
 from subbyte.exporters.grids import Ranges
@@ -39,8 +40,9 @@ def to_qdq(
 
     fused_residuals: a layer's sums and its residual are added before they are rounded, once, as in the graph;
     otherwise the sums are rounded first, to a grid that covers `ranges` (see `residual_grid`), which is what
-    engines need that compute every operation in integers. int4: weights of 2 to 4 bits on a plain grid are
-    int4 tensors, half the bytes; all others, and without it these too, are int8.
+    engines need that compute every operation in integers; the file has a note of it (`artifact.own_grids`).
+    int4: weights of 2 to 4 bits on a plain grid are int4 tensors, half the bytes; all others, and without it
+    these too, are int8.
 
     Raises InputError for a node that this export does not know, or if `onnx` is not installed.
     """
@@ -48,9 +50,12 @@ def to_qdq(
     for node in graph.nodes:
         if reason := refusal(node, "qdq", "QDQ export"):
             raise InputError(reason)
-    made = explicit(graph, rounded_sums=not fused_residuals, ranges=ranges)
+    made, added = explicit(graph, rounded_sums=not fused_residuals, ranges=ranges)
     opset = INT4_OPSET if int4 else OPSET
-    return make_model(onnx, QdqWriter(onnx, made, int4), made, OPS, batch=batch, opsets=[("", opset)])
+    model = make_model(onnx, QdqWriter(onnx, made, int4), made, OPS, batch=batch, opsets=[("", opset)])
+    if added:
+        onnx.helper.set_model_props(model, {own_grids.KEY: own_grids.to_text(dict.fromkeys(added))})
+    return model
 
 
 def export(

@@ -45,7 +45,7 @@ def to_qonnx(graph: Graph, *, batch: int | None = 1) -> ModelProto:
                 f"QONNX has grids only, but {node.output!r} has {q.format.words}; compress without learned "
                 "levels of activations, or export QDQ, which looks them up"
             )
-    made = explicit(graph, rounded_sums=False)
+    made, _ = explicit(graph, rounded_sums=False)
     return model(
         onnx, QonnxWriter(onnx, made), made, OPS, batch=batch, opsets=[("", OPSET), (DOMAIN, VERSION)]
     )

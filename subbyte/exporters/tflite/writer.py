@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.artifact.own_grids import KEY, to_text
 from subbyte.errors import InputError
 from subbyte.exporters.grids import Ranges
 from subbyte.ir import Graph, Node, Value, is_weighted
@@ -17,6 +18,7 @@ from subbyte.quant import QParams
 SCHEMA_VERSION = 3
 SIGMOID = QParams(1 / 256, 0)
 SAME, VALID = 0, 1  # Padding
+LOWEST = float(np.finfo(np.float32).min)
 _FLOAT32, _INT32, _INT8 = 0, 2, 9  # TensorType
 #: Versions of builtin operators that take int8, where it is not the second.
 _VERSIONS = {
@@ -39,7 +41,10 @@ _ONE_OPERATOR: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 class Writer:
-    """Collects tensors and operators; tensors are numbers, `values` says which one a value is."""
+    """Collects tensors and operators; tensors are numbers, `values` says which one a value is.
+
+    own_grids: by tensor, the graph's own where the format asks for another (`subbyte.artifact.own_grids`).
+    """
 
     def __init__(self, schema: Any, graph: Graph, batch: int, ranges: Ranges, integer_io: bool) -> None:
         self.schema, self.graph, self.batch, self.ranges = schema, graph, batch, ranges
@@ -48,6 +53,7 @@ class Writer:
         self.buffers: list[Any] = [schema.BufferT()]
         self.operators: list[Any] = []
         self.codes: dict[str, int] = {}
+        self.own_grids: dict[str, QParams | None] = {}
         self.values: dict[str, int] = {}
         self.values[graph.input] = self.tensor(graph.value(graph.input), self._input_grid())
 
@@ -127,6 +133,10 @@ class Writer:
         self.values[node.output] = made
         return made
 
+    def other_grid(self, tensor: int, own: QParams | None) -> None:
+        """Notes that the graph has a tensor on another grid; None: real numbers."""
+        self.own_grids[self.tensors[tensor].name.decode()] = own
+
     def finish(self) -> bytes:
         """The serialized model."""
         import flatbuffers
@@ -142,9 +152,19 @@ class Writer:
         subgraph.outputs = [self.values[name] for name in self.graph.outputs]
         model.version, model.subgraphs, model.buffers = SCHEMA_VERSION, [subgraph], self.buffers
         model.operatorCodes = [self._code(kind) for kind in self.codes]
+        if self.own_grids:
+            model.metadata = [self._note()]
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+    def _note(self) -> Any:
+        """The metadata entry that keeps `own_grids`."""
+        entry, buffer = self.schema.MetadataT(), self.schema.BufferT()
+        buffer.data = np.frombuffer(to_text(self.own_grids).encode(), np.uint8)
+        self.buffers.append(buffer)
+        entry.name, entry.buffer = KEY.encode(), len(self.buffers) - 1
+        return entry
 
     def _code(self, kind: str) -> Any:
         made = self.schema.OperatorCodeT()
@@ -159,7 +179,11 @@ class Writer:
         InputError for an `act` that the format has not.
         """
         if act == "sigmoid":
-            made = self.tensor(value, q and SIGMOID) if output is None else output
+            made = output
+            if made is None:
+                made = self.tensor(value, q and SIGMOID)
+                if q is not None and q != SIGMOID:
+                    self.other_grid(made, q)
             return self.op("LOGISTIC", [x], made)
         made = self.tensor(value, q) if output is None else output
         row, parameters = parse_activation(act)
@@ -188,25 +212,28 @@ def plain(kind: str, options: str = "", **fields: Any) -> Row:
 
 
 def padded(w: Writer, node: Node, kernel: Sequence[int]) -> tuple[int, int]:
-    """The padding mode, and the tensor to read: the input, or a padded copy of it. InputError where zeros
-    around would change the output."""
+    """The padding mode, and the tensor to read: the input, or a padded copy of it, by zeros for a layer and
+    by the smallest numbers for a max pool."""
     x, pad = w.graph.value(node.inputs[0]), node.attrs["pad"]
     source = w.values[node.inputs[0]]
     if tuple(pad) == (0, 0, 0, 0):
         return VALID, source
     if tuple(pad) == (*_same(x.shape[0], kernel[0], 0, node), *_same(x.shape[1], kernel[1], 1, node)):
         return SAME, source
-    if not is_weighted(node):  # zeros around are not nothing
-        raise InputError(
-            f"TensorFlow Lite export takes max pooling with padding 'same' or none ({node.name!r})"
-        )
     top, bottom, left, right = pad
     amounts = w.constant(
         f"{node.name}/pad", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
     )
     height, width, channels = x.shape
     larger = Value(x.name, (height + top + bottom, width + left + right, channels))
-    return VALID, w.op("PAD", [source, amounts], w.tensor(larger, x.q, f"/{node.name}"), "PadOptions")
+    inputs, output = [source, amounts], w.tensor(larger, x.q, f"/{node.name}")
+    if is_weighted(node):
+        return VALID, w.op("PAD", inputs, output, "PadOptions")
+    # the largest number of a window is none of those around the map where these are the smallest
+    least: np.ndarray = np.array([LOWEST], np.float32) if x.q is None else np.array([-128], np.int8)
+    grid = None if x.q is None else w.grid([x.q.scale], [x.q.zero_point - 128])
+    inputs.append(w.constant(f"{node.name}/least", least, grid))
+    return VALID, w.op("PADV2", inputs, output, "PadV2Options")
 
 
 def _same(size: int, kernel: int, axis: int, node: Node) -> tuple[int, int]:

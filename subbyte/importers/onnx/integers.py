@@ -144,11 +144,26 @@ class _Rewriter:
             return None if layer is None else [layer]
         if node.op == "concat":
             return self._concat(node, output)
+        if node.op == "mul":
+            node = self._with_channel_scale(node)
         inputs = [self.codes.get(name) for name in node.inputs]
         op = OPS[node.op]
         if None in inputs or not op.quantizable or op.keeps_grid or op.kind is Kind.GRID:
             return None
         return _checked(self, node.with_(inputs=tuple(name for name in inputs if name), output=output.name))
+
+    def _with_channel_scale(self, node: Node) -> Node:
+        """A gate of codes that is multiplied by a factor for each channel has these as its parameter."""
+        scaling = self.made.get(node.inputs[1])
+        if scaling is None or scaling.op != "conv2d" or not is_plain(scaling):  # as a batch_norm is folded
+            return node
+        weight, bias = scaling.params["weight"], scaling.params["bias"]
+        if not isinstance(weight, np.ndarray) or not isinstance(bias, np.ndarray):
+            return node
+        if weight.shape != (scaling.attrs["groups"], 1, 1, 1) or bias.any():
+            return node
+        scale = {"channel_scale": weight.reshape(-1)}
+        return node.with_(inputs=(node.inputs[0], scaling.inputs[0]), params=scale)
 
     def _activated(self, node: Node, output: Value) -> list[Node] | None:
         x, act = node.inputs[0], node.attrs["act"]

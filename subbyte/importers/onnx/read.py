@@ -8,12 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from subbyte.artifact.own_grids import KEY, OwnGrids, from_text
 from subbyte.errors import InputError, SubbyteError
 from subbyte.importers.onnx.values import Constant, OnnxNode
 from subbyte.ir.limits import MAX_NAME, MAX_PARAMETERS
@@ -58,7 +59,7 @@ class Info:
 @dataclass(frozen=True, eq=False)
 class Model:
     """A file. constants: initializers by name; opset: of the standard operators; facts: for provenance.
-    elements: of all tensors together."""
+    elements: of all tensors together. grids: the network's own, where the file says that it has others."""
 
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Constant]
@@ -67,6 +68,7 @@ class Model:
     opset: int
     facts: Mapping[str, Any]
     elements: int
+    grids: OwnGrids = field(default_factory=dict)
 
 
 def read(path: Path) -> Model:
@@ -148,7 +150,9 @@ def _model(path: Path, data: bytes, proto: Any, model: Any) -> Model:
         "producer": printable(producer)[:MAX_NAME],
     }
     outputs = tuple(str(x.name) for x in graph.outputs)
-    return Model(tuple(nodes), constants, inputs, outputs, opset, facts, reader.elements)
+    notes = [prop.value for prop in proto.metadata_props if prop.key == KEY]
+    grids = from_text(notes[0]) if len(notes) == 1 else {}
+    return Model(tuple(nodes), constants, inputs, outputs, opset, facts, reader.elements, grids)
 
 
 def _twice(names: list[str]) -> str:

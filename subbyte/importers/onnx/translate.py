@@ -77,6 +77,7 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
     image = _image(model, shape)
     builder = Reordering(shape, frozenset())
     t = Translation(builder, model.opset, _last(model), MAX_FOLDED + _TIMES * model.elements)
+    t.unrounded = frozenset(name for name, q in model.grids.items() if q is None)
     env: dict[str, Argument | None] = dict(model.constants)
     if image.name in env:
         raise InputError(f"{model.facts['file']} has two values of the name {image.name!r:.80}")

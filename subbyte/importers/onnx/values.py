@@ -99,6 +99,7 @@ class Translation:
     by the value of an activation, what it computes where that is not its `act` to the last digit. codes:
     values that were made already, of a value and a grid, or of a value's codes. last: names that only reach
     outputs. room: elements that computed constants may still have.
+    unrounded: names of codes that the network has as real numbers.
     left_out: nodes that were, for the user. shapes: of outputs that are neither maps nor vectors in the file.
     """
 
@@ -109,6 +110,7 @@ class Translation:
     stored: dict[str, Stored] = field(default_factory=dict)
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     codes: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    unrounded: frozenset[str] = frozenset()
     left_out: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 

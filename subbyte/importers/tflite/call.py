@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from subbyte.artifact.own_grids import OwnGrids
 from subbyte.importers.rules.builder import Builder, Operand, Rejected
 from subbyte.importers.tflite.model import Operator, Tensor
 from subbyte.ir import Param, activation_function
@@ -45,13 +46,17 @@ class Growing(Builder):
 
     real: the numbers that codes stand for are computed with, as if there were no grids. mixed: float32 values
     are beside codes, and no pass folds what is between float32 layers. room: how many more elements of
-    constants may be made; a hostile file can have one constant read by every operator.
+    constants may be made; a hostile file can have one constant read by every operator. own: grids that the
+    network has where the file has others.
     """
 
-    def __init__(self, shape: tuple[int, int, int], real: bool, mixed: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], real: bool, mixed: bool, own: OwnGrids | None = None
+    ) -> None:
         super().__init__(shape, frozenset())
         self.real = real
         self.mixed = mixed
+        self.own = own or {}
         self.room = MAX_PARAMETERS
         self._padded: dict[tuple[str, tuple[int, ...]], str] = {}
 
@@ -63,6 +68,8 @@ class Growing(Builder):
         """The value with its pending padding added, for an operator that treats every element alike."""
         if not any(x.pad):
             return super().plain(x)
+        if x.fill != 0.0:
+            raise Rejected("only a max pool takes padding with the smallest number over", x.origin)
         key = (x.value, x.pad)
         if key not in self._padded:
             attrs = {"pad": list(x.pad), "mode": "zero"}
@@ -148,6 +155,8 @@ class Call:
         need(len(tensor.scale) == len(tensor.zero) == 1, "its values need one scale and zero point")
         if self.b.real:
             return None
+        if tensor.name in self.b.own:
+            return self.b.own[tensor.name]
         return QParams(float(tensor.scale[0]), int(tensor.zero[0]) + _OFFSETS[tensor.dtype])
 
     def option(self, field: int, form: str = "i", default: int = 0) -> int:

@@ -11,6 +11,7 @@ from subbyte.importers.rules.builder import Operand, Rejected
 from subbyte.importers.tflite.call import Call, Constant, Rule, Shape, need
 from subbyte.ir import Param
 from subbyte.ir.activations import activation as act_text
+from subbyte.ir.ops import is_plain
 from subbyte.quant import QParams, QTensor
 from subbyte.quant.bias import LARGEST
 from subbyte.quant.format import INT8
@@ -58,9 +59,21 @@ def prelu(c: Call) -> Operand:
 def add(c: Call) -> Operand:
     x, y = c.inputs
     if isinstance(x, Operand) and isinstance(y, Operand):
-        return _both(c, "add", x, y)
+        return _residual(c, x, y) or _both(c, "add", x, y)
     x, constant = (x, y) if isinstance(x, Operand) else (y, x)
     return _affine(c, x, 1.0, _numbers(c, constant), c.fused(0))
+
+
+def _residual(c: Call, x: Operand, y: Operand) -> Operand | None:
+    """x, a layer's sums, which the network does not round alone, and codes y, in the layer itself."""
+    layer = c.b.producers.get(x.value)
+    if layer is None or layer.op != "conv2d" or not is_plain(layer) or x.shape != y.shape:
+        return None
+    sums_are_real = isinstance(layer.params["weight"], QTensor) and c.b.q(x.value) is None
+    if not sums_are_real or c.b.q(y.value) is None or c.q is None or c.fused(0) != "none":
+        return None
+    inputs = [layer.inputs[0], c.b.map(y)]
+    return Operand(c.b.emit("conv2d", inputs, layer.attrs, layer.params, q=c.q), x.shape)
 
 
 def _both(c: Call, op: str, x: Operand, y: Operand) -> Operand:

@@ -166,8 +166,11 @@ def _pool(c: Call) -> tuple[Operand, Shape, Shape, list[int]]:
 
 def max_pool_2d(c: Call) -> Operand:
     x, kernel, stride, sides = _pool(c)
-    sides = [own - more for own, more in zip(sides, x.pad, strict=True)]  # zeros of a PAD are numbers
-    value = c.b.map(x)
+    if x.fill == -np.inf:
+        value = c.b.map(unpadded(x))
+    else:
+        sides = [own - more for own, more in zip(sides, x.pad, strict=True)]  # zeros of a PAD are numbers
+        value = c.b.map(x)
     attrs = {"kernel": list(kernel), "stride": list(stride), "pad": sides}
     pooled = c.b.emit("max_pool2d", [value], attrs, q=c.b.q(value))
     act = c.fused(5)
@@ -194,18 +197,29 @@ def mean(c: Call) -> Operand:
 
 
 def pad(c: Call) -> Operand:
-    x, amounts = c.operand(), c.ints(1, "list of amounts")
+    x, amounts, fill = c.operand(), c.ints(1, "list of amounts"), 0.0
+    need(not any(x.pad) or x.fill == 0.0, "it pads what is padded with another number")
     if c.has(2):
-        fill = c.numbers(c.constant(2, "value"))
-        need(fill.size == 1 and float(fill.reshape(-1)[0]) == 0.0, "it must add zeros")
+        value = c.numbers(c.constant(2, "value"))
+        number = float(value.reshape(-1)[0]) if value.size == 1 else np.nan
+        least = _least(c.b.q(x.value))
+        need(number == 0.0 or number <= least, "it must add zeros, or the smallest number for a max pool")
+        fill = 0.0 if number == 0.0 else -np.inf
     need(len(x.shape) == 4 and len(amounts) == 8, f"it must pad a map, not {list(x.shape)}")
     need(min(amounts) >= 0, f"it cannot add {min(amounts)} rows or columns")
     need(amounts[:2] == [0, 0], "padding must add to height, width and channels, not to the batch")
     if any(amounts[6:]):
+        need(fill == 0.0, "it must add zeros to the channels")
         height_and_width = _pad_spatial(x, amounts)
         return pad_channels(c, height_and_width, amounts[6], amounts[7])
+    need(fill == 0.0 or not any(x.pad), "it pads what is padded with another number")
     c.b.map(unpadded(x))  # refuses anything but a map
-    return _pad_spatial(x, amounts)
+    return replace(_pad_spatial(x, amounts), fill=fill)
+
+
+def _least(q: QParams | None) -> float:
+    """What no number is smaller than: of a grid, or in float32."""
+    return float(np.finfo(np.float32).min) if q is None else float(np.float32(q.low))
 
 
 def _pad_spatial(x: Operand, amounts: list[int]) -> Operand:

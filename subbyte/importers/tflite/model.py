@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from subbyte.artifact.own_grids import KEY, OwnGrids, from_text
 from subbyte.importers.tflite.flatbuffer import Damaged, Table, root
 from subbyte.importers.tflite.names import name_of
 from subbyte.ir.limits import MAX_ELEMENTS, MAX_EXTENT, MAX_NODES
@@ -63,7 +64,7 @@ class Model:
     """Tensors by number, operators in their order of execution, and the one input.
 
     normalization: (mean, std) per channel of pixels 0..255, if the metadata of the input says so and nothing
-    else.
+    else. grids: the network's own, where the file says that it has others.
     """
 
     tensors: tuple[Tensor, ...]
@@ -72,6 +73,7 @@ class Model:
     outputs: tuple[int, ...]
     description: str
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
+    grids: OwnGrids
 
 
 def read_model(data: bytes) -> Model:
@@ -100,7 +102,8 @@ def read_model(data: bytes) -> Model:
     if tensors[inputs[0]].data is not None:
         raise Damaged("its input is a constant")
     description = printable(model.text(3))[:MAX_SHOWN]
-    return Model(tensors, operators, inputs[0], outputs, description, _normalization(model, buffers))
+    normalization, grids = _normalization(model, buffers), _own_grids(model, buffers)
+    return Model(tensors, operators, inputs[0], outputs, description, normalization, grids)
 
 
 def _code(table: Table) -> str:
@@ -191,6 +194,15 @@ def _normalization(
             sound = all(map(math.isfinite, (*mean, *std))) and all(x > 0 for x in std)
             return (mean, std) if sound and mean and len(mean) == len(std) else None
     return None
+
+
+def _own_grids(model: Table, buffers: Sequence[Table]) -> OwnGrids:
+    """Of the note that our exporter writes, if there is one."""
+    for entry in model.tables(6):
+        if entry.text(0) == KEY:
+            found = _bytes(entry.number(1, "I", 0), buffers)
+            return {} if found is None else from_text(found.tobytes().decode("utf-8", "replace"))
+    return {}
 
 
 def _process_units(metadata: bytes) -> list[Table]:

@@ -66,7 +66,7 @@ def translate(model: Model, *, real: bool) -> Translated:
     GraphError for a graph that breaks a rule.
     """
     codes = any(tensor.dtype in ("int8", "uint8") and tensor.data is None for tensor in model.tensors)
-    b = Growing(input_shape(model), real, mixed=codes and not real)
+    b = Growing(input_shape(model), real, mixed=codes and not real, own=model.grids)
     env: Environment = {
         number: Constant(tensor) for number, tensor in enumerate(model.tensors) if tensor.data is not None
     }

@@ -78,6 +78,7 @@ CASES: dict[str, Build] = {
     "pool": lambda b, x: b.add("global_avg_pool", [x], b.grid(8, -0.5, 0.5)),
     "activation": lambda b, x: b.qactivation(x, "silu"),
     "max pool": max_pool,
+    "padded max pool": lambda b, x: b.keep("max_pool2d", x, kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1)),
     "slice": lambda b, x: b.keep("slice", x, begin=(1, 0, 2), end=(9, 8, 6), step=(2, 1, 3)),
     "rearrange": lambda b, x: b.keep("rearrange", x, dims=(9, 8, 2, 3), perm=(1, 0, 3, 2), size=(8, 9, 6)),
     "dilation": lambda b, x: b.qconv(x, 5, (3, 3), dilation=(2, 1), pad=(2, 2, 1, 1)),
@@ -160,7 +161,6 @@ def test_what_it_does_not_know_is_an_error() -> None:
     refused(
         "has no clip", lambda b, x: b.add("activation", [b.add("dequantize", [x])], None, {"act": "clip"})
     )
-    refused("max pooling", lambda b, x: b.max_pool(x))
     refused("has no batch_norm", lambda b, x: b.batch_norm(b.add("dequantize", [x])))
 
 

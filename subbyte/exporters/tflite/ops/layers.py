@@ -47,13 +47,19 @@ def _layer(
     residual = node.inputs[1:]
     if quantized and residual:
         target = residual_grid(w.graph, node, w.ranges)
+    # a grid that the graph lacks
+    real = quantized and (bool(residual) or value.q is None)
     fused = act in _FUSED
     inputs = [x, *_weights(w, node, axis, shape)]
     fields["fusedActivationFunction"] = _FUSED[act] if fused else 0
     if fused and not residual:
-        w.op(kind, inputs, w.out(node, target), options, **fields)
+        made = w.op(kind, inputs, w.out(node, target), options, **fields)
+        if real:
+            w.other_grid(made, None)
         return
     current = w.op(kind, inputs, w.tensor(value, target, "/sum"), options, **fields)
+    if real:
+        w.other_grid(current, None)
     if not fused:
         output = None if residual or (quantized and act == "sigmoid") else w.out(node)
         current = w.activation(act, current, target and (value.q or target), value, output)

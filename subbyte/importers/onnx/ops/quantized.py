@@ -33,6 +33,8 @@ def _quantize_linear(c: Call) -> Argument:
     x = c.argument(0)
     if isinstance(x, Constant):
         return _codes(c, x, scale, zero)
+    if c.node.outputs[0] in c.t.unrounded:
+        return x
     return quantized(c, x, grid(scale, zero))
 
 
@@ -41,6 +43,8 @@ def _dequantize_linear(c: Call) -> Argument:
     zero = None if c.given(2) is None else c.constant(2, "zero point")
     if isinstance(x, Constant):
         return _numbers(c, x, scale, zero)
+    if c.node.inputs[0] in c.t.unrounded:
+        return x
     known = c.b.values[x.value].q
     kind = zero or Constant(np.zeros((), np.uint8))
     wanted = grid(scale, kind)
