@@ -36,8 +36,9 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   const std::int64_t taps = static_cast<std::int64_t>(n.kernel_h) * n.kernel_w;
   if (!in.quantized) {
     const bool depthwise = n.groups == in.channels && out.channels == in.channels;
-    const std::int64_t outputs = depthwise ? out.channels : n.groups * up(out_group, real::kPanel);
-    return 4 * outputs * (taps * in_group + 1) + 4 * in.channels + outputs / real::kPanel * kPanelEntry;
+    const int panel = real::find(isa)->outputs;
+    const std::int64_t outputs = depthwise ? out.channels : n.groups * up(out_group, panel);
+    return 4 * outputs * (taps * in_group + 1) + 4 * in.channels + outputs / panel * kPanelEntry + 8 * taps;
   }
   if (is_depthwise(n, in, out)) {
     return static_cast<std::int64_t>(

@@ -5,24 +5,40 @@
 namespace subbyte::bench {
 namespace {
 
-void convolve(Report& report, const real::Kernel& k, const char* name, int taps, int in_channels) {
-  Reals in(static_cast<std::size_t>(taps * in_channels)), out(real::kRows * real::kPanel), bias(real::kPanel);
-  Reals weights(static_cast<std::size_t>(taps * in_channels * real::kPanel));
-  const std::vector<const float*> operands(static_cast<std::size_t>(taps * real::kRows), in.data());
+void convolve(Report& report, const real::Kernel& k, const char* name, int taps, int in_channels, Activation a = {}) {
+  const std::size_t rows = static_cast<std::size_t>(k.rows), panel = static_cast<std::size_t>(k.outputs);
+  const std::size_t terms = static_cast<std::size_t>(taps * in_channels);
+  Reals in(rows * terms), out(rows * panel), bias(panel), weights(terms * panel);
+  std::vector<const float*> operands;
   std::vector<float*> results;
-  for (int r = 0; r < real::kRows; ++r) results.push_back(out.data() + r * real::kPanel);
-  const real::Tile tile{operands.data(), real::kRows, taps, in_channels, weights.data(), bias.data(), real::kPanel,
-                        results.data(), nullptr, 0, {}};
-  const double macs = static_cast<double>(taps) * in_channels * real::kPanel * real::kRows;
-  report.measure(k.isa, k.name, name, macs, "MAC", [&] { k.conv(tile, real::kRows); });
+  for (std::size_t t = 0; t < static_cast<std::size_t>(taps); ++t) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      operands.push_back(in.data() + (r * static_cast<std::size_t>(taps) + t) * static_cast<std::size_t>(in_channels));
+    }
+  }
+  for (std::size_t r = 0; r < rows; ++r) results.push_back(out.data() + r * panel);
+  const real::Tile tile{operands.data(), k.rows,    taps,           in_channels, weights.data(), bias.data(),
+                        k.outputs,       k.outputs, results.data(), nullptr,     0,              a};
+  const double macs = static_cast<double>(terms * panel * rows);
+  report.measure(k.isa, k.name, name, macs, "MAC", [&] { k.conv(tile, k.rows); });
 }
 
 void depthwise(Report& report, const real::Kernel& k) {
-  constexpr int kTaps = 9, kChannels = 192;
-  Reals in(kChannels), weights(kTaps * kChannels), bias(kChannels), out(kChannels);
-  const std::vector<const float*> operands(kTaps, in.data());
-  const real::Depthwise d{operands.data(), kTaps, kChannels, weights.data(), bias.data(), out.data(), nullptr, {}};
-  report.measure(k.isa, k.name, "depthwise 3 x 3, 192 channels", kTaps * kChannels, "MAC", [&] { k.depthwise(d); });
+  constexpr std::size_t kSide = 3, kChannels = 192;
+  const std::size_t rows = static_cast<std::size_t>(k.rows);
+  Reals in(kSide * (rows + 2) * kChannels), weights(kSide * kSide * kChannels), bias(kChannels), out(rows * kChannels);
+  std::vector<const float*> operands;
+  std::vector<float*> results;
+  for (std::size_t t = 0; t < kSide * kSide; ++t) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      operands.push_back(in.data() + (t / kSide * (rows + 2) + t % kSide + r) * kChannels);
+    }
+  }
+  for (std::size_t r = 0; r < rows; ++r) results.push_back(out.data() + r * kChannels);
+  const real::Depthwise d{operands.data(), k.rows, kSide * kSide, kChannels, weights.data(), bias.data(), results.data(),
+                          nullptr,         {}};
+  report.measure(k.isa, k.name, "depthwise 3 x 3, 192 channels", static_cast<double>(kSide * kSide * kChannels * rows),
+                 "MAC", [&] { k.depthwise(d, k.rows); });
 }
 
 }  // namespace
@@ -33,6 +49,9 @@ void bench_real(Report& report) {
   std::vector<double> sums(kChannels);
   report.rows(real::table(), real::table_size(), [&](const real::Kernel& k) {
     convolve(report, k, "3 x 3 of 3 channels", 9, 3);
+    convolve(report, k, "3 x 3 of 32 channels", 9, 32);
+    convolve(report, k, "1 x 1 of 192 channels", 1, 192);
+    convolve(report, k, "1 x 1 of 192 channels, silu", 1, 192, {Act::kSilu});
     convolve(report, k, "1 x 1 of 1280 channels", 1, 1280);
     depthwise(report, k);
     const auto measure = [&](const char* function, const auto& work) {

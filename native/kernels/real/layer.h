@@ -7,16 +7,18 @@
 
 namespace subbyte::real {
 
-// A panel lies at `weights` and `bias`, in floats; `terms` products make each of its sums.
+// A panel of `width` outputs lies at `weights` and `bias`, in floats.
 struct Panel {
   std::size_t weights, bias;
-  int in_first, first, channels;  // input channels from in_first on make `channels` outputs from `first` on
+  int first, channels, width;  // makes `channels` outputs from `first` on
 };
 
-// The panels of `groups` groups of channels one after the other, kGap behind each.
-std::vector<Panel> select(int groups, int in_channels, int out_channels, int terms);
-std::size_t panel_step(int terms);  // floats from panel to panel
-std::size_t bias_step();
+// The panels of a layer, group after group, kGap behind each. `terms` products make each of its sums.
+struct Layer {
+  std::vector<Panel> panels;
+  std::size_t weights = 0, bias = 0;  // floats in all
+};
+Layer select(const Kernel& kernel, int groups, int out_channels, int terms);
 
 // weights: [O][terms], bias: [O].
 void pack(const Panel& p, int terms, const float* weights, const float* bias, float* packed, float* packed_bias);

@@ -6,27 +6,27 @@
 
 namespace subbyte::real {
 
-std::size_t panel_step(int terms) { return static_cast<std::size_t>(terms) * kPanel + kGap / sizeof(float); }
-std::size_t bias_step() { return kPanel + kGap / sizeof(float); }
-
-std::vector<Panel> select(int groups, int in_channels, int out_channels, int terms) {
-  std::vector<Panel> panels;
+Layer select(const Kernel& kernel, int groups, int out_channels, int terms) {
+  Layer layer;
   for (int g = 0; g < groups; ++g) {
-    for (int o = 0; o < out_channels; o += kPanel) {
-      panels.push_back({panels.size() * panel_step(terms), panels.size() * bias_step(), g * in_channels,
-                        g * out_channels + o, std::min(kPanel, out_channels - o)});
+    for (int o = 0; o < out_channels; o += kernel.outputs) {
+      const int channels = std::min(kernel.outputs, out_channels - o);
+      const int width = 2 * channels <= kernel.outputs ? kernel.outputs / 2 : kernel.outputs;
+      layer.panels.push_back({layer.weights, layer.bias, g * out_channels + o, channels, width});
+      layer.weights += static_cast<std::size_t>(terms) * width + kGap / sizeof(float);
+      layer.bias += static_cast<std::size_t>(width) + kGap / sizeof(float);
     }
   }
-  return panels;
+  return layer;
 }
 
 void pack(const Panel& p, int terms, const float* weights, const float* bias, float* packed, float* packed_bias) {
-  for (int o = 0; o < kPanel; ++o) {
+  for (int o = 0; o < p.width; ++o) {
     const bool valid = o < p.channels;
     const std::size_t channel = static_cast<std::size_t>(p.first + o);
     packed_bias[o] = valid ? bias[channel] : 0;
     for (int k = 0; k < terms; ++k) {
-      packed[static_cast<std::size_t>(k) * kPanel + o] = valid ? weights[channel * terms + k] : 0;
+      packed[static_cast<std::size_t>(k) * p.width + o] = valid ? weights[channel * terms + k] : 0;
     }
   }
 }

@@ -10,36 +10,39 @@
 
 namespace subbyte::real {
 
-inline constexpr int kPanel = 32;  // output channels per panel
-inline constexpr int kRows = 4;    // output pixels per tile
-
+// Some pixels and a panel of their outputs. `panel`, the width of the packed weights, is the kernel's `outputs` or half
+// of it.
 struct Tile {
   const float* const* in;   // in[tap * in_stride + row]: first input channel; outside the image: zeros
   std::ptrdiff_t in_stride;
   int taps, in_channels;
-  const float* weights;     // [tap][in channel][kPanel]
-  const float* bias;        // [kPanel]
-  int channels;             // valid outputs
+  const float* weights;     // [tap][in channel][panel]
+  const float* bias;        // [panel]
+  int panel, channels;      // valid outputs: at most `panel`
   float* const* out;        // out[row] + offset
   const float* const* residual;  // residual[row] + offset, or null
   std::ptrdiff_t offset;
   Activation activation;
 };
 
+// All channels of some pixels.
 struct Depthwise {
-  const float* const* in;   // in[tap]: channel 0 of one pixel; outside the image: zeros
+  const float* const* in;   // in[tap * in_stride + row]: channel 0; outside the image: zeros
+  std::ptrdiff_t in_stride;
   int taps, channels;
   const float* weights;     // [tap][channels]
   const float* bias;
-  float* out;
-  const float* residual;    // or null
+  float* const* out;
+  const float* const* residual;  // or null
   Activation activation;
 };
 
+// `rows`: pixels of a tile, at most. Sums may be fused, in the order of the taps and channels, the bias first.
 struct Kernel {
   Isa isa;
+  int outputs, rows;
   void (*conv)(const Tile&, int rows);
-  void (*depthwise)(const Depthwise&);
+  void (*depthwise)(const Depthwise&, int rows);
   void (*activate)(const Activation& activation, const float* in, std::int64_t n, float* out);
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);
   void (*gate)(const float* x, const float* gate, int pixels, int channels, float* out);

@@ -3,9 +3,9 @@
 
 namespace subbyte::real {
 
-#define SUBBYTE_KERNEL(isa, prefix)                                         \
+#define SUBBYTE_KERNEL(isa, prefix, outputs, rows)                          \
   void prefix##_conv(const Tile&, int);                                     \
-  void prefix##_depthwise(const Depthwise&);                                \
+  void prefix##_depthwise(const Depthwise&, int);                           \
   void prefix##_activate(const Activation&, const float*, std::int64_t, float*); \
   void prefix##_add(const float*, const float*, std::int64_t, float*);      \
   void prefix##_gate(const float*, const float*, int, int, float*);         \
@@ -15,9 +15,9 @@ namespace subbyte::real {
 
 namespace {
 constexpr Kernel kTable[] = {
-#define SUBBYTE_KERNEL(isa, prefix)                                                                     \
-  {Isa::isa,    prefix##_conv, prefix##_depthwise, prefix##_activate, prefix##_add, prefix##_gate, \
-   prefix##_sum, prefix##_maximum, #prefix},
+#define SUBBYTE_KERNEL(isa, prefix, outputs, rows)                                              \
+  {Isa::isa,      outputs,     rows,         prefix##_conv,    prefix##_depthwise, prefix##_activate, \
+   prefix##_add, prefix##_gate, prefix##_sum, prefix##_maximum, #prefix},
 #include "kernels/real/kernels.inc"
 };
 }  // namespace

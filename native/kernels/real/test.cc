@@ -88,7 +88,8 @@ struct Context {
 };
 
 void conv(const Context& c, int rows, int taps, int in_channels, int channels, const Activation& a) {
-  const std::size_t panel = real::kPanel;
+  const bool narrow = 2 * channels <= c.kernel.outputs;
+  const std::size_t panel = static_cast<std::size_t>(narrow ? c.kernel.outputs / 2 : c.kernel.outputs);
   const int offset = c.random.between(0, 9), stride = rows + 1;
   Input<float> weights(static_cast<std::size_t>(taps * in_channels) * panel), bias(panel);
   c.fill(weights, 1.0f), c.fill(bias);
@@ -113,7 +114,8 @@ void conv(const Context& c, int rows, int taps, int in_channels, int channels, c
   const bool has_residual = c.random.between(0, 1);
   real::Tile tile{};
   tile.in = pointers.data(), tile.in_stride = stride, tile.taps = taps, tile.in_channels = in_channels;
-  tile.weights = weights.data(), tile.bias = bias.data(), tile.channels = channels, tile.out = outs.data();
+  tile.weights = weights.data(), tile.bias = bias.data(), tile.out = outs.data();
+  tile.panel = static_cast<int>(panel), tile.channels = channels;
   tile.residual = has_residual ? add.data() : nullptr;
   tile.offset = offset, tile.activation = a;
   c.kernel.conv(tile, rows);
@@ -138,25 +140,36 @@ void conv(const Context& c, int rows, int taps, int in_channels, int channels, c
   c.expect(good, "conv", rows, channels, static_cast<int>(a.act));
 }
 
-void depthwise(const Context& c, int taps, int channels, const Activation& a) {
+void depthwise(const Context& c, int rows, int taps, int channels, const Activation& a) {
   const std::size_t n = static_cast<std::size_t>(channels);
-  Input<float> weights(static_cast<std::size_t>(taps) * n), bias(n), residual(n);
-  c.fill(weights, 1.0f), c.fill(bias), c.fill(residual);
-  std::vector<Input<float>> in;
-  std::vector<const float*> pointers;
-  for (int t = 0; t < taps; ++t) in.emplace_back(n), c.fill(in.back());
+  const int stride = rows + 1;
+  Input<float> weights(static_cast<std::size_t>(taps) * n), bias(n);
+  c.fill(weights, 1.0f), c.fill(bias);
+  std::vector<Input<float>> in, residual;
+  std::vector<const float*> pointers, add;
+  for (int i = 0; i < taps * stride; ++i) in.emplace_back(n), c.fill(in.back());
   for (Input<float>& x : in) pointers.push_back(x.data());
-  Output out(4 * n);
+  std::vector<Output> out(static_cast<std::size_t>(rows), Output(4 * n));
+  std::vector<float*> outs;
+  for (Output& o : out) outs.push_back(o.real()), residual.emplace_back(n), c.fill(residual.back());
+  for (Input<float>& r : residual) add.push_back(r.data());
   const bool has_residual = c.random.between(0, 1);
   real::Depthwise d{};
-  d.in = pointers.data(), d.taps = taps, d.channels = channels, d.weights = weights.data(), d.bias = bias.data();
-  d.out = out.real(), d.residual = has_residual ? residual.data() : nullptr, d.activation = a;
-  c.kernel.depthwise(d);
-  bool good = out.untouched_outside(0, 4 * n);
-  for (std::size_t i = 0; i < n; ++i) {
-    Sum sum{bias[i], std::fabs(bias[i]), 0};
-    for (std::size_t t = 0; t < in.size(); ++t) sum.add(static_cast<double>(in[t][i]) * weights[t * n + i]);
-    good = good && close(out.real()[i], sum, a, has_residual ? residual[i] : 0);
+  d.in = pointers.data(), d.in_stride = stride, d.taps = taps, d.channels = channels;
+  d.weights = weights.data(), d.bias = bias.data(), d.out = outs.data();
+  d.residual = has_residual ? add.data() : nullptr, d.activation = a;
+  c.kernel.depthwise(d, rows);
+  bool good = true;
+  for (std::size_t r = 0; r < out.size(); ++r) {
+    good = good && out[r].untouched_outside(0, 4 * n);
+    for (std::size_t i = 0; i < n; ++i) {
+      Sum sum{bias[i], std::fabs(bias[i]), 0};
+      for (int t = 0; t < taps; ++t) {
+        const std::size_t tap = static_cast<std::size_t>(t);
+        sum.add(static_cast<double>(in[tap * static_cast<std::size_t>(stride) + r][i]) * weights[tap * n + i]);
+      }
+      good = good && close(out[r].real()[i], sum, a, has_residual ? residual[r][i] : 0);
+    }
   }
   c.expect(good, "depthwise", taps, channels, static_cast<int>(a.act));
 }
@@ -207,13 +220,21 @@ void test_real(Report& report, unsigned seed) {
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
     const Context c{report, random, kernel};
+    for (int rows = 1; rows <= kernel.rows; ++rows) {
+      for (int channels = 1; channels <= kernel.outputs; ++channels) {
+        conv(c, rows, random.between(1, 3), random.between(1, 40), channels, {Act::kNone});
+      }
+      for (int channels = 1; channels <= 40; ++channels) depthwise(c, rows, random.between(1, 9), channels, {Act::kRelu});
+    }
     for (const Activation& a : kActivations) {
-      for (int rows = 1; rows <= real::kRows; ++rows) {
-        for (int channels = 1; channels <= real::kPanel; ++channels) {
-          conv(c, rows, random.between(1, 9), random.between(1, 70), channels, a);
+      for (int channels = 1; channels <= kernel.outputs; ++channels) {
+        for (int i = 0; i < 3; ++i) {
+          conv(c, random.between(1, kernel.rows), random.between(1, 9), random.between(1, 70), channels, a);
         }
       }
-      for (int channels = 1; channels <= 70; ++channels) depthwise(c, random.between(1, 25), channels, a);
+      for (int channels = 1; channels <= 70; ++channels) {
+        depthwise(c, random.between(1, kernel.rows), random.between(1, 25), channels, a);
+      }
       for (int n = 1; n <= 40; ++n) activate(c, n, a, 8.0f), activate(c, n, a, 200.0f);
     }
     for (int channels = 1; channels <= 70; ++channels) element_wise(c, random.between(1, 12), channels);
