@@ -32,6 +32,10 @@ COMMANDS = {
         "train",
         "Train a network in full precision; images and regularization grow together (arXiv 2104.00298).",
     ),
+    "search": (
+        "search",
+        "Find networks of a space that are accurate within a device's limits: a Pareto front.",
+    ),
     "compress": ("compress", "Compress a model by a recipe and write one artifact."),
     "run": ("run", "Classify images: the five best classes of each."),
     "evaluate": (

@@ -32,6 +32,8 @@ EXTRAS = {
     **dict.fromkeys(("torch", "huggingface_hub", "safetensors"), "torch"),
     **dict.fromkeys(("jinja2", "scipy"), "report"),
     "tensorboard": "logs",
+    **dict.fromkeys(("optuna", "sqlalchemy"), "search"),
+    "ray": "ray",
     "onnx_ir": "onnx",
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }

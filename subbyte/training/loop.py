@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from subbyte.metrics.accuracy import Accuracy, joined, score, top_classes
 from subbyte.models import checkpoint
 from subbyte.preprocess import Preprocessing
 from subbyte.tasks.classification import Classification
+from subbyte.tasks.task import Task
 from subbyte.training.average import Average
 from subbyte.training.cast import bfloat16
 from subbyte.training.mixup import label_loss, mixed, shares
@@ -54,8 +56,18 @@ class Progress:
     left: float
 
 
+#: From a network (images float32 [N, C, H, W] and whatever else it takes, to outputs), images and the loss of
+#: outputs to the loss of a step.
+Objective: TypeAlias = "Callable[[Callable[..., Tensor], Tensor, Callable[[Tensor], Tensor]], Tensor]"
+
+
 def _silent(what: object) -> None:
     pass
+
+
+def plain(network: Callable[..., Tensor], x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The Objective that is the loss of what the network answers."""
+    return loss(network(x))
 
 
 @dataclass(eq=False)
@@ -64,7 +76,9 @@ class Training:
 
     images: to train on; held: to measure on, None for none. folder: exists; what is written there, state.py
     says. origin: what the network was made from, which must be the same when it goes on. tell: called after
-    every step; draw: with all records after every new one, of which there is one an epoch.
+    every step; draw: with all records after every new one, of which there is one an epoch. objective: of a
+    step, for networks that are several. task: what outputs mean to the teacher; a teacher of the whole weight
+    needs no labels.
     """
 
     module: nn.Module
@@ -80,6 +94,8 @@ class Training:
     saved_every: int = SAVED_EVERY
     tell: Callable[[Progress], None] = _silent
     draw: Callable[[list[Record]], None] = _silent
+    objective: Objective = plain
+    task: Task[Any] = field(default_factory=Classification)
 
     def run(self) -> list[Record]:
         """Trains to the end, from the folder's state if there is one; returns all records.
@@ -169,11 +185,14 @@ class Training:
             group["lr"] = s.rate_at(now.step, steps)
         drawn = int(generator(s.seed, STEP, now.step * here.size + here.rank).integers(2**62))
 
+        def run(*given: Any) -> Tensor:
+            with self._cast():
+                outputs: Tensor = parallel(*given)
+            return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
         def forward() -> Tensor:
             torch.manual_seed(drawn)  # of dropout and stochastic depth
-            with self._cast():
-                logits: Tensor = parallel(x)
-            return self._loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), x, y, share)
+            return self.objective(run, x, lambda outputs: self._loss(outputs, x, y, share))
 
         now.optimizer.zero_grad(set_to_none=True)
         loss = forward()
@@ -192,12 +211,16 @@ class Training:
         return value
 
     def _loss(self, logits: Tensor, x: Tensor, labels: Tensor, share: Tensor) -> Tensor:
-        loss = label_loss(logits, labels, share, self.settings.label_smoothing)
         if self.teacher is None:
-            return loss
+            return label_loss(logits, labels, share, self.settings.label_smoothing)
         wanted = self.teacher.logits(x, self.preprocessing)
+        taught = self.task.distillation_loss([logits], [wanted])
         weight = self.settings.teacher_weight
-        return (1.0 - weight) * loss + weight * Classification().distillation_loss([logits], [wanted])
+        if weight == 1.0:
+            return taught
+        return (1.0 - weight) * label_loss(
+            logits, labels, share, self.settings.label_smoothing
+        ) + weight * taught
 
     def _cast(self) -> AbstractContextManager[None]:
         """Inside, convolutions and matrix products are bfloat16's, if the settings say so."""

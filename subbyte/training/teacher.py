@@ -17,6 +17,7 @@ from subbyte.importers import import_model
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.tasks.classification import class_count
+from subbyte.tasks.keypoints import rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,8 @@ class Teacher:
     state: Mapping[str, Tensor]
 
     def logits(self, x: Tensor, of: Preprocessing) -> Tensor:
-        """float32 [N, classes] of a student's input [N, C, H, W], which `of` describes: resized (bilinear)
-        and normalized for the teacher."""
+        """The first output, float32 [N, classes], of a student's input [N, C, H, W], which `of` describes:
+        resized (bilinear) and normalized for the teacher."""
         p = self.preprocessing
         pixels = x.to(torch.float32) * _row(of.std, x) + _row(of.mean, x)
         if pixels.shape[-2:] != (p.height, p.width):
@@ -39,7 +40,7 @@ class Teacher:
         y = (pixels - _row(p.mean, x)) / _row(p.std, x)
         with torch.no_grad():
             outputs = torch_executor.forward(self.graph, y, self.state, exact=False)
-        return outputs[self.graph.outputs[0]]
+        return rows(outputs[self.graph.outputs[0]])
 
 
 def _row(values: tuple[float, ...], like: Tensor) -> Tensor:

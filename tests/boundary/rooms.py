@@ -51,7 +51,8 @@ ROOMS = (
     Room("training", TORCH),
     Room("benchmark", ("cli",), later=("peers",)),
     Room("report", ("cli",), later=("report",)),
-    Room("cli", ("cli",), later=("torch", "report", "peers")),
+    Room("search", TORCH, later=("search", "ray")),
+    Room("cli", ("cli",), later=("torch", "report", "peers", "search")),
 )
 #: What everyone enters by: these import from every room, and no room imports from them.
 DOORS = ("subbyte", "subbyte.__main__")
