@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,31 @@ def read_image(path: Path | str, channels: int = 3, data: bytes | None = None) -
     InputError, naming the file: there is none, it cannot be decoded, it would unpack to far more than
     it holds, or its format needs a plugin for PIL that is not installed.
     """
+    return _read(path, data, lambda image: _eight_bits(image).convert(MODES[channels]))
+
+
+def read_mask(path: Path | str) -> np.ndarray:
+    """The numbers of a mask, uint8 [H, W]: palette indices, or grey of 8 bits. InputError as `read_image`,
+    and for an image of another kind."""
+    return np.asarray(_read(path, None, _numbered), np.uint8)
+
+
+def _numbered(image: Image.Image) -> Image.Image:
+    if image.mode not in ("L", "P"):
+        raise ValueError(f"a mask is grey or has a palette, not {image.mode}")
+    return image.copy()
+
+
+def _read(
+    path: Path | str, data: bytes | None, pixels_of: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """What `pixels_of` makes of the opened image, upright."""
     try:
         source = path if data is None else io.BytesIO(data)
         with _guarded(), _open(source) as image:
             _check_size(image.size, Path(path).stat().st_size if data is None else len(data))
             upright = _orientation(image)
-            pixels = _eight_bits(image).convert(MODES[channels])
+            pixels = pixels_of(image)
             return pixels if upright is None else pixels.transpose(upright)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None

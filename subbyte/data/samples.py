@@ -43,8 +43,8 @@ FILTERS = {
 }
 
 
-#: The index of a class, or the numbers that a network should answer with (NaN: not known).
-Label = int | tuple[float, ...]
+#: The index of a class, the numbers that a network should answer with (NaN: not known), or a mask's file.
+Label = int | tuple[float, ...] | Path
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ from subbyte.artifact import Artifact
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.tasks.classification import Classification
+from subbyte.tasks.detection import Detection
 from subbyte.tasks.keypoints import Keypoints
 from subbyte.tasks.regression import Regression
+from subbyte.tasks.segmentation import Segmentation
 from subbyte.tasks.task import Task
 
 #: By the names that `--task` takes. The first is that of a network of which nothing is said.
 TASKS: dict[str, Task[Any]] = {
     "classification": Classification(),
+    "detection": Detection(),
     "keypoints": Keypoints(),
     "regression": Regression(),
+    "segmentation": Segmentation(),
 }
 DEFAULT = "classification"
 #: Where the provenance of an artifact names a task other than the default.
@@ -24,10 +28,11 @@ PROVENANCE = "task"
 
 
 def named(name: str) -> Task[Any]:
-    """The task of that name. InputError for an unknown one."""
-    if not isinstance(name, str) or name not in TASKS:
+    """The task of that name, or of a form of it, such as "segmentation:0". InputError for an unknown one."""
+    kind, _, form = str(name).partition(":")
+    if not isinstance(name, str) or kind not in TASKS:
         raise InputError(f"unknown task {name!r:.80}; known: {', '.join(TASKS)}")
-    return TASKS[name]
+    return TASKS[kind].of(form) if form else TASKS[kind]
 
 
 def task_of(graph: Graph, name: str | None = None) -> Task[Any]:

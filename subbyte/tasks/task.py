@@ -38,15 +38,16 @@ class Guess:
 class Task(ABC, Generic[A]):
     """A is what the task keeps of a network's outputs for n images: its answers.
 
-    name: its key in TASKS. title: of what it scores, of which more is better, up to 1; key: that as a JSON
-    value. errors: the other measures of a score by their JSON names: what they are called, and how one is
-    written. score_keys, comparison_keys: of `Score.to_json` and `Comparison.to_json`. alike_title: what
-    `alike` is called. methods: of the interval of a score and the p of a difference. gallery: what the report
-    says of its sample images. places: whether answers are places in the image: `answers` needs `frames`.
-    classes: whether the output is class scores: a temperature softens them, labels are class indices.
+    name: its key in TASKS, and its form, if it is not the plain one. title: of what it scores, of which
+    more is better, up to 1; key: that as a JSON value. errors: the other measures of a score by their
+    JSON names: what they are called, and how one is written. score_keys, comparison_keys: of
+    `Score.to_json` and `Comparison.to_json`. alike_title: what `alike` is called. methods: of the
+    interval of a score and the p of a difference. gallery: what the report says of its sample images.
+    places: whether answers are places in the image: `answers` needs `frames`. classes: whether the output
+    is class scores: a temperature softens them, labels are class indices.
     """
 
-    name: ClassVar[str]
+    name: str
     title: ClassVar[str]
     key: ClassVar[str]
     errors: ClassVar[Mapping[str, tuple[str, Callable[[float], str]]]] = {}
@@ -61,6 +62,10 @@ class Task(ABC, Generic[A]):
     @abstractmethod
     def check(self, graph: Graph) -> None:
         """InputError, in one sentence, unless the graph's outputs can mean this."""
+
+    def of(self, form: str) -> Task[A]:
+        """The task as a text behind its name and a colon says. InputError if it has no such forms."""
+        raise InputError(f"the task {self.name} has no form {form!r:.80}")
 
     # ------------------------------------------------------------- training
 

@@ -51,9 +51,9 @@ def several() -> Graph:
     [
         (lambda: vector(6), {"classification", "keypoints", "regression"}),
         (lambda: vector(5), {"classification", "regression"}),
-        (pair_map, {"keypoints", "regression"}),
-        (wide_map, {"regression"}),
-        (several, {"regression"}),
+        (pair_map, {"keypoints", "regression", "segmentation"}),
+        (wide_map, {"regression", "segmentation"}),
+        (several, {"detection", "regression"}),
     ],
 )
 def test_which_outputs_fit(make, fitting: set[str]) -> None:  # type: ignore[no-untyped-def]
@@ -74,9 +74,7 @@ def test_without_a_name_one_vector_is_classified_and_the_error_names_the_option(
     with pytest.raises(InputError) as caught:
         task_of(several(), "classification")
     assert "--task" not in str(caught.value)
-    with pytest.raises(
-        InputError, match="unknown task 'hands'; known: classification, keypoints, regression"
-    ):
+    with pytest.raises(InputError, match="unknown task 'hands'; known: classification, detection, keypoints"):
         named("hands")
 
 
