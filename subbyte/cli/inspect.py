@@ -12,6 +12,7 @@ from rich.table import Table
 from subbyte.artifact import Artifact, load
 from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
+from subbyte.cli.priced import priced, show_priced
 from subbyte.execute.native import Session
 from subbyte.ir import Graph
 from subbyte.ir.shares import shares
@@ -24,11 +25,28 @@ def inspect(
     repeats: Annotated[int, typer.Option(min=0, help="Timed runs for the shares of time; 0: none.")] = 10,
     threads: Threads = 1,
     isa: Isa = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: what each layer costs on a device: host, one of the package's profiles, or a "
+            "profile.toml of your own."
+        ),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.001, help="--target: images a second that the power is told for.")
+    ] = 30.0,
     json: Json = False,
 ) -> None:
     """Show the plan: memory, what runs depth-first, and per layer requested and executed formats,
-    kernel, share of time."""
+    kernel, share of time.
+
+    With --target: time and energy of each layer on a device, by its cost model.
+    """
     loaded = load(artifact)
+    if target is not None:
+        found = priced(loaded.graph, target, rate)
+        (show_json if json else show_priced)(found)
+        return
     session = Session(loaded, threads=threads, isa=isa)
     facts = _facts(artifact, loaded, session)
     rows = plan_rows(session, repeats)

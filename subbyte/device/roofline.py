@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from typing import Any
 
 from subbyte.device.size import node_bytes
 from subbyte.device.target import Cost, Layer, Memory
@@ -56,24 +56,18 @@ class Roofline:
         return Memory(peak_live_bytes(graph), sum(map(node_bytes, graph.nodes)))
 
 
-def profiles() -> list[str]:
-    """Names of the files in profiles/, sorted."""
-    folder = resources.files("subbyte.device").joinpath("profiles")
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
-
-
-def read_profile(name: str) -> Roofline:
-    """The device of that file."""
-    from subbyte.system.toml import parse_toml  # not among what running an artifact needs
-
-    path = resources.files("subbyte.device").joinpath("profiles").joinpath(f"{name}.toml")
-    found = parse_toml(path.read_text("utf-8"))
-    rows = {parse_format(text): row for text, row in found["weights"].items()}
-    return Roofline(
-        found["name"],
-        {format: row["rate"] for format, row in rows.items()},
-        {format: row["energy"] for format, row in rows.items()},
-        frozenset(map(parse_format, found["activations"]["formats"])),
-        found["memory"]["bandwidth"],
-        found["memory"]["energy"],
-    )
+def read_roofline(found: Mapping[str, Any], where: str) -> Roofline:
+    """The device of a profile's tables, called `where` in errors. InputError for a table or figure that is
+    missing."""
+    try:
+        rows = {parse_format(text): row for text, row in found["weights"].items()}
+        return Roofline(
+            found["name"],
+            {format: row["rate"] for format, row in rows.items()},
+            {format: row["energy"] for format, row in rows.items()},
+            frozenset(map(parse_format, found["activations"]["formats"])),
+            found["memory"]["bandwidth"],
+            found["memory"]["energy"],
+        )
+    except KeyError as error:
+        raise InputError(f"{where} lacks {error.args[0]}") from None

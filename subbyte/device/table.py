@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from subbyte.device.host import Host
-from subbyte.device.roofline import profiles, read_profile
+from subbyte.device.profile import profiles, read_profile, read_profile_file
 from subbyte.device.target import Target
 from subbyte.errors import InputError
 
@@ -18,7 +19,9 @@ TARGETS: dict[str, Callable[[], Target]] = {
 
 
 def find_target(name: str) -> Target:
-    """InputError if there is no device of that name."""
+    """The device of that name, or of that file, a profile that ends in .toml. InputError if there is none."""
+    if name.endswith(".toml"):
+        return read_profile_file(Path(name))
     if name not in TARGETS:
-        raise InputError(f"there is no device {name!r:.80}; known: {', '.join(TARGETS)}")
+        raise InputError(f"there is no device {name!r:.80}; known: {', '.join(TARGETS)}, or a profile.toml")
     return TARGETS[name]()

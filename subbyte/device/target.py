@@ -56,12 +56,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a layer, for one image. time: ms. moved: bytes of weights, inputs and output. energy: mJ, None if
-    the device does not know it."""
+    """Of a layer, for one image. time: ms. moved: bytes from and to main memory. energy: mJ, None if the
+    device does not know it. So are cycles, utilization (of the peak of multiplications, 0 to 1) and bound
+    (what it waits for)."""
 
     time: float
     moved: int
     energy: float | None = None
+    cycles: float | None = None
+    utilization: float | None = None
+    bound: str | None = None
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,12 @@ class Format:
     @property
     def plain(self) -> Format:
         """Without the code book."""
-        return replace(self, book=False)
+        return replace(self, book=False) if self.book else self
 
     @property
     def dense(self) -> Format:
         """Without code book and pattern."""
-        return replace(self, book=False, pattern=DENSE)
+        return replace(self, book=False, pattern=DENSE) if self.book or self.pattern != DENSE else self
 
     @property
     def of_weights(self) -> bool:

@@ -11,7 +11,8 @@ from subbyte import Artifact, save
 from subbyte.device import TARGETS, Host, Layer, Memory, artifact_bytes, find_target, layers, node_bytes
 from subbyte.device.cache import cache_folder, engine_version, read_json, write_json
 from subbyte.device.conversion import conversion_time, conversions
-from subbyte.device.roofline import profiles
+from subbyte.device.profile import profiles, read_profile
+from subbyte.device.roofline import Roofline
 from subbyte.device.target import reads
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
@@ -144,6 +145,8 @@ def test_memory_is_that_of_the_device() -> None:
 
 @pytest.mark.parametrize("name", profiles())
 def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
+    if not isinstance(read_profile(name), Roofline):
+        return  # the reader of any other kind demands it: test_npu.py
     found = parse_toml((resources.files("subbyte.device") / "profiles" / f"{name}.toml").read_text("utf-8"))
     for table in (found["memory"], *found["weights"].values()):
         figures = {key for key, value in table.items() if isinstance(value, float)}
