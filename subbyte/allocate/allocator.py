@@ -47,7 +47,8 @@ class _Made:
 class Allocation:
     """recipe: of these formats. weights: by layer, a float format where it runs in floating point;
     activations: by node, where they are not of 8 bits. degradation: predicted KL beyond that of 8 bits, nats.
-    size: bytes of the file, rounded to nearest. latency: predicted, ms. reasons: by layer that keeps 8 bits,
+    size: bytes of the file, rounded to nearest. latency, energy: predicted, ms and mJ, the latter None where
+    the target does not know it. reasons: by layer that keeps 8 bits,
     why; floats: by layer in floating point. shares: of weights and activations at each format."""
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Allocation:
     shares: Shares
     reasons: Mapping[str, str] = field(default_factory=dict)
     floats: Mapping[str, str] = field(default_factory=dict)
+    energy: float | None = None
 
 
 class Allocator:
@@ -79,27 +81,32 @@ class Allocator:
     def program(self) -> Program:
         """The integer program of the layers and groups, without limits."""
         elements, bits = self.costs.activation_elements()
+        rest = self.costs.rest()
         return Program(
             [self.costs.layer_item(name) for name in self.costs.names],
             [self.costs.group_item(index) for index in range(len(self.costs.shared))],
             self._rest_bytes,
-            self.costs.rest_latency(),
+            sum(cost.time for cost in rest),
             bits,
             elements,
+            sum(cost.energy or 0.0 for cost in rest),
         )
 
     def allocate(self, budget: Budget) -> Allocation:
-        """The least predicted degradation within the budget's size, latency, memory and bits of activations.
+        """The least predicted degradation within the budget's size, latency, energy, memory and bits of
+        activations.
 
-        Raises InputError if no formats fit, naming the nearest values that there are.
+        Raises InputError if no formats fit, naming the nearest values that there are, or if the target does
+        not know energies.
         """
         self._check_memory(budget)
+        self._check_energy(budget)
         if budget.size is not None and set(self.recipe.steps) - {"bias_correction"}:
             budget = replace(budget, size=budget.size - TRAINING_ROOM)
         program, size = self.program(), budget.size
         bits = self._bits(program, budget)
         for _ in range(ROUNDS):
-            solution = solve(program, size=size, latency=budget.latency, bits=bits)
+            solution = solve(program, size=size, latency=budget.latency, bits=bits, energy=budget.energy)
             if solution is None:
                 break
             result = self._allocation(solution)
@@ -110,7 +117,7 @@ class Allocator:
                 size -= max(over, 64)
             if excess > 1.0:
                 bits = min(solution.bits - 1, solution.bits / excess)
-        smallest = solve(program, latency=budget.latency, bits=bits, goal="size")
+        smallest = solve(program, latency=budget.latency, bits=bits, energy=budget.energy, goal="size")
         if smallest is not None and budget.size is not None:
             result = self._allocation(smallest)
             if self._size_over(budget, result) <= 0 and self._activations_over(budget, result) <= 1.0:
@@ -121,7 +128,7 @@ class Allocator:
         """Bytes of the smallest file within the budget's other limits. InputError if there is none."""
         program = self.program()
         bits = self._bits(program, budget)
-        found = solve(program, latency=budget.latency, bits=bits, goal="size")
+        found = solve(program, latency=budget.latency, bits=bits, energy=budget.energy, goal="size")
         if found is None:
             raise InputError(self._infeasible(program, replace(budget, size=None)))
         return self._allocation(found).size
@@ -144,6 +151,7 @@ class Allocator:
             made.shares,
             {name: self.costs.kept_because(name) for name, f in solution.weights.items() if f == INT8},
             {name: self.costs.float_because(name, f) for name, f in solution.weights.items() if f.is_float},
+            solution.energy if self.costs.knows_energy() else None,
         )
 
     def _made(self, weights: Mapping[str, Format], activations: Mapping[str, Format]) -> _Made:
@@ -166,6 +174,13 @@ class Allocator:
             raise InputError(
                 f"activations may take {budget.memory} bytes, but {target.name} needs {needed}; "
                 "allow that many"
+            )
+
+    def _check_energy(self, budget: Budget) -> None:
+        """InputError for a budget of energy on a target that knows none."""
+        if budget.energy is not None and not self.costs.knows_energy():
+            raise InputError(
+                f"{self.costs.target.name} does not know what layers take in energy; choose another --target"
             )
 
     @property
@@ -197,18 +212,23 @@ class Allocator:
 
     def _infeasible(self, program: Program, budget: Budget) -> str:
         parts, bits = [], self._bits(program, budget)
-        several = sum(limit is not None for limit in (budget.size, budget.latency, bits)) > 2
+        limits = {"size": budget.size, "latency": budget.latency, "bits": bits, "energy": budget.energy}
+        several = sum(limit is not None for limit in limits.values()) > 2
         other = f", without the other budget{'s' if several else ''}"
         if budget.size is not None:
-            size, alone = self._nearest(program, "size", latency=budget.latency, bits=bits)
+            size, alone = self._nearest(program, "size", limits)
             nearest = f"{self._allocation(size).size}{other if alone else ''}"
             parts.append(f"a file of {budget.size} bytes (nearest: {nearest})")
         if budget.latency is not None:
-            fastest, alone = self._nearest(program, "latency", size=budget.size, bits=bits)
+            fastest, alone = self._nearest(program, "latency", limits)
             nearest = f"{fastest.latency:.3g} ms{other if alone else ''}"
             parts.append(f"{budget.latency:g} ms (nearest: {nearest})")
+        if budget.energy is not None:
+            least, alone = self._nearest(program, "energy", limits)
+            nearest = f"{least.energy:.3g} mJ{other if alone else ''}"
+            parts.append(f"{budget.energy:g} mJ (nearest: {nearest})")
         if budget.activation_bits is not None:
-            least, alone = self._nearest(program, "bits", size=budget.size, latency=budget.latency)
+            least, alone = self._nearest(program, "bits", limits)
             mean = math.ceil(100 * self._allocation(least).shares.activation_bits) / 100
             nearest = f"{mean:.2f}{other if alone else ''}"
             known = ", ".join(str(format.short) for format in self.costs.formats)
@@ -224,8 +244,9 @@ class Allocator:
         return f"no widths give {' and '.join(parts)}{note}"
 
     @staticmethod
-    def _nearest(program: Program, goal: Goal, **others: float | None) -> tuple[Solution, bool]:
+    def _nearest(program: Program, goal: Goal, limits: Mapping[str, float | None]) -> tuple[Solution, bool]:
         """The least of the goal with the other budgets kept, or (True) without where that is impossible."""
+        others = {name: limit for name, limit in limits.items() if name != goal}
         kept = solve(program, goal=goal, **others)
         alone = solve(program, goal=goal) if kept is None else kept
         assert alone is not None

@@ -10,6 +10,7 @@ from subbyte.errors import InputError
 
 BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 MILLISECONDS = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}
+MILLIJOULES = {"": 1.0, "mj": 1.0, "uj": 1e-3, "µj": 1e-3, "j": 1e3}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-zµ]*)", re.IGNORECASE)
 
 
@@ -20,7 +21,8 @@ class Budget:
     size: bytes of the file. latency: milliseconds for one image on the target. memory: bytes of
     activations. drop: points (per cent) of agreement of the best class with the float32 network
     that may be lost on the calibration images. activation_bits: mean bits of an activation, as `ir.shares`
-    counts them; float32 ones have 32. Raises InputError for one that is no number above 0.
+    counts them; float32 ones have 32. energy: millijoules for one image on the
+    target. Raises InputError for one that is no number above 0.
     """
 
     size: int | None = None
@@ -28,6 +30,7 @@ class Budget:
     memory: int | None = None
     drop: float | None = None
     activation_bits: float | None = None
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         bits = self.activation_bits
@@ -37,7 +40,7 @@ class Budget:
     @property
     def given(self) -> bool:
         """Whether there is any limit."""
-        limits = (self.size, self.latency, self.memory, self.drop, self.activation_bits)
+        limits = (self.size, self.latency, self.memory, self.drop, self.activation_bits, self.energy)
         return any(limit is not None for limit in limits)
 
     def __str__(self) -> str:
@@ -45,6 +48,7 @@ class Budget:
         parts = {
             "a file of at most {:d} bytes": self.size,
             "at most {:g} ms an image": self.latency,
+            "at most {:g} mJ an image": self.energy,
             "at most {:d} bytes of activations": self.memory,
             "a loss of at most {:g} points of agreement": self.drop,
             "activations of at most {:g} bits on average": self.activation_bits,
@@ -60,6 +64,11 @@ def parse_bytes(option: str, text: str) -> int:
 def parse_milliseconds(option: str, text: str) -> float:
     """ "3ms", "800us" or a number of milliseconds. InputError otherwise."""
     return _parse(option, text, MILLISECONDS, "3ms")
+
+
+def parse_millijoules(option: str, text: str) -> float:
+    """ "0.9mJ", "900uJ" or a number of millijoules. InputError otherwise."""
+    return _parse(option, text, MILLIJOULES, "0.9mJ")
 
 
 def _parse(option: str, text: str, units: dict[str, float] | dict[str, int], example: str) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from subbyte.allocate.program import GroupItem, LayerItem, LayerOption
 from subbyte.allocate.refuse import FormatFacts, Rules, kept_because, refusal
 from subbyte.analysis.table import EIGHT_BITS, Kind, Sensitivity
-from subbyte.device import Target, layers
-from subbyte.device.conversion import conversion_time
+from subbyte.device import Cost, Target, layers
+from subbyte.device.conversion import conversion_cost
 from subbyte.device.target import reads
 from subbyte.errors import InputError
 from subbyte.ir.graph import weights_of
@@ -119,34 +119,40 @@ class Costs:
         return replace(format, book=book).bytes(self.shape(layer))
 
     def layer_item(self, name: str) -> LayerItem:
-        """Degradation, bytes and milliseconds of a layer at every width that it may have."""
+        """Degradation, bytes, milliseconds and millijoules of a layer at every width that it may have."""
         layer, group = self.layers[name], self._reads[name]
         options = {}
         for format, degradation in self.degradations("weights", name).items():
-            times = {
-                read: self.target.cost(layer, format, read).time
+            costs = {
+                read: self.target.cost(layer, format, read)
                 for read in self._group_formats(group)
                 if not format.is_float and self.target.supports(layer, format, read)
             }
             if format.is_float and degradation < 0.0:  # else it wins nothing
-                times = self._float_times(name, format)
-            if times and format not in self.refused[name]:
+                costs = self._float_costs(name, format)
+            if costs and format not in self.refused[name]:
                 factor, bits = self.factors.get(name, 1.0), self._float_bits(name) if format.is_float else 0
-                options[format] = LayerOption(degradation * factor, self.bytes_of(name, format), times, bits)
+                times = {read: cost.time for read, cost in costs.items()}
+                options[format] = LayerOption(
+                    degradation * factor, self.bytes_of(name, format), times, bits, _energies(costs)
+                )
         return LayerItem(name, options, group)
 
-    def _float_times(self, name: str, format: Format) -> dict[Format, float]:
-        """Milliseconds of a layer in floating point with its conversions, by the format of what it reads."""
+    def _float_costs(self, name: str, format: Format) -> dict[Format, Cost]:
+        """Of a layer in floating point with its conversions, by the format of what it reads."""
         layer, node = self._float_layers[name], self.graph.node(name)
         if not self.target.supports(layer, format, FP32):
             return {}
-        time = self.target.cost(layer, format, FP32).time
+        parts = [self.target.cost(layer, format, FP32)]
         for value in node.inputs:
             if value != self.graph.input:
-                time += conversion_time(self.target, "dequantize", self.graph.value(value).shape)
+                parts.append(conversion_cost(self.target, "dequantize", self.graph.value(value).shape))
         if name in self._made:
-            time += conversion_time(self.target, "quantize", self.graph.value(node.output).shape)
-        return dict.fromkeys(self._group_formats(self._reads[name]), time)
+            parts.append(conversion_cost(self.target, "quantize", self.graph.value(node.output).shape))
+        energies = [part.energy for part in parts if part.energy is not None]
+        energy = sum(energies) if len(energies) == len(parts) else None
+        whole = Cost(sum(part.time for part in parts), sum(part.moved for part in parts), energy)
+        return dict.fromkeys(self._group_formats(self._reads[name]), whole)
 
     def _float_bits(self, name: str) -> int:
         """Bits that activations have more if the layer makes float32, at most."""
@@ -157,7 +163,7 @@ class Costs:
         return (FP32.bits - narrowest) * elements
 
     def group_item(self, index: int) -> GroupItem:
-        """Degradation, milliseconds and number of the activations of a group, which share one width."""
+        """Degradation, costs and number of the activations of a group, which share one width."""
         nodes = self.shared[index].nodes
         readers = [n for n, group in self._reads.items() if group == index and not self._has_weights(n)]
         degradations = self.degradations("activations", nodes[0])
@@ -166,13 +172,12 @@ class Costs:
             for format in self._group_formats(index)
             if all(self.target.supports(self.layers[reader], None, format) for reader in readers)
         ]
-        times = {
-            format: sum(self.target.cost(self.layers[reader], None, format).time for reader in readers)
-            for format in formats
-        }
+        costs = {f: [self.target.cost(self.layers[reader], None, f) for reader in readers] for f in formats}
+        times = {format: sum(cost.time for cost in found) for format, found in costs.items()}
+        energies = {format: sum(cost.energy or 0.0 for cost in found) for format, found in costs.items()}
         factor = self.group_factors.get(index, 1.0)
         added = {format: degradations[format] * factor for format in formats}
-        return GroupItem(nodes, added, times, self._elements[index])
+        return GroupItem(nodes, added, times, self._elements[index], energies)
 
     def activation_elements(self) -> tuple[int, int]:
         """All activations that there are with 8 bits in all groups, and bits of those that no choice
@@ -182,14 +187,18 @@ class Costs:
         fixed = sum(format.bits * count for format, count in found.activations.items())
         return total, fixed - UINT8.bits * sum(self._elements)
 
-    def rest_latency(self) -> float:
-        """Of nodes whose time no choice changes: they read the image, or have float weights."""
-        total = 0.0
+    def rest(self) -> list[Cost]:
+        """Of nodes that no choice changes: they read the image, or have float weights."""
+        found = []
         for name, layer in self.layers.items():
             if name not in self.names and (self._reads[name] is None or self._has_weights(name)):
                 node = self.base.node(name)
-                total += self.target.cost(layer, weights_of(node), reads(self.base, node)).time
-        return total
+                found.append(self.target.cost(layer, weights_of(node), reads(self.base, node)))
+        return found
+
+    def knows_energy(self) -> bool:
+        """Whether the target says what the network's layers take."""
+        return all(self.target.cost(self.layers[n], INT8, UINT8).energy is not None for n in self.names)
 
     def weight_bytes_at_8(self) -> int:
         """Bytes in the file of all weights at 8 bits."""
@@ -238,3 +247,8 @@ class Costs:
             if (reason := refusal(facts, row.format, self.rules)) is not None:
                 result[row.format] = reason
         return result
+
+
+def _energies(costs: Mapping[Format, Cost]) -> dict[Format, float]:
+    """mJ, where the target knows them."""
+    return {read: cost.energy for read, cost in costs.items() if cost.energy is not None}

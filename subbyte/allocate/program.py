@@ -8,7 +8,7 @@ here degradations are measured). check.py measures how far that is from the trut
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from subbyte.quant import Format
 from subbyte.system.quiet import quiet_descriptor
 
-Goal = Literal["degradation", "size", "latency", "bits"]
+Goal = Literal["degradation", "size", "latency", "bits", "energy"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class LayerOption:
     """A layer with weights of one format: degradation, bytes in the file, ms by the format of its input.
 
     degradation: below 0 for a float format that removes some of the degradation of 8 bits. bits: that
-    activations have more, because a float layer makes them in float32.
+    activations have more, because a float layer makes them in float32. energy: mJ by the format of its input,
+    0 where none is given.
     """
 
     degradation: float
     size: int
     latency: Mapping[Format, float]
     bits: int = 0
+    energy: Mapping[Format, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,20 @@ class LayerItem:
 
 @dataclass(frozen=True)
 class GroupItem:
-    """Activations of one format. degradation, latency (ms of the nodes without weights that read them): by
-    format. elements: how many of them there are per image, as `ir.shares` counts."""
+    """Activations of one format. degradation, latency and energy (ms and mJ of the nodes without weights that
+    read them): by format. elements: how many of them there are per image, as `ir.shares` counts."""
 
     nodes: tuple[str, ...]
     degradation: Mapping[Format, float]
     latency: Mapping[Format, float]
     elements: int = 0
+    energy: Mapping[Format, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Program:
-    """size, latency, bits (of activations): of what no choice changes. elements: of all activations."""
+    """size, latency, bits (of activations), energy: of what no choice changes. elements: of all
+    activations."""
 
     layers: Sequence[LayerItem]
     groups: Sequence[GroupItem]
@@ -63,12 +67,13 @@ class Program:
     latency: float
     bits: int = 0
     elements: int = 0
+    energy: float = 0.0
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Formats by layer and by index of the group, and what they sum up to, `size`, `latency` and `bits` (of
-    activations) in all."""
+    """Formats by layer and by index of the group, and what they sum up to, `size`, `latency`, `bits` (of
+    activations) and `energy` in all."""
 
     weights: dict[str, Format]
     activations: dict[int, Format]
@@ -76,6 +81,7 @@ class Solution:
     size: int
     latency: float
     bits: int
+    energy: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class _Pick:
     size: int
     latency: float
     bits: int
+    energy: float
 
 
 def solve(
@@ -97,11 +104,12 @@ def solve(
     size: float | None = None,
     latency: float | None = None,
     bits: float | None = None,
+    energy: float | None = None,
     goal: Goal = "degradation",
 ) -> Solution | None:
     """The formats of least `goal` within the limits, of the whole; None if there are none.
 
-    size: bytes. latency: ms. bits: of all activations of an image.
+    size: bytes. latency: ms. bits: of all activations of an image. energy: mJ.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -112,6 +120,7 @@ def solve(
         ("size", size, program.size),
         ("latency", latency, program.latency),
         ("bits", bits, program.bits),
+        ("energy", energy, program.energy),
     )
     for kind, limit, fixed in limits:
         if limit is not None:
@@ -141,13 +150,25 @@ def _layer_picks(program: Program) -> list[_Pick]:
     for i, layer in enumerate(program.layers):
         for format, option in layer.options.items():
             for read, latency in option.latency.items():
-                picks.append(_Pick(i, format, read, option.degradation, option.size, latency, option.bits))
+                energy = option.energy.get(read, 0.0)
+                picks.append(
+                    _Pick(i, format, read, option.degradation, option.size, latency, option.bits, energy)
+                )
     return picks
 
 
 def _group_picks(program: Program) -> list[_Pick]:
     return [
-        _Pick(i, format, None, degradation, 0, group.latency[format], format.bits * group.elements)
+        _Pick(
+            i,
+            format,
+            None,
+            degradation,
+            0,
+            group.latency[format],
+            format.bits * group.elements,
+            group.energy.get(format, 0.0),
+        )
         for i, group in enumerate(program.groups)
         for format, degradation in group.degradation.items()
     ]
@@ -191,4 +212,5 @@ def _solution(program: Program, chosen: list[_Pick]) -> Solution:
         program.size + sum(p.size for p in chosen),
         program.latency + float(sum(p.latency for p in chosen)),
         program.bits + sum(p.bits for p in chosen),
+        program.energy + float(sum(p.energy for p in chosen)),
     )

@@ -28,9 +28,10 @@ def parse_budget(
     memory: str | None,
     drop: float | None,
     activation_bits: float | None = None,
+    energy: str | None = None,
 ) -> Budget:
     """The options with their units. InputError for one that is no number above 0."""
-    from subbyte.allocate.budget import Budget, parse_bytes, parse_milliseconds
+    from subbyte.allocate.budget import Budget, parse_bytes, parse_millijoules, parse_milliseconds
 
     return Budget(
         None if size is None else parse_bytes("--size", size),
@@ -38,6 +39,7 @@ def parse_budget(
         None if memory is None else parse_bytes("--memory", memory),
         drop,
         activation_bits,
+        None if energy is None else parse_millijoules("--energy", energy),
     )
 
 
@@ -110,7 +112,9 @@ def _time(report: Report) -> list[str]:
     """The network's time, and what puts it in doubt."""
     timed, promised = report.time, report.chosen.allocation.latency
     if timed is None:
-        return [f"{promised:.3g} ms an image is what the target promises; on it, nothing was measured."]
+        joule = report.chosen.allocation.energy
+        price = f"{promised:.3g} ms" + ("" if joule is None else f" and {joule:.3g} mJ")
+        return [f"{price} an image is what the target promises; on it, nothing was measured."]
     lines = [
         f"{timed.median:.3g} ms an image on one thread (median of {timed.runs} runs; fastest "
         f"{timed.fastest:.3g})"

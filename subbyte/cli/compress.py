@@ -44,6 +44,7 @@ def compress(
     own_input: options.OwnInput,
     size: options.Size = None,
     latency: options.Latency = None,
+    energy: options.Energy = None,
     memory: options.Memory = None,
     drop: options.Drop = None,
     mean_activation_bits: options.MeanActivationBits = None,
@@ -59,10 +60,10 @@ def compress(
 ) -> None:
     """Compress a model by a recipe and write one artifact.
 
-    With a budget (--size, --latency, --memory, --drop, --mean-activation-bits) the recipe's bit-widths do not
-    count: each layer gets its own, so that the budget is kept at the least degradation. So does what layers
-    make, with --activation-bits or --mean-activation-bits, and with --float-layers a layer may stay in
-    floating point. Everything else in the recipe does count. Every fifth
+    With a budget (--size, --latency, --energy, --memory, --drop, --mean-activation-bits) the recipe's
+    bit-widths do not count: each layer gets its own, so that the budget is kept at the least degradation. So
+    does what layers make, with --activation-bits or --mean-activation-bits, and with --float-layers a layer
+    may stay in floating point. Everything else in the recipe does count. Every fifth
     image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
     agreement and KL are those of these images.
     """
@@ -74,7 +75,7 @@ def compress(
         raise UsageError("Missing option '--recipe'.")
     chosen = None if recipe is None else load_recipe(recipe)
     names = None if classes is None else read_classes(classes)
-    budget = parse_budget(size, latency, memory, drop, mean_activation_bits)
+    budget = parse_budget(size, latency, memory, drop, mean_activation_bits, energy)
     if chosen is None and (budget.given or calibration is not None):
         raise InputError("calibration images and budgets need --recipe; without, the file stays as it is")
     if budget.given and calibration is None:
@@ -87,7 +88,8 @@ def compress(
     for option, value in needing.items():
         if value is not None and not budget.given:
             raise InputError(
-                f"{option} needs a budget: --size, --latency, --memory, --drop or --mean-activation-bits"
+                f"{option} needs a budget: --size, --latency, --energy, --memory, --drop or "
+                "--mean-activation-bits"
             )
     every = "8" if mean_activation_bits is None else "8,4,3,2"
     activations = parse_formats("activations", every if activation_bits is None else activation_bits)

@@ -99,10 +99,21 @@ TorchThreads = Annotated[
 ]
 Size = Annotated[str | None, typer.Option(help=_BUDGET + "the file has at most so many bytes, like 3.5MB.")]
 Target = Annotated[
-    str, typer.Option(help="Device whose time and memory a budget counts; host is this machine, measured.")
+    str,
+    typer.Option(
+        help="Device whose time, energy and memory a budget counts; host is this machine, measured; else a "
+        "profile of the package, or a profile.toml of your own."
+    ),
 ]
 Latency = Annotated[
     str | None, typer.Option(help=_BUDGET + "an image takes at most so long on the target, like 3ms.")
+]
+Energy = Annotated[
+    str | None,
+    typer.Option(
+        help=_BUDGET + "an image takes at most so much on the target, like 0.9mJ; for devices whose profile "
+        "says energies."
+    ),
 ]
 Memory = Annotated[
     str | None, typer.Option(help=_BUDGET + "activations take at most so many bytes, like 1MB.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from subbyte.device.target import Target, layers
+from subbyte.device.target import Cost, Target, layers
 from subbyte.ir import Graph, Node, Value
 from subbyte.quant import QParams
 from subbyte.quant.format import FP32
@@ -17,7 +17,12 @@ def conversions(shape: Shape) -> Graph:
     return Graph("x", ("y",), {value.name: value for value in values}, nodes)
 
 
+def conversion_cost(target: Target, op: str, shape: Shape) -> Cost:
+    """Of a "quantize" or "dequantize" of values of this shape, at most: a target that counts traffic takes
+    both sides for float32. InputError if the target does not know it."""
+    return target.cost(layers(conversions(shape))[op], None, FP32)
+
+
 def conversion_time(target: Target, op: str, shape: Shape) -> float:
-    """Milliseconds of a "quantize" or "dequantize" of values of this shape, at most: a target that counts
-    traffic takes both sides for float32. InputError if the target does not know it."""
-    return target.cost(layers(conversions(shape))[op], None, FP32).time
+    """Its milliseconds. InputError as `conversion_cost`."""
+    return conversion_cost(target, op, shape).time

@@ -227,10 +227,11 @@ class Npu:
         """A convolution or linear layer, its epilogue with it."""
         assert layer.weight is not None
         precision = self.precisions[weights.dense, activations.plain]
-        gain = 1.0 if weights.pattern == DENSE else self.sparsity[weights.pattern.name]
         height, width, channels = ((1, 1, *layer.output) if len(layer.output) == 1 else layer.output)[-3:]
         taps, inputs = math.prod(layer.weight[1:-1]), layer.weight[-1]
         depthwise = layer.groups > 1 and inputs == 1
+        sparse = weights.pattern != DENSE and not depthwise  # depthwise layers are always dense
+        kept = math.ceil(inputs / self.sparsity[weights.pattern.name]) if sparse else inputs
         groups = 1 if depthwise else layer.groups
         modes = self.array.depthwise if depthwise else self.array.dense
         array = min(
@@ -239,7 +240,7 @@ class Npu:
             * -(-height // mode.rows)
             * -(-width // mode.columns)
             * -(-(channels // groups) // mode.outputs)
-            * (1 if depthwise else math.ceil(inputs / (mode.inputs * gain)))
+            * (1 if depthwise else -(-kept // mode.inputs))
             * -(-taps // mode.taps)
             for mode in modes
         )
@@ -273,7 +274,7 @@ class Npu:
             sram,
             dram + outside_y + outside_other,
             first,
-            layer.macs / gain,
+            layer.macs * kept / inputs,
             precision.energy,
         )
 
