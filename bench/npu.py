@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import exp, log, prod
+from pathlib import Path
+from statistics import median
 
+import numpy as np
+
+from bench.vela import SETTINGS, by_node, compiled, exported
+from subbyte.artifact import load
 from subbyte.device import Layer, find_target
-from subbyte.device.network import Asked, border, convolution, linear, price
+from subbyte.device.network import Asked, asked, border, convolution, linear, price
 from subbyte.device.npu import Npu
 from subbyte.errors import SubbyteError
+from subbyte.ir import Graph, Node
+from subbyte.quant import QTensor, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8
 
+SPARSE = weight_format("int8+2:4")
+PATTERN = SPARSE.pattern
 #: What is known of the device that v2-npu stands for: ms and mW of a hand tracker of 50 million
 #: multiplications and 800 KB of 8-bit weights.
 KNOWN_MS, KNOWN_MW = 12.0, 180.0
@@ -89,13 +100,96 @@ def calibrate() -> None:
         print(f"{made.static:10.1f} | {made.array.clock:20.1f} | {made.factor:12.2f}")
 
 
+def beside_vela(graph: Graph, device: str) -> None:
+    """Prints cycles of every layer as the model and as Vela have them, and how far they are apart."""
+    target, rows = find_target(device), asked(graph)
+    vela = by_node(graph, compiled(exported(graph), device))
+    print("layer | shape | Vela | of its array | here | waits for | here / Vela")
+    ours, theirs, ratios = 0.0, 0.0, []
+    for row, cost in zip(rows, price(target, rows).costs, strict=True):
+        found = vela.get(row.name, [])
+        cycles, array = sum(r.cycles for r in found), sum(r.array for r in found)
+        if not cycles or cost.cycles is None or row.layer.op in ("quantize", "dequantize"):
+            continue
+        ours, theirs = ours + cost.cycles, theirs + cycles
+        ratios.append(cost.cycles / cycles)
+        print(
+            f"{row.name} | {row.layer.signature} | {cycles:.0f} | {array:.0f} | {cost.cycles:.0f} | "
+            f"{cost.bound} | {ratios[-1]:.2f}"
+        )
+    off = sorted(abs(log(ratio)) for ratio in ratios if ratio > 0.0)
+    inside = sum(value <= log(1.25) for value in off) / len(off)
+    print(f"{len(ratios)} layers, {theirs:.0f} cycles by Vela, {ours:.0f} here: {ours / theirs:.3f} of them")
+    print(f"median error of a layer {100 * (exp(median(off)) - 1):.0f} %, {100 * inside:.0f} % within 25 %")
+
+
+def sparse(graph: Graph) -> Graph:
+    """The network with zeros of 2:4, the smaller of each group of 4 inputs, in all layers with as many."""
+
+    def pruned(node: Node) -> Node:
+        weight = node.params.get("weight")
+        if not isinstance(weight, QTensor) or weight.shape[-1] < 4:
+            return node
+        mask = PATTERN.mask
+        assert mask is not None
+        codes = np.where(mask(weight.dequantize()), weight.codes, 0).astype(weight.codes.dtype)
+        return replace(node, params={**node.params, "weight": replace(weight, codes=codes)})
+
+    return replace(graph, nodes=tuple(pruned(node) for node in graph.nodes))
+
+
+def with_and_without(graph: Graph, device: str) -> None:
+    """Prints Vela's cycles of every layer, dense and with zeros of 2:4, and what the model expects."""
+    both = [by_node(each, compiled(exported(each), device)) for each in (graph, sparse(graph))]
+    target, sums, arrays = find_target(device), [0.0, 0.0], [0.0, 0.0]
+    print("layer | shape | cycles dense | 2:4 | faster | of the array alone | expected here")
+    for row in asked(graph):
+        cycles = [sum(r.cycles for r in found.get(row.name, [])) for found in both]
+        array = [sum(r.array for r in found.get(row.name, [])) for found in both]
+        sums = [a + b for a, b in zip(sums, cycles, strict=True)]
+        arrays = [a + b for a, b in zip(arrays, array, strict=True)]
+        if row.weights != INT8 or not all(array) or row.layer.weight is None or row.layer.weight[-1] < 4:
+            continue
+        dense, half = (target.cost(row.layer, f, row.activations).cycles or 1.0 for f in (INT8, SPARSE))
+        print(
+            f"{row.name} | {row.layer.signature} | {cycles[0]:.0f} | {cycles[1]:.0f} | "
+            f"{cycles[0] / cycles[1]:.2f} | {array[0] / array[1]:.2f} | {dense / half:.2f}"
+        )
+    print(f"all layers: {sums[0]:.0f} and {sums[1]:.0f} cycles: {sums[0] / sums[1]:.2f} times faster;")
+    print(f"the array alone: {arrays[0]:.0f} and {arrays[1]:.0f}: {arrays[0] / arrays[1]:.2f} times")
+
+
+def operators(data: bytes, device: str) -> None:
+    """Prints the operators that do not run on the NPU."""
+    rows = compiled(data, device)
+    left = Counter(row.operator for row in rows if row.place != "NPU")
+    print(f"{len(rows) - left.total()} operators on {device}, {left.total()} not")
+    for operator, count in left.items():
+        print(f"{count} x {operator}: {', '.join(r.name for r in rows if r.operator == operator)[:200]}")
+    print(f"{sum(row.cycles for row in rows):.0f} cycles")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_subparsers(dest="command", required=True).add_parser("calibrate")
-    parser.parse_args(arguments)
+    parser.add_argument("command", choices=("calibrate", "vela", "sparsity", "operators"))
+    parser.add_argument("file", type=Path, nargs="?", help="an artifact; operators: also a .tflite file")
+    parser.add_argument("device", nargs="?", default="ethos-u85-256", choices=SETTINGS)
+    options = parser.parse_args(arguments)
     try:
-        calibrate()
-    except SubbyteError as error:
+        if options.command == "calibrate":
+            calibrate()
+            return 0
+        if options.file is None:
+            parser.error(f"{options.command} needs a file")
+        if options.command == "operators":
+            own = options.file.suffix == ".tflite"
+            operators(
+                options.file.read_bytes() if own else exported(load(options.file).graph), options.device
+            )
+            return 0
+        command = beside_vela if options.command == "vela" else with_and_without
+        command(load(options.file).graph, options.device)
+    except (SubbyteError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

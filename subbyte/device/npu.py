@@ -110,7 +110,8 @@ class Precision:
 class Work:
     """What a layer asks of the device: cycles of the array and of what leaves it, bytes of both memories,
     bytes of main memory that come before the first product, multiplications that are carried out, and pJ of
-    each."""
+    each. extra: cycles of further passes over the map, for what is not fused; again: bytes of SRAM in
+    them."""
 
     array: float = 0.0
     outputs: float = 0.0
@@ -119,6 +120,8 @@ class Work:
     first: float = 0.0
     macs: float = 0.0
     mac_energy: float = 0.0
+    extra: float = 0.0
+    again: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,10 @@ class Npu:
             bound = "first tile"
         if layer.weight is not None:
             cycles += self.array.launch
-        cycles += wait
+        cycles += wait + work.extra
         time = 1e-3 * cycles / self.array.clock  # ms
-        picojoule = self.factor * (
-            work.macs * work.mac_energy + work.sram * self.sram.energy + work.dram * self.dram.energy
-        )
+        chip, outside = (work.sram + work.again) * self.sram.energy, work.dram * self.dram.energy
+        picojoule = self.factor * (work.macs * work.mac_energy + chip + outside)
         used = work.macs / (cycles * self.array.peak) if cycles else 0.0
         return Cost(
             time,
@@ -214,7 +216,8 @@ class Npu:
             if need in self.fused and layer.op not in _TWICE:  # the producer writes the result instead
                 other = read - self._bytes(layer.input, activations)
                 return Work(sram=other, dram=0.0 if self._stays(other) else other)
-        elements = max(layer.read, math.prod(layer.output) * math.prod(layer.kernel))
+        made = self._count(written, activations) * math.prod(layer.kernel)
+        elements = max(self._count(read, activations), made)
         passes = 2 if layer.op in _TWICE else 1
         outside = sum(0.0 if self._stays(size) else size for size in (read, written))
         return Work(
@@ -253,17 +256,20 @@ class Npu:
         dram = self._traffic(x, stored)
         outside_y = 0.0 if self._stays(y) else y
         outside_other = 0.0 if self._stays(other) else other
-        sram = x * passes + stored * blocks + y + other + dram + outside_y + outside_other
+        fused_other = other if "sum" in self.fused else 0.0
+        sram = x * passes + stored * blocks + y + fused_other + dram + outside_y + outside_other
         outputs = math.prod(layer.output) / self.array.outputs
+        extra, again = 0.0, 0.0
         for need, asked in (
             ("activation", layer.epilogue == "table"),
             ("sum", layer.residual),
             ("product", layer.gated),
         ):
             if asked and need not in self.fused:  # another pass over the map
-                size, count = (x, layer.input) if need == "product" else (y, layer.output)
-                sram += 2 * size
-                outputs += math.prod(count) / self.vector
+                size = x if need == "product" else y
+                bytes_ = 2 * size + (other if need == "sum" else 0.0)
+                extra += max(self._count(size, activations) / self.vector, bytes_ / self.sram.width)
+                again += bytes_
         half = self.sram.buffer // 2
         first = 0.0 if self.dram.prefetch else min(stored, half)
         if not self._stays(x):
@@ -276,6 +282,8 @@ class Npu:
             first,
             layer.macs * kept / inputs,
             precision.energy,
+            extra,
+            again,
         )
 
     def _products(self, layer: Layer, activations: Format) -> Work:
@@ -310,6 +318,11 @@ class Npu:
         """Of a map as it is stored."""
         channels = -(-shape[-1] // self.channels) * self.channels if len(shape) == 3 else shape[-1]
         return math.prod(shape[:-1]) * channels * activations.bits / 8
+
+    @staticmethod
+    def _count(size: float, activations: Format) -> float:
+        """Numbers of so many bytes."""
+        return size * 8 / activations.bits
 
     def _read(self, layer: Layer, activations: Format) -> float:
         """Bytes of all inputs."""

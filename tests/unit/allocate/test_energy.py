@@ -27,8 +27,17 @@ def graph() -> Graph:
 
 
 @pytest.fixture(scope="module")
-def table(graph: Graph) -> Sensitivity:
-    variants = Variants(graph, load_recipe("w4a8"))
+def variants(graph: Graph) -> Variants:
+    """Without code books, whose 16 bytes a layer are not known before its levels are fitted."""
+    recipe = load_recipe("w4a8")
+    uniform = recipe.weights.model_copy(update={"levels": "uniform"})
+    result = Variants(graph, recipe.model_copy(update={"weights": uniform}))
+    result.calibrate([random_images(graph, 24)], lambda stage, done: None)
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(graph: Graph, variants: Variants) -> Sensitivity:
     formats = (INT8, weight_format(4), SPARSE)
     return sensitivity(variants, random_images(graph, 24), weights=formats, activations=())
 
