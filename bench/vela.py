@@ -43,7 +43,8 @@ class Row:
 
 def exported(graph: Graph) -> bytes:
     """The network as TensorFlow Lite with int8 input and outputs. InputError for what it cannot hold."""
-    return to_tflite(graph, ranges=dict.fromkeys(graph.outputs, ANY_RANGE), integer_io=True)
+    real = [node.output for node in graph.nodes if graph.value(node.output).q is None]
+    return to_tflite(graph, ranges=dict.fromkeys(real, ANY_RANGE), integer_io=True)
 
 
 def compiled(data: bytes, device: str) -> list[Row]:

@@ -22,6 +22,7 @@ from subbyte.ir import OPS, Graph
 from subbyte.ir.limits import peak_live_bytes
 from subbyte.ir.ops import Kind
 from subbyte.quant import Format
+from subbyte.quant.format import FP32
 from subbyte.quant.pattern import DENSE
 
 Fusion = Literal["activation", "sum", "product"]
@@ -151,8 +152,9 @@ class Npu:
 
     def supports(self, layer: Layer, weights: Format | None, activations: Format) -> bool:
         """Whether the profile has these formats. Images and results may be float32 outside: they cross the
-        border, in operations that change grids, as codes of a byte."""
-        if OPS[layer.op].kind is Kind.GRID:
+        border, in operations that change grids, as codes of a byte; what becomes of a vector of results there
+        is the host's work."""
+        if OPS[layer.op].kind is Kind.GRID or _on_host(layer, weights, activations):
             return True
         if weights is None:
             return any(activations.plain == second for _, second in self.precisions)
@@ -163,6 +165,8 @@ class Npu:
         """For one image. InputError for formats that the device does not run."""
         if not self.supports(layer, weights, activations):
             raise InputError(f"{self.name} does not run {weights or layer.op} on {activations} activations")
+        if _on_host(layer, weights, activations):
+            return Cost(0.0, 0, 0.0, 0.0, 0.0, "host")
         work = self._work(layer, weights, activations)
         per_cycle = 1e3 * self.dram.bandwidth / self.array.clock  # bytes
         first = min(work.first, work.dram)
@@ -340,3 +344,13 @@ class Npu:
         tiles_of_weights = math.ceil(weights / (self.sram.buffer / 2))
         tiles_of_map = math.ceil(x / self.sram.room)
         return min(weights + tiles_of_weights * x, tiles_of_map * weights + x)
+
+
+def _on_host(layer: Layer, weights: Format | None, activations: Format) -> bool:
+    """A function of results in float32."""
+    return (
+        weights is None
+        and activations == FP32
+        and len(layer.output) == 1
+        and OPS[layer.op].kind is not Kind.GRID
+    )

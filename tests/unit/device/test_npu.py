@@ -219,6 +219,10 @@ def test_formats_that_a_device_has_and_has_not() -> None:
         toy().cost(layer, FP32, FP32)
     # images and results cross the border in bytes
     assert toy().cost(border((8, 8, 3)), None, FP32).cycles == pytest.approx(192 / 10)
+    # and what is done with a vector of results is not the device's work, unlike a map in float32
+    score = Layer("activation", (1, 1), (1, 1), 1, (5,), (5,), "table", False, False, None, 5)
+    assert toy().cost(score, None, FP32).bound == "host"
+    assert not toy().supports(replace(score, input=(2, 2, 5), output=(2, 2, 5)), None, FP32)
 
 
 def test_products_of_two_maps_and_operations_that_go_twice_over_them() -> None:
