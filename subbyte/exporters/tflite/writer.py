@@ -100,6 +100,10 @@ class Writer:
         kind = {"float32": _FLOAT32, "int32": _INT32, "int8": _INT8}[str(array.dtype)]
         return self._append(name, array.shape, kind, len(self.buffers) - 1, grid)
 
+    def is_codes(self, tensor: int) -> bool:
+        """Whether a tensor is int8, as sums are that a graph has in float32."""
+        return bool(self.tensors[tensor].type == _INT8)
+
     def grid(self, scales: Sequence[float], zeros: Sequence[int], dimension: int = 0) -> Any:
         """Quantization parameters; dimension: the axis of which each has its own scale."""
         made = self.schema.QuantizationParametersT()

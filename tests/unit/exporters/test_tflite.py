@@ -132,6 +132,27 @@ def test_float_outputs_of_a_quantized_layer_take_their_range() -> None:
     assert np.abs(actual - expected).max() <= step
 
 
+@pytest.mark.parametrize("act", ["sigmoid", "relu"])
+def test_functions_of_float_outputs(act: str) -> None:
+    """A sigmoid stays in integers, as accelerators need it; others are of what codes stand for."""
+    b = Builder(random.Random(3), (4, 4, 5))
+    sums = b.qlinear(b.flatten(b.quantize("image")), 9)
+    graph = b.finish(b.add("activation", [sums], None, {"act": act}))
+    x = random_images(graph, 1, 3)
+    (expected,) = reference.run(graph, x).values()
+    ranges = {sums: (-8.0, 8.0)}
+    (actual,) = execute(to_tflite(graph, ranges=ranges), x)
+    step = (
+        16 / 255
+    )  # the sums' error; a sigmoid's slope is at most 1/4, its codes are 1/256 apart and below 1
+    bound = step / 4 + 1 / 256 if act == "sigmoid" else step
+    inside = np.abs(actual - expected) <= bound
+    assert inside[np.abs(expected) < 8.0].all()
+    interpreter = _interpreter(1, model_content=to_tflite(graph, ranges=ranges, integer_io=True))
+    codes = {d["dtype"] for d in interpreter.get_tensor_details()} <= {np.int8, np.int32}
+    assert codes == (act == "sigmoid")
+
+
 def test_float_graphs() -> None:
     """Noise over signal as in the tests of the other peers: 5 layers of sums of at most 108 terms."""
     b = Builder(random.Random(4), (10, 9, 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subbyte.exporters.tflite.writer import Row, Writer, plain
+from subbyte.exporters.tflite.writer import SIGMOID, Row, Writer, plain
 from subbyte.ir import Node, Value
 from subbyte.ir.graph import consumers
 
@@ -14,6 +14,11 @@ def _activation(w: Writer, node: Node) -> None:
     if node.attrs["act"] == "none":
         w.op("QUANTIZE", [x], w.out(node))
         return
+    if value.q is None and w.is_codes(x):  # of a layer whose sums are float32 in the graph
+        if node.attrs["act"] == "sigmoid":  # its grid is fixed, so that integers can stay
+            w.values[node.output] = w.activation("sigmoid", x, SIGMOID, value, None)
+            return
+        x = w.op("DEQUANTIZE", [x], w.tensor(w.graph.value(node.inputs[0]), None, f"/{node.name}/real"))
     output = None if value.q is not None and node.attrs["act"] == "sigmoid" else w.out(node)
     w.values[node.output] = w.activation(node.attrs["act"], x, value.q, value, output)
 
