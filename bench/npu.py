@@ -42,7 +42,7 @@ V1_HEADS = (63, 63, 1, 1)
 def v1() -> list[Asked]:
     """A network of the known tracker's size, of which no more is known: 50.3 M multiplications, 788,000
     weights."""
-    image = (V1_SIDE, V1_SIDE, 3)
+    image: tuple[int, ...] = (V1_SIDE, V1_SIDE, 3)
     found: list[Layer] = []
 
     def add(

@@ -68,7 +68,7 @@ def price(target: Target, network: Iterable[Asked]) -> Price:
 
 
 def convolution(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     outputs: int,
     kernel: int = 1,
     stride: int = 1,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import npu, vela
+from bench import npu
 from bench.vela import Row, by_node, compiled
 from subbyte.artifact import Artifact, save
 from subbyte.device import find_target
@@ -94,7 +94,7 @@ def test_operators_that_leave_the_npu(
 def test_what_is_missing_is_said(
     graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(vela.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install ethos-u-vela"):
         compiled(b"", DEVICE)
     assert npu.main(["vela", str(tmp_path / "none.subbyte")]) == 1
