@@ -12,12 +12,13 @@ from subbyte.cli.allocation import parse_budget, show_report
 from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
-from subbyte.cli.source import load_model
+from subbyte.cli.source import load_model, parse_size
 from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
 from subbyte.data.samples import batches, image_folder, subset, with_resize
 from subbyte.errors import InputError
 from subbyte.importers import importer_of
+from subbyte.importers.resolution import at_resolution
 from subbyte.system.units import size_text
 
 
@@ -39,6 +40,7 @@ def compress(
     classes: options.Classes = None,
     resize: options.Fit = None,
     task: options.TaskName = None,
+    resolution: options.Resolution = None,
     seed: options.Seed = None,
     threads: options.TorchThreads = 1,
     own_input: options.OwnInput,
@@ -110,6 +112,8 @@ def compress(
     used = held_back(samples)[0] if budget.given else samples
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
     loaded = load_model(model, weights, own_input)
+    if resolution is not None:
+        loaded = at_resolution(loaded, *parse_size(resolution, "--resolution"))
     from subbyte.artifact import save
     from subbyte.compress.budgeted import Report
     from subbyte.compress.model import compress_model

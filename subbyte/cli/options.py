@@ -86,6 +86,14 @@ class OwnInput:
     ] = None
 
 
+Resolution = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|HEIGHTxWIDTH",
+        help="Images of another size than the network was made for; work falls with their area. It has to be "
+        "trained for them, by the step `retrain` or `distill`.",
+    ),
+]
 _BUDGET = "Bit-widths are chosen per layer: "
 
 Recipe = Annotated[str, typer.Option(help="A name (see `subbyte recipes`) or a TOML file.")]

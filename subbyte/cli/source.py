@@ -55,11 +55,11 @@ def own_preprocessing(model: str, given: OwnInput) -> Preprocessing | None:
     )
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, what: str = "the input size") -> tuple[int, int]:
     """ "224" or "480x640" (height x width) in pixels."""
     parts = text.split("x")
     if len(parts) > 2 or not all(re.fullmatch(r"[0-9]{1,9}", part) and int(part) > 0 for part in parts):
-        raise InputError(f"the input size must be like 224 or 480x640 (height x width), got {text!r}")
+        raise InputError(f"{what} must be like 224 or 480x640 (height x width), got {text!r}")
     return int(parts[0]), int(parts[-1])
 
 

@@ -70,15 +70,16 @@ def compress(
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
         asked = assignments(graph, recipe)
-        if all(t.weights == FP32 for t in asked.values()):
+        first = tuple(step for step in recipe.steps if STEPS[step].unrounded)
+        if all(t.weights == FP32 for t in asked.values()) and not first:
             return graph
         split, asked = split_for_integers(graph, asked)
-        if not any(t.quantized for t in asked.values()):
+        quantized = any(t.quantized for t in asked.values())
+        if not quantized and not first:
             return attach(split, asked, recipe, {})
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
         check_labels(labels, recipe)
-        first = tuple(step for step in recipe.steps if STEPS[step].unrounded)
         for step in recipe.steps:
             check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
@@ -99,6 +100,8 @@ def compress(
             split = trained(pruned, part.rounded(pruned, staged, stage, kept.selection(weighted)))
         if first:
             split = run.unrounded(split, asked, last_stage(recipe), first)
+        if not quantized:
+            return attach(split, asked, recipe, {})
         if several:
             stream = kept.selection(weighted)
         return run.rounded(split, asked, last_stage(recipe), stream)
@@ -129,6 +132,7 @@ class _Run:
             tables = {step: STEPS[step].configuration for step in others}
             plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
             context = replace(context, work=_folder(self.work, context, plain, self.threads))
+        context = replace(context, dense=self.dense)
         for step in steps:
             context = replace(context, configuration=recipe.configuration(step))
             made = verify(function_of(STEPS[step])(context))

@@ -8,18 +8,31 @@ from subbyte.recipes.recipe import (
     Recipe,
     WeightRange,
 )
-from subbyte.recipes.steps import STEPS, Distillation, Pruning, Reconstruction, Step, Training
+from subbyte.recipes.steps import (
+    STEPS,
+    BlockRemoval,
+    Distillation,
+    Pruning,
+    Reconstruction,
+    Retraining,
+    Step,
+    Taught,
+    Training,
+)
 
 __all__ = [
     "STEPS",
     "ActivationRange",
+    "BlockRemoval",
     "Distillation",
     "Layers",
     "Override",
     "Pruning",
     "Recipe",
     "Reconstruction",
+    "Retraining",
     "Step",
+    "Taught",
     "Training",
     "WeightRange",
     "list_recipes",

@@ -140,15 +140,68 @@ class Reconstruction(Training):
         return self
 
 
-class Distillation(Training):
-    """How the network is trained as a whole: what it is compared with, and what is learned.
+class Taught(Training):
+    """What a network in training is compared with.
 
     Losses, each times its weight, those of weight 0 not computed at all. `logits`: the task's distance of
     outputs; `temperature` softens class scores before it (arXiv 1503.02531). `features`: squared error of
     what the blocks make, over the teacher's mean square. `attention`: squared distance of their attention
     maps (arXiv 1612.03928). `gates`: as features, of squeeze-and-excitation gates. `labels`: cross entropy
     with the images' labels, which have to be given.
-    teacher: the path of an artifact that takes the float network's place; None: the float network.
+    outputs: what each of several outputs counts in `logits`, in their order; empty: all alike.
+    teacher: the path of an artifact that takes the float network's place; None: the float network. Where its
+    images and so its maps are larger or smaller, features are learned from its maps resized.
+    """
+
+    teacher: str | None = Field(default=None, min_length=1)
+    logits: float = Field(default=1.0, ge=0.0, le=1e6)
+    outputs: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = ()
+    temperature: float = Field(default=1.0, ge=0.1, le=100.0)
+    features: float = Field(default=0.0, ge=0.0, le=1e6)
+    attention: float = Field(default=0.0, ge=0.0, le=1e6)
+    gates: float = Field(default=0.0, ge=0.0, le=1e6)
+    labels: float = Field(default=0.0, ge=0.0, le=1e6)
+
+    @model_validator(mode="after")
+    def _compared(self) -> Taught:
+        if not self.taught and self.labels == 0.0:
+            raise ValueError(
+                "there is nothing to learn from: logits, features, attention, gates, labels are 0"
+            )
+        return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether any loss compares with a teacher."""
+        return any((self.logits, self.features, self.attention, self.gates))
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the options ask for beside what the step does anyway."""
+        return ("labels",) if self.labels else ()
+
+
+class Retraining(Taught):
+    """How the float network is trained before it is rounded, to make up for what steps before took from it,
+    or to answer as another one does: see Taught. `scale` and `grid` have nothing to train here; a bias counts
+    in sixteenths of the range of what its layer makes.
+
+    views: so many crops of each image are drawn, once, and what the teacher answers to them is kept: most of
+    the time of training is a large teacher's. 0: a new crop in every step. Only for `logits` and `labels`.
+    """
+
+    views: int = Field(default=0, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _kept(self) -> Retraining:
+        if self.views and (self.features or self.attention or self.gates):
+            raise ValueError("views keep what the teacher answers, not its maps; leave them out, or at 0")
+        return self
+
+
+class Distillation(Taught):
+    """How the quantized network is trained as a whole, beside what it is compared with (Taught).
+
     grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
     tables.
     offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;
@@ -171,13 +224,6 @@ class Distillation(Training):
     bias_correction: that step again, behind training.
     """
 
-    teacher: str | None = Field(default=None, min_length=1)
-    logits: float = Field(default=1.0, ge=0.0, le=1e6)
-    temperature: float = Field(default=1.0, ge=0.1, le=100.0)
-    features: float = Field(default=0.0, ge=0.0, le=1e6)
-    attention: float = Field(default=0.0, ge=0.0, le=1e6)
-    gates: float = Field(default=0.0, ge=0.0, le=1e6)
-    labels: float = Field(default=0.0, ge=0.0, le=1e6)
     grids: Literal["narrow", "all"] = "narrow"
     offset: float = Field(default=0.0, ge=0.0, le=1.0)
     gradient_scale: bool = False
@@ -198,25 +244,23 @@ class Distillation(Training):
 
     @model_validator(mode="after")
     def _sensible(self) -> Distillation:
-        if not self.taught and self.labels == 0.0:
-            raise ValueError(
-                "there is nothing to learn from: logits, features, attention, gates, labels are 0"
-            )
         for name in ("weight_widths", "activation_widths"):
             widths = getattr(self, name)
             if list(widths) != sorted(set(widths), reverse=True):
                 raise ValueError(f"{name} must fall, like [8, 6]")
         return self
 
-    @property
-    def taught(self) -> bool:
-        """Whether any loss compares with a teacher."""
-        return any((self.logits, self.features, self.attention, self.gates))
 
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        """What the options ask for beside what the step does anyway."""
-        return ("labels",) if self.labels else ()
+class BlockRemoval(Options):
+    """How much work is left when residual blocks are taken out.
+
+    share: of the network's multiply-accumulates, at most. images: of those given, at most, that the
+    distance of outputs is measured on. outputs: what each of several outputs counts in it; empty: all alike.
+    """
+
+    share: float = Field(default=0.5, gt=0.0, le=1.0)
+    images: int = Field(default=64, ge=1)
+    outputs: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = ()
 
 
 class Pruning(Options):
@@ -287,6 +331,20 @@ class Step:
 
 STEPS: dict[str, Step] = {
     "prune": Step("subbyte.steps.prune:run", Pruning(), unrounded=True),
+    "remove_blocks": Step(
+        "subbyte.steps.remove_blocks:run",
+        BlockRemoval(),
+        needs=("images", "task"),
+        check="subbyte.steps.remove_blocks:check",
+        unrounded=True,
+    ),
+    "retrain": Step(
+        "subbyte.steps.retrain:run",
+        Retraining(epochs=10.0),
+        needs=("images", "task"),
+        check="subbyte.steps.retrain:check",
+        unrounded=True,
+    ),
     "bias_correction": Step("subbyte.steps.bias_correction:run"),
     "reconstruct": Step(
         "subbyte.steps.reconstruct:run",

@@ -23,7 +23,7 @@ from subbyte.steps.held_back import mean_over, split
 from subbyte.steps.hooks import Constant
 from subbyte.steps.learned import Learned
 from subbyte.steps.limits import limits, weight_bits
-from subbyte.steps.losses import Losses, check_task
+from subbyte.steps.losses import Losses, check_outputs, check_task
 from subbyte.steps.schedule import Schedule
 from subbyte.steps.status import teller
 from subbyte.steps.teacher import teacher_of
@@ -34,6 +34,7 @@ from subbyte.tasks import task_of
 def check(original: Graph, asked: Distillation, task: str | None) -> None:
     """Raises what `run` would raise of its options: InputError, or ArtifactError of the teacher."""
     check_task(task_of(original, task), asked)
+    check_outputs(original, asked)
     teacher_of(original, asked.teacher)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from subbyte.errors import InputError
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.execute.torch.estimators import estimator
+from subbyte.execute.torch.estimators import STE, estimator
 from subbyte.ir import Graph
-from subbyte.recipes import Distillation
+from subbyte.recipes import BlockRemoval, Distillation, Taught
 from subbyte.steps.teacher import Teacher, block_pairs, gate_pairs, real_of, watching
 from subbyte.steps.train import in_bfloat16
 from subbyte.tasks.task import Task
@@ -26,20 +27,23 @@ class Losses:
     """The weighted sum of all losses that are asked for; nothing is computed or kept for the others.
 
     Raises InputError for a temperature or labels where the outputs are no class scores, labels that are
-    missing or no classes, or a teacher whose blocks do not fit.
+    missing or no classes, weights of other outputs, or a teacher whose blocks do not fit.
     """
 
     def __init__(
         self,
         task: Task[Any],
-        asked: Distillation,
+        asked: Taught,
         student: Graph,
         teacher: Teacher,
         labels: np.ndarray | None = None,
     ) -> None:
         check_task(task, asked)
+        check_outputs(student, asked)
         self.task, self.asked, self.student, self.teacher = task, asked, student, teacher
-        self.how = estimator(asked.activation_estimator, asked.strength)
+        self.how = STE
+        if isinstance(asked, Distillation):
+            self.how = estimator(asked.activation_estimator, asked.strength)
         self.bfloat16 = in_bfloat16(asked)
         self.labels = _class_indices(student, labels) if asked.labels else None
         named = block_pairs(student, teacher.graph) if asked.features or asked.attention else []
@@ -48,12 +52,24 @@ class Losses:
         self.gates = gate_pairs(student, teacher.graph) if asked.gates else []
         self.pairs = list(dict.fromkeys([*self.features, *self.attention, *self.gates]))
 
-    def __call__(self, graph: Graph, state: torch_executor.State, x: Tensor, chosen: Tensor) -> Tensor:
+    def __call__(
+        self,
+        graph: Graph,
+        state: torch_executor.State,
+        x: Tensor,
+        chosen: Tensor,
+        wanted: Values | None = None,
+    ) -> Tensor:
         """The loss of the student `graph`, float32 [], on images x [N, C, H, W], the `chosen` of all.
 
-        graph, state: what it is at present; its values are called as those of `student`.
+        graph, state: what it is at present; its values are called as those of `student`. wanted: what
+        `answers` gave for these images, if it is known.
         """
-        return self._total(*self._both(graph, state, x), chosen)
+        return self._total(*self._both(graph, state, x, wanted), chosen)
+
+    def answers(self, x: Tensor) -> Values:
+        """What the teacher makes of images, of what the losses need; nothing where nothing is asked."""
+        return self.teacher(x, (name for _, name in self.pairs)) if self.asked.taught else {}
 
     def held_back(
         self, graph: Graph, state: torch_executor.State, x: Tensor, chosen: Tensor
@@ -69,9 +85,11 @@ class Losses:
             found["agreement"] = float(self.task.alike(*answers).mean())
         return found
 
-    def _both(self, graph: Graph, state: torch_executor.State, x: Tensor) -> tuple[Values, Values]:
-        """What student and teacher make, as real numbers; of the teacher nothing where nothing is asked."""
-        wanted = self.teacher(x, (name for _, name in self.pairs)) if self.asked.taught else {}
+    def _both(
+        self, graph: Graph, state: torch_executor.State, x: Tensor, wanted: Values | None = None
+    ) -> tuple[Values, Values]:
+        """What student and teacher make, as real numbers."""
+        wanted = self.answers(x) if wanted is None else wanted
         watched = watching(graph, (name for name, _ in self.pairs))
         found = torch_executor.forward(
             watched, x, state, exact=False, estimator=self.how, bfloat16=self.bfloat16
@@ -83,35 +101,60 @@ class Losses:
         total = outputs[0].new_zeros(())
         if asked.logits:
             exact = [wanted[name] for name in self.teacher.graph.outputs]
-            total = total + asked.logits * output_loss(self.task, outputs, exact, asked.temperature)
+            total = total + asked.logits * output_loss(
+                self.task, outputs, exact, asked.temperature, asked.outputs
+            )
         for weight, loss, names in (
             (asked.features, feature_loss, self.features),
             (asked.attention, attention_loss, self.attention),
             (asked.gates, feature_loss, self.gates),
         ):
             if names:
-                total = total + weight * loss([(made[m], wanted[w]) for m, w in names])
+                total = total + weight * loss([(made[m], fitted(wanted[w], made[m])) for m, w in names])
         if self.labels is not None:
             total = total + asked.labels * self.task.label_loss(outputs, self.labels[chosen])
         return total
 
 
-def check_task(task: Task[Any], asked: Distillation) -> None:
+def check_task(task: Task[Any], asked: Taught) -> None:
     """InputError for options that only class scores have, where the outputs are none."""
     for name, used in (("temperature", asked.temperature != 1.0), ("labels", asked.labels > 0.0)):
         if used and not task.classes:
             raise InputError(f"distill.{name} is for class scores; the network's task is {task.name}")
 
 
+def check_outputs(graph: Graph, asked: Taught | BlockRemoval) -> None:
+    """InputError unless there is a weight for each output, or none."""
+    if asked.outputs and len(asked.outputs) != len(graph.outputs):
+        raise InputError(
+            f"outputs has {len(asked.outputs)} weights; the network has {len(graph.outputs)} outputs"
+        )
+
+
 def output_loss(
-    task: Task[Any], made: Sequence[Tensor], wanted: Sequence[Tensor], temperature: float = 1.0
+    task: Task[Any],
+    made: Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    temperature: float = 1.0,
+    weights: Sequence[float] = (),
 ) -> Tensor:
     """The task's distance of outputs [N, ...] that are divided by the temperature T, times T² (arXiv
-    1503.02531: so that gradients do not shrink with it)."""
+    1503.02531: so that gradients do not shrink with it); with weights, the sum of those of each output, times
+    its weight."""
+    if weights:
+        pairs = zip(weights, made, wanted, strict=True)
+        return sum(w * output_loss(task, [m], [y], temperature) for w, m, y in pairs if w)  # type: ignore[return-value]
     if temperature == 1.0:
         return task.distillation_loss(made, wanted)
     softer = [[y / temperature for y in outputs] for outputs in (made, wanted)]
     return task.distillation_loss(*softer) * temperature**2
+
+
+def fitted(wanted: Tensor, made: Tensor) -> Tensor:
+    """A map of a teacher of larger or smaller images, [N, C, H, W], resized to the student's."""
+    if wanted.shape == made.shape:
+        return wanted
+    return F.interpolate(wanted, made.shape[2:], mode="bilinear", antialias=True)
 
 
 def feature_loss(pairs: Pairs) -> Tensor:
@@ -132,7 +175,7 @@ def _array(output: Tensor) -> np.ndarray:
 
 def _attention(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, H·W] of length 1."""
-    return torch.nn.functional.normalize(x.square().mean(1).flatten(1), dim=1)
+    return F.normalize(x.square().mean(1).flatten(1), dim=1)
 
 
 def _mean(terms: Sequence[Tensor]) -> Tensor:

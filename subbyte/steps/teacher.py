@@ -89,7 +89,8 @@ def real_of(graph: Graph, state: torch_executor.State, name: str, array: Tensor)
 
 
 def block_pairs(student: Graph, teacher: Graph) -> list[tuple[str, str]]:
-    """The names of what the blocks of both make, in order. InputError unless their shapes are the same."""
+    """The names of what the blocks of both make, in order. InputError unless they have as many channels, and
+    are maps or vectors alike."""
     return _paired(student, teacher, *([b.output for b in blocks(g)][:-1] for g in (student, teacher)))
 
 
@@ -107,7 +108,7 @@ def _paired(
     sizes = [
         [graph.value(name).shape for name in names] for graph, names in ((student, made), (teacher, wanted))
     ]
-    if sizes[0] != sizes[1]:
+    if [(len(s), s[-1]) for s in sizes[0]] != [(len(s), s[-1]) for s in sizes[1]]:
         raise InputError(
             "the blocks of teacher and network make values of different shapes; learn from logits alone"
         )

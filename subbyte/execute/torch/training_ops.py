@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from subbyte.execute.torch.estimators import STE, derivatives, rounded, sampled_sums
 from subbyte.execute.torch.step import Grid, Step, bounds, from_table, products, slopes, window
 from subbyte.execute.torch.straight_through import real, round_clamp
+from subbyte.ir import Node
 
 
 def layer(step: Step, arrays: list[Tensor]) -> Tensor:
@@ -61,11 +62,20 @@ def _sums(step: Step, codes: Tensor, x: Grid, multiplier: Tensor, shift: float) 
         bias = bias - x.zero * weight.flatten(1).sum(1)
     else:
         codes = codes - x.zero
-    narrow = step.bfloat16 and weight.ndim == 4 and "dilation" not in node.attrs
-    if narrow and node.attrs["groups"] == 1:  # oneDNN is slow at others
-        codes, stride, padding, groups = window(node, codes)
-        return _NarrowProducts.apply(codes, weight, bias, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
+    if step.bfloat16 and narrows(node):
+        return narrow_products(node, codes, weight, bias)
     return products(node, codes, weight, bias)
+
+
+def narrows(node: Node) -> bool:
+    """Whether gradients of a layer may be computed from bfloat16 numbers: oneDNN is slow at grouped ones."""
+    return node.op == "conv2d" and node.attrs["groups"] == 1 and "dilation" not in node.attrs
+
+
+def narrow_products(node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`products` whose gradients are computed from bfloat16 numbers, of a layer that `narrows`."""
+    x, stride, padding, groups = window(node, x)
+    return _NarrowProducts.apply(x, weight, bias, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _NarrowProducts(torch.autograd.Function):

@@ -46,6 +46,16 @@ def test_engine_equals_the_reference(int8: Path, images: Path) -> None:
         np.testing.assert_array_equal(subbyte.Session(artifact, isa=isa).run(x), expected)
 
 
+def test_images_of_another_size(invoke: Invoke, fails: Fails, fp32: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.subbyte"
+    command = ("compress", fp32, "--recipe", "fp32", "--output", small, "--resolution")
+    assert invoke(*command, "12x10").exit_code == 0
+    artifact = subbyte.load(small)
+    assert artifact.preprocessing.shape == artifact.graph.value(artifact.graph.input).shape == (12, 10, 3)
+    assert artifact.provenance["resolution"] == {"made_for": [16, 16]}
+    fails("--resolution must be like 224 or 480x640 (height x width), got 'small'", *command, "small")
+
+
 def test_same_command_same_file(invoke: Invoke, source: Path, images: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.subbyte", tmp_path / "b.subbyte"]
     for file in files:

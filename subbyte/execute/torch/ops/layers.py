@@ -43,8 +43,12 @@ def _times(v: Tensor, factor: Tensor) -> Tensor:
 
 
 def _float_layer(step: Step, arrays: list[Tensor]) -> Tensor:
-    sums = products(step.node, arrays[0], step.param("weight"))
-    result = real(step.node.attrs["act"])(sums + per_channel(step.param("bias"), sums))
+    if step.bfloat16 and training_ops.narrows(step.node):
+        sums = training_ops.narrow_products(step.node, arrays[0], step.param("weight"), step.param("bias"))
+    else:
+        sums = products(step.node, arrays[0], step.param("weight"))
+        sums = sums + per_channel(step.param("bias"), sums)
+    result = real(step.node.attrs["act"])(sums)
     return result + arrays[1] if len(arrays) == 2 else result
 
 
