@@ -95,11 +95,11 @@ class Host:
         if not unknown:
             return
         sessions = [Session(graph, isa=self.isa, threads=self.threads) for graph in unknown]
-        noise = _noise(unknown[0])
+        noises = [_noise(graph) for graph in unknown]
         steps = [np.full(len(session.plan()), np.inf) for session in sessions]
         whole = [np.inf] * len(sessions)
         for _ in range(ROUNDS):
-            for i, session in enumerate(sessions):
+            for i, (session, noise) in enumerate(zip(sessions, noises, strict=True)):
                 session.run(noise)
                 steps[i] = np.minimum(steps[i], session.profile(noise, REPEATS))
                 whole[i] = min(whole[i], _median_run(session, noise))

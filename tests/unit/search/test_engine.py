@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from subbyte.device import find_target
+from subbyte.device import Host, find_target
 from subbyte.errors import InputError
 from subbyte.search import Candidate, Space
 from subbyte.search.costs import Costs, Limits, cost_of, costs_of
@@ -119,6 +119,13 @@ def test_costs_on_a_device(space: Space) -> None:
         assert cost_of(small, name) < cost_of(large, name)
     assert four.size < wide.size
     assert four.macs == wide.macs
+
+
+def test_costs_on_this_machine(space: Space) -> None:
+    """Networks of several input sizes are measured together."""
+    assert space.smallest.resolution != space.largest.resolution
+    found = costs_of(space, [space.smallest, space.largest], 5, Host(keep=False))
+    assert all(costs.latency > 0 and costs.energy is None for costs in found)
 
 
 def evaluated(space: Space, stem: int, error: float | None, latency: float) -> Evaluated:
