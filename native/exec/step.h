@@ -147,6 +147,9 @@ bool uses_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y, Is
 StepPtr make_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                            const Buffer& y, const ValueDesc& out, Isa isa);
 StepPtr make_depthwise_step(const NodeDesc& n, const Buffer& x, const Buffer& y, const ValueDesc& out, Isa isa);
+// The same question for float32 convolutions (kernels/real): on every ISA.
+bool uses_real_winograd(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y);
+StepPtr make_real_winograd_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
 StepPtr make_real_conv_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa);
 
 // A region: steps that are executed one row tile of the last one's output after the other, so that what passes between

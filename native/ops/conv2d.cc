@@ -51,6 +51,7 @@ StepPtr make_conv2d(const Operation& o) {
   const NodeDesc& n = o.node;
   const ValueDesc &in = *o.in[0], *residual_value = o.in.size() == 2 ? o.in[1] : nullptr;
   const Buffer &x = *o.x[0], &y = *o.y, *residual = o.x.size() == 2 ? o.x[1] : nullptr;
+  if (uses_real_winograd(n, in, o.out)) return make_real_winograd_step(n, x, residual, y, o.options.isa);
   if (!in.quantized) return make_real_conv_step(n, x, residual, y, o.options.isa);
   if (is_depthwise(n, in, o.out)) return make_depthwise_step(n, x, y, o.out, o.options.isa);
   if (!o.gate && uses_winograd(n, in, o.out, o.options.isa)) {

@@ -37,8 +37,9 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   if (!in.quantized) {
     const bool depthwise = n.groups == in.channels && out.channels == in.channels;
     const int panel = real::find(isa)->outputs;
+    const std::int64_t terms = uses_real_winograd(n, in, out) ? 16 * in_group : taps * in_group;
     const std::int64_t outputs = depthwise ? out.channels : n.groups * up(out_group, panel);
-    return 4 * outputs * (taps * in_group + 1) + 4 * in.channels + outputs / panel * kPanelEntry + 8 * taps;
+    return 4 * outputs * (terms + 1) + 4 * in.channels + outputs / panel * kPanelEntry + 8 * taps;
   }
   if (is_depthwise(n, in, out)) {
     return static_cast<std::int64_t>(

@@ -27,6 +27,15 @@ LAYERS = (
     ((5, 7, 31), 31, 3, 31, 1),
     ((8, 5, 130), 130, 5, 130, 2),
     ((3, 3, 4), 8, 3, 4, 1),
+    ((14, 9, 3), 40, 7, 1, 2),
+    ((13, 11, 24), 40, 1, 1, 1),
+)
+#: Input and output channels of layers that are filtered: odd sides, partial panels, several blocks.
+FILTERED = (
+    ((8, 6, 16), 16),
+    ((7, 7, 37), 33),
+    ((5, 9, 50), 130),
+    ((33, 30, 64), 32),
 )
 
 
@@ -54,6 +63,20 @@ def test_convolutions(case: int, half: bool) -> None:
     x = b.fconv("image", channels, kernel, groups, half, stride, act)
     graph = b.finish(b.fconv(x, channels, kernel, channels, half, 1, act, residual=x))
     assert_within_bounds(graph, random_images(graph, 2, case))
+
+
+@pytest.mark.parametrize("case", range(len(FILTERED)))
+@pytest.mark.parametrize("act", ["none", "relu", "silu", "hard_swish"])
+def test_filtered_convolutions(case: int, act: str) -> None:
+    """On every instruction set; the second with a residual."""
+    shape, channels = FILTERED[case]
+    b = Builder(random.Random(case), shape)
+    x = b.fconv("image", channels, 3, 1, act=act)
+    graph = b.finish(b.fconv(x, channels, 3, 1, act=act, residual=x))
+    assert_within_bounds(graph, random_images(graph, 1, case))
+    for isa in available_isas():
+        rows = Session(graph, isa=isa).plan()
+        assert [row["executed_weights"] for row in rows] == ["fp32 (Winograd)"] * 2
 
 
 @pytest.mark.parametrize("act", [*ACTIVATIONS, *PARAMETRIC])

@@ -5,4 +5,5 @@
 namespace subbyte::real {
 constexpr int kRows = 6, kVectors = 4;  // as in kernels.inc
 #include "kernels/real/loops.inc"
+#include "kernels/real/winograd.inc"
 }

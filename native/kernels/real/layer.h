@@ -22,6 +22,8 @@ Layer select(const Kernel& kernel, int groups, int out_channels, int terms);
 
 // weights: [O][terms], bias: [O].
 void pack(const Panel& p, int terms, const float* weights, const float* bias, float* packed, float* packed_bias);
+// weights: [O][3][3][C] to [O][4][4][C], for Winograd's way; in float64, rounded once.
+void transform_filters(int outputs, int channels, const float* weights, float* filters);
 // weights: [C][taps] to [taps][C].
 void pack_depthwise(int taps, int channels, const float* weights, float* packed);
 

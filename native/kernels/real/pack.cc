@@ -31,6 +31,26 @@ void pack(const Panel& p, int terms, const float* weights, const float* bias, fl
   }
 }
 
+void transform_filters(int outputs, int channels, const float* weights, float* filters) {
+  const auto transform = [](const double (&g)[3], double (&u)[4]) {
+    u[0] = g[0], u[1] = (g[0] + g[1] + g[2]) / 2, u[2] = (g[0] - g[1] + g[2]) / 2, u[3] = g[2];
+  };
+  for (int o = 0; o < outputs; ++o, weights += 9 * channels, filters += 16 * channels) {
+    for (int c = 0; c < channels; ++c) {
+      double rows[3][4];
+      for (int i = 0; i < 3; ++i) {
+        const float* g = weights + 3 * i * channels + c;
+        transform({g[0], g[channels], g[2 * channels]}, rows[i]);
+      }
+      for (int j = 0; j < 4; ++j) {
+        double u[4];
+        transform({rows[0][j], rows[1][j], rows[2][j]}, u);
+        for (int i = 0; i < 4; ++i) filters[(4 * i + j) * channels + c] = static_cast<float>(u[i]);
+      }
+    }
+  }
+}
+
 void pack_depthwise(int taps, int channels, const float* weights, float* packed) {
   for (int c = 0; c < channels; ++c) {
     for (int t = 0; t < taps; ++t) {

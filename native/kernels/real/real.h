@@ -1,5 +1,13 @@
 // float32 layers: convolution with an indirection over taps, depthwise convolution, elementwise work.
 // Results are within docs/spec/numerics.md's bound of the reference.
+//
+// 3 x 3 convolutions with stride 1 may be made by Winograd's minimal filtering F(2 x 2, 3 x 3) (A. Lavin and S. Gray, "Fast
+// Algorithms for Convolutional Neural Networks", CVPR 2016): a square of 2 x 2 outputs y takes 16 products of each input
+// channel, where the definition takes 36.
+//   v = B' d B   of its 4 x 4 inputs d: spread()
+//   u = G g G'   of the 3 x 3 weights g: transform_filters() in layer.h
+//   y = A' (sum over input channels of u * v, element by element) A: conv() for each element, then collect()
+// with B' = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1], G = [1 0 0; .5 .5 .5; .5 -.5 .5; 0 0 1], A' = [1 1 1 0; 0 1 -1 -1].
 #pragma once
 
 #include <cstddef>
@@ -37,12 +45,27 @@ struct Depthwise {
   Activation activation;
 };
 
+// A panel of the outputs of a square.
+struct Square {
+  const float* in;          // sums of element 4 i + j at in + (4 i + j) * stride, [panel]
+  std::ptrdiff_t stride;
+  const float* bias;        // [panel]
+  int panel, channels;      // valid outputs: at most `panel`
+  float* const* out;        // [4]: out[2 i + j] + offset; null where the square sticks out of the map
+  const float* const* residual;  // [4] in the same way, or null
+  std::ptrdiff_t offset;
+  Activation activation;
+};
+
 // `rows`: pixels of a tile, at most. Sums may be fused, in the order of the taps and channels, the bias first.
 struct Kernel {
   Isa isa;
   int outputs, rows;
   void (*conv)(const Tile&, int rows);
   void (*depthwise)(const Depthwise&, int rows);
+  // in: the 4 x 4 inputs of a square, row by row; element 4 i + j goes to out + (4 i + j) * stride.
+  void (*spread)(const float* const* in, int channels, float* out, std::ptrdiff_t stride);
+  void (*collect)(const Square&);
   void (*activate)(const Activation& activation, const float* in, std::int64_t n, float* out);
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);
   void (*gate)(const float* x, const float* gate, int pixels, int channels, float* out);

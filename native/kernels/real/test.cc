@@ -174,6 +174,62 @@ void depthwise(const Context& c, int rows, int taps, int channels, const Activat
   c.expect(good, "depthwise", taps, channels, static_cast<int>(a.act));
 }
 
+// Small whole numbers, of which every sum is exact: equal to the definition, whatever their order.
+void winograd(const Context& c, int channels, const Activation& a) {
+  const auto whole = [&](Input<float>& values) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(c.random.between(-9, 9));
+  };
+  constexpr int kB[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};
+  constexpr int kA[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};
+  const std::size_t n = static_cast<std::size_t>(channels);
+  std::vector<Input<float>> d;
+  std::vector<const float*> pointers;
+  for (int i = 0; i < 16; ++i) d.emplace_back(n), whole(d.back());
+  for (Input<float>& x : d) pointers.push_back(x.data());
+  const int stride = channels + c.random.between(0, 3);
+  Output spread(4 * static_cast<std::size_t>(15 * stride + channels));
+  c.kernel.spread(pointers.data(), channels, spread.real(), stride);
+  bool good = spread.untouched_outside(0, 4 * static_cast<std::size_t>(15 * stride + channels));
+  for (int e = 0; e < 16; ++e) {
+    for (std::size_t k = 0; k < n; ++k) {
+      float v = 0;
+      for (int i = 0; i < 16; ++i) v += static_cast<float>(kB[e / 4][i / 4] * kB[e % 4][i % 4]) * d[static_cast<std::size_t>(i)][k];
+      good = good && spread.real()[static_cast<std::size_t>(e * stride) + k] == v;
+    }
+  }
+  c.expect(good, "spread", 1, channels, 0);
+
+  const int valid = std::min(channels, c.kernel.outputs), panel = 2 * valid <= c.kernel.outputs ? c.kernel.outputs / 2 : c.kernel.outputs;
+  const int offset = c.random.between(0, 5);
+  Input<float> sums(static_cast<std::size_t>(16 * panel)), bias(static_cast<std::size_t>(panel));
+  whole(sums), whole(bias);
+  const std::size_t out_size = static_cast<std::size_t>(offset + valid);
+  std::vector<Output> out(4, Output(4 * out_size));
+  std::vector<Input<float>> residual;
+  float* outs[4];
+  const float* add[4];
+  const bool has_residual = c.random.between(0, 1);
+  for (std::size_t i = 0; i < 4; ++i) {
+    residual.emplace_back(out_size), whole(residual.back());
+    outs[i] = i == 0 || c.random.between(0, 3) ? out[i].real() : nullptr;
+    add[i] = outs[i] ? residual[i].data() : nullptr;
+  }
+  c.kernel.collect({sums.data(), panel, bias.data(), panel, valid, outs, has_residual ? add : nullptr, offset, a});
+  good = true;
+  for (std::size_t i = 0; i < 4; ++i) {
+    good = good && out[i].untouched_outside(outs[i] ? 4 * static_cast<std::size_t>(offset) : 0, outs[i] ? 4 * out_size : 0);
+    for (int k = 0; outs[i] && k < valid; ++k) {
+      Sum sum{bias[static_cast<std::size_t>(k)], 0, 0};  // exact: no magnitude to round
+      for (int e = 0; e < 16; ++e) {
+        sum.value += kA[i / 2][e / 4] * kA[i % 2][e % 4] * static_cast<double>(sums[static_cast<std::size_t>(e * panel + k)]);
+      }
+      const std::size_t place = static_cast<std::size_t>(offset + k);
+      good = good && close(outs[i][place], sum, a, has_residual ? residual[i][place] : 0);
+    }
+  }
+  c.expect(good, "collect", 1, valid, static_cast<int>(a.act));
+}
+
 void activate(const Context& c, int n, const Activation& a, float spread) {
   Input<float> in(static_cast<std::size_t>(n));
   c.fill(in, spread);
@@ -235,6 +291,7 @@ void test_real(Report& report, unsigned seed) {
       for (int channels = 1; channels <= 70; ++channels) {
         depthwise(c, random.between(1, kernel.rows), random.between(1, 25), channels, a);
       }
+      for (int channels = 1; channels <= 40; ++channels) winograd(c, channels, a);
       for (int n = 1; n <= 40; ++n) activate(c, n, a, 8.0f), activate(c, n, a, 200.0f);
     }
     for (int channels = 1; channels <= 70; ++channels) element_wise(c, random.between(1, 12), channels);

@@ -7,4 +7,5 @@
 namespace subbyte::real {
 constexpr int kRows = 10, kVectors = 2;  // as in kernels.inc
 #include "kernels/real/loops.inc"
+#include "kernels/real/winograd.inc"
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.execute.reference.filtering import filtered_magnitudes, may_filter
 from subbyte.execute.reference.ops.elementwise import activation_bound
 from subbyte.execute.reference.step import UNIT, Row, Step, centred, f32, gamma, store
 from subbyte.execute.reference.windows import patches
@@ -73,7 +74,12 @@ def _layer_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray])
     total = _float_layer(_magnitudes(bare, bias=True), [np.abs(arrays[0]) + errors[0]])
     spread = _float_layer(_magnitudes(bare, bias=False), [errors[0]])
     terms = int(np.prod(node.params["weight"].shape[1:]))
-    bound = spread + gamma(terms + 2) * total.astype(np.float64) + UNIT * np.abs(pre)
+    rounded = gamma(terms + 2) * total.astype(np.float64)
+    if may_filter(node):
+        weight, bias = (np.abs(np.asarray(node.params[name], np.float64)) for name in ("weight", "bias"))
+        sums = filtered_magnitudes(np.abs(arrays[0]) + errors[0], weight, node.attrs["pad"])
+        rounded = np.maximum(rounded, gamma(arrays[0].shape[-1] + 9) * (sums + bias))
+    bound = spread + rounded + UNIT * np.abs(pre)
     result = _float_layer(step, arrays[:1])
     bound = activation_bound(node.attrs["act"], pre, bound, result)
     if len(arrays) == 2:
