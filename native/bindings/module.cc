@@ -222,6 +222,14 @@ NB_MODULE(_native, m) {
       "isa"_a, "seconds"_a);
 
   m.def(
+      "peak_real_gmacs",
+      [](const std::string& isa, double seconds) {
+        nb::gil_scoped_release release;
+        return subbyte::peak_real_macs(isa_of(isa), seconds) / 1e9;
+      },
+      "isa"_a, "seconds"_a);
+
+  m.def(
       "round_and_look_up",
       [](const Vector<float>& v, const Vector<float>& table, const Filled<std::uint8_t>& index, const Filled<float>& out,
          int threads) {

@@ -7,10 +7,12 @@
 #include <sys/auxv.h>
 #endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
 #include "kernels/dot/dot.h"
+#include "kernels/real/real.h"
 #include "subbyte/engine.h"
 
 namespace subbyte {
@@ -93,6 +95,25 @@ Isa best_isa() {
   return Isa::kPortable;
 }
 
+namespace {
+
+// Calls a second, the most of many batches.
+template <typename Work>
+double fastest(double seconds, const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  while (Clock::now() < end) {
+    constexpr int kRepeats = 100;
+    const auto start = Clock::now();
+    for (int i = 0; i < kRepeats; ++i) work();
+    best = std::max(best, kRepeats / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace
+
 // A full tile whose operands stay in the first-level cache: K = 384, the widest panel.
 double peak_dot_macs(Isa isa, double seconds) {
   constexpr int kGroups = 96, kMaxRows = dot::kMaxRows;
@@ -107,18 +128,19 @@ double peak_dot_macs(Isa isa, double seconds) {
   for (int r = 0; r < kMaxRows; ++r) in[r] = x, out[r] = y[r];
   const Epilogue epilogue;
   const dot::Tile tile{in, kMaxRows, 1, kGroups, weights, nullptr, bias, multiplier, out, nullptr, 0, outputs, &epilogue};
-  using Clock = std::chrono::steady_clock;
-  double best = 0;
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  while (Clock::now() < end) {
-    constexpr int kRepeats = 100;
-    const auto start = Clock::now();
-    for (int i = 0; i < kRepeats; ++i) kernel->run(tile, kernel->max_rows);
-    const double t = std::chrono::duration<double>(Clock::now() - start).count();
-    const double rate = 4.0 * kGroups * outputs * kernel->max_rows * kRepeats / t;
-    best = rate > best ? rate : best;
-  }
-  return best;
+  return 4.0 * kGroups * outputs * kernel->max_rows * fastest(seconds, [&] { kernel->run(tile, kernel->max_rows); });
+}
+
+// The same for float32: K = 128.
+double peak_real_macs(Isa isa, double seconds) {
+  constexpr int kTerms = 128, kMost = 64;
+  const real::Kernel* kernel = real::find(isa);
+  alignas(64) static thread_local float weights[kTerms * kMost], x[kTerms], bias[kMost], y[kMost][kMost];
+  const float* in[kMost];
+  float* out[kMost];
+  for (int r = 0; r < kMost; ++r) in[r] = x, out[r] = y[r];
+  const real::Tile tile{in, kMost, 1, kTerms, weights, bias, kernel->outputs, kernel->outputs, out, nullptr, 0, {}};
+  return 1.0 * kTerms * kernel->outputs * kernel->rows * fastest(seconds, [&] { kernel->conv(tile, kernel->rows); });
 }
 
 }  // namespace subbyte

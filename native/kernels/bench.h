@@ -62,7 +62,8 @@ class Report {
   void measure(Isa isa, const char* name, const char* shape, double amount, const char* unit, const F& work) {
     const double rate = amount / fastest(work);
     std::printf("%-34s %-34s %9.2f G %s/s", name, shape, rate / 1e9, unit);
-    if (std::strcmp(unit, "MAC") == 0) std::printf("  %5.1f %% of peak", 100 * rate / peak(isa));
+    if (std::strcmp(unit, "MAC") == 0) std::printf("  %5.1f %% of peak", 100 * rate / peak(isa, false));
+    if (std::strcmp(unit, "float MAC") == 0) std::printf("  %5.1f %% of peak", 100 * rate / peak(isa, true));
     std::printf("\n");
   }
 
@@ -85,15 +86,15 @@ class Report {
     return best;
   }
 
-  double peak(Isa isa) {
-    double& known = peaks_[isa];
-    if (known == 0) known = peak_dot_macs(isa, std::max(seconds_, 0.001));
+  double peak(Isa isa, bool real) {
+    double& known = peaks_[{isa, real}];
+    if (known == 0) known = (real ? peak_real_macs : peak_dot_macs)(isa, std::max(seconds_, 0.001));
     return known;
   }
 
   const char* filter_;
   double seconds_;
-  std::map<Isa, double> peaks_;
+  std::map<std::pair<Isa, bool>, double> peaks_;
 };
 
 // One per family, in its bench.cc.

@@ -20,7 +20,7 @@ void convolve(Report& report, const real::Kernel& k, const char* name, int taps,
   const real::Tile tile{operands.data(), k.rows,    taps,           in_channels, weights.data(), bias.data(),
                         k.outputs,       k.outputs, results.data(), nullptr,     0,              a};
   const double macs = static_cast<double>(terms * panel * rows);
-  report.measure(k.isa, k.name, name, macs, "MAC", [&] { k.conv(tile, k.rows); });
+  report.measure(k.isa, k.name, name, macs, "float MAC", [&] { k.conv(tile, k.rows); });
 }
 
 void depthwise(Report& report, const real::Kernel& k) {
@@ -38,7 +38,7 @@ void depthwise(Report& report, const real::Kernel& k) {
   const real::Depthwise d{operands.data(), k.rows, kSide * kSide, kChannels, weights.data(), bias.data(), results.data(),
                           nullptr,         {}};
   report.measure(k.isa, k.name, "depthwise 3 x 3, 192 channels", static_cast<double>(kSide * kSide * kChannels * rows),
-                 "MAC", [&] { k.depthwise(d, k.rows); });
+                 "float MAC", [&] { k.depthwise(d, k.rows); });
 }
 
 }  // namespace
