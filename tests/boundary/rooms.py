@@ -51,6 +51,7 @@ ROOMS = (
     Room("training", TORCH),
     Room("benchmark", ("cli",), later=("peers",)),
     Room("report", ("cli",), later=("report",)),
+    Room("hands", ("cli",), later=("video",)),
     Room("search", TORCH, later=("search", "ray")),
     Room("cli", ("cli",), later=("torch", "report", "peers", "search")),
 )
