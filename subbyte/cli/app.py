@@ -42,6 +42,10 @@ COMMANDS = {
         "evaluate",
         "Accuracy with intervals; beside another artifact's; on corrupted images; by shape and texture.",
     ),
+    "hands": (
+        "hands",
+        "Find a hand's 21 landmarks in images, follow it through a video, and print milliseconds per stage.",
+    ),
     "bench": (
         "bench",
         "Time artifacts of one network, in turns with other engines on the same images and cores.",

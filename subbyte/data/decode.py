@@ -16,6 +16,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ MAX_PIXELS = 2**23
 MAX_PIXELS_PER_BYTE = 64
 MAX_TEXT = 2**24  # characters in the text chunks of a PNG, where a zipped megabyte is a kilobyte
 
+ANIMATED = ("GIF", "WEBP")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
 # What needs a recent Pillow or a plugin: format, module, package, and the brands in the file's `ftyp` box.
 _PLUGINS = (
@@ -89,8 +91,41 @@ def _read(
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"cannot read {path} as an image: {reason}") from None
+        raise _unreadable(path, error) from None
+
+
+def read_frames(path: Path) -> Iterator[Image.Image]:
+    """The frames of an animation (GIF, WebP), or the one image of another file, RGB, one at a time.
+
+    InputError as of `read_image`; a frame that cannot be read comes after those that can.
+    """
+    try:
+        with _guarded():
+            image = _open(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    with image:
+        if image.format not in ANIMATED or not getattr(image, "is_animated", False):
+            yield read_image(path)
+            return
+        for number in count():
+            try:
+                with _guarded():
+                    image.seek(number)
+                    _check_size(image.size, path.stat().st_size)
+                    frame = image.convert("RGB")
+            except EOFError:  # there are no more
+                return
+            except Exception as error:
+                raise _unreadable(path, error) from None
+            yield frame
+
+
+def _unreadable(path: Path | str, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return InputError(f"cannot read {path} as an image: {reason}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from subbyte.hands.landmarks import Hand, LandmarkNetwork
 from subbyte.hands.palm import Palm, PalmDetector
 from subbyte.hands.region import Region, from_landmarks, from_palm
 from subbyte.hands.score import Errors, score
+from subbyte.hands.tracker import Seen, Tracker
 from subbyte.hands.warp import crop, warp
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Palm",
     "PalmDetector",
     "Region",
+    "Seen",
+    "Tracker",
     "crop",
     "from_landmarks",
     "from_palm",
