@@ -35,6 +35,7 @@ EXTRAS = {
     **dict.fromkeys(("optuna", "sqlalchemy"), "search"),
     "ray": "ray",
     "onnx_ir": "onnx",
+    "cv2": "video",
     **dict.fromkeys(("onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert", "flatbuffers"), "peers"),
 }
 

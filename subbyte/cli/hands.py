@@ -156,7 +156,7 @@ class Watched:
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table of the times, its heading first; the last row without reading, as frames a second."""
-        rows = [("stage", "frames", "median ms", "min", "max")]
+        rows: list[tuple[str, ...]] = [("stage", "frames", "median ms", "min", "max")]
         for stage, one in self.milliseconds().items():
             times = (f"{one[key]:.2f}" for key in ("median", "min", "max"))
             rows.append((stage, str(one["frames"]), *times))

@@ -65,12 +65,14 @@ class Region:
     def to_image(self, points: np.ndarray) -> np.ndarray:
         """Points [..., 2] of the network's input as points of the image, float64."""
         away = np.asarray(points, np.float64) - self.size / 2
-        return away @ self.axes + (self.x, self.y)
+        places: np.ndarray = away @ self.axes + (self.x, self.y)
+        return places
 
     def to_input(self, points: np.ndarray) -> np.ndarray:
         """Points [..., 2] of the image as points of the network's input, float64."""
         away = np.asarray(points, np.float64) - (self.x, self.y)
-        return away @ self.axes.T * (self.size / self.side) ** 2 + self.size / 2
+        places: np.ndarray = away @ self.axes.T * (self.size / self.side) ** 2 + self.size / 2
+        return places
 
 
 def from_landmarks(points: np.ndarray, size: int = INPUT) -> Region:
@@ -88,8 +90,8 @@ def from_landmarks(points: np.ndarray, size: int = INPUT) -> Region:
     spanned = points[list(SPANNED)] @ axes.T
     low, high = spanned.min(axis=0), spanned.max(axis=0)
     width, height = high - low
-    centre = ((low + high) / 2 + (0, LANDMARKS_SHIFT * height)) @ axes
-    return Region(*map(float, centre), LANDMARKS_SCALE * float(max(width, height)), angle, size)
+    x, y = ((low + high) / 2 + (0, LANDMARKS_SHIFT * height)) @ axes
+    return Region(float(x), float(y), LANDMARKS_SCALE * float(max(width, height)), angle, size)
 
 
 def from_palm(box: np.ndarray, wrist: np.ndarray, middle: np.ndarray, size: int = INPUT) -> Region:
@@ -102,8 +104,8 @@ def from_palm(box: np.ndarray, wrist: np.ndarray, middle: np.ndarray, size: int 
     low, high = np.asarray(box, np.float64).reshape(2, 2)
     angle = upright(wrist, middle)
     width, height = high - low
-    centre = (low + high) / 2 + PALM_SHIFT * height * np.array([-math.sin(angle), math.cos(angle)])
-    return Region(*map(float, centre), PALM_SCALE * float(max(width, height)), angle, size)
+    x, y = (low + high) / 2 + PALM_SHIFT * height * np.array([-math.sin(angle), math.cos(angle)])
+    return Region(float(x), float(y), PALM_SCALE * float(max(width, height)), angle, size)
 
 
 def whole(image: np.ndarray, size: int) -> Region:

@@ -59,7 +59,8 @@ def warp(image: np.ndarray, region: Region, black: bool = False) -> np.ndarray:
         (xx, yx, x, xy, yy, y),
         Image.Resampling.BILINEAR,
     )
-    return np.asarray(seen, np.float32) / np.float32(255)
+    scaled: np.ndarray = np.divide(np.asarray(seen), np.float32(255), dtype=np.float32)
+    return scaled
 
 
 def _around(region: Region) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +86,21 @@ def _reduced(image: np.ndarray, region: Region, factor: int) -> tuple[np.ndarray
 def _window(image: np.ndarray, low: np.ndarray, high: np.ndarray, black: bool) -> np.ndarray:
     """The pixels from `low` to `high`, excluded; outside the image black, or else their nearest ones."""
     height, width = image.shape[:2]
-    if (low >= 0).all() and high[0] <= width and high[1] <= height:
-        return np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
-    columns, rows = np.arange(low[0], high[0]), np.arange(low[1], high[1])
-    part = image[np.clip(rows, 0, height - 1)][:, np.clip(columns, 0, width - 1)]
-    if black:
-        part[(rows < 0) | (rows >= height)] = 0
-        part[:, (columns < 0) | (columns >= width)] = 0
+    left, right, *columns = _span(int(low[0]), int(high[0]), width)
+    top, bottom, *rows = _span(int(low[1]), int(high[1]), height)
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    if black and ((high <= 0).any() or low[0] >= width or low[1] >= height):
+        part = np.zeros_like(part)  # nothing of the image
+    if any(columns + rows):
+        part = np.pad(part, (rows, columns, (0, 0)), "constant" if black else "edge")
     return part
+
+
+def _span(low: int, high: int, side: int) -> tuple[int, int, int, int]:
+    """The first index from `low` to `high` within 0..side, the end behind the last, and how many are before
+    and behind them; one of the ends where none is within."""
+    count = high - low
+    first = min(max(low, 0), side - 1)
+    end = max(min(high, side), first + 1)
+    before = min(max(-low, 0), count - 1)
+    return first, end, before, count - (end - first) - before

@@ -18,7 +18,7 @@ else:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 #: Modules that carry another name than their package.
-SPELT = {"pillow": "PIL"}
+SPELT = {"pillow": "PIL", "opencv_python_headless": "cv2"}
 BLOCKER = """
 import sys
 

@@ -41,7 +41,9 @@ def interpolated(image: np.ndarray, region: Region, black: bool) -> np.ndarray:
         Region(35, 45, 30, 0.4, 32),  # inside
         Region(35, 45, 60, -2.5, 48),  # over an edge
         Region(5, 80, 63, 1.0, 32),  # over a corner; almost two pixels for one
-        Region(300, -200, 50, 0.2, 24),  # outside
+        Region(300, -200, 40, 0.2, 24),  # outside
+        Region(-90, 30, 40, 2.0, 24),  # outside to one side
+        Region(40, 900, 30, 0.2, 24),
         Region(35, 45, 3, 0.0, 16),  # enlarged
     ],
 )
