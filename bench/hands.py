@@ -15,6 +15,9 @@ knuckle.
 
 --against NETWORK: also the largest and the mean difference of the points from that network's on the same
 squares, in pixels of the input.
+
+--seconds N: times the networks instead, in turns for so long, one thread, on the square of the first
+photograph.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from subbyte.hands.region import whole
 from subbyte.hands.skeleton import FINGERS, JOINTS
 from subbyte.hands.source import session
 from subbyte.hands.warp import pixels, warp
+from subbyte.system.interleave import interleave
 from subbyte.system.whole_file import write_whole
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -88,10 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--palm", metavar="NETWORK", nargs="+", type=Path, default=[])
     parser.add_argument("--against", metavar="NETWORK", type=Path)
     parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--seconds", type=float)
     options = parser.parse_args(arguments)
     try:
         images, true = photographs(options.data)
         networks = [opened(path) for path in options.networks]
+        if options.seconds is not None:
+            print(timed(networks, images[0], from_landmarks(true[0]), options.seconds))
+            return 0
         beside = None if options.against is None else opened(options.against)
         rows = [
             measured(network, squares, found, images, true, beside)
@@ -168,6 +176,23 @@ def measured(
             apart.append(np.abs(region.to_input(made[i]) - region.to_input(other)))
     difference = (float(np.max(apart)), float(np.mean(apart))) if apart else None
     return Row(network.name, squares, score(made, true), difference)
+
+
+def timed(networks: Sequence[Network], image: np.ndarray, square: Region, seconds: float) -> str:
+    """Milliseconds of each network on one crop, in turns: CPU time of a call, least of the rounds, which
+    other programs hardly change, and wall-clock time."""
+
+    def on_crop(network: Network) -> Callable[[], object]:
+        x = warp(image, square.sized(network.size))
+        return lambda: network.run(x)
+
+    samples = interleave([on_crop(network) for network in networks], seconds)
+    wide = max(len(network.name) for network in networks) + 2
+    lines = [f"{'network':{wide}}{'CPU ms':>9}{'min ms':>9}{'median':>9}"]
+    for network, one in zip(networks, samples, strict=True):
+        numbers = (one.cpu.min(), one.all.min(), np.median(one.all))
+        lines.append(f"{network.name:{wide}}" + "".join(f"{1e3 * number:9.3f}" for number in numbers))
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:
