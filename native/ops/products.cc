@@ -1,4 +1,4 @@
-// Products and differences of two maps, and slopes for each channel.
+// Products, differences and quotients of two maps, roots, and slopes for each channel.
 #include <cmath>
 
 #include "kernels/portable_epilogue.h"
@@ -64,6 +64,18 @@ void real_subtract(const Operands& o, const Context& c, Range rows) {
   for_elements(o, rows, [&](std::int64_t i) { y[i] = a[i] - b[i]; });
 }
 
+void divide(const Operands& o, const Context& c, Range rows) {
+  const float *a = c.real(o.x[0]), *b = c.real(o.x[1]);
+  float* y = c.real_out(o.y);
+  for_elements(o, rows, [&](std::int64_t i) { y[i] = a[i] / b[i]; });
+}
+
+void square_root(const Operands& o, const Context& c, Range rows) {
+  const float* x = c.real(o.x[0]);
+  float* y = c.real_out(o.y);
+  for_elements(o, rows, [&](std::int64_t i) { y[i] = std::sqrt(x[i]); });
+}
+
 void real_prelu(const Operands& o, const Context& c, Range rows) {
   const std::int64_t pixels = static_cast<std::int64_t>(rows.end - rows.begin) * o.y.width;
   const float *x = c.real(o.x[0]) + rows.begin * row_elements(o.y), *slope = o.node.multiplier.data();
@@ -83,6 +95,18 @@ StepPtr make_multiply(const Operation& o) { return make_work_step(o, multiply, r
 
 void check_subtract(const Operation& o) { check_add(o); }
 StepPtr make_subtract(const Operation& o) { return make_work_step(o, subtract, real_subtract); }
+
+void check_divide(const Operation& o) {
+  check_add(o);
+  need(!o.out.quantized, o.node, "works on float32 values");
+}
+StepPtr make_divide(const Operation& o) { return make_work_step(o, divide); }
+
+void check_sqrt(const Operation& o) {
+  need(same_shape(*o.in[0], o.out) && !o.in[0]->quantized && !o.out.quantized, o.node,
+       "works on float32 values, and changes no shape");
+}
+StepPtr make_sqrt(const Operation& o) { return make_work_step(o, square_root); }
 
 void check_prelu(const Operation& o) {
   const ValueDesc& x = *o.in[0];

@@ -332,6 +332,10 @@ OPS: dict[str, OpDef] = {
             "subtract", Kind.ELEMENTWISE, (2, 2), op_shapes.equal, rule=grid_rules.ratio, since=3,
             lacks=_NO_TFLITE,
         ),
+        OpDef(
+            "divide", Kind.ELEMENTWISE, (2, 2), op_shapes.equal, quantizable=False, since=3, lacks=_NO_TFLITE,
+        ),
+        OpDef("sqrt", Kind.ELEMENTWISE, (1, 1), _same, quantizable=False, since=3, lacks=_NO_TFLITE),
         # slope: float32 [C]
         OpDef(
             "prelu", Kind.ELEMENTWISE, (1, 1), op_shapes.per_channel, params=("slope",),

@@ -202,7 +202,7 @@ def computed(rng: random.Random, coded: bool = True) -> Graph:
 
 
 def normalized(rng: random.Random) -> Graph:
-    """Normalizations and attention, which are float32."""
+    """Normalizations, quotients, roots and attention, which are float32."""
     b = Builder(rng, (5, 4, 12))
     x = "image"
     y = b.add("layer_norm", [x], None, {"eps": 1e-3}, b.numbers(x, "weight", "bias"))
@@ -212,7 +212,9 @@ def normalized(rng: random.Random) -> Graph:
     turned = b.keep("rearrange", tokens[1], dims=(3, 20, 4), perm=(0, 2, 1), size=(3, 4, 20))
     vector = b.flatten(b.add("global_avg_pool", [y]))
     normal = b.add("layer_norm", [vector], None, {"eps": 1e-3}, b.numbers(vector, "weight", "bias"))
-    return b.finish(b.add("matmul", [weights, turned]), normal, b.add("softmax", [normal]))
+    root = b.add("sqrt", [b.add("multiply", [z, z])])
+    quotient = b.add("divide", [z, root])
+    return b.finish(b.add("matmul", [weights, turned]), normal, b.add("softmax", [normal]), root, quotient)
 
 
 def random_graph(rng: random.Random) -> Graph:

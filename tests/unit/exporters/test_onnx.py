@@ -287,6 +287,7 @@ ALONE: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "multiply": ("multiply", {}),
     "subtract": ("subtract", {}),
+    "divide": ("divide", {}),
     "matmul": ("matmul", {}),
     "softmax": ("softmax", {}),
     "layer norm": ("layer_norm", {"eps": 1e-3}),

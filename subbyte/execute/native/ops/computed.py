@@ -1,4 +1,4 @@
-"""Products, differences, slopes, other sizes, normalizations and attention."""
+"""Products, differences, quotients, slopes, other sizes, normalizations and attention."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def _mode(node: Node) -> list[int]:
 ROWS = {
     "multiply": Row("multiply", _product),
     "subtract": Row("subtract", _difference),
+    "divide": Row("divide"),
+    "sqrt": Row("sqrt"),
     "prelu": Row("prelu", ratio, _slopes),
     "resize_nearest": Row("resize_nearest", numbers=_mode),
     "resize_bilinear": Row("resize_bilinear", _interpolation, numbers=_mode),

@@ -1,4 +1,4 @@
-"""Products and differences of two maps; prelu."""
+"""Products, differences and quotients of two maps; square roots; prelu."""
 
 from __future__ import annotations
 
@@ -37,6 +37,33 @@ def _subtract_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarra
     return moved + gamma(1) * (moved + 2 * np.abs(arrays[0] - arrays[1]))
 
 
+def _divide(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
+    with np.errstate(all="ignore"):  # what IEEE 754 says of zeros
+        return arrays[0] / arrays[1]
+
+
+def _divide_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -> np.ndarray:
+    """|a/b - a'/b'| <= (|a| db + |b| da) / (|b| |b'|), which has no limit where b' may be 0."""
+    (a, b), (da, db) = (np.abs(x).astype(np.float64) for x in arrays), errors
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.where((da == 0) & (db == 0), 0.0, (a * db + b * da) / (b * np.maximum(b - db, 0.0)))
+        return moved + gamma(1) * (moved + 2 * a / b)
+
+
+def _sqrt(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(arrays[0])
+
+
+def _sqrt_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -> np.ndarray:
+    """The root is steepest towards 0."""
+    x, e = arrays[0].astype(np.float64), errors[0]
+    root = np.sqrt(np.maximum(x, 0.0))
+    moved = root - np.sqrt(np.maximum(x - e, 0.0))
+    moved = np.maximum(moved, np.sqrt(np.maximum(x + e, 0.0)) - root)
+    return moved + gamma(1) * (moved + 2 * root)
+
+
 def _prelu(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
     if not step.quantized:
         slope = np.asarray(step.node.params["slope"])
@@ -56,5 +83,7 @@ def _prelu_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray])
 ROWS = {
     "multiply": Row(_multiply, _multiply_bound),
     "subtract": Row(_subtract, _subtract_bound),
+    "divide": Row(_divide, _divide_bound),
+    "sqrt": Row(_sqrt, _sqrt_bound),
     "prelu": Row(_prelu, _prelu_bound),
 }

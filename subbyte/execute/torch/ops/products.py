@@ -36,4 +36,10 @@ def _prelu(step: Step, arrays: list[Tensor]) -> Tensor:
     return store(codes * factor, y, unrounded=step.unrounded)
 
 
-ROWS = {"multiply": Row(_multiply), "subtract": Row(_subtract), "prelu": Row(_prelu)}
+ROWS = {
+    "multiply": Row(_multiply),
+    "subtract": Row(_subtract),
+    "divide": Row(lambda step, arrays: arrays[0] / arrays[1]),
+    "sqrt": Row(lambda step, arrays: torch.sqrt(arrays[0])),
+    "prelu": Row(_prelu),
+}

@@ -89,6 +89,8 @@ def _matmul(writer: Writer, graph: Graph, node: Node) -> None:
 ROWS: dict[str, Row] = {
     "multiply": plain("Mul"),
     "subtract": plain("Sub"),
+    "divide": plain("Div"),
+    "sqrt": plain("Sqrt"),
     "prelu": _prelu,
     "resize_nearest": _resize("nearest"),
     "resize_bilinear": _resize("linear"),
