@@ -16,8 +16,10 @@ ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type
 INHERITED = {"forward", "backward", "resolve_command", "parse_args"}
 #: Of one signature each, listed beside the operators that they stand for in `operators.py`.
 HANDLERS = {
-    *("subbyte.importers.torch_export.layers", "subbyte.importers.torch_export.elementwise"),
-    *("subbyte.importers.onnx.rules.layers", "subbyte.importers.onnx.rules.elementwise"),
+    *(
+        f"subbyte.importers.rules.{name}"
+        for name in ("convolutions", "elementwise", "matrices", "moves", "norms", "pools")
+    ),
     *("subbyte.importers.tflite.layers", "subbyte.importers.tflite.elementwise"),
     "subbyte.importers.tflite.moves",
 }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
 from subbyte.importers.onnx.fold import FOLDS, MAX_FOLDED
-from subbyte.importers.onnx.operands import Reordering
 from subbyte.importers.onnx.ops import ROWS
 from subbyte.importers.onnx.ops.elementwise import scaled
 from subbyte.importers.onnx.read import Info, Model
@@ -23,11 +22,11 @@ from subbyte.importers.onnx.values import (
     Curve,
     NodeSite,
     OnnxNode,
-    Rearranged,
     Scaled,
     Translation,
 )
-from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.operands import Builder, Operand
 from subbyte.importers.rules.problems import Problem
 from subbyte.ir import Graph
 from subbyte.ir.limits import MAX_NODES
@@ -38,10 +37,10 @@ OPSETS = range(11, 26)
 _TIMES = 8
 #: Of the standard operators, and what ONNX Runtime's quantization writes.
 _DOMAINS = ("", "com.microsoft")
-#: Operators that read a map of channels last; all others need it in ONNX's order.
-_ANY_ORDER = (
+#: Operators that read codes as they are.
+_ANY_NUMBERS = (
     *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"),
-    *("Shape", "Size", "QuantizeLinear", "DequantizeLinear"),
+    *("Shape", "Size", "QuantizeLinear", "DequantizeLinear", "MaxPool", "Concat", "QGemm"),
 )
 _ADVICE = {
     "If Loop Scan SequenceMap": "the graph has no branches and loops",
@@ -75,7 +74,7 @@ def translate(model: Model, shape: tuple[int, int, int]) -> Translated:
             "(onnx.version_converter changes it)"
         )
     image = _image(model, shape)
-    builder = Reordering(shape, frozenset())
+    builder = Builder(shape, frozenset())
     t = Translation(builder, model.opset, _last(model), MAX_FOLDED + _TIMES * model.elements)
     t.unrounded = frozenset(name for name, q in model.grids.items() if q is None)
     env: dict[str, Argument | None] = dict(model.constants)
@@ -131,8 +130,8 @@ def _agree(declared: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
 def _input(builder: Builder, image: Info, shape: tuple[int, int, int]) -> Operand:
     height, width, channels = shape
     if image.shape is None or _agree(image.shape, (1, channels, height, width)):
-        return Operand(builder.input, (1, channels, height, width))
-    return Rearranged(builder.input, (1, height, width, channels))
+        return builder.made(builder.input, (1, channels, height, width))
+    return builder.last(builder.input, (1, height, width, channels))
 
 
 def _last(model: Model) -> frozenset[str]:
@@ -210,15 +209,13 @@ def _translated(call: Call) -> Argument | tuple[Argument, ...]:
     call = Call(call.t, call.node, tuple(inputs))
     if op not in ("Add", "Mul") and any(isinstance(x, Curve) for x in call.inputs):
         raise Rejected("erf is known as a part of GELU only")
-    if op not in _ANY_ORDER and any(isinstance(x, Rearranged) for x in call.inputs):
-        raise Rejected("it reads a map whose dimensions are in another order (Transpose)")
     if not _reads_codes(op) and any(_on_grid(call, x) for x in call.inputs):
         raise Rejected("it reads codes; a DequantizeLinear has to stand before it")
     return ROWS[op](call)
 
 
 def _reads_codes(op: str) -> bool:
-    return op in (*_ANY_ORDER, "MaxPool", "Concat", "QGemm") or op.startswith("QLinear")
+    return op in _ANY_NUMBERS or op.startswith("QLinear")
 
 
 def _on_grid(call: Call, x: Argument | None) -> bool:
@@ -238,18 +235,18 @@ def _outputs(
             continue  # behind a problem
         builder.path = "output"
         try:
-            if isinstance(x, Constant) or x.value == builder.input:
-                raise Rejected("it is the image itself, or does not depend on it; leave it out")
-            if isinstance(x, Rearranged):
-                raise Rejected("a map comes out with channels last; leave the Transpose out")
+            if isinstance(x, Constant):
+                raise Rejected("it does not depend on the image; leave it out")
             if isinstance(x, Curve):
                 raise Rejected("erf is known as a part of GELU only")
             if isinstance(x, Scaled):
                 raise Rejected("it is divided later, but is an output before")
             if len(x.shape) not in (2, 4):
                 t.shapes[name] = x.shape
-                x = replace(x, shape=(1, math.prod(x.shape)))
+                x = builder.reshaped_to(x, (1, math.prod(x.shape)))
             value = builder.map(x) if len(x.shape) == 4 else builder.vector(x)
+            if value == builder.input:
+                raise Rejected("it is the image itself; leave it out")
             if builder.values[value].q is not None:
                 value = builder.emit(
                     "dequantize", [value], name=f"{name[:80]}.real" if name.isprintable() else None

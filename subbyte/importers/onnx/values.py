@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from subbyte.importers.onnx.operands import Reordering
-from subbyte.importers.rules.builder import Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.operands import Builder, Operand
 from subbyte.importers.rules.problems import Site
 
 
@@ -60,11 +60,6 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Rearranged(Operand):
-    """A map in channels-last order: `shape` is (1, H, W, C), its value as any other."""
-
-
-@dataclass(frozen=True)
 class Scaled(Operand):
     """`factor` times the value: what x * clip(x + 3, 0, 6) is before it is divided by 6."""
 
@@ -103,7 +98,7 @@ class Translation:
     left_out: nodes that were, for the user. shapes: of outputs that are neither maps nor vectors in the file.
     """
 
-    builder: Reordering
+    builder: Builder
     opset: int
     last: frozenset[str]
     room: int
@@ -124,7 +119,7 @@ class Call:
     inputs: tuple[Argument | None, ...]
 
     @property
-    def b(self) -> Reordering:
+    def b(self) -> Builder:
         """The growing graph."""
         return self.t.builder
 

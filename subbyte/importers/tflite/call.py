@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from subbyte.artifact.own_grids import OwnGrids
-from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.tflite.builder import Builder, Operand
 from subbyte.importers.tflite.model import Operator, Tensor
 from subbyte.ir import Param, activation_function
 from subbyte.ir.limits import MAX_PARAMETERS

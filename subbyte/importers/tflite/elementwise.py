@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from subbyte.importers.rules.builder import Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.tflite.builder import Operand
 from subbyte.importers.tflite.call import Call, Constant, Rule, Shape, need
 from subbyte.ir import Param
 from subbyte.ir.activations import activation as act_text

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from subbyte.importers.rules.builder import Operand
+from subbyte.importers.rules.phases import phases
+from subbyte.importers.tflite.builder import Operand
 from subbyte.importers.tflite.call import Call, Constant, Shape, need, unpadded
 from subbyte.importers.tflite.moves import pad_channels
 from subbyte.ir import CLAMP_ACTIVATIONS, Param
+from subbyte.ir.limits import MAX_EXTENT
 from subbyte.quant import QParams, QTensor
 from subbyte.quant.format import INT8
 
@@ -128,6 +130,49 @@ def depthwise_conv_2d(c: Call) -> Operand:
     need(len(x.shape) == 4 and outputs % x.shape[3] == 0, "its weight does not fit its input")
     stride, apart = (c.option(2), c.option(1)), (c.option(6, default=1), c.option(5, default=1))
     return _convolve(c, params, x.shape[3], c.option(0, "b"), stride, c.fused(4), apart)
+
+
+def transpose_conv(c: Call) -> Operand:
+    """Inputs: the size of the result, weights [O, kh, kw, I], the map, biases. It becomes a convolution of
+    phases, which a rearrange puts in their places."""
+    x, size = c.operand(2), c.ints(0, "size")
+    need(len(x.shape) == 4 and len(size) == 4 and x.shape[0] == size[0] == 1, "it needs a map [1, H, W, C]")
+    source = c.b.map(x)
+    weight, grid = c.constant(1, "weight"), c.b.q(source)
+    need(len(weight.tensor.shape) == 4 and weight.tensor.shape[3] == x.shape[3], "its weight is misshaped")
+    outputs, *kernel = weight.tensor.shape[:3]
+    stride = [c.option(2), c.option(1)]
+    padding = c.option(0, "b")
+    need(padding in (_SAME, _VALID) and min(*stride, *kernel) >= 1, "its padding or window is impossible")
+    need(size[3] == outputs, f"it makes {outputs} channels, not {size[3]}")
+    whole = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], stride, kernel, strict=True)]
+    first = [max(n - m, 0) // 2 if padding == _SAME else 0 for n, m in zip(whole, size[1:3], strict=True)]
+    ends = [n + p - (m - 1) * s for n, p, m, s in zip(size[1:3], first, x.shape[1:3], stride, strict=True)]
+    taps = [-(-max(k, end) // s) for k, end, s in zip(kernel, ends, stride, strict=True)]
+    need(max(*taps, *size) <= MAX_EXTENT and min(size) >= 1, f"it makes {size}")
+    count = stride[0] * stride[1]
+    c.b.room -= count * outputs * taps[0] * taps[1] * x.shape[3]
+    need(c.b.room >= 0, "its phases have too many weights")
+    found: Param
+    if grid is None:
+        found = phases(c.numbers(weight).transpose(3, 0, 1, 2), stride, taps)
+    else:
+        stored = _int8(c, weight, 0)
+        codes = phases(stored.values().transpose(3, 0, 1, 2), stride, taps)
+        found = QTensor.from_values(codes, np.tile(stored.scale, count), INT8)
+    bias = np.tile(_bias(c, 3, outputs, grid), count)
+    act = c.fused(3)
+    own = act if act in CLAMP_ACTIVATIONS and c.q is not None else "none"
+    attrs = {"stride": [1, 1], "pad": [n - 1 for n in taps for _ in (0, 1)], "groups": 1, "act": own}
+    value = c.b.emit("conv2d", [source], attrs, {"weight": found, "bias": bias}, q=c.q)
+    height, width = c.b.shape(value)[:2]
+    made = [height * stride[0], width * stride[1], outputs]
+    moved = {"dims": [height, width, *stride, outputs], "perm": [0, 2, 1, 3, 4], "size": made}
+    value = c.b.emit("rearrange", [value], moved, name=c.b.sub("rearrange")) if count > 1 else value
+    cut = {"begin": [*first, 0], "end": [first[0] + size[1], first[1] + size[2], outputs], "step": [1, 1, 1]}
+    if cut["begin"] != [0, 0, 0] or cut["end"] != made:
+        value = c.b.emit("slice", [value], cut, name=c.b.sub("slice"))
+    return _out(c, value if own == act else c.b.activate(value, act, c.q, name=c.b.sub("act")))
 
 
 def _transposed(weight: Param) -> Param:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from subbyte.importers.rules.builder import Operand
+from subbyte.importers.tflite.builder import Operand
 from subbyte.importers.tflite.call import Call, Rule, Shape, need
 from subbyte.ir.limits import MAX_KERNEL
 

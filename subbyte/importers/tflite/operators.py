@@ -12,6 +12,7 @@ from subbyte.importers.tflite.call import Rule
 RULES: dict[str, Rule] = {
     "CONV_2D": layers.conv_2d,
     "DEPTHWISE_CONV_2D": layers.depthwise_conv_2d,
+    "TRANSPOSE_CONV": layers.transpose_conv,
     "FULLY_CONNECTED": layers.fully_connected,
     "MAX_POOL_2D": layers.max_pool_2d,
     "AVERAGE_POOL_2D": layers.average_pool_2d,

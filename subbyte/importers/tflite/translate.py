@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, replace
 
 from subbyte.errors import GraphError
-from subbyte.importers.rules.builder import Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
 from subbyte.importers.rules.problems import Problem, Site
+from subbyte.importers.tflite.builder import Operand
 from subbyte.importers.tflite.call import Call, Constant, Growing, Source, need
 from subbyte.importers.tflite.flatbuffer import Damaged
 from subbyte.importers.tflite.model import Model, Operator, Tensor

@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
 
 from subbyte.errors import GraphError, InputError, UnsupportedOperatorError
+from subbyte.importers.rules.arguments import Rule
 from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.operands import Builder, Operand
 from subbyte.importers.rules.problems import Problem, Site, advice
-from subbyte.importers.torch_export.arguments import Rule
-from subbyte.importers.torch_export.builder import Builder, Operand
-from subbyte.importers.torch_export.elementwise import identity
 from subbyte.importers.torch_export.export import export, functionalized
 from subbyte.importers.torch_export.operators import RULES, VIEWS
+from subbyte.importers.torch_export.same import identity
 from subbyte.importers.torch_export.sites import Call, sites
 from subbyte.ir import Graph
 
@@ -217,8 +219,19 @@ def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) ->
     if overload and not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
         return _constant(node.target, args, kwargs)
     rule = _rule(node)
-    result = rule(builder, _by_schema_name(node.target, args, kwargs), _shape(node))
+    named = _by_schema_name(node.target, args, kwargs)
+    result: Any = rule(builder, map_aggregate(named, _as_array), _shape(node))
+    if isinstance(result, np.ndarray):
+        return torch.from_numpy(result)
     return replace(result, origin=site) if rule in VIEWS and isinstance(result, Operand) else result
+
+
+def _as_array(x: Any) -> Any:
+    """A tensor as rules take constants: an array; of 16-bit numbers in float32."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return wide.detach().cpu().numpy()
 
 
 def _rule(node: fx.Node) -> Rule:

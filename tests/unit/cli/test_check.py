@@ -23,7 +23,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.LogSoftmax(1)
     def forward(self, x):
-        return self.norm(self.conv(x)).flip(1)
+        return self.norm(self.conv(x)).cumsum(1)
 
 def stopped():
     return nn.Sequential(nn.Conv2d(3, 8, 3), Block(), Block(), nn.Flatten(), nn.LogSoftmax(1))
@@ -72,10 +72,10 @@ def test_all_problems_are_listed(invoke: Invoke, own: Path) -> None:
     found = [(p["operator"], p["class"], p["count"], p["modules"]) for p in facts["problems"]]
     assert found == [
         ("aten.log_softmax.int", "LogSoftmax", 3, ["1.norm", "2.norm", "4"]),
-        ("aten.flip.default", "Block", 2, ["1", "2"]),
+        ("aten.cumsum.default", "Block", 2, ["1", "2"]),
     ]
     assert facts["problems"][0]["reason"] == "leave it out and apply it to the outputs"
-    assert facts["problems"][1]["lines"] == [f"{own}:{line_of('.flip(1)')}"]
+    assert facts["problems"][1]["lines"] == [f"{own}:{line_of('.cumsum(1)')}"]
 
 
 def test_the_table_of_problems(invoke: Invoke, own: Path) -> None:

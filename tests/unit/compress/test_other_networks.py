@@ -87,11 +87,77 @@ class Enlarged(nn.Module):
         return near * self.up(small) + smooth - self.shuffle(self.more(small))
 
 
+class Response(nn.Module):
+    """Global response normalization (arXiv 2301.00808)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return x + x * (size / (size.mean(1, keepdim=True) + 1e-6))
+
+
+class Linear(nn.Module):
+    """Linear attention (arXiv 2006.16236), whose weights are ReLUs over their sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv, self.project = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
+        q, k, v = q.relu().transpose(1, 2), k.relu(), F.pad(v.transpose(1, 2), (0, 1), value=1.0)
+        y = q @ (k @ v)
+        y = y[..., :-1] / (y[..., -1:] + 1e-3)
+        return x + self.project(y.transpose(1, 2).reshape(x.shape))
+
+
+class Windows(nn.Module):
+    """Shifted windows (arXiv 2103.14030): rolled, normalized, attended within 4 x 4, rolled back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.qkv = nn.LayerNorm(channels), nn.Linear(channels, 3 * channels)
+        self.bias = nn.Parameter(torch.rand(1, 16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = torch.roll(self.norm(x.permute(0, 2, 3, 1)), (-2, -2), (1, 2))
+        y = y.view(n, h // 4, 4, w // 4, 4, c).transpose(2, 3).reshape(-1, 16, c)
+        q, k, v = self.qkv(y).chunk(3, -1)
+        y = (q @ k.transpose(1, 2) * c**-0.5 + self.bias).softmax(-1) @ v
+        y = y.view(n, h // 4, w // 4, 4, 4, c).transpose(2, 3).reshape(n, h, w, c)
+        return x + torch.roll(y, (2, 2), (1, 2)).permute(0, 3, 1, 2)
+
+
+class Scales(nn.Module):
+    """Parts of the channels one behind the other (arXiv 1904.01169), a gate over channels (arXiv 1910.03151),
+    and depthwise enlarging."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        each = channels // 4
+        self.convs = nn.ModuleList(nn.Conv2d(each, each, 3, padding=1) for _ in range(3))
+        self.gate = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.up = nn.ConvTranspose2d(channels, channels, 4, 2, 1, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *parts = x.chunk(4, 1)
+        done = [first]
+        for conv, part in zip(self.convs, parts, strict=True):
+            done.append(F.leaky_relu(conv(part + done[-1])))
+        y = torch.cat(done, 1)
+        y = y * self.gate(y.mean((2, 3)).unsqueeze(1)).sigmoid().view(len(x), -1, 1, 1)
+        return x + self.up(F.max_pool2d(y, 2))
+
+
 BLOCKS: dict[str, tuple[Callable[[int], nn.Module], set[str]]] = {
     "channels last": (ChannelsLast, {"layer_norm"}),
     "attention": (Attention, {"layer_norm", "softmax", "matmul"}),
     "shuffled": (Shuffled, set()),
     "enlarged": (Enlarged, set()),
+    "response norm": (lambda channels: Response(), {"sqrt", "divide"}),
+    "linear attention": (Linear, {"matmul", "divide"}),
+    "shifted windows": (Windows, {"layer_norm", "softmax", "matmul"}),
+    "scales": (Scales, set()),
     "group norm": (lambda channels: nn.Sequential(nn.GroupNorm(2, channels), nn.ReLU()), {"group_norm"}),
 }
 

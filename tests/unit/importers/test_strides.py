@@ -10,8 +10,8 @@ import torch
 
 from subbyte.execute import reference
 from subbyte.importers.rules.builder import Rejected
-from subbyte.importers.torch_export.builder import Builder, Operand, seen
-from subbyte.importers.torch_export.strides import covers, cut_of
+from subbyte.importers.rules.operands import Builder, Operand, seen
+from subbyte.importers.rules.strides import covers, cut_of
 from subbyte.ir import Graph
 
 
@@ -64,8 +64,8 @@ def test_what_is_made_of_a_view_is_what_torch_copies(seed: int) -> None:
 def test_a_whole_map_in_its_order_costs_nothing() -> None:
     b = Builder((3, 4, 6), frozenset())
     start = b.made(b.emit("activation", [b.input], {"act": "relu"}), (1, 6, 3, 4))
-    last = seen(start.value, start.view.permute(0, 2, 3, 1))
+    last = seen(start.value, start.view.permute((0, 2, 3, 1)))
     assert b.rows(last) == start.value
-    back = seen(last.value, last.view.permute(0, 3, 1, 2))
+    back = seen(last.value, last.view.permute((0, 3, 1, 2)))
     assert b.map(back) == start.value
     assert covers(back.view, 72)

@@ -32,7 +32,7 @@ class Erf(nn.Module):
 
 
 class Block(nn.Module):
-    """A dilated pool, a function that there is not, and a change of places, in one forward."""
+    """A dilated pool, a function that there is not, and running sums, in one forward."""
 
     def __init__(self, curve: nn.Module | None = None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Block(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(self.curve(self.pool(x))).flip(1)
+        return self.act(self.curve(self.pool(x))).cumsum(1)
 
 
 def test_every_problem_is_found_behind_the_others() -> None:
@@ -49,10 +49,10 @@ def test_every_problem_is_found_behind_the_others() -> None:
     assert found(model) == [
         ("max_pool2d", "1.pool"),
         ("erf", "1.curve"),
-        ("flip", "1"),
+        ("cumsum", "1"),
         ("max_pool2d", "2.0.pool"),
         ("erf", "2.0.curve"),
-        ("flip", "2.0"),
+        ("cumsum", "2.0"),
         ("log_softmax", "3"),
     ]
 
@@ -90,12 +90,12 @@ def test_views_that_making_the_program_functional_repeats_are_named_once_and_by_
 
 
 def test_a_view_is_blamed_for_what_its_reader_cannot_read() -> None:
-    model = nn.Sequential(nn.ConstantPad2d(1, 2.0), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    model = nn.Sequential(nn.ConstantPad2d(1, float("-inf")), nn.ReLU(), nn.Conv2d(4, 4, 3))
     (problem,) = survey(model, SHAPE).problems
     assert str(problem) == (
         "operator aten.pad.default in module '0' (ConstantPad2d) is not supported: "
         "operator aten.relu.default in module '1' (ReLU) reads its result; "
-        "only a sliding window takes padding with 2 over"
+        "only a sliding window takes padding with -inf over"
     )
 
 
@@ -104,10 +104,10 @@ def test_a_view_is_blamed_for_what_its_reader_cannot_read() -> None:
     [
         # five dimensions have no stand-in: what is known is not looked at behind them, what is unknown is
         (
-            lambda x: x.view(1, 2, 2, 6, 6).flip(1).transpose(1, 2).reshape(1, 4, 6, 6).cumsum(1),
-            ["flip", "cumsum"],
+            lambda x: x.view(1, 2, 2, 6, 6).cumsum(1).transpose(1, 2).reshape(1, 4, 6, 6).erf(),
+            ["cumsum", "erf"],
         ),
-        (lambda x: torch.relu(x.flatten(2).roll(1, 2)).cumsum(-1).mean(1), ["roll", "cumsum"]),
+        (lambda x: torch.relu(x.flatten(2).erf()).cumsum(-1).mean(1), ["erf", "cumsum"]),
         # shapes that depend on values, and torch's arithmetic on them
         (lambda x: x[x > 0].erf(), ["gt", "index", "erf"]),
         (lambda x: x + torch.rand_like(x), ["rand_like"]),

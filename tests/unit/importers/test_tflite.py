@@ -133,6 +133,21 @@ def max_pool(f: File) -> int:
     )  # fmt: skip
 
 
+def transposed(f: File) -> int:
+    size, bias = f.constant([1, 16, 27, 6], "int32"), f.constant(f.rng.normal(size=6))
+    return f.op(
+        "TRANSPOSE_CONV", [size, f.normal(6, 2, 4, 4), f.input, bias], (1, 16, 27, 6), "TransposeConvOptions",
+        padding=SAME, strideH=2, strideW=3, fusedActivationFunction=RELU,
+    )  # fmt: skip
+
+
+def transposed_valid(f: File) -> int:
+    return f.op(
+        "TRANSPOSE_CONV", [f.constant([1, 17, 19, 3], "int32"), f.normal(3, 3, 3, 4), f.input],
+        (1, 17, 19, 3), "TransposeConvOptions", padding=VALID, strideH=2, strideW=2,
+    )  # fmt: skip
+
+
 def joined(f: File) -> int:
     """Rows of several maps one after the other, as detectors do."""
     parts = [conv(f, f.input, (2, 2), SAME), conv(f, f.input, (1, 1), SAME)]
@@ -285,6 +300,8 @@ CASES: dict[str, Build] = {
     "slopes of channels": lambda f: f.op(
         "PRELU", [f.input, f.constant([[[0.1, 0.5, -0.2, 1.5]]])], (1, 8, 9, 4)
     ),
+    "transposed convolution": transposed,
+    "transposed convolution, valid": transposed_valid,
     "product": lambda f: f.op("MUL", [f.input, four(f, f.normal(4, 1, 1, 4))], (1, 8, 9, 4), "MulOptions"),
     "slice": lambda f: part(f, "SLICE", [[0, 1, 2, 1], [1, 5, -1, 2]], (1, 5, 7, 2)),
     "strided slice": lambda f: part(

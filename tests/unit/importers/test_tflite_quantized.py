@@ -253,6 +253,19 @@ ONE: dict[str, Any] = {
         "RESIZE_BILINEAR", [f.input, f.constant([18, 16], "int32")], (1, 18, 16, 4),
         "ResizeBilinearOptions", GRID, halfPixelCenters=True,
     ),
+    "transposed": lambda f: f.op(
+        "TRANSPOSE_CONV",
+        [
+            f.constant([1, 18, 16, 5], "int32"),
+            f.constant(
+                f.rng.integers(-127, 128, (5, 3, 3, 4)), "int8", scale=[0.002, 0.003, 0.004, 0.005, 0.006],
+                zero=[0] * 5,
+            ),
+            f.input,
+            f.constant([300, -200, 0, 50, 99], "int32"),
+        ],
+        (1, 18, 16, 5), "TransposeConvOptions", OTHER, padding=SAME, strideH=2, strideW=2,
+    ),
     "padded": lambda f: f.op(
         "PAD", [f.input, f.constant([[0, 0], [1, 0], [2, 0], [0, 3]], "int32")], (1, 10, 10, 7),
         "PadOptions", GRID,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from subbyte.importers.onnx.rules import elementwise
 from subbyte.importers.onnx.values import Argument, Call, Constant, Curve, One, Scaled, shortest
-from subbyte.importers.rules.arguments import need
-from subbyte.importers.rules.builder import Builder, Operand, Rejected
+from subbyte.importers.rules import elementwise, matrices, moves
+from subbyte.importers.rules.arguments import Arguments, Rule, need
+from subbyte.importers.rules.operands import Builder, Operand
 from subbyte.ir import Node
 from subbyte.ir.activations import activation as act_text
 from subbyte.ir.activations import activation_function
@@ -21,9 +22,16 @@ Function = Callable[[np.ndarray], np.ndarray]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+Kind = TypeVar("Kind", bound=Operand)
+
+
+def _as(kind: type[Kind], x: Operand, **more: Any) -> Kind:
+    """The operand as one of another kind, or with other fields."""
+    return kind(**{f.name: getattr(x, f.name) for f in fields(Operand)} | more)
+
+
 def _activate(c: Call, act: str) -> Operand:
-    x = c.operand()
-    return Operand(c.b.emit("activation", [c.b.plain(x)], {"act": act}), x.shape)
+    return elementwise.activated(c.b, c.operand(), act)
 
 
 def _activation(name: str, **parameters: float) -> One:
@@ -61,7 +69,10 @@ def _swish(c: Call) -> Argument:
 
 
 def _prelu(c: Call) -> Argument:
-    slope = c.constant(1, "slope").array
+    x, slope = c.operand(), c.constant(1, "slope").array
+    dims = (1,) * (len(x.shape) - slope.ndim) + slope.shape
+    need(all(n == 1 for i, n in enumerate(dims) if i != 1), "a slope must have one value per channel")
+    slope = np.broadcast_to(slope.reshape(-1), x.shape[1:2] if slope.size > 1 else (1,))
     return elementwise.prelu(c.b, {"self": c.operand(), "weight": slope}, c.operand().shape)
 
 
@@ -103,6 +114,9 @@ def _extreme(low: bool) -> One:
     """Max (low) or Min of a tensor and a number."""
 
     def row(c: Call) -> Argument:
+        if len(c.inputs) == 2 and all(isinstance(i, Operand) for i in c.inputs):
+            rule = elementwise.larger if low else elementwise.smaller
+            return rule(c.b, {"self": c.plain(0), "other": c.plain(1)}, _broadcast(c))
         need(len(c.inputs) == 2, "only of two")
         x = next((i for i in c.inputs if isinstance(i, Operand)), None)
         index = 1 if c.inputs[0] is x else 0
@@ -124,12 +138,12 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 def _error_function(c: Call) -> Argument:
     """Of a value, or of its multiple; only a GELU can hold it."""
-    x = c.operand()
-    node = c.b.producers.get(c.b.plain(x))
+    x = c.b.plain(c.operand())
+    node = c.b.producers.get(x.value)
     if node is None or node.op != "batch_norm":
-        return Curve(x.value, x.shape, function=_erf)
+        return _as(Curve, x, function=_erf)
     inner = _uniform(node)
-    return Curve(node.inputs[0], x.shape, function=lambda z: _erf(inner(z)))
+    return _as(Curve, x, value=node.inputs[0], function=lambda z: _erf(inner(z)))
 
 
 def _curve(c: Call, change: Callable[[np.ndarray, float], np.ndarray]) -> Argument | None:
@@ -146,11 +160,22 @@ def _curve(c: Call, change: Callable[[np.ndarray, float], np.ndarray]) -> Argume
 
 
 def _sum(c: Call) -> Argument:
-    need(len(c.inputs) == 2, f"only of two, not of {len(c.inputs)}")
+    if len(c.inputs) != 2:
+        total = c.operand()
+        for i in range(1, len(c.inputs)):
+            both = {"self": total, "other": c.plain(i), "alpha": 1}
+            total = elementwise.add(c.b, both, np.broadcast_shapes(total.shape, np.shape(_sized(c, i))))
+        return total
     if (curve := _curve(c, lambda z, number: z + number)) is not None:
         return curve
     arguments = {"self": c.plain(0), "other": c.plain(1), "alpha": 1}
     return elementwise.add(c.b, arguments, _broadcast(c))
+
+
+def _sized(c: Call, index: int) -> np.ndarray:
+    """Something of the argument's shape, without memory."""
+    x = c.argument(index)
+    return np.broadcast_to(np.zeros(()), x.array.shape if isinstance(x, Constant) else x.shape)
 
 
 def _difference(c: Call) -> Argument:
@@ -163,8 +188,13 @@ def _negative(c: Call) -> Argument:
 
 
 def _quotient(c: Call) -> Argument:
-    x = c.operand()
-    divisor = c.constant(1, "divisor").array
+    x, y = c.argument(0), c.argument(1)
+    if isinstance(y, Operand):
+        x = scaled(c, x) if isinstance(x, Scaled) else x
+        y = scaled(c, y) if isinstance(y, Scaled) else y
+        both = {"self": x.array if isinstance(x, Constant) else x, "other": y}
+        return elementwise.div(c.b, both, _broadcast(c))
+    x, divisor = c.operand(), y.array
     need(bool((divisor != 0).all()), "it divides by zero")
     if isinstance(x, Scaled):
         return _rescaled(c, x, 1.0 / divisor.astype(np.float64))
@@ -198,26 +228,30 @@ def _gelu_of(c: Call, x: Operand, gate: Curve) -> Operand:
     if x.value != gate.value:
         node = c.b.producers.get(x.value)
         known = node is not None and node.op == "batch_norm" and node.inputs[0] == gate.value
+        need(x.strides == gate.strides, "erf is known as a part of GELU only")
         need(known, "erf is known as a part of GELU only")
         assert node is not None
         multiple = _uniform(node)
     made = multiple(_POINTS) * gate.function(_POINTS)
     gelu = activation_function("gelu")(_POINTS)
     factors = [factor for factor in (1.0, 2.0) if np.abs(made - factor * gelu).max() <= 8 * factor * _SAME]
-    need(x.shape == gate.shape and bool(factors), "erf is known as a part of GELU only")
+    same = (x.shape, x.strides) == (gate.shape, gate.strides)
+    need(same and bool(factors), "erf is known as a part of GELU only")
     value = c.b.emit("activation", [gate.value], {"act": "gelu"})
-    return Operand(value, x.shape) if factors[0] == 1.0 else Scaled(value, x.shape, factor=2.0)
+    return (
+        _as(Operand, gate, value=value) if factors[0] == 1.0 else _as(Scaled, gate, value=value, factor=2.0)
+    )
 
 
 def _rescaled(c: Call, x: Scaled, factor: np.ndarray) -> Operand:
     if factor.size == 1 and abs(x.factor * float(factor.reshape(-1)[0]) - 1.0) <= _SIXTH:
-        return Operand(x.value, x.shape)
+        return _as(Operand, x)
     return _affine(c, scaled(c, x), "mul", factor)
 
 
 def scaled(c: Call, x: Scaled) -> Operand:
     """The operand with its factor applied."""
-    return _affine(c, Operand(x.value, x.shape), "mul", x.factor)
+    return _affine(c, _as(Operand, x), "mul", x.factor)
 
 
 def _mul(c: Call, x: Argument, y: Argument) -> Operand:
@@ -244,7 +278,8 @@ _SAME = 16 * 2.0**-20
 
 def _self_gated(c: Call, x: Operand, gate: Operand) -> Operand | None:
     """x * f(x) as one activation, where f is a gate in one node or several, rounded to grids or not."""
-    if x.shape != gate.shape or any(x.pad) or any(gate.pad):
+    same = (x.shape, x.strides, x.folded) == (gate.shape, gate.strides, gate.folded)
+    if not same or any(x.pad) or any(gate.pad):
         return None
     steps = list(_steps(c.b, x.value, gate.value))
     if not steps or steps[-1] is None:
@@ -256,14 +291,12 @@ def _self_gated(c: Call, x: Operand, gate: Operand) -> Operand | None:
     for act, name, factor in _GATES:
         if np.abs(plain(_POINTS) - factor * activation_function(name)(_POINTS)).max() > _SAME * factor:
             continue
-        value = c.b.emit("activation", [c.b.plain(x)], {"act": act})
+        made = elementwise.activated(c.b, x, act)
         if any(node.op == "quantize" for node in chain):
             exact = _composed(c, chain, rounded=True)
             need(factor == 1.0, "its gate is on a grid before it is divided")
-            c.t.functions[value] = _times_itself(exact)
-        if factor != 1.0:
-            return Scaled(value, x.shape, factor=factor)
-        return Operand(value, x.shape)
+            c.t.functions[made.value] = _times_itself(exact)
+        return made if factor == 1.0 else _as(Scaled, made, factor=factor)
     return None
 
 
@@ -326,23 +359,49 @@ def _uniform(node: Node) -> Function:
 
 
 def _concat(c: Call) -> Argument:
-    parts = [c.operand(i) for i in range(len(c.inputs))]
-    axis, rank = c.integer("axis", 0), len(parts[0].shape)
-    need(-rank <= axis < rank and all(len(x.shape) == rank for x in parts), "its inputs do not line up")
-    size = sum(x.shape[axis] for x in parts)
-    shape = tuple(size if i == axis % rank else n for i, n in enumerate(parts[0].shape))
-    return elementwise.cat(c.b, {"tensors": parts, "dim": axis}, shape)
+    parts = [_sized(c, i).shape for i in range(len(c.inputs))]
+    axis, rank = c.integer("axis", 0), len(parts[0])
+    need(-rank <= axis < rank and all(len(part) == rank for part in parts), "its inputs do not line up")
+    size = sum(part[axis] for part in parts)
+    shape = tuple(size if i == axis % rank else n for i, n in enumerate(parts[0]))
+    same = all(part[i] == n for part in parts for i, n in enumerate(shape) if i != axis % rank)
+    need(same, f"its inputs do not line up: {parts!r:.200}")
+    return moves.cat(c.b, {"tensors": [c.plain(i) for i in range(len(parts))], "dim": axis}, shape)
 
 
 def _softmax(c: Call) -> Argument:
     """Left out where nothing follows: it keeps the order of the classes, and outputs are scores here."""
     x = c.operand()
-    if c.node.outputs[0] not in c.t.last:
-        raise Rejected("there is no attention; only as the last node, where it is left out")
-    axis = c.integer("axis", 1 if c.t.opset < 13 else -1) % len(x.shape)
-    need(x.shape[axis] > 1 and axis == 1, "only over the channels or classes")
-    c.t.left_out.append(f"{c.node.op} {c.node.name}")
-    return replace(x)
+    rank = len(x.shape)
+    axis = c.integer("axis", 1 if c.t.opset < 13 else -1)
+    need(-rank <= axis < rank, f"its axis is {axis}")
+    axis %= rank
+    if c.node.outputs[0] in c.t.last and axis == 1 and x.shape[axis] > 1:
+        c.t.left_out.append(f"{c.node.op} {c.node.name}")
+        return replace(x)
+    need(c.node.op == "Softmax", "only as the last node, where it is left out")
+    if c.t.opset >= 13:
+        return matrices.softmax(c.b, {"self": x, "dim": axis}, x.shape)
+    flat = (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))  # all axes behind are one
+    made = matrices.softmax(c.b, {"self": c.b.reshaped_to(x, flat), "dim": 1}, flat)
+    return c.b.reshaped_to(made, x.shape)
+
+
+def _simple(rule: Rule, **arguments: Any) -> One:
+    """A rule of one tensor that keeps its shape."""
+
+    def row(c: Call) -> Argument:
+        x = c.operand()
+        named: Arguments = {"self": x, **arguments}
+        return rule(c.b, named, x.shape)
+
+    return row
+
+
+def _power(c: Call) -> Argument:
+    x, exponent = c.operand(), c.constant(1, "exponent").array
+    need(exponent.size == 1, "it has several exponents")
+    return elementwise.power(c.b, {"self": x, "exponent": exponent}, x.shape)
 
 
 ROWS: dict[str, One] = {
@@ -370,6 +429,11 @@ ROWS: dict[str, One] = {
     "Neg": _negative,
     "Div": _quotient,
     "Mul": _product,
+    "Pow": _power,
+    "Sqrt": _simple(elementwise.sqrt),
+    "Reciprocal": _simple(elementwise.reciprocal),
+    "Abs": _simple(elementwise.absolute),
+    "Softsign": _simple(elementwise.softsign),
     "Concat": _concat,
     "Softmax": _softmax,
     "LogSoftmax": _softmax,

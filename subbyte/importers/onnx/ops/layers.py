@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from subbyte.importers.onnx.rules import layers
 from subbyte.importers.onnx.values import Argument, Call, Constant, One, Stored
-from subbyte.importers.rules.arguments import Shape, need
-from subbyte.importers.rules.builder import Operand
+from subbyte.importers.rules import convolutions, elementwise, matrices, norms, pools
+from subbyte.importers.rules.arguments import Rule, need
+from subbyte.importers.rules.operands import Operand, seen
+from subbyte.importers.rules.strides import Shape
 
 
 def _window(
@@ -31,8 +34,10 @@ def _window(
         pad = (before[0] + top, before[1] + bottom, before[2] + left, before[3] + right)
         n, channels, height, width = x.shape
         x = replace(x, shape=(n, channels, height + top + bottom, width + left + right), pad=pad, fill=fill)
-    rounded = math.ceil if c.integer("ceil_mode", 0) else math.floor
-    size = tuple(rounded((n - r) / s) + 1 for n, r, s in zip(x.shape[2:], reach, strides, strict=True))
+    up = [s - 1 if c.integer("ceil_mode", 0) else 0 for s in strides]
+    size = tuple(
+        (n - r + u) // s + 1 for n, r, s, u in zip(x.shape[2:], reach, strides, up, strict=True)
+    )  # fmt: skip
     need(min(size) >= 1, f"its window {reach} is larger than what it slides over")
     return x, strides, dilations, size
 
@@ -66,7 +71,7 @@ def convolution(c: Call, x: Operand, weight: Constant, bias: Constant | None) ->
         "dilation": dilations,
         "groups": c.integer("group", 1),
     }
-    result = layers.convolution(c.b, arguments, (1, len(array), *size))
+    result = convolutions.convolution(c.b, arguments, (1, len(array), *size))
     _store(c, result, weight, bias)
     return result
 
@@ -92,17 +97,91 @@ def linear(c: Call, x: Operand, weight: Constant, bias: Constant | None) -> Oper
     """weight: [O, I]."""
     array = weight.array
     need(array.ndim == 2, "only a matrix as weights")
-    need(x.shape == (1, array.shape[1]), f"its weights {list(array.shape)} do not fit {list(x.shape)}")
+    need(x.shape[-1:] == array.shape[1:], f"its weights {list(array.shape)} do not fit {list(x.shape)}")
     vector = None if bias is None else _vector(bias.array, len(array))
     arguments = {"input": x, "weight": array, "bias": vector}
-    result = layers.linear(c.b, arguments, (1, len(array)))
+    result = matrices.linear(c.b, arguments, (*x.shape[:-1], len(array)))
     _store(c, result, weight, bias)
     return result
+
+
+def _in_one_row(c: Call) -> Call:
+    """A window over sequences [N, C, L] as one over maps of one row; any other as it is."""
+    x = c.given(0)
+    if not isinstance(x, Operand) or len(x.shape) != 3:
+        return c
+    before = {"kernel_shape": [1], "strides": [1], "dilations": [1], "output_padding": [0]}
+    attrs = dict(c.node.attrs)
+    for name, first in before.items():
+        if name in attrs:
+            attrs[name] = [*first, *c.integers(name, [], 1)]
+    if "pads" in attrs:
+        start, end = c.integers("pads", [], 2)
+        attrs["pads"] = [0, start, 0, end]
+    inputs = list(c.inputs)
+    x = c.b.settled(x)
+    inputs[0] = seen(x.value, x.view.unsqueeze(2))
+    weight = c.given(1)
+    if isinstance(weight, Constant) and weight.array.ndim == 3:
+        inputs[1] = weight.moved(lambda array: array[:, :, None])
+    return Call(c.t, replace(c.node, attrs=attrs), tuple(inputs))
+
+
+def _over_maps(row: One) -> One:
+    """A row for windows over maps, for windows over sequences, too."""
+
+    def wrapped(c: Call) -> Argument:
+        wide = _in_one_row(c)
+        made = row(wide)
+        return made if wide is c or isinstance(made, Constant) else seen(made.value, made.view.squeeze(2))
+
+    return wrapped
 
 
 def _conv(c: Call) -> Argument:
     bias = None if c.given(2) is None else c.constant(2, "bias")
     return convolution(c, c.operand(), c.constant(1, "weight"), bias)
+
+
+def _conv_transpose(c: Call) -> Argument:
+    x, weight = c.operand(), c.constant(1, "weight").array
+    need(len(x.shape) == weight.ndim == 4, "only transposed convolutions of maps and sequences are known")
+    kernel = c.integers("kernel_shape", list(weight.shape[2:]), 2)
+    need(tuple(kernel) == weight.shape[2:], f"its kernel is {kernel}, its weights are {list(weight.shape)}")
+    strides, dilations = c.integers("strides", [1, 1], 2), c.integers("dilations", [1, 1], 2)
+    extra = c.integers("output_padding", [0, 0], 2)
+    groups = c.integer("group", 1)
+    need(min(*strides, *dilations, groups) >= 1 and min(extra) >= 0, "its attributes are negative or zero")
+    need(weight.shape[0] == x.shape[1] and x.shape[1] % groups == 0, "its weights do not fit its input")
+    c.t.room -= weight.size * math.prod(strides)
+    need(c.t.room >= 0, "its phases have too many weights")
+    whole = [
+        (n - 1) * s + (k - 1) * d + 1 + e
+        for n, s, k, d, e in zip(x.shape[2:], strides, kernel, dilations, extra, strict=True)
+    ]
+    begins, size = _kept(c, whole, x.shape[2:], strides)
+    need(min(size) >= 1 and min(begins) >= 0, f"it keeps {size} of {whole}")
+    bias = None if c.given(2) is None else _vector(c.constant(2, "bias").array, weight.shape[1] * groups)
+    arguments = {
+        "input": x, "weight": weight, "bias": bias,
+        "stride": strides, "padding": begins, "dilation": dilations, "groups": groups,
+    }  # fmt: skip
+    return convolutions.transposed(c.b, arguments, (1, weight.shape[1] * groups, *size))
+
+
+def _kept(c: Call, whole: list[int], source: Shape, strides: list[int]) -> tuple[list[int], list[int]]:
+    """Where what a transposed convolution makes begins, and how large it is, once its pads are taken off."""
+    auto = c.text("auto_pad", "NOTSET")
+    if "output_shape" in c.node.attrs:
+        size = c.integers("output_shape", [], 2)
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        size = [n * s for n, s in zip(source, strides, strict=True)]
+    else:
+        need(auto in ("NOTSET", "VALID"), f"its auto_pad is {auto!r:.80}")
+        top, left, bottom, right = c.integers("pads", [0, 0, 0, 0], 4) if auto == "NOTSET" else [0, 0, 0, 0]
+        return [top, left], [whole[0] - top - bottom, whole[1] - left - right]
+    total = [n - m for n, m in zip(whole, size, strict=True)]
+    return [n // 2 if auto == "SAME_UPPER" else n - n // 2 for n in total], size
 
 
 def _gemm(c: Call) -> Argument:
@@ -121,9 +200,80 @@ def _gemm(c: Call) -> Argument:
 
 
 def _matmul(c: Call) -> Argument:
-    weight = c.constant(1, "second operand")
-    need(weight.array.ndim == 2, "only a matrix as second operand")
-    return linear(c, c.operand(), weight.moved(np.transpose), None)
+    y = c.argument(1)
+    if isinstance(y, Constant) and y.array.ndim == 2:
+        return linear(c, c.operand(), y.moved(np.transpose), None)
+    x = c.argument(0)
+    a, b = (z.array.shape if isinstance(z, Constant) else z.shape for z in (x, y))
+    need(len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2], f"it multiplies {list(a)} and {list(b)}")
+    shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+    return matrices.matmul(c.b, {"self": c.plain(0), "other": c.plain(1)}, shape)
+
+
+def _numbers(c: Call, index: int, what: str, shape: Shape, default: float) -> np.ndarray:
+    """A constant, broadcast; `default` where it is left out."""
+    if c.given(index) is None:
+        return np.full(shape, default, np.float32)
+    array = np.asarray(c.constant(index, what).array, np.float32)
+    return np.ascontiguousarray(np.broadcast_to(array, shape))
+
+
+def _layer_norm(c: Call) -> Argument:
+    x = c.operand()
+    rank, axis = len(x.shape), c.integer("axis", -1)
+    need(-rank <= axis < rank and axis % rank > 0, f"its axis is {axis}")
+    need(len(c.node.outputs) == 1, "only its first result is known")
+    over = x.shape[axis % rank :]
+    arguments = {
+        "input": x,
+        "normalized_shape": over,
+        "weight": _numbers(c, 1, "scale", over, 1.0),
+        "bias": _numbers(c, 2, "bias", over, 0.0),
+        "eps": c.number("epsilon", 1e-5),
+    }
+    return norms.layer_norm(c.b, arguments, x.shape)
+
+
+def _rms_norm(c: Call) -> Argument:
+    x = c.operand()
+    rank, axis = len(x.shape), c.integer("axis", -1)
+    need(-rank <= axis < rank and axis % rank > 0, f"its axis is {axis}")
+    over = x.shape[axis % rank :]
+    weight = _numbers(c, 1, "scale", over, 1.0)
+    arguments = {"input": x, "normalized_shape": over, "weight": weight, "eps": c.number("epsilon", 1e-5)}
+    return norms.rms_norm(c.b, arguments, x.shape)
+
+
+def _instance_norm(c: Call) -> Argument:
+    return _grouped(c, c.operand().shape[1])
+
+
+def _group_norm(c: Call) -> Argument:
+    return _grouped(c, c.integer("num_groups", 0))
+
+
+def _grouped(c: Call, groups: int) -> Argument:
+    """Weights of each channel, or of each group as before opset 21."""
+    x = c.operand()
+    need(len(x.shape) in (3, 4), f"only maps and sequences are normalized so, not {list(x.shape)}")
+    channels = x.shape[1]
+    need(groups >= 1 and channels % groups == 0, f"{channels} channels are no {groups} groups")
+    arrays = []
+    for i, what in ((1, "scale"), (2, "bias")):
+        array = np.asarray(c.constant(i, what).array, np.float32).reshape(-1)
+        need(array.size in (groups, channels), f"its {what} has {array.size} numbers")
+        arrays.append(np.repeat(array, channels // array.size))
+    named = {"weight": arrays[0], "bias": arrays[1], "num_groups": groups, "eps": c.number("epsilon", 1e-5)}
+    return norms.group_norm(c.b, {"input": x, **named}, x.shape)
+
+
+def _lp_norm(c: Call) -> Argument:
+    """x over its norm along an axis."""
+    x, axis = c.operand(), c.integer("axis", -1)
+    need(-len(x.shape) <= axis < len(x.shape), f"its axis is {axis}")
+    kept = tuple(1 if i == axis % len(x.shape) else n for i, n in enumerate(x.shape))
+    size = norms.vector_norm(c.b, {"self": x, "p": c.integer("p", 2), "dim": [axis]}, kept)
+    return elementwise.div(c.b, {"self": x, "other": size}, x.shape)
 
 
 def _batch_norm(c: Call) -> Argument:
@@ -131,7 +281,7 @@ def _batch_norm(c: Call) -> Argument:
     need(not c.integer("training_mode", 0), "it is in training mode")
     names = ("weight", "bias", "running_mean", "running_var")
     arrays = {name: c.constant(i + 1, name.replace("_", " ")).array for i, name in enumerate(names)}
-    return layers.batch_norm(c.b, {"input": x, **arrays, "eps": c.number("epsilon", 1e-5)}, x.shape)
+    return norms.batch_norm(c.b, {"input": x, **arrays, "eps": c.number("epsilon", 1e-5)}, x.shape)
 
 
 def _max_pool(c: Call) -> Argument:
@@ -141,7 +291,7 @@ def _max_pool(c: Call) -> Argument:
     arguments = {
         "self": x, "kernel_size": kernel, "stride": strides, "padding": 0, "dilation": dilations
     }  # fmt: skip
-    return layers.max_pool2d(c.b, arguments, (*x.shape[:2], *size))
+    return pools.max_pool2d(c.b, arguments, (*x.shape[:2], *size))
 
 
 def _average_pool(c: Call) -> Argument:
@@ -154,7 +304,7 @@ def _average_pool(c: Call) -> Argument:
     top, left, bottom, right = _sides(c, x.shape[2:], kernel, strides)
     need(min(top, left, bottom, right) >= 0, "its pads are negative")
     if tuple(kernel) == x.shape[2:] and not any((top, left, bottom, right)):
-        return layers.mean(c.b, {"self": x, "dim": [2, 3]}, (*x.shape[:2], 1, 1))
+        return pools.mean(c.b, {"self": x, "dim": [2, 3]}, (*x.shape[:2], 1, 1))
     counted = bool(c.integer("count_include_pad", 0))
     if c.integer("ceil_mode", 0):  # windows that reach beyond the end
         need(not counted, "its last windows reach beyond what it counts")
@@ -169,19 +319,20 @@ def _average_pool(c: Call) -> Argument:
     pads = [top, bottom, left, right]
     attrs = {"kernel": kernel, "stride": strides, "pad": pads, "count_pad": int(counted)}
     value = c.b.emit("avg_pool2d", [c.b.map(x)], attrs)
-    return Operand(value, c.b.outside(c.b.shape(value)))
+    height, width, channels = c.b.shape(value)
+    return c.b.made(value, (1, channels, height, width))
 
 
-def _global_average_pool(c: Call) -> Argument:
-    x = c.operand()
-    need(len(x.shape) == 4, f"only over maps, not over {list(x.shape)}")
-    return layers.mean(c.b, {"self": x, "dim": [2, 3]}, (*x.shape[:2], 1, 1))
+def _global(rule: Rule) -> One:
+    """Over all positions."""
 
+    def row(c: Call) -> Argument:
+        x = c.operand()
+        need(len(x.shape) >= 3, f"only over maps, not over {list(x.shape)}")
+        axes = list(range(2, len(x.shape)))
+        return rule(c.b, {"self": x, "dim": axes}, (*x.shape[:2], *(1 for _ in axes)))
 
-def _global_max_pool(c: Call) -> Argument:
-    x = c.operand()
-    need(len(x.shape) == 4, f"only over maps, not over {list(x.shape)}")
-    return layers.amax(c.b, {"self": x, "dim": [2, 3]}, (*x.shape[:2], 1, 1))
+    return row
 
 
 def _reduced(c: Call, x: Operand) -> tuple[list[int], Shape]:
@@ -192,27 +343,36 @@ def _reduced(c: Call, x: Operand) -> tuple[list[int], Shape]:
     return chosen, shape
 
 
-def _reduce_mean(c: Call) -> Argument:
-    x = c.operand()
-    axes, shape = _reduced(c, x)
-    return layers.mean(c.b, {"self": x, "dim": axes}, shape)
+def _reduce(rule: Callable[..., Operand], **arguments: Any) -> One:
+    """Over any axes."""
 
+    def row(c: Call) -> Argument:
+        x = c.operand()
+        axes, shape = _reduced(c, x)
+        return x if not axes else rule(c.b, {"self": x, "dim": axes, **arguments}, shape)
 
-def _reduce_max(c: Call) -> Argument:
-    x = c.operand()
-    axes, shape = _reduced(c, x)
-    return layers.amax(c.b, {"self": x, "dim": axes}, shape)
+    return row
 
 
 ROWS: dict[str, One] = {
-    "Conv": _conv,
+    "Conv": _over_maps(_conv),
+    "ConvTranspose": _over_maps(_conv_transpose),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _global_average_pool,
-    "GlobalMaxPool": _global_max_pool,
-    "ReduceMean": _reduce_mean,
-    "ReduceMax": _reduce_max,
+    "LayerNormalization": _layer_norm,
+    "RMSNormalization": _rms_norm,
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LpNormalization": _lp_norm,
+    "MaxPool": _over_maps(_max_pool),
+    "AveragePool": _over_maps(_average_pool),
+    "GlobalAveragePool": _global(pools.mean),
+    "GlobalMaxPool": _global(pools.amax),
+    "ReduceMean": _reduce(pools.mean),
+    "ReduceSum": _reduce(pools.total),
+    "ReduceMax": _reduce(pools.amax),
+    "ReduceMin": _reduce(pools.amin),
+    "ReduceL1": _reduce(norms.vector_norm, p=1),
+    "ReduceL2": _reduce(norms.vector_norm, p=2),
 }

@@ -7,13 +7,12 @@ from fractions import Fraction
 import numpy as np
 
 from subbyte.importers.onnx.values import Argument, Call, Constant, Row
-from subbyte.importers.rules.arguments import Shape, need
-from subbyte.importers.rules.builder import Operand
+from subbyte.importers.rules import moves
+from subbyte.importers.rules.arguments import need
+from subbyte.importers.rules.operands import Operand
+from subbyte.importers.rules.strides import Shape
 from subbyte.ir.coordinates import nearest
 from subbyte.ir.limits import MAX_EXTENT
-
-#: Axes of a map in ONNX, as numbers of those of (H, W, C).
-_AXES = {1: 2, 2: 0, 3: 1}
 
 
 def _list(c: Call, index: int, what: str) -> list[int]:
@@ -21,24 +20,12 @@ def _list(c: Call, index: int, what: str) -> list[int]:
 
 
 def _part(c: Call, x: Operand, ranges: dict[int, range]) -> Operand:
-    """Of a map or a vector, the positions along each of these axes."""
-    rank = len(x.shape)
-    need(rank in (2, 4), f"only parts of maps and vectors are known, not of {list(x.shape)}")
-    need(all(len(r) and r.step > 0 for r in ranges.values()), "it takes nothing, or goes backwards")
-    need(ranges.get(0, range(1)) == range(1), "it leaves the image out")
-    if rank == 2:
-        vector = c.b.vector(x)
-        value = c.b.reshaped(vector, (1, 1, *c.b.shape(vector)))
-    else:
-        value = c.b.map(x)
-    begin, end, step = [0, 0, 0], list(c.b.shape(value)), [1, 1, 1]
+    """Some positions along each of these axes."""
+    need(all(len(r) for r in ranges.values()), "it takes nothing")
     for axis, r in ranges.items():
-        if axis:
-            begin[_AXES[axis]], end[_AXES[axis]], step[_AXES[axis]] = r.start, r[-1] + 1, r.step
-    shape = tuple(len(ranges[axis]) if axis in ranges else n for axis, n in enumerate(x.shape))
-    if begin != [0, 0, 0] or end != list(c.b.shape(value)) or step != [1, 1, 1]:
-        value = c.b.emit("slice", [value], {"begin": begin, "end": end, "step": step})
-    return Operand(value if rank == 4 else c.b.reshaped(value, shape[1:]), shape)
+        if r != range(x.shape[axis]):
+            x = moves.taken(c.b, x, axis, r)
+    return x
 
 
 def _slice(c: Call) -> Argument:
@@ -73,6 +60,19 @@ def _split(c: Call) -> tuple[Argument, ...]:
     return tuple(_part(c, x, {axis: range(end - n, end)}) for n, end in zip(sizes, ends, strict=True))
 
 
+def _gather(c: Call) -> Argument:
+    """By constant positions along one axis."""
+    x, index = c.operand(), c.constant(1, "indices").array
+    rank, axis = len(x.shape), c.integer("axis", 0)
+    need(-rank <= axis < rank and index.dtype.kind in "iu" and index.size > 0, "its indices do not fit")
+    axis %= rank
+    extent = x.shape[axis]
+    flat = [int(n) for n in index.reshape(-1).tolist()]
+    need(all(-extent <= n < extent for n in flat), f"its indices are not within {extent}")
+    part = moves.taken(c.b, x, axis, [n % extent for n in flat])
+    return c.b.reshaped_to(part, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+
+
 def _block(c: Call) -> tuple[str, int, Shape]:
     x, block = c.operand(), c.integer("blocksize", 0)
     need(len(x.shape) == 4 and block >= 1, f"it needs a map and a block, not {list(x.shape)} and {block}")
@@ -81,7 +81,8 @@ def _block(c: Call) -> tuple[str, int, Shape]:
 
 
 def _mapped(c: Call, value: str) -> Operand:
-    return Operand(value, c.b.outside(c.b.shape(value)))
+    height, width, channels = c.b.shape(value)
+    return c.b.made(value, (1, channels, height, width))
 
 
 def _depth_to_space(c: Call) -> Argument:
@@ -177,6 +178,7 @@ def _nearest(extent: int, size: int, mode: str, rounding: str) -> list[int]:
 ROWS: dict[str, Row] = {
     "Slice": _slice,
     "Split": _split,
+    "Gather": _gather,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
     "Resize": _resize,

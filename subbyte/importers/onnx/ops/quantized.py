@@ -14,7 +14,8 @@ from subbyte.errors import GraphError
 from subbyte.importers.onnx.ops import elementwise, layers
 from subbyte.importers.onnx.values import Argument, Call, Constant, One, OnnxNode
 from subbyte.importers.rules.arguments import need
-from subbyte.importers.rules.builder import Operand, Rejected
+from subbyte.importers.rules.builder import Rejected
+from subbyte.importers.rules.operands import Operand
 from subbyte.ir import Value
 from subbyte.quant import QParams
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from subbyte.importers.onnx.fold import fits
-from subbyte.importers.onnx.rules import elementwise, layers
-from subbyte.importers.onnx.values import Argument, Call, Constant, Rearranged, Row
-from subbyte.importers.rules.arguments import Shape, need
-from subbyte.importers.rules.builder import Operand
+from subbyte.importers.onnx.values import Argument, Call, Constant, Row
+from subbyte.importers.rules import moves
+from subbyte.importers.rules.arguments import need
+from subbyte.importers.rules.operands import seen
+from subbyte.importers.rules.strides import Shape
 
 #: Numbers of TensorProto.DataType: what values of the image may be cast to, and constants.
 _FLOATS = {1, 10, 11, 16}
@@ -32,16 +33,7 @@ def _view(c: Call, shape_of: Callable[[Shape], Shape]) -> Argument:
         return x.moved(lambda array: array.reshape(shape))
     shape = shape_of(x.shape)
     need(math.prod(shape) == math.prod(x.shape), f"{list(x.shape)} cannot become {list(shape)}")
-    if isinstance(x, Rearranged):  # elements in the order of the graph's own maps
-        return _flattened(c, x, shape)
-    return elementwise.reshape(c.b, {"self": x}, shape)
-
-
-def _flattened(c: Call, x: Rearranged, shape: Shape) -> Operand:
-    if shape == x.shape:
-        return x
-    need(shape[:1] == (1,), "it mixes the batch with other dimensions")
-    return Operand(c.b.emit("flatten", [x.value], name=f"{c.node.name}.flatten"), shape)
+    return c.b.reshaped_to(x, shape)
 
 
 def _reshape(c: Call) -> Argument:
@@ -100,25 +92,16 @@ def _transpose(c: Call) -> Argument:
     need(sorted(order) == list(range(rank)), f"its order is {order!r:.80}")
     if isinstance(x, Constant):
         return x.moved(lambda array: array.transpose(order))
-    shape = tuple(x.shape[i] for i in order)
-    if isinstance(x, Rearranged):
-        need(order in ([0, 1, 2, 3], [0, 3, 1, 2]), "dimensions of a map are in another order than usual")
-        return x if order[1] == 1 else Operand(x.value, shape)
-    moved = [i for i in order if x.shape[i] != 1]
-    if moved == sorted(moved):
-        return elementwise.reshape(c.b, {"self": x}, shape)
-    if order == [0, 2, 3, 1]:
-        return Rearranged(c.b.map(x), shape)
-    need(order[0] == 0, "the batch cannot change its place")
-    return Operand(c.b.turned(c.b.plain(x), x.shape[1:], tuple(axis - 1 for axis in order[1:])), shape)
+    x = c.b.settled(x)
+    return seen(x.value, x.view.permute(order))
 
 
 def _expand(c: Call) -> Argument:
     x = c.operand()
     wanted = tuple(int(n) for n in c.constant(1, "shape").array.reshape(-1).tolist())
     need(len(wanted) <= 8 and all(n >= 1 for n in wanted), f"it expands to {list(wanted)!r:.80}")
-    shape = np.broadcast_shapes(x.shape, wanted)
-    return elementwise.expand(c.b, {"self": x}, shape)
+    x = c.b.settled(x)
+    return seen(x.value, x.view.expand(np.broadcast_shapes(x.shape, wanted)))
 
 
 def _same(c: Call) -> Argument:
@@ -155,11 +138,14 @@ def _dropout(c: Call) -> Argument:
 
 
 def _tile(c: Call) -> Argument:
-    x = c.constant(0, "data").array
-    times = c.constant(1, "repeats").array.reshape(-1).tolist()
-    need(len(times) == x.ndim and all(n >= 0 for n in times), "its repeats do not fit")
-    fits(tuple(n * t for n, t in zip(x.shape, times, strict=True)))
-    return Constant(np.tile(x, times))
+    x = c.argument(0)
+    times = [int(n) for n in c.constant(1, "repeats").array.reshape(-1).tolist()]
+    old = x.array.shape if isinstance(x, Constant) else x.shape
+    need(len(times) == len(old) and all(n >= 0 for n in times), "its repeats do not fit")
+    shape = fits(tuple(n * t for n, t in zip(old, times, strict=True)))
+    if isinstance(x, Constant):
+        return Constant(np.tile(x.array, times))
+    return moves.repeat(c.b, {"self": x, "repeats": times}, shape)
 
 
 def _pad(c: Call) -> Argument:
@@ -176,7 +162,7 @@ def _pad(c: Call) -> Argument:
     value = c.given(2)
     fill = float(value.array.reshape(-1)[0]) if isinstance(value, Constant) and value.array.size else 0.0
     shape = tuple(n + sum(ends.get(axis, (0, 0))) for axis, n in enumerate(x.shape))
-    return layers.pad(
+    return moves.pad(
         c.b, {"self": x, "pad": ordered, "value": fill, "mode": c.text("mode", "constant")}, shape
     )
 

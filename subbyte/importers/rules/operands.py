@@ -1,31 +1,33 @@
-"""What the rules for torch write into: a growing graph, and views of torch tensors on its values."""
+"""What rules write into: a growing graph, and operands that are views of its values."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+import numpy as np
 
 from subbyte.importers.rules.builder import Nodes, Rejected
 from subbyte.importers.rules.problems import Site
-from subbyte.importers.torch_export.strides import (
+from subbyte.importers.rules.strides import (
     Shape,
+    View,
     canonical,
     covers,
     cut_of,
+    in_order,
     packed_strides,
     significant,
-    view_of,
 )
+from subbyte.ir.limits import MAX_KERNEL
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A torch tensor of the traced program: a view on a graph value.
+    """A tensor of the network that is imported, with torch's axes: a view on a graph value.
 
-    shape: torch's, batch of 1 first. strides, offset: where its elements lie among the value's, which are
-    counted channels last (strides.py); whoever reads the operand decides how the value has to look.
+    shape: torch's and ONNX's, batch of 1 first. strides, offset: where its elements lie among the value's,
+    which are counted channels last (strides.py); whoever reads the operand decides how the value has to look.
     pad: (top, bottom, left, right) of `fill` that the next sliding window has to add; strides know nothing of
     it. folded: of a flattened map, torch's shape before it was; the strides are those of that. A linear layer
     flattens in the value's own order, everyone else asks for torch's.
@@ -42,22 +44,22 @@ class Operand:
     origin: Site | None = None
 
     @property
-    def view(self) -> Tensor:
-        """A tensor without memory that has its strides, before padding and folding."""
+    def view(self) -> View:
+        """Its strides, before padding and folding."""
         shape = self.folded or self.shape
         if any(self.pad):
             top, bottom, left, right = self.pad
             shape = (*shape[:2], shape[2] - top - bottom, shape[3] - left - right)
-        return view_of(shape, self.strides, self.offset)
+        return View(shape, self.strides, self.offset)
 
 
-def seen(value: str, view: Tensor) -> Operand:
+def seen(value: str, view: View) -> Operand:
     """The operand that shows a value as `view` does."""
-    return Operand(value, tuple(view.shape), tuple(view.stride()), int(view.storage_offset()))
+    return Operand(value, view.shape, view.strides, view.offset)
 
 
 class Builder(Nodes):
-    """A graph, and torch tensors that are views of its values."""
+    """A graph, and operands that are views of its values."""
 
     def __init__(self, shape: tuple[int, int, int], containers: frozenset[str]) -> None:
         super().__init__(shape, containers)
@@ -77,7 +79,7 @@ class Builder(Nodes):
 
     def last(self, value: str, shape: Shape) -> Operand:
         """The operand of torch's shape whose elements lie as a value's do: channels last."""
-        return seen(value, view_of((math.prod(shape),), (1,), 0).view(shape))
+        return seen(value, in_order(shape))
 
     def plain(self, x: Operand) -> Operand:
         """An operand whose value holds its elements and no others, for an operator that treats all alike."""
@@ -97,13 +99,28 @@ class Builder(Nodes):
             return self.last(self._nodes(x, x.view, (math.prod(x.shape),)), x.shape)
         if not any(x.pad):
             return x
-        if x.fill != 0.0:
+        if not math.isfinite(x.fill):
             raise Rejected(f"only a sliding window takes padding with {x.fill:g} over", x.origin)
-        unpadded = unpadded_operand(x)
-        value = self.emit(
-            "pad", [self.map(unpadded)], {"pad": list(x.pad), "mode": "zero"}, name=self.beside("pad")
-        )
+        if max(x.pad) >= MAX_KERNEL:
+            raise Rejected(f"at most {MAX_KERNEL - 1} rows or columns are padded at a side, not {max(x.pad)}")
+        value = self.map(unpadded_operand(x))
+        if x.fill != 0.0:  # the numbers are moved so that it is zero, and back
+            value = self.affine(value, np.float32(1.0), np.float32(-x.fill))
+        value = self.emit("pad", [value], {"pad": list(x.pad), "mode": "zero"}, name=self.beside("pad"))
+        if x.fill != 0.0:
+            value = self.affine(value, np.float32(1.0), np.float32(x.fill))
         return self.made(value, x.shape)
+
+    def affine(self, value: str, weight: np.ndarray | np.float32, bias: np.ndarray | np.float32) -> str:
+        """weight * value + bias, each one number or one for each channel: a batch_norm."""
+        size = self.shape(value)[-1]
+        params = {
+            "weight": np.array(np.broadcast_to(weight, (size,)), np.float32),
+            "bias": np.array(np.broadcast_to(bias, (size,)), np.float32),
+            "mean": np.zeros(size, np.float32),
+            "var": np.full(size, 1.0 - _EPS, np.float32),
+        }
+        return self.emit("batch_norm", [value], {"eps": _EPS}, params)
 
     def map(self, x: Operand) -> str:
         """The operand as a (H, W, C) value."""
@@ -114,18 +131,38 @@ class Builder(Nodes):
         if len(shape) == 1 and x.shape == (1, *shape, 1, 1):
             return self._unflatten(x.value)
         size = (x.shape[2], x.shape[3], x.shape[1])
-        return self._nodes(x, x.view.permute(0, 2, 3, 1), size)
+        return self._nodes(x, x.view.permute((0, 2, 3, 1)), size)
 
     def rows(self, x: Operand) -> str:
         """The operand as a value whose channels are torch's last axis."""
         x = self.settled(x)
         size = _size_of(x.shape)
         value = self.shape(x.value)
-        if x.view.is_contiguous() and covers(x.view, math.prod(value)) and value[-1] == x.shape[-1]:
+        if x.view.contiguous and covers(x.view, math.prod(value)) and value[-1] == x.shape[-1]:
             return x.value
         return self._nodes(x, x.view, size)
 
-    def ordered(self, x: Operand, view: Tensor, size: Shape) -> str:
+    def reshaped_to(self, x: Operand, shape: Shape) -> Operand:
+        """The operand in another of torch's shapes, in torch's order."""
+        if x.shape == shape:
+            return x
+        if any(x.pad):
+            x = self.settled(x)
+        view = x.view.reshape(shape)
+        if view is not None:
+            return seen(x.value, view)
+        # its elements do not lie so that strides would do
+        if shape == (1, x.view.count) and x.view.ndim == 4:
+            return replace(x, shape=shape, folded=x.view.shape)
+        whole = self.settled(x)
+        behind = _joined(whole.view.shape, shape) if len(shape) == 4 and shape[0] == 1 else None
+        if behind is not None:  # a map: put channels last at once
+            order = [axis for place in (0, 2, 3, 1) for axis in behind[place]]
+            size = (shape[2], shape[3], shape[1])
+            return self.made(self.ordered(whole, whole.view.permute(order), size), shape)
+        return self.last(self.ordered(whole, whole.view, (whole.view.count,)), shape)
+
+    def ordered(self, x: Operand, view: View, size: Shape) -> str:
         """The elements of a view of the operand's value, in torch's order, as a value of `size`."""
         return self._nodes(self.settled(x), view, size)
 
@@ -145,7 +182,7 @@ class Builder(Nodes):
         x = self.plain(self.settled(x))
         if x.shape != (1, math.prod(x.shape)):
             raise Rejected(f"it needs one vector per image, not {list(x.shape)}", x.origin)
-        if x.view.is_contiguous():
+        if x.view.contiguous:
             return self.flat(x)
         return self._nodes(x, x.view, (x.shape[1],))
 
@@ -154,20 +191,20 @@ class Builder(Nodes):
         shape = self.shape(x.value)
         return cut_of(x.view, shape if len(shape) == 3 else (1, 1, *shape)) is not None
 
-    def _nodes(self, x: Operand, view: Tensor, size: Shape) -> str:
+    def _nodes(self, x: Operand, view: View, size: Shape) -> str:
         """The value of `size` whose elements, in their order, are those of a view of the operand's value."""
-        key = (x.value, tuple(view.shape), tuple(view.stride()), int(view.storage_offset()), size)
+        key = (x.value, view, size)
         if key not in self._made:
             self._made[key] = self._make(x, view, size)
         return self._made[key]
 
-    def _make(self, x: Operand, view: Tensor, size: Shape) -> str:
+    def _make(self, x: Operand, view: View, size: Shape) -> str:
         value, shape = x.value, self.shape(x.value)
         if not covers(view, math.prod(shape)):
             value, view = self._cut(x, value, view)
             shape = self.shape(value)
         axes = [(axis, extent, stride) for axis, extent, stride in significant(view) if stride > 0]
-        repeated = [axis for axis in range(view.ndim) if view.shape[axis] > 1 and view.stride(axis) == 0]
+        repeated = [axis for axis in range(view.ndim) if view.shape[axis] > 1 and view.strides[axis] == 0]
         dims = [extent for _, extent, _ in axes] or [1]
         perm = sorted(range(len(axes)), key=lambda i: axes[i][0]) or [0]
         bare = [1 if axis in repeated else view.shape[axis] for axis in range(view.ndim)]
@@ -189,7 +226,7 @@ class Builder(Nodes):
             value = self.emit("expand", [value], {"size": size_}, name=self.beside("expand"))
         return self.reshaped(value, size)
 
-    def _cut(self, x: Operand, value: str, view: Tensor) -> tuple[str, Tensor]:
+    def _cut(self, x: Operand, value: str, view: View) -> tuple[str, View]:
         shape = self.shape(value)
         if len(shape) == 1:
             value, shape = self.reshaped(value, (1, 1, *shape)), (1, 1, *shape)
@@ -199,7 +236,7 @@ class Builder(Nodes):
         if not cut.whole(shape):
             attrs = {"begin": list(cut.begin), "end": list(cut.end), "step": list(cut.step)}
             value = self.emit("slice", [value], attrs, name=self.beside("slice"))
-        return value, view_of(view.shape, packed_strides(view), 0)
+        return value, View(view.shape, tuple(packed_strides(view)))
 
     def _rearranged(
         self, x: Operand | None, value: str, dims: list[int], perm: list[int], size: Shape
@@ -223,12 +260,33 @@ class Builder(Nodes):
             result = node.inputs[0]
             if self.shape(result)[:2] != (1, 1):
                 result = self.reshaped(value, (1, 1, *self.shape(value)))
-        elif node.op not in ("linear", "activation", "add", "batch_norm"):
+        elif node.op not in _ALSO_OF_MAPS:
             result = self.reshaped(value, (1, 1, *self.shape(value)))
         else:
             result = self.on_maps(node, [self._unflatten(name) for name in node.inputs])
         self._maps[value] = result
         return result
+
+
+def _joined(old: Shape, new: Shape) -> list[list[int]] | None:
+    """The axes of the old shape that each axis of the new one joins; None if one would have to be cut."""
+    rest, found = list(range(len(old))), []
+    for extent in new:
+        axes: list[int] = []
+        while rest and math.prod(old[axis] for axis in axes) < extent:
+            axes.append(rest.pop(0))
+        if math.prod(old[axis] for axis in axes) != extent:
+            return None
+        found.append(axes)
+    found[-1] += rest  # of one position each
+    return found
+
+
+#: Added to the variance 1 - EPS it gives exactly 1, also in float32.
+_EPS = 2.0**-10
+
+#: What layers on vectors become on 1x1 maps.
+_ALSO_OF_MAPS = ("linear", "activation", "add", "batch_norm", "quantize", "dequantize")
 
 
 def _size_of(shape: Shape) -> Shape:
