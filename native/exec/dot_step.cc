@@ -1,7 +1,6 @@
 // Dense and grouped quantized convolutions: work split into blocks of pixels and panels of channels.
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 
 #include "exec/layer_epilogue.h"
 #include "exec/step.h"
@@ -306,9 +305,6 @@ class DotStep final : public Step {
 
 StepPtr make_dot_step(const NodeDesc& n, const Buffer& x, const Buffer* residual, const ValueDesc* residual_value,
                       const Buffer& y, const ValueDesc& out, const GateSource* gate, const Options& o) {
-  if (n.groups > 1 && n.kernel_h * n.kernel_w > 64) {
-    throw std::invalid_argument(n.name + ": grouped convolutions larger than 8 x 8 are not supported");
-  }
   auto step = std::make_unique<DotStep>(n, x, residual, residual_value, y, out, gate, o);
   step->info.kernel = step->kernel_name();
   step->info.executed_weights = step->weights_text(n.weight_format.ends_with("+book"));
