@@ -67,13 +67,13 @@ void real_subtract(const Operands& o, const Context& c, Range rows) {
 void divide(const Operands& o, const Context& c, Range rows) {
   const float *a = c.real(o.x[0]), *b = c.real(o.x[1]);
   float* y = c.real_out(o.y);
-  for_elements(o, rows, [&](std::int64_t i) { y[i] = a[i] / b[i]; });
+  for_elements(o, rows, [&](std::int64_t i) { y[i] = a[i] == 0 && b[i] == 0 ? 0.0f : a[i] / b[i]; });
 }
 
 void square_root(const Operands& o, const Context& c, Range rows) {
   const float* x = c.real(o.x[0]);
   float* y = c.real_out(o.y);
-  for_elements(o, rows, [&](std::int64_t i) { y[i] = std::sqrt(x[i]); });
+  for_elements(o, rows, [&](std::int64_t i) { y[i] = x[i] > 0 ? std::sqrt(x[i]) : 0.0f; });
 }
 
 void real_prelu(const Operands& o, const Context& c, Range rows) {

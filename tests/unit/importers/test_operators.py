@@ -457,9 +457,9 @@ def test_masked_attention(masked: str) -> None:
     """1e-5 of the largest number is 168 units of rounding; two sums of 15 numbers and a softmax have fewer.
     What is masked counts nothing, however large its own rounding is."""
     seen = torch.rand(15, 15, generator=torch.Generator().manual_seed(1)) + torch.eye(15) > 0.5
-    options: dict[str, Any] = {"causal": {"is_causal": True}, "by a mask": {"attn_mask": seen}}.get(
-        masked, {"attn_mask": torch.where(seen, 0.25, -torch.inf)}
-    )
+    numbers = torch.where(seen, 0.25, -torch.inf)
+    ways: dict[str, dict[str, Any]] = {"causal": {"is_causal": True}, "by a mask": {"attn_mask": seen}}
+    options = ways.get(masked, {"attn_mask": numbers})
     module = Apply(lambda m, x: attended(m, x, **options))
     x = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(2))
     graph = capture(module, (3, 5, 4))

@@ -38,8 +38,10 @@ def _subtract_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarra
 
 
 def _divide(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
-    with np.errstate(all="ignore"):  # what IEEE 754 says of zeros
-        return arrays[0] / arrays[1]
+    """Rounding to codes may make both zero; anything else over zero is what IEEE 754 says."""
+    a, b = arrays
+    with np.errstate(all="ignore"):
+        return np.where((a == 0) & (b == 0), f32(0), a / b)
 
 
 def _divide_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -> np.ndarray:
@@ -47,12 +49,11 @@ def _divide_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]
     (a, b), (da, db) = (np.abs(x).astype(np.float64) for x in arrays), errors
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = np.where((da == 0) & (db == 0), 0.0, (a * db + b * da) / (b * np.maximum(b - db, 0.0)))
-        return moved + gamma(1) * (moved + 2 * a / b)
+        return moved + gamma(1) * (moved + 2 * np.where(a == 0, 0.0, a / b))
 
 
 def _sqrt(step: Step, arrays: list[np.ndarray]) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(arrays[0])
+    return np.sqrt(np.maximum(arrays[0], f32(0)))
 
 
 def _sqrt_bound(step: Step, arrays: list[np.ndarray], errors: list[np.ndarray]) -> np.ndarray:

@@ -26,6 +26,12 @@ def _subtract(step: Step, arrays: list[Tensor]) -> Tensor:
     return store(left - right, y, unrounded=step.unrounded)
 
 
+def _divide(step: Step, arrays: list[Tensor]) -> Tensor:
+    a, b = arrays
+    nothing = (a == 0) & (b == 0)
+    return torch.where(nothing, torch.zeros_like(a), a / torch.where(nothing, torch.ones_like(b), b))
+
+
 def _prelu(step: Step, arrays: list[Tensor]) -> Tensor:
     slope = step.param("slope")
     if not step.quantized:
@@ -39,7 +45,7 @@ def _prelu(step: Step, arrays: list[Tensor]) -> Tensor:
 ROWS = {
     "multiply": Row(_multiply),
     "subtract": Row(_subtract),
-    "divide": Row(lambda step, arrays: arrays[0] / arrays[1]),
-    "sqrt": Row(lambda step, arrays: torch.sqrt(arrays[0])),
+    "divide": Row(_divide),
+    "sqrt": Row(lambda step, arrays: torch.sqrt(arrays[0].clamp_min(0))),
     "prelu": Row(_prelu),
 }

@@ -78,6 +78,12 @@ def _group_norm(writer: Writer, graph: Graph, node: Node) -> None:
     writer.op("Add", [x, bias], node.output)
 
 
+def _sqrt(writer: Writer, graph: Graph, node: Node) -> None:
+    """Of what is below zero 0."""
+    positive = writer.op("Relu", [node.inputs[0]], writer.fresh(f"{node.output}/positive"))
+    writer.op("Sqrt", [positive], node.output)
+
+
 def _matmul(writer: Writer, graph: Graph, node: Node) -> None:
     """[N, K, B, M] and [N, K, B, N'] to [N, N', B, M]."""
     a = writer.op("Transpose", [node.inputs[0]], writer.fresh(f"{node.output}/a"), perm=[0, 2, 3, 1])
@@ -90,7 +96,7 @@ ROWS: dict[str, Row] = {
     "multiply": plain("Mul"),
     "subtract": plain("Sub"),
     "divide": plain("Div"),
-    "sqrt": plain("Sqrt"),
+    "sqrt": _sqrt,
     "prelu": _prelu,
     "resize_nearest": _resize("nearest"),
     "resize_bilinear": _resize("linear"),
