@@ -18,11 +18,14 @@ def linear_layer(b: Builder, x: Any, weight: np.ndarray, bias: Any, shape: Shape
     x = operand(x)
     if len(x.shape) != 2 or x.shape[0] != 1:  # of each position: a 1 x 1 convolution of channels last
         value = b.rows(x)
-        need(len(b.shape(value)) == 3, "it needs a map or one vector per image")
+        bias = vector(bias, "bias", len(weight), 0.0)
+        if len(b.shape(value)) == 1:  # of the only position
+            params = {"weight": np.ascontiguousarray(weight), "bias": bias}
+            return b.last(b.emit("linear", [value], {"act": "none"}, params), shape)
         attrs = {"stride": [1, 1], "pad": [0, 0, 0, 0], "groups": 1, "act": "none"}
         params = {
             "weight": np.ascontiguousarray(weight[:, None, None, :]),
-            "bias": vector(bias, "bias", len(weight), 0.0),
+            "bias": bias,
         }
         return b.last(b.emit("conv2d", [value], attrs, params), shape)
     if x.folded is not None:  # torch flattened (C, H, W), the graph flattens (H, W, C)

@@ -35,12 +35,12 @@ class Operand:
     """
 
     value: str
-    shape: Shape
-    strides: Shape
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
     offset: int = 0
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     fill: float = 0.0
-    folded: Shape | None = None
+    folded: tuple[int, ...] | None = None
     origin: Site | None = None
 
     @property

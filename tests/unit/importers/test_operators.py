@@ -427,6 +427,9 @@ SEVERAL: dict[str, tuple[nn.Module, Shape]] = {
         ),
         (3, 5, 4),
     ),
+    "a sequence of one": (
+        Apply(lambda m, x: m.l(x.mean((2, 3)).unsqueeze(1).relu()), l=nn.Linear(4, 6)), (3, 5, 4)
+    ),
     "matrix first": (
         Apply(lambda m, x: m.t["w"] @ x, t=nn.ParameterDict({"w": torch.ones(6, 3)})), (3, 5, 4)
     ),
