@@ -40,7 +40,7 @@ class DotStep final : public Step {
   }
 
   std::size_t scratch_bytes() const override {
-    std::size_t bytes = sizeof(void*) * kBlock * static_cast<std::size_t>(layer_.runs + 2);
+    std::size_t bytes = pointer_bytes();
     if (has_gate_) bytes += factor_bytes() + static_cast<std::size_t>(kBlock) * x_.pixel + 256;
     if (split_) bytes += kAccumulators;
     return bytes + 256;
@@ -101,7 +101,7 @@ class DotStep final : public Step {
    public:
     Work(const DotStep& step, const Context& c)
         : s_(step), c_(c), pointers_(reinterpret_cast<const std::uint8_t**>(c.scratch)) {
-      std::uint8_t* after = c.scratch + sizeof(void*) * kBlock * static_cast<std::size_t>(s_.layer_.runs + 2);
+      std::uint8_t* after = c.scratch + s_.pointer_bytes();
       after += (64 - reinterpret_cast<std::uintptr_t>(after) % 64) % 64;
       accumulators_ = reinterpret_cast<std::int32_t*>(after);
       if (s_.split_) after += kAccumulators;
@@ -140,7 +140,6 @@ class DotStep final : public Step {
       const int max_rows = p.kernel->max_rows, tiles = (pixels + max_rows - 1) / max_rows;
       const int rows = pixels / tiles, tall = pixels % tiles;
       const bool fetches = p.kernel->has(dot::kFetches);
-      const std::uint8_t* shifted[kBlock * 64];
       dot::Tile tile;
       tile.in_stride = kBlock;
       tile.runs = s_.layer_.runs;
@@ -152,7 +151,7 @@ class DotStep final : public Step {
       tile.epilogue = &s_.epilogue_.values();
       const std::uint8_t* packed = s_.weights_.data() + p.weights;
       tile.kept = reinterpret_cast<const std::int32_t*>(packed);
-      const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels, shifted);
+      const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels);
       const int groups = s_.layer_.groups, piece = s_.split_ ? dot::piece(s_.layer_.weights) : groups;
       const int pieces = (groups + piece - 1) / piece;
       const std::size_t slice = dot::fetch_slice(next.size, tiles * pieces);
@@ -201,7 +200,8 @@ class DotStep final : public Step {
       }
     }
 
-    const std::uint8_t* const* shift(const Panel& p, int pixels, const std::uint8_t** shifted) const {
+    const std::uint8_t* const* shift(const Panel& p, int pixels) const {
+      const std::uint8_t** shifted = pointers_ + kBlock * (s_.layer_.runs + 2);
       for (int run = 0; run < s_.layer_.runs; ++run) {
         for (int i = 0; i < pixels; ++i) shifted[run * kBlock + i] = pointers_[run * kBlock + i] + p.in_offset;
       }
@@ -216,6 +216,11 @@ class DotStep final : public Step {
     std::uint8_t* gated_;
   };
 
+  // Of a block: operands, results, residuals, and the operands of one part of several.
+  std::size_t pointer_bytes() const {
+    const int operands = layer_.parts > 1 ? 2 * layer_.runs : layer_.runs;
+    return sizeof(void*) * kBlock * static_cast<std::size_t>(operands + 2);
+  }
   // Accumulators of kBlock pixels of the widest panel.
   static constexpr std::size_t kAccumulators = sizeof(std::int32_t) * kBlock * 16 * dot::kMaxVectors;
 
