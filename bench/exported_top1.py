@@ -3,9 +3,11 @@
     python -m bench.exported_top1 ARTIFACT --calibration FOLDER --data FOLDER:crop --data FOLDER:squash ...
 
 Each runtime reads the file that `subbyte export` writes for it: QDQ ONNX for ONNX Runtime and OpenVINO,
-TensorFlow Lite for LiteRT, whose outputs and residuals have the ranges of 32 calibration images. Every image
-goes through all of them, one at a time on one thread. Prints a row of a table for each: how many are right,
-how many more than in our engine (lost, gained), and on how many the best class is the same.
+TensorFlow Lite for LiteRT, whose outputs have the ranges of 32 calibration images; with "-ranges" behind the
+runtime's name residuals have them, too, with "-fused" they are added before they are rounded (QDQ). Every
+image goes through all of them, one at a time on one thread. Prints a row of a table for each: how many are
+right, how many it alone has wrong and right beside our engine (lost, gained), and on how many the best class
+is the same.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--calibration", required=True, help="a folder of images")
     parser.add_argument("--data", action="append", required=True, help="FOLDER, FOLDER:crop or FOLDER:squash")
     parser.add_argument("--limit", type=int, help="of images of each folder")
-    parser.add_argument("runtimes", nargs="*", default=RUNTIMES, help=f"of {', '.join(RUNTIMES)}")
+    parser.add_argument("--runtime", action="append", help=f"such as {', '.join(RUNTIMES)}, the default")
     given = parser.parse_args(arguments)
     artifact = load(given.artifact)
     graph, session = artifact.graph, Session(artifact)
     shown = list(batches(subset(image_folder(given.calibration), CALIBRATION), artifact.preprocessing))
     ranges = observe_ranges(graph, shown)
     runs: dict[str, Run] = {"subbyte": lambda x: [session.run(x)]}
-    runs |= {name: opened(name, graph, ranges) for name in given.runtimes}
+    runs |= {name: opened(name, graph, ranges) for name in given.runtime or RUNTIMES}
     samples: list[Sample] = []
     for each in parse_sets(given.data):
         samples += each.samples(limit=given.limit)
