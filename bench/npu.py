@@ -1,6 +1,12 @@
 """Cost models of NPUs (docs/devices.md): calibrated, and beside what a compiler says.
 
-python -m bench.npu calibrate        # the free constants of v2-npu, from the one point that is known
+    python -m bench.npu calibrate                    # the free constants of v2-npu, from the known point
+    python -m bench.npu vela ARTIFACT [DEVICE]       # layer by layer beside Arm's compiler, and the error
+    python -m bench.npu sparsity ARTIFACT [DEVICE]   # Vela's cycles with and without zeros of 2:4
+    python -m bench.npu operators FILE [DEVICE]      # operators of an artifact or .tflite file off the NPU
+    python -m bench.npu zigzag                       # energy of some layers on v2-npu, beside ZigZag's search
+
+DEVICE is ethos-u85-256, or another one of bench/vela.py. Vela is the package ethos-u-vela, ZigZag zigzag-dse.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from statistics import median
 import numpy as np
 
 from bench.vela import SETTINGS, by_node, compiled, exported
+from bench.zigzag import searched
 from subbyte.artifact import load
 from subbyte.device import Layer, find_target
 from subbyte.device.network import Asked, asked, border, convolution, linear, price
@@ -26,6 +33,15 @@ from subbyte.ir import Graph, Node
 from subbyte.quant import QTensor, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8
 
+#: Map, outputs and kernel of convolutions that ZigZag is asked for.
+ASKED: tuple[tuple[tuple[int, int, int], int, int], ...] = (
+    ((32, 32, 16), 64, 1),
+    ((8, 8, 64), 384, 1),
+    ((8, 8, 384), 64, 1),
+    ((4, 4, 672), 112, 1),
+    ((16, 16, 32), 32, 3),
+    ((8, 8, 64), 64, 3),
+)
 SPARSE = weight_format("int8+2:4")
 PATTERN = SPARSE.pattern
 #: What is known of the device that v2-npu stands for: ms and mW of a hand tracker of 50 million
@@ -169,15 +185,33 @@ def operators(data: bytes, device: str) -> None:
     print(f"{sum(row.cycles for row in rows):.0f} cycles")
 
 
+def beside_zigzag() -> None:
+    """Prints energies without static power, and cycles, by the model and by ZigZag."""
+    device = find_target("v2-npu")
+    assert isinstance(device, Npu)
+    moving = replace(device, static=0.0)
+    print("layer | mJ by ZigZag | here | here / ZigZag | cycles by ZigZag | here | here / ZigZag")
+    for shape, outputs, kernel in ASKED:
+        layer = convolution(shape, outputs, kernel)
+        cost, (energy, cycles) = moving.cost(layer, INT8, UINT8), searched(device, layer)
+        assert cost.energy is not None
+        assert cost.cycles is not None
+        print(
+            f"{layer.signature} | {energy:.5f} | {cost.energy:.5f} | {cost.energy / energy:.2f} | "
+            f"{cycles:.0f} | {cost.cycles:.0f} | {cost.cycles / cycles:.2f}",
+            flush=True,
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=("calibrate", "vela", "sparsity", "operators"))
+    parser.add_argument("command", choices=("calibrate", "vela", "sparsity", "operators", "zigzag"))
     parser.add_argument("file", type=Path, nargs="?", help="an artifact; operators: also a .tflite file")
     parser.add_argument("device", nargs="?", default="ethos-u85-256", choices=SETTINGS)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "calibrate":
-            calibrate()
+        if options.command in ("calibrate", "zigzag"):
+            (calibrate if options.command == "calibrate" else beside_zigzag)()
             return 0
         if options.file is None:
             parser.error(f"{options.command} needs a file")

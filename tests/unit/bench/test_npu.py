@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import pytest
 
 from bench import npu
 from bench.vela import Row, by_node, compiled
+from bench.zigzag import searched
 from subbyte.artifact import Artifact, save
-from subbyte.device import find_target
+from subbyte.device import Layer, find_target
 from subbyte.device.network import asked, price
+from subbyte.device.npu import Npu
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
+from subbyte.quant.format import INT8, UINT8
 from tests.fuzz.builder import Builder
 
 DEVICE = "ethos-u85-256"
@@ -101,6 +105,24 @@ def test_what_is_missing_is_said(
     assert "error: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         npu.main(["vela"])
+
+
+def test_zigzags_energies_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def half(device: Npu, layer: Layer) -> tuple[float, float]:
+        cost = replace(device, static=0.0).cost(layer, INT8, UINT8)
+        return (cost.energy or 0.0) / 2, (cost.cycles or 0.0) / 4
+
+    monkeypatch.setattr(npu, "searched", half)
+    assert npu.main(["zigzag"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == len(npu.ASKED)
+    assert all(line.split(" | ")[3] == "2.00" and line.endswith(" | 4.00") for line in lines)
+    monkeypatch.setattr(npu, "searched", searched)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert npu.main(["zigzag"]) == 1
+    assert "pip install zigzag-dse" in capsys.readouterr().err
 
 
 def test_calibration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
