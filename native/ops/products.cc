@@ -31,18 +31,11 @@ void subtract(const Operands& o, const Context& c, Range rows) {
 }
 
 void prelu(const Operands& o, const Context& c, Range rows) {
-  const int zero_x = o.in[0].zero_point, zero = o.out.zero_point, high = high_of(o.out);
-  const float *below = o.node.multiplier.data(), above = o.node.factor_a;
+  const elementwise::Prelu p{o.in[0].zero_point, o.out.zero_point, high_of(o.out), o.node.factor_a};
+  const float* below = o.node.multiplier.data();
   for (int r = rows.begin; r < rows.end; ++r) {
-    for (int i = 0; i < o.y.width; ++i) {
-      const std::uint8_t* x = c.address(o.x[0], r, i);
-      std::uint8_t* y = c.address(o.y, r, i);
-      for (int k = 0; k < o.y.channels; ++k) {
-        const int centred = x[k] - zero_x;
-        const float v = static_cast<float>(centred) * (centred < 0 ? below[k] : above);
-        y[k] = static_cast<std::uint8_t>(clamp(round_even(v) + zero, 0, high));
-      }
-    }
+    o.codes->prelu(p, below, c.address(o.x[0], r, 0), o.x[0].pixel, o.y.width, o.y.channels, c.address(o.y, r, 0),
+                   o.y.pixel);
   }
 }
 

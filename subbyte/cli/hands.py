@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated, Any
 
 import numpy as np
@@ -92,8 +92,9 @@ def hands(
                 continue
             if separate:
                 tracker.forget()
+            start = process_time()
             seen = tracker.see(frame.image)
-            watched.add(seen, seconds)
+            watched.add(seen, seconds, process_time() - start)
             described = _described(frame.name, seen)
             if json:
                 watched.results.append(described)
@@ -128,16 +129,18 @@ class Watched:
 
     def __init__(self) -> None:
         self.count = self.found = 0
-        self.seconds: dict[str, list[float]] = {stage: [] for stage in ("read", *STAGES, "all")}
+        self.seconds: dict[str, list[float]] = {stage: [] for stage in ("read", *STAGES, "all", "CPU")}
         self.results: list[dict[str, Any]] = []
         self.shots: list[Shot] = []
 
-    def add(self, seen: Seen, read: float) -> None:
-        """One frame more; read: seconds that reading it took."""
+    def add(self, seen: Seen, read: float, cpu: float) -> None:
+        """One frame more; read: seconds that reading it took; cpu: CPU seconds of all else, whatever other
+        programs took meanwhile."""
         self.count += 1
         self.found += seen.hand is not None
         self.seconds["read"].append(read)
         self.seconds["all"].append(sum(seen.seconds.values()))
+        self.seconds["CPU"].append(cpu)
         for stage, seconds in seen.seconds.items():
             self.seconds[stage].append(seconds)
 

@@ -21,6 +21,9 @@ void bench_elementwise(Report& report) {
     measure("look_up", kCount, [&] { k.look_up(table.data(), a.data(), kCount, out.data()); });
     measure("add", kCount, [&] { k.add({128, 128, 128, 255, 0.5f, 0.5f}, a.data(), b.data(), kCount, out.data()); });
     measure("gate", kCount, [&] { k.gate({128, 128, 255}, q15, a.data(), kChannels, kPixels, kChannels, out.data(), kChannels); });
+    measure("prelu", kCount, [&] {
+      k.prelu({128, 128, 255, 1.0f}, scales.data(), a.data(), kChannels, kPixels, kChannels, out.data(), kChannels);
+    });
     measure("factors", kChannels, [&] { k.factors(a.data(), kChannels, 0, scales.data(), q15); });
     measure("sum", kCount, [&] { k.sum(a.data(), kChannels, kPixels, kChannels, totals); });
     measure("average", kChannels, [&] { k.average(totals, kChannels, 0, 1e-3f, 0, 255, out.data()); });

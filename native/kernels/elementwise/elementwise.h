@@ -14,6 +14,11 @@ struct Add {  // numerics.md, "add"
   float factor_a, factor_b;
 };
 
+struct Prelu {  // numerics.md, "prelu"
+  std::int32_t zero_x, zero, high;
+  float above;
+};
+
 struct Gate {  // numerics.md, "mul"
   std::int32_t zero_x, zero, high;
 };
@@ -31,6 +36,9 @@ struct Kernel {
   // bytes of a pixel.
   void (*gate)(const Gate&, const std::int16_t* factors, const std::uint8_t* x, std::ptrdiff_t x_pixel, int pixels,
                int channels, std::uint8_t* out, std::ptrdiff_t out_pixel);
+  // out[p][c] = (x[p][c] - zero_x) times `above`, or below[c] if it is less than 0, on the grid of out
+  void (*prelu)(const Prelu&, const float* below, const std::uint8_t* x, std::ptrdiff_t x_pixel, int pixels,
+                int channels, std::uint8_t* out, std::ptrdiff_t out_pixel);
   // factors[c] = clamp(rne((codes[c] - zero) * scales[c])): the Q15 factors of a gate
   void (*factors)(const std::uint8_t* codes, int channels, std::int32_t zero, const float* scales,
                   std::int16_t* factors);

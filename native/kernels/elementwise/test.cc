@@ -121,6 +121,23 @@ void gate(const Context& c, int pixels, int channels) {
   c.compare("gate", pixels, channels, pair, static_cast<std::size_t>(pixels * out_pixel));
 }
 
+void prelu(const Context& c, int pixels, int channels) {
+  const elementwise::Prelu p{c.random.between(0, 255), c.random.between(0, 255), c.random.between(0, 1) ? 255 : 15,
+                             c.random.real(0.01f, 3.0f)};
+  Input<float> below(static_cast<std::size_t>(channels));
+  for (std::size_t i = 0; i < below.size(); ++i) {
+    const float limit = c.random.between(0, 3) == 0 ? 4194304.0f : 2.0f;  // 2^22: what the step allows
+    below[i] = c.random.real(-limit, limit);
+  }
+  const std::ptrdiff_t pixel = (channels + 3) / 4 * 4, out_pixel = pixel + 4 * c.random.between(0, 1);
+  Input<std::uint8_t> x(static_cast<std::size_t>(pixels * pixel));
+  c.fill(x);
+  Pair pair(static_cast<std::size_t>(pixels * out_pixel));
+  c.kernel.prelu(p, below.data(), x.data(), pixel, pixels, channels, pair.actual.data(), out_pixel);
+  c.portable.prelu(p, below.data(), x.data(), pixel, pixels, channels, pair.expected.data(), out_pixel);
+  c.compare("prelu", pixels, channels, pair, static_cast<std::size_t>(pixels * out_pixel));
+}
+
 void factors(const Context& c, int channels) {
   const int zero = c.random.between(0, 255);
   Input<std::uint8_t> codes(static_cast<std::size_t>(channels));
@@ -169,7 +186,7 @@ void test_elementwise(Report& report, unsigned seed) {
     for (int n = 1; n <= 200; ++n) {
       dequantize(c, n), look_up(c, n), add(c, n), maximum(c, n), factors(c, n);
       const int pixels = random.between(1, 20), channels = n <= 130 ? n : random.between(1, 8);
-      quantize(c, pixels, channels), gate(c, pixels, channels), sum(c, pixels, channels);
+      quantize(c, pixels, channels), gate(c, pixels, channels), prelu(c, pixels, channels), sum(c, pixels, channels);
       quantize(c, n, 3);  // images
       if (n % 16 == 1) sum(c, 256 + 2 * n, n);
     }
