@@ -30,6 +30,7 @@ from subbyte.errors import InputError, SubbyteError
 from subbyte.execute.native import Session
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
+from subbyte.report.plan import executed_macs
 from subbyte.system.cpus import choose_cpus, pinned
 
 KINDS = ("k × k", "1 × 1", "depthwise", "squeeze-excite", "classifier", "other")
@@ -43,7 +44,8 @@ PEAK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Layer:
-    """A step of the plan. moved: bytes of weights, inputs and output, each once. seconds: the least."""
+    """A step of the plan. macs: executed, without blocks of zeros that are skipped. moved: bytes of weights,
+    inputs and output, each once. seconds: the least."""
 
     name: str
     kind: str
@@ -176,7 +178,7 @@ def layers_of(session: Session, graph: Graph, seconds: Sequence[float] | np.ndar
         moved = [*dict.fromkeys(read(node)), node.output]
         bytes_moved = sum(_bytes(graph, name) for name in moved) + step["weight_bytes"]
         kind = "squeeze-excite" if node.name in gates else kind_of(node)
-        yield Layer(node.name, kind, step["macs"], bytes_moved, float(time))
+        yield Layer(node.name, kind, executed_macs(step), bytes_moved, float(time))
 
 
 def _gate_branch(node: Node, made_by: dict[str, Node]) -> Iterator[str]:

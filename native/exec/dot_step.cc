@@ -243,6 +243,7 @@ class DotStep final : public Step {
     layer_.weights = dot::packed_format(layer_, w);
     for (int l = 0; l < 16; ++l) levels_[l] = layer_.weights.bits < 8 ? w.levels[l % (1 << w.bits)] : 0;
     panels_ = dot::select(layer_, w, isa);
+    layer_.weights = panels_.weights;
     const Panel& last = panels_.all.back();
     weights_ = Aligned<std::uint8_t>(last.weights + last.bytes + kGap);
     const std::size_t entries = last.channel_data + outputs_of(last) + kGap / 4;

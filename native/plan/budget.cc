@@ -6,7 +6,7 @@
 
 #include "exec/weights.h"
 #include "kernels/depthwise/depthwise.h"
-#include "kernels/dot/dot.h"
+#include "kernels/dot/layer.h"
 #include "kernels/real/real.h"
 #include "kernels/winograd/winograd.h"
 #include "plan/plan.h"
@@ -52,8 +52,9 @@ std::int64_t packed(const NodeDesc& n, const ValueDesc& in, const ValueDesc& out
   const bool rows = n.groups == 1 && n.dilation_w == 1;  // of taps are runs
   const int runs = rows ? n.kernel_h : static_cast<int>(taps);
   const int groups4 = (rows ? n.kernel_w : 1) * row / 4;
-  std::int64_t bytes = n.groups * (static_cast<std::int64_t>(dot::panel_bytes(runs, groups4, vectors, weights)) +
-                                   vectors * (16 * 8 + kPanelEntry));
+  std::size_t panels = dot::panel_bytes(runs, groups4, vectors, weights);
+  if (dot::find(isa, weights, 16, dot::kSkips | dot::kDecodes)) panels = dot::most_expanded(panels);
+  std::int64_t bytes = n.groups * (static_cast<std::int64_t>(panels) + vectors * (16 * 8 + kPanelEntry));
   if (uses_winograd(n, in, out, isa)) {
     bytes = std::max(bytes, static_cast<std::int64_t>(winograd::find(isa)->packed_bytes({row, out.channels})));
   }

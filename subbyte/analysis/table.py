@@ -18,7 +18,8 @@ from subbyte.artifact.strict_json import dump_json
 from subbyte.errors import GraphError, InputError
 from subbyte.ir import Graph
 from subbyte.quant import Format, activation_format, weight_format
-from subbyte.quant.format import FLOAT_FORMATS, INT8, UINT8
+from subbyte.quant.format import FLOAT_FORMATS, INT8, UINT8, pattern_named
+from subbyte.quant.pattern import Pattern
 from subbyte.recipes import Recipe
 from subbyte.system.text_file import read_text, write_text
 
@@ -205,6 +206,16 @@ def parse_floats(option: str, text: str) -> tuple[Format, ...]:
     if unknown:
         raise InputError(f"{option} can have {', '.join(FLOAT_FORMATS)}, not {unknown[0]!r:.80}")
     return tuple(FLOAT_FORMATS[part] for part in dict.fromkeys(parts))
+
+
+def parse_patterns(option: str, text: str) -> tuple[Pattern, ...]:
+    """ "4x16:50,2:4" as sparsity patterns. InputError for anything else."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        found = [pattern_named(part) for part in parts]
+    except GraphError as error:
+        raise InputError(f"{option}: {error}") from None
+    return tuple(dict.fromkeys(found))
 
 
 def key_of(graph: Graph, recipe: Recipe, images: np.ndarray, settings: dict[str, object]) -> str:

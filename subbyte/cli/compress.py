@@ -53,6 +53,7 @@ def compress(
     sensitivity: options.Analysis = None,
     activation_bits: options.ActivationBits = None,
     float_layers: options.FloatLayers = "",
+    patterns: options.Patterns = "",
     target: options.Target = "host",
     work: options.Work = None,
     log: options.Log = None,
@@ -65,11 +66,11 @@ def compress(
     With a budget (--size, --latency, --energy, --memory, --drop, --mean-activation-bits) the recipe's
     bit-widths do not count: each layer gets its own, so that the budget is kept at the least degradation. So
     does what layers make, with --activation-bits or --mean-activation-bits, and with --float-layers a layer
-    may stay in floating point. Everything else in the recipe does count. Every fifth
-    image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or trained on it, and
-    agreement and KL are those of these images.
+    may stay in floating point; with --patterns weights may be sparse. Everything else in the recipe does
+    count. Every fifth image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or
+    trained on it, and agreement and KL are those of these images.
     """
-    from subbyte.analysis.table import parse_floats, parse_formats, read_sensitivity
+    from subbyte.analysis.table import parse_floats, parse_formats, parse_patterns, read_sensitivity
     from subbyte.device import find_target
     from subbyte.recipes import load_recipe
 
@@ -86,6 +87,7 @@ def compress(
         "--sensitivity": sensitivity,
         "--write-recipe": write_recipe,
         "--float-layers": float_layers or None,
+        "--patterns": patterns or None,
     }
     for option, value in needing.items():
         if value is not None and not budget.given:
@@ -96,6 +98,7 @@ def compress(
     every = "8" if mean_activation_bits is None else "8,4,3,2"
     activations = parse_formats("activations", every if activation_bits is None else activation_bits)
     floats = parse_floats("--float-layers", float_layers)
+    sparse = parse_patterns("--patterns", patterns)
     find_target(target)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
     inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
@@ -141,6 +144,7 @@ def compress(
             sensitivity=table,
             activations=activations,
             float_layers=floats,
+            patterns=sparse,
             report=reports.append,
         )
     save(output, artifact)

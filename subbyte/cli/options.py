@@ -163,6 +163,14 @@ FloatLayers = Annotated[
         help="Formats in which layers may stay in floating point where that pays, comma-separated.",
     ),
 ]
+Patterns = Annotated[
+    str,
+    typer.Option(
+        metavar="4x16:50|2:4|...",
+        help="Sparsity patterns that layers may have beside none, in each bit-width, comma-separated "
+        "(docs/sparsity.md); with --latency they get those that pay on the device.",
+    ),
+]
 Work = Annotated[
     Path | None,
     typer.Option(

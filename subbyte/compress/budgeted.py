@@ -38,6 +38,7 @@ from subbyte.ir import Graph
 from subbyte.metrics.accuracy import wilson_interval
 from subbyte.quant import Format
 from subbyte.quant.format import INT8, UINT8, WEIGHT_FORMATS
+from subbyte.quant.pattern import DENSE, Pattern
 from subbyte.quantize.calibrate import regrouped
 from subbyte.quantize.variants import Variants
 from subbyte.recipes import Recipe
@@ -104,7 +105,7 @@ class Report:
 class Search:
     """What bit-widths are searched by. target: what time counts on. table: the analysis, None: one is made.
     activations: the bit-widths that activations may get. floats: the float formats that layers may stay
-    in."""
+    in. patterns: the sparsity patterns that weights may have."""
 
     job: Job
     recipe: Recipe
@@ -113,6 +114,7 @@ class Search:
     table: Sensitivity | None = None
     activations: Sequence[Format] = (UINT8,)
     floats: Sequence[Format] = ()
+    patterns: Sequence[Pattern] = ()
 
 
 def within_budget(
@@ -133,7 +135,7 @@ def within_budget(
         chosen, graph = _chosen(search, target, images, pending)
     if budget.latency is not None and target.here:  # better known before the network is trained
         _check_speed(budget, quick_time(Session(graph)), chosen.allocation.latency)
-    recipe = chosen.allocation.recipe
+    recipe = _without_idle_pruning(chosen.allocation.recipe, chosen.allocation.weights)
     artifact = job.compressed(recipe, [images], None if labels is None else labels[used])
     where = held if unseen else images
     found = Measured(Meter(job.graph, where, task=job.task).of(artifact.graph), len(where), bool(unseen))
@@ -177,17 +179,29 @@ def _table(search: Search, variants: Variants, images: np.ndarray) -> Sensitivit
         return given
     folder = cache_folder()
     make_folder(folder, f"the analysis in {folder}", "set XDG_CACHE_HOME")
-    return sensitivity(
+    sparse = [
+        replace(plain, pattern=pattern) for plain in WEIGHT_FORMATS.values() for pattern in search.patterns
+    ]
+    table = sensitivity(
         variants,
         images,
         model=str(job.provenance.get("model", "")),
-        weights=(*WEIGHT_FORMATS.values(), *search.floats),
+        weights=(*WEIGHT_FORMATS.values(), *sparse, *search.floats),
         activations=tuple(format for format in search.activations if format != UINT8),
         output=folder / f"sensitivity-{analysis_key(variants, images, job.threads, job.task)[:16]}.json",
         threads=job.threads,
         progress=job.progress,
         task=job.task,
     )
+    allowed = {DENSE, *search.patterns}  # a kept table may have more
+    return table.model_copy(update={"rows": [row for row in table.rows if row.format.pattern in allowed]})
+
+
+def _without_idle_pruning(recipe: Recipe, weights: Mapping[str, Format]) -> Recipe:
+    """The recipe without the step that follows patterns, where no layer has got one."""
+    if "prune" not in recipe.steps or any(format.pattern != DENSE for format in weights.values()):
+        return recipe
+    return recipe.model_copy(update={"steps": tuple(step for step in recipe.steps if step != "prune")})
 
 
 def _allocator(search: Search, variants: Variants, costs: Costs, pending: Measured) -> Allocator:

@@ -13,8 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from subbyte.artifact.digest import graph_digest
-from subbyte.compress.stages import ToldIn, assignments_at, last_stage, recipe_at, stages_of, trained
+from subbyte.compress.densities import with_densities
+from subbyte.compress.stages import (
+    ToldIn,
+    assignments_at,
+    last_stage,
+    recipe_at,
+    share_of,
+    stages_of,
+    trained,
+)
 from subbyte.data.mapped import Mapped, folder_of_maps
+from subbyte.device import find_target
 from subbyte.errors import GraphError, InputError
 from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
@@ -70,12 +80,14 @@ def compress(
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
         asked = assignments(graph, recipe)
-        first = tuple(step for step in recipe.steps if STEPS[step].unrounded)
-        if all(t.weights == FP32 for t in asked.values()) and not first:
+        early = [step for step in recipe.steps if STEPS[step].unrounded]
+        shaping = tuple(step for step in early if STEPS[step].reshapes)
+        first = tuple(step for step in early if step not in shaping)
+        if all(t.weights == FP32 for t in asked.values()) and not early:
             return graph
         split, asked = split_for_integers(graph, asked)
         quantized = any(t.quantized for t in asked.values())
-        if not quantized and not first:
+        if not quantized and not early:
             return attach(split, asked, recipe, {})
         report = progress or (lambda stage, done: None)
         chosen_seed = recipe.seed if seed is None else seed
@@ -84,7 +96,7 @@ def compress(
             check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
         weighted = recipe.activations.range == "fisher"
-        several = balances or weighted or bool(first)  # passes over the images
+        several = balances or weighted or bool(early)  # passes over the images
         needed = several or any("images" in recipe.needs(step) for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = kept.all_of(regrouped(split, calibration), labels)
@@ -92,7 +104,14 @@ def compress(
             split = balance(split, recipe.activations.balance, stream, report)
         elif several:
             deque(stream, maxlen=0)
-        run = _Run(kept, labels, chosen_seed, report, work, threads, task, split if first else None)
+        run = _Run(kept, labels, chosen_seed, report, work, threads, task)
+        if shaping:
+            run = replace(run, whole=split)
+            split = run.unrounded(split, asked, last_stage(recipe), shaping)
+        if first:
+            run = replace(run, dense=split)
+        if share_of(recipe) is not None:
+            asked = run.distributed(split, asked, last_stage(recipe), kept.selection(weighted))
         for percent in stages_of(recipe):
             stage, staged = recipe_at(recipe, percent), assignments_at(asked, percent)
             part = replace(run, progress=ToldIn(report, percent))
@@ -109,8 +128,7 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What the stages of a compression share. dense: the float graph before steps work on it; None: none
-    does."""
+    """What the stages of a compression share. dense, whole: see Context."""
 
     kept: _Kept
     labels: np.ndarray | None
@@ -119,25 +137,42 @@ class _Run:
     work: Path | None
     threads: int
     task: str | None
-    dense: Graph | None
+    dense: Graph | None = None
+    whole: Graph | None = None
 
     def unrounded(
         self, graph: Graph, asked: Mapping[str, Assignment], recipe: Recipe, steps: tuple[str, ...]
     ) -> Graph:
         """The float graph after these steps, which work on floats; their state does not depend on others."""
-        formats = {name: found.weights for name, found in asked.items()}
-        context = replace(self._context(graph, graph), formats=formats)
-        if self.work is not None:
-            others = set(recipe.model_extra or {}) - set(steps)
-            tables = {step: STEPS[step].configuration for step in others}
-            plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
-            context = replace(context, work=_folder(self.work, context, plain, self.threads))
-        context = replace(context, dense=self.dense)
+        context = replace(self._before(graph, asked, recipe, steps), dense=self.dense, whole=self.whole)
         for step in steps:
             context = replace(context, configuration=recipe.configuration(step))
             made = verify(function_of(STEPS[step])(context))
             context = replace(context, graph=made, original=made)
         return context.original
+
+    def distributed(
+        self, graph: Graph, asked: dict[str, Assignment], recipe: Recipe, stream: Iterable[np.ndarray]
+    ) -> dict[str, Assignment]:
+        """What is asked of the nodes, with patterns that leave the share of work that `prune` asks for."""
+        context = self._before(graph, asked, recipe, ("prune",))
+        context = replace(context, configuration=recipe.configuration("prune"))
+        weighted = recipe.activations.range == "fisher"
+        seen = calibrate(graph, stream, self.seed, self.progress, weighted=weighted)
+        return with_densities(context, asked, recipe, seen, find_target("host"))
+
+    def _before(
+        self, graph: Graph, asked: Mapping[str, Assignment], recipe: Recipe, steps: tuple[str, ...]
+    ) -> Context:
+        """What there is for steps that work on floats, whose folder does not depend on others."""
+        formats = {name: found.weights for name, found in asked.items()}
+        context = replace(self._context(graph, graph), formats=formats)
+        if self.work is None:
+            return context
+        others = set(recipe.model_extra or {}) - set(steps)
+        tables = {step: STEPS[step].configuration for step in others}
+        plain = recipe.model_copy(update={"name": "-", "description": "", "steps": steps, **tables})
+        return replace(context, work=_folder(self.work, context, plain, self.threads))
 
     def rounded(
         self,
@@ -151,7 +186,7 @@ class _Run:
             graph, stream, self.seed, self.progress, weighted=recipe.activations.range == "fisher"
         )
         rounded = attach(graph, asked, recipe, seen)
-        context = replace(self._context(rounded, graph), dense=self.dense)
+        context = replace(self._context(rounded, graph), dense=self.dense, whole=self.whole)
         if self.work is not None and recipe.steps:
             context = replace(context, work=_folder(self.work, context, recipe, self.threads))
         for step in recipe.steps:
@@ -192,6 +227,7 @@ def _folder(work: Path, context: Context, recipe: Recipe, threads: int) -> Path:
         "original": graph_digest(context.original),
         "rounded": graph_digest(context.graph),
         **({} if context.dense is None else {"dense": graph_digest(context.dense)}),
+        **({} if context.whole is None else {"whole": graph_digest(context.whole)}),
         "recipe": recipe.model_dump(mode="json"),
         "seed": context.seed,
         "images": list(context.images.shape),

@@ -13,6 +13,7 @@ from subbyte.errors import InputError
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import Format
 from subbyte.quant.format import UINT8
+from subbyte.quant.pattern import Pattern
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +45,7 @@ def compress_model(
     sensitivity: Sensitivity | None = None,
     activations: Sequence[Format] = (UINT8,),
     float_layers: Sequence[Format] = (),
+    patterns: Sequence[Pattern] = (),
     report: Callable[[Report], None] | None = None,
 ) -> Artifact:
     """Compresses a network by `recipe` and returns the artifact, not yet saved.
@@ -68,7 +70,8 @@ def compress_model(
     says under "held_back" how well the result agrees with float32 on these.
     target: the device whose time counts. sensitivity: the analysis of this network, best on other images;
     else made, and kept in the user's cache folder. activations: the bit-widths that they may get.
-    float_layers: the float formats (FP16, FP32) that layers may stay in.
+    float_layers: the float formats (FP16, FP32) that layers may stay in. patterns: the sparsity patterns that
+    weights may have.
     report: told what was chosen and measured, once everything is done.
 
     Raises UnsupportedOperatorError for an operator outside the supported set, RecipeError, InputError for
@@ -111,7 +114,7 @@ def compress_model(
         return job.compressed(chosen, calibration, labels)
     from subbyte.compress.budgeted import Search, within_budget
 
-    search = Search(job, chosen, budget, target, sensitivity, activations, float_layers)
+    search = Search(job, chosen, budget, target, sensitivity, activations, float_layers, patterns)
     found = within_budget(search, calibration, labels)
     if report is not None:
         report(found)

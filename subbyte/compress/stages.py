@@ -26,6 +26,11 @@ def stages_of(recipe: Recipe) -> tuple[int, ...]:
     return recipe.configuration("prune").stages if "prune" in recipe.steps else ()
 
 
+def share_of(recipe: Recipe) -> float | None:
+    """Of all work, what the recipe asks to be left; None: each pattern says what stays."""
+    return recipe.configuration("prune").share if "prune" in recipe.steps else None
+
+
 def last_stage(recipe: Recipe) -> Recipe:
     """The recipe without stages before."""
     return _with_stages(recipe, ()) if stages_of(recipe) else recipe

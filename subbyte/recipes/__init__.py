@@ -11,6 +11,7 @@ from subbyte.recipes.recipe import (
 from subbyte.recipes.steps import (
     STEPS,
     BlockRemoval,
+    ChannelPruning,
     Distillation,
     Pruning,
     Reconstruction,
@@ -24,6 +25,7 @@ __all__ = [
     "STEPS",
     "ActivationRange",
     "BlockRemoval",
+    "ChannelPruning",
     "Distillation",
     "Layers",
     "Override",

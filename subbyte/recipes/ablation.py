@@ -70,6 +70,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("slopes in prune", {"prune.slopes": False}),
     Technique("weights of outputs in prune", {"prune.outputs": "equal"}),
     Technique("stages in prune", {"prune.stages": ()}),
+    Technique("densities by layer in prune", {"prune.share": None}),
     *_of_training("reconstruct"),
     Technique("AdaRound", {"reconstruct.rounding": "latent"}),
     Technique("unrounded activations in reconstruct", {"reconstruct.drop": 0.0}),

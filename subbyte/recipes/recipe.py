@@ -253,6 +253,10 @@ class Recipe(_Table):
         if early != sorted(early, reverse=True):
             first = next(name for name in self.steps if STEPS[name].unrounded)
             raise ValueError(f"{first!r} works on weights before they are rounded; list it first")
+        shaping = [STEPS[name].reshapes for name in self.steps]
+        if shaping != sorted(shaping, reverse=True):
+            first = next(name for name in self.steps if STEPS[name].reshapes)
+            raise ValueError(f"{first!r} changes the shapes of weights; list it first")
         return self
 
     def configuration(self, step: str) -> Any:

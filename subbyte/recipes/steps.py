@@ -283,6 +283,9 @@ class Pruning(Options):
     [75, 62]. After each all steps of the recipe train the network, with weights of 8 bits, and what they give
     is what the next stage prunes. stage_training: training in these stages takes this share of its epochs or
     steps.
+    share: of the work of all layers with a pattern of blocks, is left; how much of each layer, and which ones
+    stay dense, is chosen by what the outputs lose, and the per cent of their patterns do not count. work:
+    multiplications, or the time that the layers take on this machine.
     """
 
     method: Literal["magnitude", "wanda", "obc"] = "obc"
@@ -297,6 +300,8 @@ class Pruning(Options):
     rescale: bool = False
     stages: tuple[Annotated[int, Field(ge=1, le=99)], ...] = ()
     stage_training: float = Field(default=1.0, gt=0.0, le=1.0)
+    share: float | None = Field(default=None, gt=0.0, lt=1.0)
+    work: Literal["macs", "time"] = "macs"
 
     @model_validator(mode="after")
     def _falling(self) -> Pruning:
@@ -305,13 +310,30 @@ class Pruning(Options):
         return self
 
 
+class ChannelPruning(Options):
+    """Which channels inside blocks go, with all that makes and reads them.
+
+    share: of them that stays, rounded up to a multiple of `multiple` where there are more. rounds, damping,
+    images, rows, slopes: see Pruning.
+    """
+
+    share: float = Field(default=0.75, gt=0.0, le=1.0)
+    multiple: int = Field(default=16, ge=1, le=1024)
+    rounds: int = Field(default=20, ge=1, le=1000)
+    damping: float = Field(default=0.01, gt=0.0, le=100.0)
+    images: int = Field(default=512, ge=1)
+    rows: float = Field(default=64.0, ge=1.0, le=1e6)
+    slopes: bool = True
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
 
     configuration: what the recipe's table of the step's name holds where nothing is said, and its type; None:
     there is no such table. unrounded: it works on the float graph before that is calibrated and rounded, and
-    gives one of the same nodes; recipes list such steps first. needs: what of a compression's data the step
+    gives one of the same nodes; recipes list such steps first. reshapes: it gives them other shapes; recipes
+    list such steps before those. needs: what of a compression's data the step
     reads beside the graphs; a configuration may have `needs` of its own.
     after: the steps before it in recipes whose name ends in this one's, like w4a8-distill, and words: what
     it does to the network then; None: no name does. kept: the table stands in every recipe, as it does in
@@ -327,9 +349,13 @@ class Step:
     kept: bool = False
     check: str | None = None
     unrounded: bool = False
+    reshapes: bool = False
 
 
 STEPS: dict[str, Step] = {
+    "prune_channels": Step(
+        "subbyte.steps.prune_channels:run", ChannelPruning(), unrounded=True, reshapes=True
+    ),
     "prune": Step("subbyte.steps.prune:run", Pruning(), unrounded=True),
     "remove_blocks": Step(
         "subbyte.steps.remove_blocks:run",

@@ -16,8 +16,16 @@ KEPT = (
 )
 
 
+def executed_macs(step: Mapping[str, Any]) -> int:
+    """Multiply-accumulates that a step of `session.plan()` makes: of blocks that are skipped none, so that of
+    a step with "int8+4x16:50" half of its `macs` are left."""
+    _, _, pattern = str(step["executed_weights"]).partition("+4x")
+    percent = int(pattern.partition(":")[2]) if pattern else 100
+    return int(step["macs"]) * percent // 100
+
+
 def plan_rows(session: Session, repeats: int = 10) -> list[dict[str, Any]]:
-    """One row per step of `session.plan()`, as JSON values.
+    """One row per step of `session.plan()`, as JSON values; macs are those that are executed.
 
     requested: the formats that the artifact asks for, of weights and activations ("int4 uint8"; of a step
     without weights "uint8"). executed: the formats in which they lie in memory and are multiplied: codes of
@@ -37,6 +45,7 @@ def plan_rows(session: Session, repeats: int = 10) -> list[dict[str, Any]]:
 def _row(step: Mapping[str, Any], share: float | None) -> dict[str, Any]:
     return {
         **{key: step[key] for key in KEPT},
+        "macs": executed_macs(step),
         "shape": list(step["shape"]),
         "requested": _formats(step["requested_weights"], step["requested_activations"]),
         "executed": _formats(step["executed_weights"], step["executed_activations"]),

@@ -22,8 +22,9 @@ class Context:
 
     graph: quantized, where the step starts; original: the float graph it came from, of the same node names,
     whose weights were rounded. dense: the float graph as it was before steps removed weights from it; None:
-    none did. Steps that work on floats get one float graph as both. formats: of the weights that nodes are
-    to have, by name.
+    none did. whole: the float graph as it was before steps gave its layers other shapes; None: none did.
+    Steps that work on floats get one float graph as both. formats: of the weights that nodes are to have, by
+    name.
     images: float32 [N, H, W, C]; none if no step of the recipe needs any. labels: int64 [N], the images'
     class indices; None if they are not known. configuration: of the type in the step's row. seed: of
     everything random. progress: told the step's name and how far it is. work: a folder that keeps state, from
@@ -41,12 +42,18 @@ class Context:
     work: Path | None = None
     task: str | None = None
     dense: Graph | None = None
+    whole: Graph | None = None
     formats: Mapping[str, Format] = field(default_factory=dict)
 
     @property
     def teacher(self) -> Graph:
-        """The float graph whose numbers are wanted."""
+        """The float graph of the same shapes whose numbers are wanted."""
         return self.original if self.dense is None else self.dense
+
+    @property
+    def network(self) -> Graph:
+        """The float graph that was given, whose outputs are wanted."""
+        return self.teacher if self.whole is None else self.whole
 
 
 def function_of(step: Step) -> Callable[[Context], Graph]:

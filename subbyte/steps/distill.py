@@ -47,7 +47,7 @@ def run(context: Context) -> Graph:
     exact = context.teacher
     inputs = torch_executor.nchw(context.images)
     learned = Learned(graph, {node.name: node for node in original.nodes}, asked=asked)
-    meant, teacher = task_of(original, context.task), teacher_of(exact, asked.teacher)
+    meant, teacher = task_of(original, context.task), teacher_of(context.network, asked.teacher)
     losses = Losses(meant, asked, graph, teacher, context.labels)
     schedule = Schedule(learned, asked)
     kept, held = split(len(inputs), asked)

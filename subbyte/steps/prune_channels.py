@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from subbyte.errors import InputError
@@ -21,14 +22,26 @@ from subbyte.ir import Graph, verify
 from subbyte.prune.channels import Channels, channel_groups, without_channels
 from subbyte.prune.layout import Layout, magnitude
 from subbyte.prune.second_order import trace
-from subbyte.recipes import Pruning
+from subbyte.recipes import ChannelPruning, Pruning
 from subbyte.steps.blocks import blocks
 from subbyte.steps.context import Context
 from subbyte.steps.parts import part_of, through, with_node, with_part
 from subbyte.steps.prune import Layer, counts_of, fewer, generator_of
+from subbyte.steps.train import read_state, write_state
 
 #: Of a layer that is refitted: everything stays.
 ALL = Layout(1, 1, share=Fraction(1))
+
+
+def run(context: Context) -> Graph:
+    """The float graph with fewer channels inside its blocks; configuration: ChannelPruning. The work folder
+    keeps finished blocks."""
+    asked = context.configuration
+    assert isinstance(asked, ChannelPruning)
+    how = Pruning(
+        rounds=asked.rounds, damping=asked.damping, images=asked.images, rows=asked.rows, slopes=asked.slopes
+    )
+    return prune_channels(replace(context, configuration=how), asked.share, asked.multiple)
 
 
 def prune_channels(context: Context, share: float, multiple: int = 16) -> Graph:
@@ -52,20 +65,38 @@ def prune_channels(context: Context, share: float, multiple: int = 16) -> Graph:
     for number, block in enumerate(found):
         whole = part = part_of(context.original, block)
         outputs: dict[str, np.ndarray] = {}
-        for channels in channel_groups(whole) if number else ():
+        place = None if context.work is None else context.work / f"channels-{number:03}.pt"
+        done = read_state(place) if place is not None and place.exists() else None
+        state: dict[str, Tensor] = {}
+        for i, channels in enumerate(channel_groups(whole) if number else ()):
             size = part.value(channels.values[0]).shape[-1]
             most = min(size, -(-math.ceil(share * size) // multiple) * multiple)
             if most == size or _pooled(part, channels):
                 continue
-            worth = _worth(context, part, channels, present, counts)
-            kept = np.sort(np.argsort(-worth, kind="stable")[:most])
+            if done is None:
+                worth = _worth(context, part, channels, present, counts)
+                kept = np.sort(np.argsort(-worth, kind="stable")[:most])
+            else:
+                kept = done[f"{i}"].numpy()
+            state[f"{i}"] = torch.from_numpy(kept)
             part = without_channels(part, channels, kept.tolist())
             outputs.update(dict.fromkeys(channels.makers, kept))
             counts.update({name: counts[name][kept] for name in channels.makers if name in counts})
             for name in channels.readers:
                 node, rows = part.node(name), outputs.get(name)
-                layer = Layer(whole, part, node, ALL, asked, counts[name], rows)
-                part = with_node(part, layer.refitted(exact, present, generator_of(context, number)))
+                if done is None:
+                    layer = Layer(whole, part, node, ALL, asked, counts[name], rows)
+                    node = layer.refitted(exact, present, generator_of(context, number))
+                else:
+                    params = {role: done[f"{i}/{name}/{role}"].numpy() for role in ("weight", "bias")}
+                    node = node.with_(params={**node.params, **params})
+                state |= {
+                    f"{i}/{name}/{role}": torch.from_numpy(np.asarray(node.params[role]))
+                    for role in ("weight", "bias")
+                }
+                part = with_node(part, node)
+        if place is not None and done is None:
+            write_state(place, state)
         graph = with_part(graph, part)
         wanted = through(whole, exact, None)
         present = wanted if present is exact and part is whole else through(part, present, None)

@@ -47,7 +47,7 @@ def run(context: Context) -> Graph:
     """
     graph, asked = context.original, context.configuration
     inputs = torch_executor.nchw(context.images)
-    meant, teacher = task_of(graph, context.task), teacher_of(context.teacher, asked.teacher)
+    meant, teacher = task_of(graph, context.task), teacher_of(context.network, asked.teacher)
     learned = Floats(graph, inputs[:BATCH])
     losses = Losses(meant, asked, graph, teacher, context.labels)
     kept, held = split(len(inputs), asked)

@@ -102,7 +102,8 @@ def test_the_errors_are_those_of_any_table(tmp_path: Path) -> None:
         load_recipe(written(tmp_path, "[unspare]\nbelow = 1"))
     (tmp_path / "bad.toml").write_text('name = "bad"\nsteps = ["magic"]')
     with pytest.raises(
-        RecipeError, match=r"steps.0: Input should be 'prune', 'bias_correction', .* or 'spare'"
+        RecipeError,
+        match=r"steps.0: Input should be 'prune_channels', 'prune', .* or 'spare'",
     ):
         load_recipe(tmp_path / "bad.toml")
 

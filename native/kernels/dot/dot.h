@@ -82,6 +82,8 @@ enum Trait : unsigned {
                     // panels of 2 are the better ones. Decoding narrow weights for few rows eats up the gain.
   kSkips = 8,       // multiplies by what is kept of sparse weights; any other kernel by all of them
   kLoads = 16,      // skips, and loads single groups where the dense kernels of its instruction set load several at once
+  kParts = 32,      // skips, and takes groups apart for every panel, where the dense kernels do so once for all of theirs
+  kDecodes = 64,    // skips, and decodes narrow weights anew for every few pixels
 };
 
 struct Kernel {

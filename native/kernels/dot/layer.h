@@ -15,7 +15,7 @@ struct Layer {
   int runs, groups;                      // of an operand: dot.h
   int taps_per_run, tap_bytes;           // tap_bytes: from one to the next within a run
   int pixels;                            // of the output
-  Format weights;                        // as they are packed
+  Format weights;                        // as they are packed; `select` may widen them
 };
 
 struct Panel {
@@ -30,6 +30,7 @@ struct Panel {
 // The panels of a layer, one after the other, kGap behind each. Either all of their kernels skip, or none does.
 struct Panels {
   std::vector<Panel> all;
+  Format weights;         // as they are packed
   int block_outputs = 0;  // kernels that skip: the outputs of their panels,
   std::int64_t blocks = 0, kept = 0;  // blocks of 4 inputs and so many outputs, and those that are kept
   bool sparse() const { return block_outputs > 0; }
@@ -43,8 +44,9 @@ bool long_sums(const Layer& l, Isa isa);
 
 // Pixels of a tile of the kernels that skip: blocks of pixels had better be multiples of it.
 constexpr int kSparseTile = 12;
-// The panels that are expected to be the fastest; those that skip, of weights with enough zero blocks, take no more memory
-// than the others.
+// The panels that are expected to be the fastest. Those that skip, of weights with enough zero blocks, take no more memory
+// than the others; narrow weights may be packed at 8 bits then, if that takes at most `most_expanded` of it.
+constexpr std::size_t most_expanded(std::size_t bytes) { return bytes + bytes / 8; }
 Panels select(const Layer& l, const LayerWeights& w, Isa isa);
 
 // Whether any weight is not zero among inputs 4 * group .. 4 * group + 3 of a run, of `count` outputs of all parts.

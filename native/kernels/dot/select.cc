@@ -45,6 +45,7 @@ struct Cost {
 };
 constexpr Cost kDense{1, 1.5}, kSparse[] = {{1.1, 3.5}, {1.03, 2.5}};
 constexpr double kLoading = 1.6;  // so many times that with kLoads: from the instructions of the loops, not measured
+constexpr double kParting = 1.04, kDecoding = 1.04;  // and with kParts, kDecodes: measured on a Zen 4
 
 std::vector<Panel> cut(const Layer& l, Isa isa, int count, unsigned traits) {
   const int vectors = (l.out_channels + 15) / 16;
@@ -92,10 +93,31 @@ double cost_of(const std::vector<Panel>& panels, const Layer& l, const Cost& cos
   double sum = 0;
   for (const Panel& p : panels) {
     const auto groups = static_cast<double>(p.kept.empty() ? l.runs * l.groups : static_cast<int>(p.kept.size()) - l.runs);
-    const double group = cost.group * (p.kernel->has(kLoads) ? kLoading : 1);
+    double group = cost.group;
+    if (p.kernel->has(kLoads)) group *= kLoading;
+    if (p.kernel->has(kParts)) group *= kParting;
+    if (p.kernel->has(kDecodes)) group *= kDecoding;
     sum += p.kernel->outputs / 16.0 * (groups * group + cost.finish);
   }
   return sum;
+}
+
+// Makes panels of `wide` vectors that skip the best ones if they cost less than `least` and fit so many bytes.
+void consider(const Layer& l, const LayerWeights& w, Isa isa, int wide, std::size_t most, double& least, Panels& best) {
+  const int vectors = (l.out_channels + 15) / 16;
+  std::vector<Panel> panels = cut(l, isa, (vectors + wide - 1) / wide, kSkips);
+  std::int64_t blocks = 0, kept = 0;
+  for (Panel& p : panels) {
+    keep(l, w, p);
+    kept += static_cast<std::int64_t>(p.kept.size()) - l.runs;
+    blocks += l.runs * l.groups;
+  }
+  // Loops that end like the last ones are predicted.
+  std::stable_sort(panels.begin(), panels.end(), [](const Panel& a, const Panel& b) { return a.kept.size() < b.kept.size(); });
+  const double cost = cost_of(panels, l, kSparse[wide - 1]);
+  if (place(panels) > most || cost >= least) return;
+  least = cost;
+  best = {std::move(panels), l.weights, 16 * wide, blocks, kept};
 }
 
 }  // namespace
@@ -104,25 +126,17 @@ Panels select(const Layer& l, const LayerWeights& w, Isa isa) {
   const int vectors = (l.out_channels + 15) / 16;
   const bool small = find(isa, l.weights, 1, kSmallTiles) && l.pixels >= 6 && l.runs * l.groups >= kLongEnough;
   const int count = small ? std::max(1, vectors / 2) : (vectors + kMaxVectors - 1) / kMaxVectors;
-  Panels best{cut(l, isa, count, long_sums(l, isa) ? kSplits : kPlain)};
+  Panels best{cut(l, isa, count, long_sums(l, isa) ? kSplits : kPlain), l.weights};
   const std::size_t bytes = place(best.all);
   if (l.pixels < kSparseTile || w.zero_code() < 0) return best;
   double least = cost_of(best.all, l, kDense);
+  Layer expanded = l;
+  expanded.weights = kInt8;
   for (int wide = 1; wide <= 2; ++wide) {
-    if (!find(isa, l.weights, 16 * wide, kSkips)) continue;
-    std::vector<Panel> panels = cut(l, isa, (vectors + wide - 1) / wide, kSkips);
-    std::int64_t blocks = 0, kept = 0;
-    for (Panel& p : panels) {
-      keep(l, w, p);
-      kept += static_cast<std::int64_t>(p.kept.size()) - l.runs;
-      blocks += l.runs * l.groups;
-    }
-    // Loops that end like the last ones are predicted.
-    std::stable_sort(panels.begin(), panels.end(), [](const Panel& a, const Panel& b) { return a.kept.size() < b.kept.size(); });
-    const double cost = cost_of(panels, l, kSparse[wide - 1]);
-    if (place(panels) > bytes || cost >= least) continue;
-    least = cost;
-    best = {std::move(panels), 16 * wide, blocks, kept};
+    const Kernel* kernel = find(isa, l.weights, 16 * wide, kSkips);
+    if (!kernel) continue;
+    consider(l, w, isa, wide, bytes, least, best);
+    if (kernel->has(kDecodes)) consider(expanded, w, isa, wide, most_expanded(bytes), least, best);
   }
   return best;
 }

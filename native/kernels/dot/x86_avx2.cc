@@ -10,10 +10,16 @@
 // A tile is tall, so that decoding and widening are paid once for many pixels. It works through its operand in
 // chunks of groups: the activations of a chunk are laid beside each other, its weights unpacked 16 outputs at a
 // time, and sub-tiles of a few pixels keep their sums in registers.
+//
+// Kernels that skip read activations where they are, by the list of what is kept: laying them beside each other once for each
+// list would cost half of what it saves. So `wide` takes the bytes of a group apart in registers, two instructions for
+// four multiplications, whose weights are operands in memory.
 #include <immintrin.h>
 
 #include "kernels/dot/dot.h"
+#include "kernels/dot/slices.h"
 #include "kernels/dot/x86_tile.h"
+#include "kernels/sanitizer.h"
 #include "kernels/x86_madd.h"
 
 namespace subbyte::dot {
@@ -228,6 +234,119 @@ void tile(const Tile& t, int vectors, int rows, int depth) {
   finish_tile(t, vectors, rows, b.sums);
 }
 
+constexpr int kSparseRows = 6;  // of a sub-tile
+
+// Pairs of 16-bit weights of a group: [outputs 0..7, 8..15][bytes 0, 2 | bytes 1, 3].
+using Pairs = const std::int16_t[2][2][16];
+
+// acc0, acc1 += x[0..3] * w
+SUBBYTE_INLINE void madd_group(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, Pairs& w, __m256i mask) {
+  __m256i even, odd, product;
+  announce_read(x, sizeof(Group));
+  asm("vpbroadcastd %5, %2\n\t"
+      "vpsrlw $8, %2, %3\n\tvpand %10, %2, %2\n\t"
+      "vpmaddwd %6, %2, %4\n\tvpaddd %4, %0, %0\n\t"
+      "vpmaddwd %7, %2, %2\n\tvpaddd %2, %1, %1\n\t"
+      "vpmaddwd %8, %3, %4\n\tvpaddd %4, %0, %0\n\t"
+      "vpmaddwd %9, %3, %3\n\tvpaddd %3, %1, %1"
+      : "+x"(acc0), "+x"(acc1), "=&x"(even), "=&x"(odd), "=&x"(product)
+      : "m"(*reinterpret_cast<Group*>(x)), "m"(w[0][0]), "m"(w[1][0]), "m"(w[0][1]), "m"(w[1][1]), "x"(mask));
+}
+
+template <int kRows>
+NOINLINE void wide_kept(const Tile& t, const Kept& k, Pairs* w, int row, std::int32_t (*sums)[16]) {
+  const __m256i mask = _mm256_set1_epi16(255);
+  __m256i acc[kRows][2];
+  const std::uint8_t* x[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    acc[r][0] = load(sums[r]), acc[r][1] = load(sums[r] + 8);
+    x[r] = t.in[k.run * t.in_stride + row + r];
+  }
+  for (int i = 0; i < k.count; ++i) {
+    const std::ptrdiff_t at = k.at[i];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) madd_group(acc[r][0], acc[r][1], x[r] + at, w[i], mask);
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) store(sums[r], acc[r][0]), store(sums[r] + 8, acc[r][1]);
+}
+
+template <int kRows>
+NOINLINE void chain_kept(const Tile& t, const Kept& k, const std::int8_t (*w)[64], int depth, int row,
+                         std::int32_t (*sums)[16]) {
+  const std::uint8_t* x[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) x[r] = t.in[k.run * t.in_stride + row + r];
+  for (int i = 0; i < k.count;) {
+    __m256i acc[kRows][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    const int end = k.count - i < depth ? k.count : i + depth;
+    for (; i < end; ++i) {
+      const std::ptrdiff_t at = k.at[i];
+      const __m256i w0 = load(w[i]), w1 = load(w[i] + 32);
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) {
+        announce_read(x[r] + at, sizeof(Group));
+        dot_chain(acc[r][0], acc[r][1], x[r] + at, w0, w1);
+      }
+    }
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        store(sums[r] + 8 * h, _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_madd_epi16(acc[r][h], ones)));
+      }
+    }
+  }
+}
+
+// depth: of chains; 0: none, products are wide.
+void multiply_kept(const Tile& t, const Kept& k, const std::int8_t (*decoded)[64], Pairs* widened, int depth, int rows,
+                   std::int32_t (*sums)[16]) {
+  const int parts = (rows + kSparseRows - 1) / kSparseRows;
+  for (int i = 0, r = 0; i < parts; ++i) {
+    const int n = rows / parts + (i < rows % parts);
+    switch (n) {
+#define CASE(N)                                                           \
+  case N:                                                                 \
+    if (depth > 0) chain_kept<N>(t, k, decoded, depth, r, sums + r);      \
+    else wide_kept<N>(t, k, widened, r, sums + r);                        \
+    break;
+      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#undef CASE
+    }
+    r += n;
+  }
+}
+
+template <int kBits>
+NOINLINE void run_sparse(const Tile& t, int vectors, int rows) {
+  alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
+  alignas(32) std::int8_t decoded[kBits < 8 ? kSlice + 3 : 1][64];
+  alignas(32) std::int16_t widened[kSlice][2][2][16];
+  const int depth = kBits == 8 ? 0 : depth_of(t.levels);
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  for (int v = 0; v < vectors; ++v) {
+    const __m256i low = load(t.bias + 16 * v), high = load(t.bias + 16 * v + 8);
+    for (int r = 0; r < rows; ++r) store(sums[v][r], low), store(sums[v][r] + 8, high);
+    for (Kept k = first_kept(t); k.run < t.runs; advance<kBits>(t, stride, k)) {
+      if (k.count == 0) continue;
+      const std::uint8_t* packed = k.packed + 64 * v;
+      if constexpr (kBits == 8) {
+        widen(widened, reinterpret_cast<const std::int8_t*>(packed), stride, k.count);
+      } else {
+        decode<kBits>(decoded, packed, stride, t.levels, k.count);
+        if (depth == 0) widen(widened, decoded[0], 64, k.count);
+      }
+      multiply_kept(t, k, decoded, widened, depth, rows, sums[v]);
+    }
+  }
+  finish_tile(t, vectors, rows, sums);
+}
+
 template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
   const int depth = kBits == 8 ? 0 : depth_of(t.levels);
@@ -241,7 +360,9 @@ NOINLINE void run(const Tile& t, int vectors, int rows) {
 
 #define SUBBYTE_ONLY_AVX2
 #define SUBBYTE_KERNEL(isa, format, outputs, rows, traits, function) \
-  void function(const Tile& t, int r) { run<format.bits>(t, outputs / 16, r); }
+  void function(const Tile& t, int r) { \
+    return ((traits) & kSkips) != 0 ? run_sparse<format.bits>(t, outputs / 16, r) : run<format.bits>(t, outputs / 16, r); \
+  }
 #include "kernels/dot/kernels.inc"
 
 }  // namespace subbyte::dot

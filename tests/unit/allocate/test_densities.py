@@ -60,6 +60,15 @@ def test_the_least_rise_within_the_work_by_brute_force() -> None:
         assert sum(work[name] * p for name, p in found.items()) <= 60.0 * total * (1 + 1e-6)
 
 
+def test_work_may_be_measured_by_per_cent() -> None:
+    """A layer that is no faster at 50 than whole stays whole, though it loses less by it than the other."""
+    rise = {"a": {100: 0.0, 50: 0.1}, "b": {100: 0.0, 50: 1.0}}
+    assert densities(rise, {"a": 4.0, "b": 4.0}, 0.8) == {"a": 50, "b": 100}
+    assert densities(rise, {"a": {100: 4.0, 50: 4.5}, "b": {100: 4.0, 50: 2.0}}, 0.8) == {"a": 100, "b": 50}
+    with pytest.raises(InputError, match="no densities leave 50 % of the work; at least 75 % stays"):
+        densities(rise, {"a": {100: 4.0, 50: 4.5}, "b": {100: 4.0, 50: 2.0}}, 0.5)
+
+
 def test_too_little_is_refused() -> None:
     with pytest.raises(InputError, match="no densities leave 20 % of the work; at least 25 % stays"):
         densities({"a": {100: 0.0, 25: 1.0}}, {"a": 1.0}, 0.2)

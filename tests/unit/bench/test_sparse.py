@@ -7,7 +7,18 @@ import random
 import numpy as np
 import pytest
 
-from bench.sparse import executed, layer_table, measure, network_table, prunable, with_zeros
+from bench.sparse import (
+    layer_table,
+    measure,
+    narrowed,
+    network_table,
+    pays_from,
+    peer_table,
+    placed,
+    prunable,
+    with_zeros,
+)
+from subbyte.benchmark.peer import Peer
 from subbyte.errors import InputError
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
@@ -56,8 +67,12 @@ def test_impossible_shares_are_refused(percent: float) -> None:
 
 def test_tables_have_a_row_each() -> None:
     graph = small()
-    results = measure(graph, [0.0, 75.0], (4, 16), 2, "portable")
+    peer = Peer("other", "int8", "1", 0, lambda x: (x,), lambda folder: folder, True)
+    results, times = measure(graph, [0.0, 75.0], (4, 16), 2, "portable", [peer])
     assert [c.zeros for c in results] == [0.0, 75.0]
+    (row,) = peer_table(results, times)[2:]
+    assert row.startswith("| other-int8 | ")
+    assert row.count("|") == 6
     network = network_table(results, 100.0)
     assert [line.split("|")[1].strip() for line in network[2:]] == ["0", "75"]
     assert network[2].split("|")[-2].strip() == "0"
@@ -69,6 +84,27 @@ def test_tables_have_a_row_each() -> None:
         measure(graph, [0.0], (4, 16), 0, None)
 
 
-def test_executed_multiplications() -> None:
-    assert executed({"executed_weights": "int8", "macs": 100}) == 100
-    assert executed({"executed_weights": "int4+4x32:25", "macs": 100}) == 25
+def test_narrow_weights_have_the_same_zeros() -> None:
+    sparse = with_zeros(small(), 50, (4, 16))
+    narrow = narrowed(sparse, 4)
+    for node in prunable(sparse):
+        before, after = (graph.node(node.name).params["weight"] for graph in (sparse, narrow))
+        assert isinstance(before, QTensor)
+        assert isinstance(after, QTensor)
+        assert after.bits == 4
+        np.testing.assert_array_equal(np.sign(before.values()), np.sign(after.values()))
+    results, _ = measure(small(), [0.0, 50.0], (4, 16), 1, "portable", narrow=4)
+    assert [c.name for c in results] == ["0", "50", "0, int4", "50, int4"]
+
+
+def test_where_sparsity_pays() -> None:
+    assert pays_from([0, 25, 50, 75], [1.0, 1.0, 0.7, 0.4]) == "50 %"
+    assert pays_from([0, 25, 50, 75], [1.0, 0.9, 1.0, 0.4]) == "75 %"
+    assert pays_from([0, 25], [1.0, 1.1]) == "none"
+
+
+def test_pages_have_marks() -> None:
+    page = "a\n<!-- w8a8 -->\nold\n<!-- /w8a8 -->\nb\n"
+    assert placed(page, "w8a8", ["new", ""]) == "a\n<!-- w8a8 -->\nnew\n\n<!-- /w8a8 -->\nb\n"
+    with pytest.raises(InputError, match="the page has no <!-- w4a8 -->"):
+        placed(page, "w4a8", [])

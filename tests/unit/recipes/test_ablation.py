@@ -95,7 +95,7 @@ def test_every_technique_can_be_switched_off_in_a_recipe_that_uses_all() -> None
             "steps": ("prune", "reconstruct", "distill"),
             "weights": {"bits": 4, "levels": "learned", "pattern": "2:4", "spare": 0.1},
             "activations": {"bits": 4, "levels": "learned", "balance": "all", "spare": 0.1},
-            "prune": {"stages": [75]},
+            "prune": {"stages": [75], "share": 0.5},
             "reconstruct": {"epochs": 1.0, "mirror": True, "ema": 0.9, "drop": 0.5, "grids": "all", **on},
             "distill": {"epochs": 1.0, "mirror": True, "tail": 0.5, "grids": "all", **on, **distilled},
         }
