@@ -20,7 +20,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,12 +51,14 @@ FASTER = 0.98
 
 @dataclass(frozen=True)
 class Candidate:
-    """A share of zero blocks (per cent), the plan that they lead to, and what was measured in each run. bits:
-    of weights, None: as the network has them."""
+    """A share of zero blocks (per cent), the plan that they lead to, and what was measured in each run. cpu:
+    seconds of CPU time, which other programs do not add to. bits: of weights, None: as the network has
+    them."""
 
     zeros: float
     plan: list[dict[str, object]]
     runs: np.ndarray  # seconds of whole runs
+    cpu: np.ndarray
     layers: np.ndarray  # seconds, the least of each step
     bits: int | None = None
 
@@ -204,8 +206,8 @@ def measure(
     rivals: Sequence[Peer] = (),
     narrow: int | None = None,
 ) -> tuple[list[Candidate], dict[str, np.ndarray]]:
-    """A candidate for each share of zeros, and again with `narrow` bits; seconds of each peer by its label;
-    all of them run in turns. InputError for runs < 1."""
+    """A candidate for each share of zeros, and again with `narrow` bits; seconds of each peer by its label,
+    of wall-clock and of CPU time, [2, runs]; all of them run in turns. InputError for runs < 1."""
     if runs < 1:
         raise InputError(f"runs must be at least 1, got {runs}")
     wanted: list[tuple[float, int | None]] = [(share, None) for share in shares]
@@ -221,52 +223,61 @@ def measure(
     for peer, own in zip(rivals, given, strict=True):
         for _ in range(WARM_UP_RUNS):
             peer.run(own)
-    times = {peer.label: np.zeros(runs) for peer in rivals}
+    times = {peer.label: np.zeros((2, runs)) for peer in rivals}
     for session in sessions:
         session.profile(x, WARM_UP_RUNS)
-    seconds = np.zeros((len(sessions), runs))
+    seconds = np.zeros((len(sessions), 2, runs))
     layers = [np.full(len(session.plan()), np.inf) for session in sessions]
     for run in range(runs):
         for i, session in enumerate(sessions):
-            start = time.perf_counter()
-            session.run(x)
-            seconds[i, run] = time.perf_counter() - start
+            seconds[i, :, run] = _timed(lambda session=session: session.run(x))  # type: ignore[misc]
             layers[i] = np.minimum(layers[i], session.profile(x, 1))
         for peer, own in zip(rivals, given, strict=True):
-            start = time.perf_counter()
-            peer.run(own)
-            times[peer.label][run] = time.perf_counter() - start
+            times[peer.label][:, run] = _timed(lambda peer=peer, own=own: peer.run(own))  # type: ignore[misc]
     candidates = [
-        Candidate(share, session.plan(), seconds[i], layers[i], bits)
+        Candidate(share, session.plan(), *seconds[i], layers[i], bits)
         for i, ((share, bits), session) in enumerate(zip(wanted, sessions, strict=True))
     ]
     return candidates, times
 
 
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of wall-clock and of CPU time of all threads."""
+    start, before = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - start, time.process_time() - before
+
+
 def network_table(results: Sequence[Candidate], peak: float) -> list[str]:
-    """Rows of a table in Markdown: whole runs."""
+    """Rows of a table in Markdown: whole runs; ratios and per cent by the least CPU time."""
     lines = [
-        "| zeros, % | median, ms | least, ms | dense over this | executed GMAC | % of peak | sparse layers |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        "| zeros, % | median, ms | least, ms | least CPU, ms | dense over this | executed GMAC | % of peak "
+        "| sparse layers |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for c in results:
         made = sum(executed_macs(step) for step in c.plan)
-        ratio = float(np.median(results[0].runs / c.runs))
+        cpu = float(c.cpu.min())
+        ratio = float(results[0].cpu.min()) / cpu
         sparse = sum("+4x" in str(step["executed_weights"]) for step in c.plan)
         lines.append(
-            f"| {c.name} | {1e3 * np.median(c.runs):.2f} | {1e3 * c.runs.min():.2f} | {ratio:.2f} "
-            f"| {made / 1e9:.2f} | {made / c.runs.min() / peak / 1e7:.0f} | {sparse} |"
+            f"| {c.name} | {1e3 * np.median(c.runs):.2f} | {1e3 * c.runs.min():.2f} | {1e3 * cpu:.2f} "
+            f"| {ratio:.2f} | {made / 1e9:.2f} | {made / cpu / peak / 1e7:.0f} | {sparse} |"
         )
     return lines
 
 
 def peer_table(results: Sequence[Candidate], times: dict[str, np.ndarray]) -> list[str]:
-    """Rows of a table in Markdown: other engines, and how many times as long they take."""
+    """Rows of a table in Markdown: other engines, and how many times as much CPU time they take as each
+    candidate, the least of all runs of both."""
     heads = "".join(f" over {c.name} % zeros |" for c in results)
-    lines = [f"| engine | median, ms | least, ms |{heads}", "|---|---:|---:|" + "---:|" * len(results)]
-    for label, seconds in times.items():
-        ratios = "".join(f" {np.median(seconds / c.runs):.2f} |" for c in results)
-        lines.append(f"| {label} | {1e3 * np.median(seconds):.2f} | {1e3 * seconds.min():.2f} |{ratios}")
+    lines = [f"| engine | median, ms | least, ms | least CPU, ms |{heads}"]
+    lines.append("|---|---:|---:|---:|" + "---:|" * len(results))
+    for label, (seconds, cpu) in times.items():
+        found = float(cpu.min())
+        ratios = "".join(f" {found / c.cpu.min():.2f} |" for c in results)
+        cells = f"{1e3 * np.median(seconds):.2f} | {1e3 * seconds.min():.2f} | {1e3 * found:.2f}"
+        lines.append(f"| {label} | {cells} |{ratios}")
     return lines
 
 

@@ -72,7 +72,7 @@ def test_tables_have_a_row_each() -> None:
     assert [c.zeros for c in results] == [0.0, 75.0]
     (row,) = peer_table(results, times)[2:]
     assert row.startswith("| other-int8 | ")
-    assert row.count("|") == 6
+    assert row.count("|") == 7
     network = network_table(results, 100.0)
     assert [line.split("|")[1].strip() for line in network[2:]] == ["0", "75"]
     assert network[2].split("|")[-2].strip() == "0"

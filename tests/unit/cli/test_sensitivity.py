@@ -281,22 +281,6 @@ def test_float_layers(invoke: Invoke, network: tuple[object, ...], tmp_path: Pat
             assert np.array_equal(param, other.params[role])  # type: ignore[arg-type]
 
 
-def test_patterns_beside_bits(invoke: Invoke, network: tuple[object, ...], tmp_path: Path) -> None:
-    """Two weights of four in 2 bits are smaller than any width alone; the step that follows patterns goes
-    where none is chosen."""
-    path, recipe = tmp_path / "a.subbyte", tmp_path / "own.toml"
-    recipe.write_text('name = "own"\nsteps = ["prune"]\n[prune]\nrounds = 1\n')
-    words = ("compress", *network, "--recipe", recipe, "--output", path, "--patterns", "2:4,4x16:50")
-    small = invoke(*words, "--size", "1B")
-    nearest = int(" ".join(small.output.split()).partition("(nearest: ")[2].partition(")")[0])
-    assert invoke(*words, "--size", nearest + 300).exit_code == 0  # steps that train need some room
-    formats = [n.params["weight"].format for n in subbyte.load(path).graph.nodes if "weight" in n.params]  # type: ignore[union-attr]
-    assert any(format.pattern.name == "4x16:50" for format in formats)
-    path.unlink()
-    assert invoke(*words, "--size", "1MB").exit_code == 0
-    assert subbyte.load(path).recipe["steps"] == []
-
-
 def test_wrong_options_of_activations_and_float_layers(
     invoke: Invoke, fails: Fails, network: tuple[object, ...], table: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 
 from subbyte.allocate.densities import PERCENTS
 from subbyte.compress import compress
+from subbyte.compress.budgeted import _without_idle_pruning
 from subbyte.device import Cost, Layer
 from subbyte.ir import Graph
 from subbyte.ir.ops import macs
 from subbyte.quant import Format, QTensor
+from subbyte.quant.format import INT8, pattern_named
 from subbyte.recipes import STEPS, Recipe, Step
 from subbyte.steps.context import Context
 from tests.unit.compress.networks import efficientnet_like, random_images
@@ -125,3 +128,10 @@ def test_channels_go_before_weights_and_the_whole_network_teaches(tmp_path: Path
 def test_steps_that_change_shapes_come_first() -> None:
     with pytest.raises(ValueError, match="'prune_channels' changes the shapes of weights; list it first"):
         recipe("prune", "prune_channels")
+
+
+def test_a_step_that_no_layer_gave_work_is_left_out_under_budgets() -> None:
+    asked = recipe("prune", "bias_correction")
+    sparse = {"a": INT8, "b": replace(INT8, pattern=pattern_named("2:4"))}
+    assert _without_idle_pruning(asked, sparse) == asked
+    assert _without_idle_pruning(asked, {"a": INT8}).steps == ("bias_correction",)
