@@ -235,7 +235,7 @@ def measure(
         for peer, own in zip(rivals, given, strict=True):
             times[peer.label][:, run] = _timed(lambda peer=peer, own=own: peer.run(own))  # type: ignore[misc]
     candidates = [
-        Candidate(share, session.plan(), *seconds[i], layers[i], bits)
+        Candidate(share, session.plan(), seconds[i, 0], seconds[i, 1], layers[i], bits)
         for i, ((share, bits), session) in enumerate(zip(wanted, sessions, strict=True))
     ]
     return candidates, times
