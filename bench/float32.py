@@ -97,10 +97,9 @@ def render(measured: Sequence[Measured]) -> str:
         f"One thread, {first.profile.isa}, in turns with ONNX Runtime. Made by `python -m bench.float32`; "
         "do not edit. Decision 0032 says how these layers are made.",
         "\n".join([*SPEEDS, *map(speed_row, measured)]),
-        f"The peak, {peak:.1f} GMAC/s, is that of a tile of fused multiply-adds whose operands stay in the "
-        "first-level cache. A network whose products all were made one by one could not be faster than the "
-        "third column; 3 × 3 layers that Winograd's way makes with 16 products for 36 count as all 36 and "
-        "may exceed 100 %.",
+        f"The peak, {peak:.1f} GMAC/s, is that of a tile of fused multiply-adds over 1024 inputs. A network "
+        "whose products all were made one by one could not be faster than the third column; 3 × 3 layers "
+        "that Winograd's way makes with 16 products for 36 count as all 36 and may exceed 100 %.",
         "Where our time goes, each layer's least:",
         "\n".join([*KINDS, *(row for m in measured for row in kind_rows(m.profile))]),
         f"Host: {host.cpu}, {host.cpus} CPUs, {host.system}, Python {host.python}; load average "

@@ -24,7 +24,7 @@ class RealWinogradStep final : public Step {
   RealWinogradStep(const NodeDesc& n, const Buffer& x, const Buffer* residual, const Buffer& y, Isa isa)
       : x_(x), y_(y), kernel_(real::find(isa)), activation_(n.activation), pad_top_(n.pad_top), pad_left_(n.pad_left),
         has_residual_(residual != nullptr), across_(squares_of(y.width)), squares_(across_ * squares_of(y.height)),
-        zeros_(static_cast<std::size_t>(std::max(x.channels, kernel_->outputs))) {
+        row_(static_cast<std::int64_t>(x.width) * x.channels), zeros_(static_cast<std::size_t>(std::max(x.channels, kernel_->outputs))) {
     if (residual) residual_ = *residual;
     std::fill(zeros_.data(), zeros_.data() + zeros_.size(), 0.0f);
     pack(n);
@@ -96,11 +96,15 @@ class RealWinogradStep final : public Step {
 
   void spread_square(const Context& c, int square, float* to) const {
     const int top = 2 * (square / across_) - pad_top_, left = 2 * (square % across_) - pad_left_;
+    const std::int64_t from = (static_cast<std::int64_t>(top) * x_.width + left) * x_.channels;
+    const bool whole = top >= 0 && left >= 0 && top + 4 <= x_.height && left + 4 <= x_.width;
     const float* in[kElements];
-    for (int i = 0; i < kElements; ++i) {
-      const int y = top + i / 4, x = left + i % 4;
-      const bool inside = y >= 0 && y < x_.height && x >= 0 && x < x_.width;
-      in[i] = inside ? c.real(x_) + (static_cast<std::int64_t>(y) * x_.width + x) * x_.channels : zeros_.data();
+    for (int i = 0; i < 4; ++i) {
+      for (int j = 0; j < 4; ++j) {
+        const int y = top + i, x = left + j;
+        const bool inside = whole || (y >= 0 && y < x_.height && x >= 0 && x < x_.width);
+        in[4 * i + j] = inside ? c.real(x_) + (from + i * row_ + j * x_.channels) : zeros_.data();
+      }
     }
     kernel_->spread(in, x_.channels, to, static_cast<std::ptrdiff_t>(element_in()));
   }
@@ -149,6 +153,7 @@ class RealWinogradStep final : public Step {
   int pad_top_, pad_left_;
   bool has_residual_;
   int across_, squares_, block_ = 1;
+  std::int64_t row_;  // of the input: floats
   std::vector<Panel> panels_;
   Aligned<float> weights_, bias_, zeros_;
 };

@@ -171,7 +171,7 @@ class Model {
 
 // Peak of this machine's 8-bit dot product kernel instruction, in multiply-accumulates per second, one core.
 double peak_dot_macs(Isa isa, double seconds);
-// The same of its float32 kernel.
+// The same of its float32 kernel. Allocates.
 double peak_real_macs(Isa isa, double seconds);
 
 }  // namespace subbyte

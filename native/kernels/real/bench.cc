@@ -41,6 +41,20 @@ void depthwise(Report& report, const real::Kernel& k) {
                  "float MAC", [&] { k.depthwise(d, k.rows); });
 }
 
+// A square of 64 channels before the products of Winograd's way, and of a panel behind them.
+void winograd(Report& report, const real::Kernel& k) {
+  constexpr std::size_t kChannels = 64, kElements = 16;
+  const std::size_t panel = static_cast<std::size_t>(k.outputs);
+  Reals in(kElements * kChannels), spread(kElements * kChannels), sums(kElements * panel), bias(panel), out(4 * panel);
+  std::vector<const float*> inputs;
+  for (std::size_t i = 0; i < kElements; ++i) inputs.push_back(in.data() + i * kChannels);
+  report.measure(k.isa, k.name, "spread, 64 channels", 4.0 * kChannels, "inputs",
+                 [&] { k.spread(inputs.data(), kChannels, spread.data(), kChannels); });
+  float* const outputs[] = {out.data(), out.data() + panel, out.data() + 2 * panel, out.data() + 3 * panel};
+  const real::Square s{sums.data(), k.outputs, bias.data(), k.outputs, k.outputs, outputs, nullptr, 0, {Act::kRelu}};
+  report.measure(k.isa, k.name, "collect, relu", 4.0 * k.outputs, "outputs", [&] { k.collect(s); });
+}
+
 }  // namespace
 
 void bench_real(Report& report) {
@@ -54,6 +68,7 @@ void bench_real(Report& report) {
     convolve(report, k, "1 x 1 of 192 channels, silu", 1, 192, {Act::kSilu});
     convolve(report, k, "1 x 1 of 1280 channels", 1, 1280);
     depthwise(report, k);
+    winograd(report, k);
     const auto measure = [&](const char* function, const auto& work) {
       report.measure(k.isa, k.name, function, kCount, "elements", work);
     };
