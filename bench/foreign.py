@@ -160,7 +160,8 @@ def differences(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> lis
 
 
 def _share(x: float) -> str:
-    return f"{100 * x:.2g} %" if x >= 1e-5 else "< 0.001 %"
+    """Two digits."""
+    return f"{float(f'{100 * x:.2g}'):g} %" if x >= 1e-5 else "< 0.001 %"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
