@@ -41,7 +41,7 @@ from subbyte.hands.landmarks import hand_of
 from subbyte.hands.palm import anchors, decode
 from subbyte.hands.region import whole
 from subbyte.hands.skeleton import FINGERS, JOINTS
-from subbyte.hands.source import session
+from subbyte.hands.source import session, unit
 from subbyte.hands.warp import pixels, warp
 from subbyte.system.interleave import interleave
 from subbyte.system.whole_file import write_whole
@@ -52,11 +52,12 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 @dataclass(frozen=True)
 class Network:
     """name: of its file. size: pixels along a side of its input. run: one input [size, size, 3] to its
-    outputs."""
+    outputs. unit: pixels along that side which its points count."""
 
     name: str
     size: int
     run: Run
+    unit: int
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def opened(path: Path) -> Network:
     """A network by its file; .tflite files are LiteRT's. InputError if its input is no square of RGB."""
     if path.suffix.lower() != ".tflite":
         ours, size = session(path)
-        return Network(path.name, size, ours.run)
+        return Network(path.name, size, ours.run, unit(path, size))
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     interpreter = _interpreter(1, model_path=str(path))
@@ -135,7 +136,7 @@ def opened(path: Path) -> Network:
     if height != width or channels != 3:
         raise InputError(f"{path} does not take a square of RGB")
     run = _runner(interpreter)
-    return Network(path.name, int(height), lambda x: run(x[None]))
+    return Network(path.name, int(height), lambda x: run(x[None]), int(height))
 
 
 def squares_of(
@@ -170,9 +171,9 @@ def measured(
             continue
         region = found.sized(network.size)
         x = warp(image, region)
-        made[i] = hand_of(network.run(x), region).points[:, :2]
+        made[i] = hand_of(network.run(x), region.sized(network.unit)).points[:, :2]
         if beside is not None:
-            other = hand_of(beside.run(x), region).points[:, :2]
+            other = hand_of(beside.run(x), region.sized(beside.unit)).points[:, :2]
             apart.append(np.abs(region.to_input(made[i]) - region.to_input(other)))
     difference = (float(np.max(apart)), float(np.mean(apart))) if apart else None
     return Row(network.name, squares, score(made, true), difference)

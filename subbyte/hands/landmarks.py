@@ -7,7 +7,7 @@ points in metres, from the hand's centre. MediaPipe's hand_landmark networks hav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from subbyte.errors import InputError
 from subbyte.hands.region import Region
 from subbyte.hands.skeleton import JOINTS
-from subbyte.hands.source import Source, session
+from subbyte.hands.source import Source, session, unit
 from subbyte.hands.warp import warp
 
 Outputs = np.ndarray | tuple[np.ndarray, ...]
@@ -49,6 +49,7 @@ class LandmarkNetwork:
 
     def __init__(self, source: Source, threads: int = 1, isa: str | None = None) -> None:
         self.session, self.size = session(source, threads, isa)
+        self.unit = unit(source, self.size)
         graph = self.session.graph
         sizes = [prod(graph.value(name).shape) for name in graph.outputs]
         if sizes[0] not in (2 * JOINTS, 3 * JOINTS) or sizes[1:] != [1, 1, 3 * JOINTS][: len(sizes) - 1]:
@@ -59,7 +60,11 @@ class LandmarkNetwork:
 
     def find(self, image: np.ndarray, region: Region) -> Hand:
         """The hand in a region of an image uint8 [H, W, 3]; `presence` tells whether there is one."""
-        return hand_of(self.session.run(warp(image, region)), region)
+        return self.read(self.session.run(warp(image, region)), region)
+
+    def read(self, outputs: Outputs, region: Region) -> Hand:
+        """What its outputs of one image say, of which it saw a region."""
+        return replace(hand_of(outputs, region.sized(self.unit)), region=region)
 
 
 def hand_of(outputs: Outputs, region: Region) -> Hand:

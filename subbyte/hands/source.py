@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from subbyte.artifact import Artifact
+from subbyte.artifact import Artifact, load
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.importers import import_model
@@ -34,3 +34,16 @@ def session(source: Source, threads: int = 1, isa: str | None = None) -> tuple[S
             f"a hand tracker's networks take a square of RGB, not an input of shape {list(shape)}"
         )
     return opened, int(shape[0])
+
+
+def unit(source: Source, size: int) -> int:
+    """Pixels along the side of a network's square that its points count: those of its input, `size`, or, of
+    an artifact for another resolution than its network was made for, of that one's."""
+    if isinstance(source, Graph):
+        return size
+    if isinstance(source, (str, Path)):
+        if not has_suffix(".subbyte")(str(source)):
+            return size
+        source = load(source)
+    made_for = source.provenance.get("resolution", {}).get("made_for", [size])
+    return int(made_for[0])

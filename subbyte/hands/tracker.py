@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from subbyte.errors import InputError
-from subbyte.hands.landmarks import Hand, LandmarkNetwork, hand_of
+from subbyte.hands.landmarks import Hand, LandmarkNetwork
 from subbyte.hands.palm import PalmDetector
 from subbyte.hands.region import Region, from_landmarks
 from subbyte.hands.warp import pixels, warp
@@ -81,7 +81,7 @@ class Tracker:
         with watch.of("crop"):
             x = warp(frame, region)
         with watch.of("landmarks"):
-            hand = hand_of(self.landmarks.session.run(x), region)
+            hand = self.landmarks.read(self.landmarks.session.run(x), region)
         return hand if hand.presence >= self.min_presence and np.isfinite(hand.points).all() else None
 
     def _following(self, hand: Hand) -> Region | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from subbyte.artifact import load, save
 from subbyte.errors import InputError
 from subbyte.hands import LandmarkNetwork, PalmDetector, Region, Tracker, from_landmarks
 from subbyte.hands.landmarks import hand_of
@@ -36,6 +38,18 @@ def test_landmarks(files: tuple[Path, Path]) -> None:
     np.testing.assert_allclose(hand.world[:, 1], POINTS[:, 0] / 100, atol=1e-5)
     np.testing.assert_allclose(hand.world[:, 0], -POINTS[:, 1] / 100, atol=1e-5)
     assert network.find(BLACK, region).presence < 1e-6
+
+
+def test_points_count_pixels_of_the_size_that_the_network_was_made_for(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    artifact = load(files[1])
+    other = {**artifact.provenance, "resolution": {"made_for": [2 * SIZE, 2 * SIZE]}}
+    save(tmp_path / "other.subbyte", replace(artifact, provenance=other))
+    region = Region(30, 20, 64, 0.5, SIZE)
+    hand = LandmarkNetwork(tmp_path / "other.subbyte").find(WHITE, region)
+    np.testing.assert_allclose(hand.points[:, :2], region.to_image(POINTS / 2), atol=1e-4)
+    assert hand.region == region
 
 
 def test_a_network_of_points_alone() -> None:
