@@ -114,7 +114,8 @@ class Search:
     def _generation(
         self, kept: optuna.Study, method: Method, number: int, tell: Callable[[Evaluated], None]
     ) -> None:
-        """Asks for all of a generation first; then evaluates and keeps one after the other what is not known.
+        """Asks for all of a generation first; then evaluates and keeps one after the other what is not known,
+        each network once.
 
         The study that is asked is made anew each time, so that it depends on nothing but the generations
         before this one.
@@ -135,15 +136,23 @@ class Search:
             {name: trial.suggest_categorical(name, values) for name, values in self._lists().items()}
             for trial in trials
         ][done:]
+        before = {one.candidate: one for one in map(self._evaluated, known)}
         candidates = [self.space.candidate(choices) for choices in asked]
-        costs = self.costs(candidates)
+        new = list(dict.fromkeys(candidate for candidate in candidates if candidate not in before))
+        found = {candidate: one.costs for candidate, one in before.items()}
+        found.update(zip(new, self.costs(new) if new else (), strict=True))
+        costs = [found[candidate] for candidate in candidates]
         broken = [self.limits.violations(each) for each in costs]
         within = [all(v <= 0.0 for v in violations) for violations in broken]
-        errors = iter(self.errors([c for c, fits in zip(candidates, within, strict=True) if fits]))
+        fitting = {c for c, fits in zip(candidates, within, strict=True) if fits}
+        results = {candidate: one.error for candidate, one in before.items()}
+        errors = iter(self.errors([candidate for candidate in new if candidate in fitting]))
         for trial, choices, candidate, cost, violations, fits in zip(
             trials[done:], asked, candidates, costs, broken, within, strict=True
         ):
-            error = next(errors) if fits else None
+            if fits and candidate not in results:
+                results[candidate] = next(errors)
+            error = results[candidate] if fits else None
             trial.set_user_attr(COSTS, cost.to_json())
             trial.set_user_attr(ERROR, error)
             for i, violation in enumerate(violations):

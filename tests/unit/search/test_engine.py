@@ -86,6 +86,18 @@ def test_limits(space: Space, tmp_path: Path) -> None:
     assert all(one.costs.latency <= 60.0 for one in front(found, "latency"))
 
 
+def test_a_network_is_evaluated_once(space: Space, tmp_path: Path) -> None:
+    """However often it is asked for: here 24 times one of eight; the ninth evaluation would be refused."""
+    few = space.model_copy(update={"stem": space.stem[:1], "resolution": space.resolution[:1]})
+    stages = [{n: v[:1] for n, v in stage if n not in ("stride", "depth")} for stage in few.stage]
+    pairs = zip(few.stage, stages, strict=True)
+    few = few.model_copy(update={"stage": tuple(stage.model_copy(update=own) for stage, own in pairs)})
+    assert few.size() == 8  # head and the depths of both stages
+    found = search(few, tmp_path / "s.db", 8, limits=Limits()).run("nsga2", 4)
+    assert len(found) == 4 * POPULATION
+    assert len({one.candidate for one in found}) <= 8
+
+
 def test_violations() -> None:
     costs = Costs(3.0, None, 50, 10, 1)
     assert Limits().violations(costs) == ()
