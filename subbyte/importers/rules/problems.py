@@ -38,17 +38,14 @@ class Problem:
 
 #: What to say of operators that have no rule, and the parts of their names; the first that fits counts.
 _ADVICE = {
-    "normalize by batch, layer, group or instance": (
-        "rms_norm local_response_norm linalg_vector_norm renorm weight_norm"
-    ),
+    "normalize by batch, layer, group or instance": ("local_response_norm renorm weight_norm"),
     "batch normalization needs running statistics (track_running_stats)": "native_batch_norm",
     "leave it out and apply it to the outputs": "log_softmax argmax topk sort",
     "maps are enlarged by their nearest elements, or bilinearly, in two dimensions": (
-        "conv_transpose1d conv_transpose3d upsample grid_sampler interpolate"
+        "conv_transpose3d upsample grid_sampler interpolate"
     ),
     "a part of a tensor cannot be overwritten; do not work in place on parts": "scatter",
-    "elements are taken by ranges with a step, not one by one": "index gather take unfold im2col",
-    "elements cannot change their places": "roll flip",
+    "elements are taken by ranges, or along an axis by constant positions": "index gather take unfold im2col",
     "the only convolutions are those of one and two dimensions": "conv3d",
     "shapes may not depend on values": "nonzero",
     "nothing may depend on values of the image but its outputs": "item",
