@@ -53,7 +53,7 @@ def test_nothing_stays_constant() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.LayerNorm(5))
     for name, tensor in [*architectures.randomize(model).state_dict().items()]:
         assert tensor.ndim == 0 or len(torch.unique(tensor)) > 1, name
-    assert bool((model[1].running_var > 0.4).all())
+    assert float(model.state_dict()["1.running_var"].min()) > 0.4
 
 
 def test_the_table() -> None:
