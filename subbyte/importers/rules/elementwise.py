@@ -306,10 +306,18 @@ def _constant(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
+#: A concat has no more inputs.
+_MOST_PARTS = 64
+
+
 def constant(b: Builder, x: np.ndarray) -> Operand:
     """A constant as an operand, for operators that read two: zero times numbers of the image, plus it."""
     count = max(1, x.size)
-    need(count <= MAX_EXTENT, f"its constant has {count} numbers; at most {MAX_EXTENT} are possible")
+    if count > MAX_EXTENT:  # its parts, one behind the other
+        axis = next(i for i, n in enumerate(x.shape) if n > 1)
+        need(x.shape[axis] <= _MOST_PARTS, f"its constant has too many numbers, {list(x.shape)}")
+        parts = [constant(b, part) for part in np.split(x, x.shape[axis], axis)]
+        return b.joined(parts, axis, x.shape)
     pooled = b.emit("global_avg_pool", [b.input], name=b.beside("constant"))
     one = b.last(pooled, b.shape(pooled))
     first = seen(one.value, one.view.cut(2, range(1)))

@@ -32,6 +32,9 @@ def pad(b: Builder, a: Arguments, shape: Shape) -> Operand:
         raise_to = seen(x.value, b.settled(x).view.unsqueeze(0))
         made = b.plain(pad(b, {**a, "self": raise_to}, (1, *shape)))
         return seen(made.value, made.view.squeeze(0))
+    if len(x.shape) != 4 or x.shape[0] != 1:
+        need(mode == "constant" and min(sides) >= 0, f"only maps are padded with {mode!r}, or cropped")
+        return _pad_axes(b, x, list(a["pad"]), fill)
     need(not any(sides[6:]), f"padding must add to channels, height and width, not be {sides}")
     if any(sides[4:6]):
         need(
@@ -70,6 +73,21 @@ def _pad_channels(b: Builder, x: Operand, before: int, after: int) -> Operand:
     return seen(padded, turned.view.permute((0, 2, 1, 3)))
 
 
+def _pad_axes(b: Builder, x: Operand, sides: list[int], fill: float) -> Operand:
+    """Of what is no map: along each axis as the columns of a map."""
+    x = elementwise.affine(b, x, None, -fill) if fill else x
+    for i in range(0, len(sides), 2):
+        axis, (before, after) = len(x.shape) - 1 - i // 2, sides[i : i + 2]
+        if before or after:
+            x = b.settled(x)
+            n = x.shape
+            size = (math.prod(n[:axis]), n[axis], math.prod(n[axis + 1 :]))
+            attrs = {"pad": [0, 0, before, after], "mode": "zero"}
+            padded = b.emit("pad", [b.ordered(x, x.view, size)], attrs)
+            x = b.last(padded, (*n[:axis], n[axis] + before + after, *n[axis + 1 :]))
+    return elementwise.affine(b, x, None, fill) if fill else x
+
+
 def _wrapped(b: Builder, x: Operand, sides: list[int]) -> Operand:
     """Circular padding: positions of the other end."""
     for i in range(0, len(sides), 2):
@@ -82,21 +100,7 @@ def _wrapped(b: Builder, x: Operand, sides: list[int]) -> Operand:
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
     parts = [x if isinstance(x, Operand) else elementwise.constant(b, array(x, "part")) for x in a["tensors"]]
     parts = [x for x in parts if 0 not in x.shape]
-    return joined(b, parts, a["dim"] % len(shape), shape)
-
-
-def joined(b: Builder, parts: Sequence[Operand], axis: int, shape: Shape) -> Operand:
-    """Operands one behind the other along an axis."""
-    if axis == 1 and len(shape) in (2, 4) and shape[0] == 1:
-        values = [b.map(x) if len(shape) == 4 else b.vector(x) for x in parts]
-        return b.made(b.emit("concat", values), shape)
-    moved = [b.settled(x).view.movedim(axis, -1) for x in parts]
-    rows = math.prod(moved[0].shape[:-1])
-    values = [
-        b.ordered(b.settled(x), view, (1, rows, view.shape[-1])) for x, view in zip(parts, moved, strict=True)
-    ]
-    whole = b.last(b.emit("concat", values), (*moved[0].shape[:-1], shape[axis]))
-    return seen(whole.value, whole.view.movedim(-1, axis))
+    return b.joined(parts, a["dim"] % len(shape), shape)
 
 
 def stack(b: Builder, a: Arguments, shape: Shape) -> Operand:
@@ -125,7 +129,7 @@ def taken(b: Builder, x: Operand, axis: int, positions: Sequence[int]) -> Operan
         matrix[np.arange(len(positions)), list(positions)] = 1.0
         return _chosen(b, x, axis, matrix, shape)
     parts = [_cut(b, x, axis, run) for run in runs]
-    return parts[0] if len(parts) == 1 else joined(b, parts, axis, shape)
+    return parts[0] if len(parts) == 1 else b.joined(parts, axis, shape)
 
 
 #: A concat has 64 inputs at most.

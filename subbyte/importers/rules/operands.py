@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from subbyte.importers.rules.strides import (
     packed_strides,
     significant,
 )
-from subbyte.ir.limits import MAX_KERNEL
+from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ class Builder(Nodes):
             order = [axis for place in (0, 2, 3, 1) for axis in behind[place]]
             size = (shape[2], shape[3], shape[1])
             return self.made(self.ordered(whole, whole.view.permute(order), size), shape)
-        return self.last(self.ordered(whole, whole.view, (whole.view.count,)), shape)
+        flat = (whole.view.count,) if whole.view.count <= MAX_EXTENT else _size_of(shape)
+        return self.last(self.ordered(whole, whole.view, flat), shape)
 
     def ordered(self, x: Operand, view: View, size: Shape) -> str:
         """The elements of a view of the operand's value, in torch's order, as a value of `size`."""
@@ -185,6 +187,20 @@ class Builder(Nodes):
         if x.view.contiguous:
             return self.flat(x)
         return self._nodes(x, x.view, (x.shape[1],))
+
+    def joined(self, parts: Sequence[Operand], axis: int, shape: Shape) -> Operand:
+        """Operands one behind the other along an axis."""
+        if axis == 1 and len(shape) in (2, 4) and shape[0] == 1:
+            values = [self.map(x) if len(shape) == 4 else self.vector(x) for x in parts]
+            return self.made(self.emit("concat", values), shape)
+        moved = [self.settled(x).view.movedim(axis, -1) for x in parts]
+        rows = math.prod(moved[0].shape[:-1])
+        values = [
+            self.ordered(self.settled(x), view, (1, rows, view.shape[-1]))
+            for x, view in zip(parts, moved, strict=True)
+        ]
+        whole = self.last(self.emit("concat", values), (*moved[0].shape[:-1], shape[axis]))
+        return seen(whole.value, whole.view.movedim(-1, axis))
 
     def sliceable(self, x: Operand) -> bool:
         """Whether the operand's elements are a slice of its value."""

@@ -404,6 +404,12 @@ SEVERAL: dict[str, tuple[nn.Module, Shape]] = {
     "padded with a number": (
         Apply(lambda m, x: m.c(F.pad(F.pad(x, (1, 1)), (1, 1, 0, 2), value=1.5)), c=conv(4, 3, 3)), (3, 5, 4)
     ),
+    "padded windows": (
+        Apply(lambda m, x: F.pad(x.reshape(-1, 5), (0, 1)).reshape(len(x), 12, 1, 6)), (3, 5, 4)
+    ),
+    "many constants": (
+        Apply(lambda m, x: x + m.t["p"], t=nn.ParameterDict({"p": torch.ones(1, 2, 200, 200)})), (200, 200, 2)
+    ),
     "a sequence padded": (Apply(lambda m, x: F.pad(x.flatten(2), (0, 1), value=1.0)), (3, 5, 4)),
     "rolled": (Apply(lambda m, x: torch.roll(x, (1, -2), (2, 3))), (3, 5, 4)),
     "flipped": (Apply(lambda m, x: x.flip(3)), (3, 5, 4)),
