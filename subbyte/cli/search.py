@@ -139,6 +139,7 @@ def search(
     from subbyte.search.engine import METHODS, Search
     from subbyte.search.evaluate import evaluator
     from subbyte.search.front import front, front_json, picture
+    from subbyte.search.graph import float_graph
     from subbyte.search.pool import evaluating
     from subbyte.search.space import load_space
     from subbyte.search.train import CPU, teacher_of, trained
@@ -165,6 +166,7 @@ def search(
         outputs = prod(taught.graph.value(taught.graph.outputs[0]).shape)
     else:
         outputs = len(images.classes or ()) or 1 + max(_label(s) for s in (*images.samples, *held.samples))
+    meant.check(float_graph(found_space.smallest, outputs))
     chosen = precision or ("bfloat16" if has_bfloat16(CPU) else "float32")
     settings = learning.settings(seed, chosen, taught is not None)
     with fixed_threads(1), kept_memory():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image
 
 import subbyte
+from tests.fuzz.builder import Builder
+from tests.fuzz.graphs import wrap
 
 pytest.importorskip("optuna", reason="needs the extra search")
 Invoke = Callable[..., Any]
@@ -94,4 +97,8 @@ def test_what_is_wrong(fails: Fails, space: Path, folders: Path, tmp_path: Path)
     fails("unknown task 'nothing'", *words, "--task", "nothing")
     fails("is not a folder", "search", space, "--data", tmp_path / "none", *words[4:])
     fails("none.subbyte", *words, "--teacher", tmp_path / "none.subbyte")
+    teacher = tmp_path / "three.subbyte"
+    b = Builder(Random(0), (8, 8, 3))
+    subbyte.save(teacher, wrap(b.finish(b.flinear(b.flatten(b.add("global_avg_pool", ["image"], None)), 3))))
+    fails("key points are one output of x and y", *words, "--teacher", teacher, "--task", "keypoints")
     fails("none of 6 networks is within the limits", *words, "--latency", "1us")
