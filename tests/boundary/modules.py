@@ -44,7 +44,7 @@ def _named(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Constant) and node.value in FILES and "." in node.value:
         return [node.value]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OPTIONAL:
-        return [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+        return [str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)]
     return []
 
 
