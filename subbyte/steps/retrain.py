@@ -113,9 +113,11 @@ class Views(Hooks):
         return crops, {name: kept[places] for name, kept in self.kept.items()}
 
     def state(self) -> dict[str, Any]:
+        """Which answers are known, and what they are."""
         return {"known": self.known, "kept": self.kept}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave."""
         self.known, self.kept = state["known"], dict(state["kept"])
 
 
