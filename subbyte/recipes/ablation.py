@@ -71,6 +71,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("weights of outputs in prune", {"prune.outputs": "equal"}),
     Technique("stages in prune", {"prune.stages": ()}),
     Technique("densities by layer in prune", {"prune.share": None}),
+    Technique("fitted scales in gptq", {"gptq.fits": 0}),
+    Technique("the float network as target in gptq", {"gptq.target": "own"}),
     *_of_training("reconstruct"),
     Technique("AdaRound", {"reconstruct.rounding": "latent"}),
     Technique("unrounded activations in reconstruct", {"reconstruct.drop": 0.0}),

@@ -53,7 +53,11 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if not ending:
         return recipe
     steps, words = endings()[ending]
-    changes = {"name": text, "description": f"{recipe.description} Then {words}.", "steps": steps}
+    changes = {
+        "name": text,
+        "description": f"{recipe.description} Then {words}.",
+        "steps": (*recipe.steps, *steps),
+    }
     return Recipe.model_validate({**recipe.model_dump(), **changes})
 
 

@@ -326,6 +326,22 @@ class ChannelPruning(Options):
     slopes: bool = True
 
 
+class Gptq(Options):
+    """How weights below 8 bits are rounded so that what layers make changes least (GPTQ, arXiv 2210.17323).
+
+    damping: a squared distance of weights from what they were, this times the mean diagonal of the Hessian,
+    is part of the error. fits: how often scales are fitted to codes; 0: they stay. images: of those given, at
+    most. rows: output positions of a layer that its error is taken over, per weight of an output, at most.
+    target: as in Pruning.
+    """
+
+    damping: float = Field(default=0.01, gt=0.0, le=100.0)
+    fits: int = Field(default=2, ge=0, le=100)
+    images: int = Field(default=256, ge=1)
+    rows: float = Field(default=40.0, ge=1.0, le=1e6)
+    target: Literal["dense", "own"] = "dense"
+
+
 @dataclass(frozen=True)
 class Step:
     """run: `module:function`, imported when it is used; takes a subbyte.steps.Context, gives a Graph.
@@ -335,10 +351,11 @@ class Step:
     gives one of the same nodes; recipes list such steps first. reshapes: it gives them other shapes; recipes
     list such steps before those. needs: what of a compression's data the step
     reads beside the graphs; a configuration may have `needs` of its own.
-    after: the steps before it in recipes whose name ends in this one's, like w4a8-distill, and words: what
-    it does to the network then; None: no name does. kept: the table stands in every recipe, as it does in
-    files of the first version; else where the step is asked for. check: `module:function` that takes the
-    float graph, the configuration and the task's name, and raises before any work what `run` would.
+    after: the steps between the recipe's own and this one where a recipe's name ends in this one's, like
+    w4a8-distill, and words: what it does to the network then; None: no name does. kept: the table stands in
+    every recipe, as it does in files of the first version; else where the step is asked for. check:
+    `module:function` that takes the float graph, the configuration and the task's name, and raises before
+    any work what `run` would.
     """
 
     run: str
@@ -372,10 +389,11 @@ STEPS: dict[str, Step] = {
         unrounded=True,
     ),
     "bias_correction": Step("subbyte.steps.bias_correction:run"),
+    "gptq": Step("subbyte.steps.gptq:run", Gptq()),
     "reconstruct": Step(
         "subbyte.steps.reconstruct:run",
         Reconstruction(),
-        after=("bias_correction",),
+        after=(),
         words="trained block by block",
         kept=True,
     ),
@@ -383,7 +401,7 @@ STEPS: dict[str, Step] = {
         "subbyte.steps.distill:run",
         Distillation(epochs=10.0),
         needs=("images", "task"),
-        after=("bias_correction", "reconstruct"),
+        after=("reconstruct",),
         words="as a whole",
         kept=True,
         check="subbyte.steps.distill:check",

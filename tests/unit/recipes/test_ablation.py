@@ -92,7 +92,7 @@ def test_every_technique_can_be_switched_off_in_a_recipe_that_uses_all() -> None
     recipe = Recipe.model_validate(
         {
             "name": "r",
-            "steps": ("prune", "reconstruct", "distill"),
+            "steps": ("prune", "gptq", "reconstruct", "distill"),
             "weights": {"bits": 4, "levels": "learned", "pattern": "2:4", "spare": 0.1},
             "activations": {"bits": 4, "levels": "learned", "balance": "all", "spare": 0.1},
             "prune": {"stages": [75], "share": 0.5},
