@@ -331,13 +331,13 @@ class Gptq(Options):
 
     damping: a squared distance of weights from what they were, this times the mean diagonal of the Hessian,
     is part of the error. fits: how often scales are fitted to codes; 0: they stay. images: of those given, at
-    most. rows: output positions of a layer that its error is taken over, per weight of an output, at most.
+    most. rows: output positions that a layer's error is taken over, per weight of an output, at most.
     target: as in Pruning.
     """
 
     damping: float = Field(default=0.01, gt=0.0, le=100.0)
     fits: int = Field(default=2, ge=0, le=100)
-    images: int = Field(default=256, ge=1)
+    images: int = Field(default=512, ge=1)
     rows: float = Field(default=40.0, ge=1.0, le=1e6)
     target: Literal["dense", "own"] = "dense"
 

@@ -32,6 +32,9 @@ from subbyte.steps.train import read_state, write_state
 
 #: Weights of an output up to which a layer is rounded in this way: the Hessian has a row for each.
 LARGEST = 8192
+#: Output positions that a layer's error is taken over, at least, where there are as many: those of small
+#: layers cost little.
+LEAST_ROWS = 50_000
 #: Every weight for itself.
 SINGLE = Layout(1, 1)
 
@@ -117,7 +120,7 @@ def _rounded(
     assert isinstance(weight, QTensor)
     grid = step.inputs[0].grid
     seen = Statistics(source, SINGLE, weighted=False)
-    most = -(-int(asked.rows * seen.size) // -(-len(codes) // BATCH))
+    most = -(-max(LEAST_ROWS, int(asked.rows * seen.size)) // -(-len(codes) // BATCH))
     for part, exact in zip(codes.split(BATCH), wanted.split(BATCH), strict=True):
         real = (part.float() - grid.zero_point) * grid.scale
         seen.add(real, exact, torch.ones_like(exact), most, generator)
