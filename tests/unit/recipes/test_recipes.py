@@ -36,7 +36,7 @@ def test_widths_follow_the_name(name: str) -> None:
 def test_the_ending_of_a_name_sets_the_steps() -> None:
     plain, trained = load_recipe("w4a8"), load_recipe("w4a8-distill")
     assert trained.steps == ("bias_correction", "reconstruct", "distill")
-    assert load_recipe("w2a8-reconstruct").steps == ("bias_correction", "reconstruct")
+    assert load_recipe("w2a8-reconstruct").steps == ("gptq", "reconstruct")
     assert trained == plain.model_copy(
         update={"name": trained.name, "description": trained.description, "steps": trained.steps}
     )
