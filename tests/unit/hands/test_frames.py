@@ -91,7 +91,7 @@ def test_a_video(tmp_path: Path) -> None:
     import cv2
 
     path = tmp_path / "a.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
     for shade in SHADES:
         writer.write(np.full((24, 32, 3), (shade, 0, 0), np.uint8))  # blue
     writer.release()
