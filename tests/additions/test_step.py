@@ -52,9 +52,7 @@ def spare_biases(context: Context) -> Graph:
 @pytest.fixture(autouse=True)
 def row(monkeypatch: pytest.MonkeyPatch) -> None:
     SEEN.clear()
-    step = Step(
-        f"{__name__}:spare_biases", Sparing(), after=("bias_correction",), words="rid of small biases"
-    )
+    step = Step(f"{__name__}:spare_biases", Sparing(), after=(), words="rid of small biases")
     monkeypatch.setitem(STEPS, "spare", step)
 
 

@@ -217,6 +217,13 @@ def normalized(rng: random.Random) -> Graph:
     return b.finish(b.add("matmul", [weights, turned]), normal, b.add("softmax", [normal]), root, quotient)
 
 
+def quotients(rng: random.Random) -> Graph:
+    """Squares, roots and quotients of whole numbers, of which zero is one."""
+    b = Builder(rng, (4, 3, 5))
+    square = b.add("multiply", ["image", "image"])
+    return b.finish(b.add("sqrt", [square]), b.add("divide", ["image", square]))
+
+
 def random_graph(rng: random.Random) -> Graph:
     """A random chain of one to eight steps, quantized or float, on a random small image."""
     b = Builder(rng, (rng.randint(1, 9), rng.randint(1, 9), rng.choice([1, 3, 4, 8])))

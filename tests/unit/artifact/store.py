@@ -27,6 +27,7 @@ from tests.fuzz.graphs import (
     narrow,
     normalized,
     quantized,
+    quotients,
     sparse,
     wrap,
 )
@@ -74,6 +75,7 @@ def networks(seed: int) -> dict[str, Artifact]:
         "moves": wrap(moved(random.Random(seed + 9))),
         "normalizations": wrap(normalized(random.Random(seed + 11))),
         "products": wrap(computed(random.Random(seed + 10))),
+        "quotients": wrap(quotients(random.Random(seed + 12))),
     }
 
 

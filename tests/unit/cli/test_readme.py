@@ -84,7 +84,7 @@ def run(command: list[str], folder: Path) -> None:
 @pytest.mark.slow
 def test_the_shell_block_runs_as_it_stands(checkout: Path) -> None:
     """Line by line, from top to bottom; what takes minutes is in a block of its own."""
-    _, block, slow = blocks("sh")
+    _, block, slow, _ = blocks("sh")
     assert "ablate" in slow
     lines = [line for line in block.replace("\\\n", " ").splitlines() if line]
     assert len(lines) > 10

@@ -96,7 +96,7 @@ CODED: list[tuple[str, Break, str]] = [
         r"without a producer: \['idle'\]",
     ),
     # ops, attributes, parameters
-    ("unknown op", first("add", node, op="divide"), "unknown op 'divide'"),
+    ("unknown op", first("add", node, op="wish"), "unknown op 'wish'"),
     ("too many inputs", first("add", node, inputs=("v0", "v0", "v0")), "has 3 inputs, needs 2..2"),
     ("too few inputs", first("add", node, inputs=("v0",)), "has 1 inputs, needs 2..2"),
     ("attr missing", lambda g: without(g, of(g, "conv2d"), "stride"), r"missing \['stride'\]"),
