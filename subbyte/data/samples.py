@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +85,8 @@ def labelled_folder(
 
 
 def image_folder(root: Path | str) -> list[Sample]:
-    """Every image below `root`, without labels, sorted by path. InputError if there is none."""
+    """Every image below `root`, without labels, sorted by path; links to folders are followed. InputError if
+    there is none."""
     root = _folder(root)
     samples = [Sample(path) for path in _images(root)]
     if not samples:
@@ -113,8 +115,20 @@ def _folder(root: Path | str) -> Path:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not path.name.startswith("."))
+    """The images below a folder and the folders that links in there lead to, each folder once; sorted."""
+    found, seen, pending = [], set(), [folder]
+    while pending:
+        for here, folders, files in os.walk(pending.pop(0)):
+            real = os.path.realpath(here)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            pending += [path for name in folders if (path := Path(here, name)).is_symlink()]
+            paths = (Path(here, name) for name in files if not name.startswith("."))
+            found += [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(found)
 
 
 def _from_table(table: Path) -> list[Sample]:

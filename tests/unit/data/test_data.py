@@ -95,6 +95,20 @@ def test_links_that_the_user_placed_are_followed(tmp_path: Path) -> None:
     assert [s.path.name for s in data.labelled_folder(folder)] == ["a.png"]
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    """A set of classes may be laid out by links; one that leads back does not go round for ever."""
+    for name in ("cat", "dog"):
+        image(tmp_path / "all" / name / f"{name}.png")
+    folder = tmp_path / "set"
+    image(folder / "real" / "bee.png")
+    for link, target in {"a": "all/cat", "b": "all/dog", "c": "all/dog", "real/back": "set"}.items():
+        (folder / link).symlink_to(tmp_path / target)
+    (folder / "0").symlink_to(folder / "real")
+    (folder / "gone").symlink_to(tmp_path / "nothing")
+    found = [s.path.relative_to(folder).as_posix() for s in data.image_folder(folder)]
+    assert found == ["a/cat.png", "b/dog.png", "real/bee.png"]
+
+
 def test_folders_named_like_classes_are_never_guessed(tmp_path: Path) -> None:
     """Where names match in part, or a name is that of two classes, any order would be a guess."""
     for name in ("ant", "bee", "crane"):
