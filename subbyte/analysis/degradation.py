@@ -63,9 +63,10 @@ class Meter:
 
     def of_outputs(self, outputs: Sequence[np.ndarray]) -> Degradation:
         """outputs: [N, ...] each, for the same images."""
-        answers, exact = (self.task.answers(found) for found in (outputs, self.exact))
+        judged = [self.task.judged(found) for found in (outputs, self.exact)]
+        answers, exact = map(self.task.answers, judged)
         return Degradation(
-            kl=self.task.divergence(outputs, self.exact),
+            kl=self.task.divergence(*judged),
             mse=relative_error(outputs, self.exact),
             agreement=float(self.task.alike(answers, exact).mean()),
         )

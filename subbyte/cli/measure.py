@@ -47,7 +47,7 @@ class Subject:
 
     def read(self, folder: Path) -> list[Sample]:
         """The folder's images with labels of the artifact's task. InputError as `Task.read`."""
-        return self.task.read(folder, self.artifact.graph, self.artifact.classes)
+        return self.task.read(folder, self.task.judged_graph(self.artifact.graph), self.artifact.classes)
 
     def classes(self, what: str) -> int:
         """The number of classes. InputError if the task has none, saying `what` needs them."""

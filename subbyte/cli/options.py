@@ -210,7 +210,8 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         metavar="|".join(TASKS),
-        help="What the outputs mean; default: as the artifact says, else classification.",
+        help="What the outputs mean, or, with places behind it, some of them, such as keypoints@0; "
+        "default: as the artifact says, else classification.",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the engine.")]

@@ -90,7 +90,7 @@ def _results(
                 if task.places and path.suffix != ".npy":
                     frames = np.array([frame(Sample(path), preprocessing)])
                 outputs = as_outputs(session.run(x))
-                answers = task.answers(outputs, frames)
+                answers = task.answers(task.judged(outputs), frames)
             except InputError as error:
                 yield {"file": str(path), "error": str(error)}
                 continue

@@ -166,7 +166,7 @@ def search(
         outputs = prod(taught.graph.value(taught.graph.outputs[0]).shape)
     else:
         outputs = len(images.classes or ()) or 1 + max(_label(s) for s in (*images.samples, *held.samples))
-    meant.check(float_graph(found_space.smallest, outputs))
+    meant.check(meant.judged_graph(float_graph(found_space.smallest, outputs)))
     chosen = precision or ("bfloat16" if has_bfloat16(CPU) else "float32")
     settings = learning.settings(seed, chosen, taught is not None)
     with fixed_threads(1), kept_memory():

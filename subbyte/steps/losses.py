@@ -17,7 +17,7 @@ from subbyte.ir import Graph
 from subbyte.recipes import BlockRemoval, Distillation, Taught
 from subbyte.steps.teacher import Teacher, block_pairs, gate_pairs, real_of, watching
 from subbyte.steps.train import in_bfloat16
-from subbyte.tasks.task import Task
+from subbyte.tasks.task import Task, relative_loss
 
 Values = dict[str, Tensor]
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -45,7 +45,7 @@ class Losses:
         if isinstance(asked, Distillation):
             self.how = estimator(asked.activation_estimator, asked.strength)
         self.bfloat16 = in_bfloat16(asked)
-        self.labels = _class_indices(student, labels) if asked.labels else None
+        self.labels = _class_indices(task.judged_graph(student), labels) if asked.labels else None
         named = block_pairs(student, teacher.graph) if asked.features or asked.attention else []
         self.features = named if asked.features else []
         self.attention = [pair for pair in named if _is_map(student, pair[0])] if asked.attention else []
@@ -79,7 +79,7 @@ class Losses:
         found = {"loss": float(self._total(made, wanted, chosen))}
         if wanted:
             answers = (
-                self.task.answers([_array(values[name]) for name in graph.outputs])
+                self.task.answers([_array(values[name]) for name in self.task.judged(graph.outputs)])
                 for values, graph in ((made, self.student), (wanted, self.teacher.graph))
             )
             found["agreement"] = float(self.task.alike(*answers).mean())
@@ -112,7 +112,8 @@ class Losses:
             if names:
                 total = total + weight * loss([(made[m], fitted(wanted[w], made[m])) for m, w in names])
         if self.labels is not None:
-            total = total + asked.labels * self.task.label_loss(outputs, self.labels[chosen])
+            judged = self.task.judged(outputs)
+            total = total + asked.labels * self.task.label_loss(judged, self.labels[chosen])
         return total
 
 
@@ -139,11 +140,25 @@ def output_loss(
     weights: Sequence[float] = (),
 ) -> Tensor:
     """The task's distance of outputs [N, ...] that are divided by the temperature T, times T² (arXiv
-    1503.02531: so that gradients do not shrink with it); with weights, the sum of those of each output, times
-    its weight."""
+    1503.02531: so that gradients do not shrink with it); outputs that it does not judge count as numbers do,
+    and the mean of all outputs is taken. With weights, the sum of those of each output, times its weight."""
+    own = range(len(made)) if task.outputs is None else task.outputs
+    others = [place for place in range(len(made)) if place not in own]
     if weights:
-        pairs = zip(weights, made, wanted, strict=True)
-        return sum(w * output_loss(task, [m], [y], temperature) for w, m, y in pairs if w)  # type: ignore[return-value]
+        parts = [([place], weight) for place, weight in enumerate(weights) if weight]
+    else:
+        parts = [(list(part), len(part) / len(made)) for part in (own, others) if part]
+    losses = []
+    for places, weight in parts:
+        m, y = ([outputs[place] for place in places] for outputs in (made, wanted))
+        judged = places[0] in own
+        losses.append(weight * (_softened(task, m, y, temperature) if judged else relative_loss(m, y)))
+    return sum(losses)  # type: ignore[return-value]
+
+
+def _softened(
+    task: Task[Any], made: Sequence[Tensor], wanted: Sequence[Tensor], temperature: float
+) -> Tensor:
     if temperature == 1.0:
         return task.distillation_loss(made, wanted)
     softer = [[y / temperature for y in outputs] for outputs in (made, wanted)]

@@ -1,11 +1,17 @@
 """Key points: K places in the image, such as the landmarks of a hand, regressed without heat maps.
 
-One output holds x and y of each point in turn, in 0..1 of the network's input, as [2K] or as a map whose last
-axis is x and y. Labels and answers are in 0..1 of the whole image: what crop and resize did is undone.
+One output holds each point's numbers in turn, as a vector or as a map whose last axis they are.
+
+- `keypoints`: x and y, in 0..1 of the network's input.
+- `keypoints:224x224:3` (width and height of the input, then numbers of a point): x and y in pixels of the
+  input, then numbers that are not read, such as a depth. MediaPipe's landmarks are such points.
+
+Labels and answers are in 0..1 of the whole image: what crop and resize did is undone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +31,7 @@ from subbyte.tasks.task import Guess, Outputs, Task, labels_of, shapes
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FORM = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4}):([2-9])")
 WHOLE = (0.0, 0.0, 1.0, 1.0, 1.0, 1.0)  # the frame of an input that is the image, of unknown size
 
 
@@ -37,7 +44,7 @@ class Points:
 
 
 class Keypoints(Task[Points]):
-    """K points, x and y in turn, in 0..1 of the input image."""
+    """K points, of each x, y and perhaps further numbers in turn."""
 
     name = "keypoints"
     title = f"PCK@{ALPHA:g}"
@@ -51,25 +58,38 @@ class Keypoints(Task[Points]):
     )
     places = True
 
+    def __init__(self, form: str = "") -> None:
+        self.size, self.numbers = (1, 1), 2
+        if form:
+            self.name = f"{type(self).name}:{form}"
+            self.size, self.numbers = _points(form)
+
+    def of(self, form: str) -> Keypoints:
+        """InputError for a form that cannot be read."""
+        return Keypoints(form)
+
     def check(self, graph: Graph) -> None:
-        found = shapes(graph)
-        size = prod(found[0])
-        if len(found) != 1 or size % 2 or (len(found[0]) > 1 and found[0][-1] != 2):
+        found, each = shapes(graph), self.numbers
+        if len(found) != 1 or prod(found[0]) % each or (len(found[0]) > 1 and found[0][-1] != each):
+            told = "of x and y" if each == 2 else f"of the {each} numbers of each point"
             raise InputError(
-                f"the network's outputs have the shapes {found}: key points are one output of x and y in turn"
+                f"the network's outputs have the shapes {found}: key points are one output {told} in turn"
             )
+        if self.size != (1, 1) and graph.value(graph.input).shape[:2] != self.size[::-1]:
+            raise InputError(f"{self.name} is not of the network's input, {graph.value(graph.input).shape}")
 
     def label_loss(self, made: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean distance along x and along y, of the points that are labelled. labels: float32 [N, 2K]."""
         (m,) = made
-        away = (rows(m) - labels).abs()
+        points = rows(m).unflatten(1, (-1, self.numbers))[..., :2]
+        away = ((points / points.new_tensor(self.size)).flatten(1) - labels).abs()
         return away[~labels.isnan()].mean()
 
     def answers(self, outputs: Outputs, frames: np.ndarray | None = None) -> Points:
         (found,) = outputs
         n = len(found)
         frames = np.tile(WHOLE, (n, 1)) if frames is None else frames
-        xy = found.reshape(n, -1, 2).astype(np.float64)
+        xy = found.reshape(n, -1, self.numbers)[..., :2].astype(np.float64) / self.size
         return Points(frames[:, None, :2] + xy * frames[:, None, 2:4], frames[:, 4:])
 
     def joined(self, parts: Sequence[Points]) -> Points:
@@ -80,7 +100,7 @@ class Keypoints(Task[Points]):
         return correct_share(distances(answers.xy, other.xy, other.size))
 
     def read(self, folder: Path, graph: Graph, classes: Sequence[str] | None) -> list[Sample]:
-        samples = numbered_folder(folder, prod(shapes(graph)[0]), gaps=True)
+        samples = numbered_folder(folder, prod(shapes(graph)[0]) // self.numbers * 2, gaps=True)
         for sample in samples:
             if not np.isfinite(self.true_marks(sample)).any():
                 raise InputError(f"{sample.path} has no labelled point")
@@ -116,6 +136,17 @@ class Keypoints(Task[Points]):
         assert isinstance(sample.label, tuple)
         points = np.array(sample.label).reshape(-1, 2)
         return points[~np.isnan(points).any(axis=1)]
+
+
+def _points(form: str) -> tuple[tuple[int, int], int]:
+    """(width, height) of the input, and how many numbers each point has."""
+    found = _FORM.fullmatch(form)
+    if found is None:
+        raise InputError(
+            f"keypoints:{form:.80} must be written like keypoints:224x224:3, which is width and height of "
+            "the input and the numbers of each point, 2 or more"
+        )
+    return (int(found[1]), int(found[2])), int(found[3])
 
 
 def rows(output: Tensor) -> Tensor:

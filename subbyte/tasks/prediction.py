@@ -36,7 +36,7 @@ def predict(
     for x in batches(samples, preprocessing, batch, progress):
         chunk = samples[start : start + len(x)]
         frames = np.array([frame(sample, preprocessing) for sample in chunk]) if chosen.places else None
-        parts.append(chosen.answers(as_outputs(predictor(x)), frames))
+        parts.append(chosen.answers(chosen.judged(as_outputs(predictor(x))), frames))
         start += len(x)
     if not parts:
         raise InputError("there are no images to evaluate")

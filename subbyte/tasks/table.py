@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from subbyte.artifact import Artifact
@@ -25,14 +26,25 @@ TASKS: dict[str, Task[Any]] = {
 DEFAULT = "classification"
 #: Where the provenance of an artifact names a task other than the default.
 PROVENANCE = "task"
+_PLACES = re.compile(r"\d{1,3}(,\d{1,3})*")
 
 
 def named(name: str) -> Task[Any]:
-    """The task of that name, or of a form of it, such as "segmentation:0". InputError for an unknown one."""
-    kind, _, form = str(name).partition(":")
+    """The task of that name, or of a form of it, such as "segmentation:0"; of all outputs of a network, or of
+    some, such as "keypoints@2" or "detection@1,0".
+
+    Raises InputError: an unknown task or form, or outputs that are no list.
+    """
+    meant, at, places = str(name).partition("@")
+    kind, _, form = meant.partition(":")
     if not isinstance(name, str) or kind not in TASKS:
         raise InputError(f"unknown task {name!r:.80}; known: {', '.join(TASKS)}")
-    return TASKS[kind].of(form) if form else TASKS[kind]
+    task = TASKS[kind].of(form) if form else TASKS[kind]
+    if not at:
+        return task
+    if not _PLACES.fullmatch(places):
+        raise InputError(f"{name!r:.80}: the outputs behind @ must be counted from 0, such as @0 or @1,0")
+    return task.at(tuple(map(int, places.split(","))))
 
 
 def task_of(graph: Graph, name: str | None = None) -> Task[Any]:
@@ -42,13 +54,14 @@ def task_of(graph: Graph, name: str | None = None) -> Task[Any]:
     """
     task = named(DEFAULT if name is None else name)
     try:
-        task.check(graph)
+        task.check(task.judged_graph(graph))
     except InputError as error:
         if name is not None:
             raise
         others = ", ".join(other for other in TASKS if other != DEFAULT)
+        one = f"; of one of them as {DEFAULT}@0" if len(graph.outputs) > 1 else ""
         raise InputError(
-            f"{error}; say what the outputs mean with --task (in Python task=): {others}"
+            f"{error}; say what the outputs mean with --task (in Python task=): {others}{one}"
         ) from None
     return task
 

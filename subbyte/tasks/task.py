@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 #: A network's outputs in the order of its graph, float32 [N, ...] each, channels last.
 Outputs = Sequence[np.ndarray]
 A = TypeVar("A")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Guess:
 class Task(ABC, Generic[A]):
     """A is what the task keeps of a network's outputs for n images: its answers.
 
-    name: its key in TASKS, and its form, if it is not the plain one. title: of what it scores, of which
+    name: its key in TASKS, its form, if it is not the plain one, and its outputs, if it does not judge all.
+    outputs: the places of those that it judges in the order in which the task has them; None: all. Its
+    methods get these only: whoever calls them chooses by `judged`. title: of what it scores, of which
     more is better, up to 1; key: that as a JSON value. errors: the other measures of a score by their
     JSON names: what they are called, and how one is written. score_keys, comparison_keys: of
     `Score.to_json` and `Comparison.to_json`. alike_title: what `alike` is called. methods: of the
@@ -48,6 +52,7 @@ class Task(ABC, Generic[A]):
     """
 
     name: str
+    outputs: tuple[int, ...] | None = None
     title: ClassVar[str]
     key: ClassVar[str]
     errors: ClassVar[Mapping[str, tuple[str, Callable[[float], str]]]] = {}
@@ -67,13 +72,37 @@ class Task(ABC, Generic[A]):
         """The task as a text behind its name and a colon says. InputError if it has no such forms."""
         raise InputError(f"the task {self.name} has no form {form!r:.80}")
 
+    def at(self, outputs: tuple[int, ...]) -> Task[A]:
+        """The task of some of a network's outputs, given by their places."""
+        made = copy.copy(self)
+        made.outputs = outputs
+        made.name = f"{self.name}@{','.join(map(str, outputs))}"
+        return made
+
+    def judged(self, outputs: Sequence[T]) -> list[T]:
+        """Of one thing for each of the network's outputs, those of the outputs that the task judges.
+
+        Raises InputError if the network has no such output.
+        """
+        if self.outputs is None:
+            return list(outputs)
+        if max(self.outputs) >= len(outputs):
+            raise InputError(
+                f"{self.name} is of the output {max(self.outputs)}, counted from 0; the network has "
+                f"{len(outputs)}"
+            )
+        return [outputs[place] for place in self.outputs]
+
+    def judged_graph(self, graph: Graph) -> Graph:
+        """The graph with the outputs alone that the task judges. InputError as `judged`."""
+        return replace(graph, outputs=tuple(self.judged(graph.outputs)))
+
     # ------------------------------------------------------------- training
 
     def distillation_loss(self, made: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """A scalar of all outputs, float32 [N, ...], beside the float network's of equal shapes: 0 where they
         are equal. Here the mean square error over the variance, mean of the outputs."""
-        errors = [(m - w).square().mean() / (w.var() + 1e-12) for m, w in zip(made, wanted, strict=True)]
-        return sum(errors[1:], errors[0]) / len(errors)
+        return relative_loss(made, wanted)
 
     @abstractmethod
     def label_loss(self, made: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -237,3 +266,9 @@ def relative_error(made: Outputs, exact: Outputs) -> float:
     """Mean square error over the variance of the exact numbers, mean of the outputs; 0 if they are equal."""
     errors = [((m - e) ** 2).mean() / (e.var() or 1.0) for m, e in zip(made, exact, strict=True)]
     return float(np.mean(errors))
+
+
+def relative_loss(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """`relative_error` of tensors [N, ...] as a scalar to be trained by."""
+    errors = [(m - w).square().mean() / (w.var() + 1e-12) for m, w in zip(made, wanted, strict=True)]
+    return sum(errors[1:], errors[0]) / len(errors)

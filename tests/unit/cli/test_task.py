@@ -167,6 +167,28 @@ def test_run_shows_points_and_numbers(invoke: Invoke, made: Callable[..., Path],
     assert f"{row['values'][3]:.6g}" in invoke("run", two, image).stdout
 
 
+def test_a_task_of_one_of_two_outputs_is_trained_and_evaluated(
+    invoke: Invoke, fails: Fails, made: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    """Points of three numbers in pixels beside an output that is not judged."""
+    (tmp_path / "short.toml").write_text(RECIPE)
+    task, grey = "keypoints:16x16:3@0", ("--channels", 1)
+    one, other = (
+        made("several", recipe, "--task", task, *grey) for recipe in (tmp_path / "short.toml", "fp32")
+    )
+    labels = {path.name: [0.5, 0.25] for path in images.glob("*.png")}
+    data = shutil.copytree(images, tmp_path / "points", ignore=shutil.ignore_patterns("*.csv"))
+    (data / "labels.json").write_text(json.dumps(labels))
+    row = json.loads(invoke("evaluate", one, "--data", data, "--against", other, "--json").stdout)
+    assert row["task"] == task
+    samples, way = numbered_folder(data, 2), subbyte.load(one).preprocessing
+    own = predict(subbyte.Session(one).run, samples, way, task=task)
+    assert row["pck"] == TASKS["keypoints"].credit(own, samples).mean()
+    (shown,) = json.loads(invoke("run", one, images / "00.png", "--json").stdout)
+    assert np.array(shown["points"]).shape == (1, 2)
+    fails("key points are one output", "evaluate", one, "--data", data, "--task", "keypoints@1")
+
+
 def test_grey_numbers_of_two_outputs_are_evaluated(
     invoke: Invoke, fails: Fails, made: Callable[..., Path], labelled: dict[str, Path]
 ) -> None:

@@ -122,6 +122,16 @@ def test_outputs_count_as_told() -> None:
         Losses(task, Retraining(epochs=1.0, outputs=(1.0, 2.0)), graph, teacher_of(graph, None))
 
 
+def test_outputs_that_a_task_does_not_judge_count_as_numbers() -> None:
+    made, wanted = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+    classes, numbers = TASKS["classification"].at((1,)), TASKS["regression"]
+    alone = [float(numbers.distillation_loss([m], [w])) for m, w in zip(made, wanted, strict=True)]
+    alone[1] = float(classes.distillation_loss([made[1]], [wanted[1]]))
+    assert float(output_loss(classes, list(made), list(wanted))) == pytest.approx(sum(alone) / 3, rel=1e-6)
+    weighted = output_loss(classes, list(made), list(wanted), weights=(0.0, 2.0, 1.0))
+    assert float(weighted) == pytest.approx(2 * alone[1] + alone[2], rel=1e-6)
+
+
 def test_views_keep_answers_and_no_maps() -> None:
     with pytest.raises(ValidationError, match="views keep what the teacher answers, not its maps"):
         recipe(views=2, features=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,31 @@ def test_without_a_name_one_vector_is_classified_and_the_error_names_the_option(
         named("hands")
 
 
+def test_a_task_may_judge_some_of_the_outputs() -> None:
+    """The first of `several` has 4 numbers, the second 1."""
+    for name in ("keypoints@0", "classification@0", "regression@1", "detection@0,1"):
+        assert task_of(several(), name).name == name
+    outputs = [np.array([[0.0, 1.0, 2.0, 3.0]], np.float32), np.array([[4.0]], np.float32)]
+    assert named("regression@1,0").judged(outputs) == outputs[::-1]
+    assert named("regression").judged(outputs) == outputs
+    assert predict_one("keypoints@0", outputs).xy.tolist() == [[[0.0, 1.0], [2.0, 3.0]]]
+    with pytest.raises(InputError, match="key points are one output"):
+        task_of(several(), "keypoints@1")
+    with pytest.raises(InputError, match="is of the output 2, counted from 0; the network has 2"):
+        task_of(several(), "regression@0,2")
+    with pytest.raises(InputError, match="of one of them as classification@0"):
+        task_of(several())
+    for bad in ("keypoints@", "keypoints@-1", "keypoints@a", "keypoints@0,", "keypoints@1234"):
+        with pytest.raises(InputError, match="behind @ must be counted from 0"):
+            named(bad)
+
+
+def predict_one(task: str, outputs: list[np.ndarray]) -> Any:
+    """The task's answers to what a network makes of one image."""
+    meant = named(task)
+    return meant.answers(meant.judged(outputs))
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_distillation_is_0_where_outputs_are_equal_and_more_elsewhere(name: str) -> None:
     task, generator = TASKS[name], torch.Generator().manual_seed(0)
@@ -139,6 +165,25 @@ def test_key_points_by_hand() -> None:
     assert score.interval() == wilson_interval(0.5, 1)
     assert task.guess(near, 0, samples[0], None).right is False
     assert task.true_marks(samples[0]).tolist() == [[0.25, 0.5], [0.75, 0.5]]
+
+
+def test_key_points_in_pixels_with_further_numbers() -> None:
+    """Input 8 wide and 4 high, 3 numbers a point."""
+    net = FloatNetwork((4, 8, 1))
+    graph = net.graph(net.linear("a", net.flatten(net.pool("image")), 6))
+    task = task_of(graph, "keypoints:8x4:3")
+    assert task.name == "keypoints:8x4:3"
+    output = np.array([[2.0, 1.0, 99.0, 8.0, 4.0, -1.0]], np.float32)
+    assert task.answers([output]).xy.tolist() == [[[0.25, 0.25], [1.0, 1.0]]]
+    loss = task.label_loss([torch.from_numpy(output)], torch.tensor([[0.25, 0.5, math.nan, 1.0]]))
+    assert float(loss) == pytest.approx(0.25 / 3)
+    with pytest.raises(InputError, match="is not of the network's input"):
+        task_of(graph, "keypoints:4x8:3")
+    with pytest.raises(InputError, match="the 4 numbers of each point in turn"):
+        task_of(graph, "keypoints:8x4:4")
+    for form in ("8x4", "8x4:1", "8:3", "0x4:3"):
+        with pytest.raises(InputError, match="written like keypoints:224x224:3"):
+            named(f"keypoints:{form}")
 
 
 def test_one_key_point_is_measured_by_the_image() -> None:
