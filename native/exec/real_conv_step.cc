@@ -33,10 +33,8 @@ class RealConvStep final : public Step {
     block_tiles_ = tiles_of_block();
     zeros_ = Aligned<float>(static_cast<std::size_t>(run_));
     std::fill(zeros_.data(), zeros_.data() + zeros_.size(), 0.0f);
-    for (int ky = 0; ky < n.kernel_h; ++ky) {
-      for (int kx = 0; kx < n.kernel_w; kx += taps_ / runs_) {
-        offsets_.push_back((static_cast<std::int64_t>(ky * n.dilation_h) * x.width + kx * n.dilation_w) * x.channels);
-      }
+    for (int kx = 0; kx < n.kernel_w; kx += taps_ / runs_) {
+      offsets_.push_back(static_cast<std::int64_t>(kx * n.dilation_w) * x.channels);
     }
     if (depthwise_) {
       pack_depthwise();
@@ -47,18 +45,22 @@ class RealConvStep final : public Step {
     n_.weight_real.shrink_to_fit();
   }
 
-  // Pointers of a block; then copies of a tile's windows.
+  // The rows of a window; pointers of a block; then copies of a tile's windows.
   std::size_t scratch_bytes() const override {
     const std::size_t rows = static_cast<std::size_t>(kernel_->rows), runs = static_cast<std::size_t>(runs_);
-    return rows * (static_cast<std::size_t>(block_tiles_) * sizeof(void*) * (runs + 2) + copied_bytes()) + 64;
+    const std::size_t pointers = static_cast<std::size_t>(n_.kernel_h) + rows * static_cast<std::size_t>(block_tiles_) * (runs + 2);
+    return pointers * sizeof(void*) + rows * copied_bytes() + 64;
   }
   std::int64_t weight_bytes() const override {
     return static_cast<std::int64_t>(4 * (weights_.size() + bias_.size()));
   }
   const char* kernel_name() const { return kernel_->name; }
 
-  void run(const Context& c) const override {
-    const Range pixels = share(y_.height * y_.width, c.thread, c.threads);
+  void run(const Context& c) const override { run_rows(c, {0, y_.height}); }
+
+  void run_rows(const Context& c, Range rows) const override {
+    const Range mine = share((rows.end - rows.begin) * y_.width, c.thread, c.threads);
+    const Range pixels{rows.begin * y_.width + mine.begin, rows.begin * y_.width + mine.end};
     const int count = pixels.end - pixels.begin, tiles = (count + kernel_->rows - 1) / kernel_->rows;
     for (int begin = 0; begin < tiles; begin += block_tiles_) {
       Block block{pixels.begin, count, tiles, begin, std::min(begin + block_tiles_, tiles)};
@@ -90,9 +92,11 @@ class RealConvStep final : public Step {
     const float** residual() const { return in + (runs + 1) * rows; }
   };
 
+  static const float** window_rows_of(const Context& c) { return reinterpret_cast<const float**>(c.scratch); }
+
   Pointers pointers_of(const Context& c, int tile) const {
     const int rows = kernel_->rows;
-    return {reinterpret_cast<const float**>(c.scratch) + tile * rows * (runs_ + 2), runs_, rows};
+    return {window_rows_of(c) + n_.kernel_h + tile * rows * (runs_ + 2), runs_, rows};
   }
 
   // Of a pixel whose window's rows may cross the border.
@@ -128,47 +132,61 @@ class RealConvStep final : public Step {
     }
   }
 
+  // The rows of the input that windows with the topmost row `top` read; null: outside the image.
+  void take_rows(const Context& c, int top, const float** rows) const {
+    for (int i = 0, iy = top; i < n_.kernel_h; ++i, iy += n_.dilation_h) {
+      rows[i] = iy >= 0 && iy < x_.height ? c.real_row(x_, iy) : nullptr;
+    }
+  }
+
   // The pointers of a tile, whose inputs are channels from in_first on; `copies`: room for its windows.
   void gather(const Context& c, Range pixels, int in_first, const Pointers& p, float* copies) const {
+    const float** const rows = window_rows_of(c);
     int y = pixels.begin / y_.width, x = pixels.begin % y_.width;
-    for (int r = 0; r < pixels.end - pixels.begin; ++r) {
-      const int top = y * n_.stride_h - n_.pad_top, left = x * n_.stride_w - n_.pad_left;
-      const std::int64_t from = (static_cast<std::int64_t>(top) * x_.width + left) * x_.channels + in_first;
-      if (top >= 0 && left >= 0 && top + n_.reach_h() <= x_.height && left + n_.reach_w() <= x_.width) {
-        const float* in = c.real(x_) + from;
-        for (int i = 0; i < runs_; ++i) p.in[i * p.rows + r] = in + offsets_[static_cast<std::size_t>(i)];
-      } else if (by_rows_) {
-        copies = copy_rows(c, top, left, p.in + r, copies);
-      } else {
-        take_taps(c, top, left, from, p.in + r);
+    for (int r = 0; r < pixels.end - pixels.begin; ++y, x = 0) {
+      const int top = y * n_.stride_h - n_.pad_top;
+      const bool whole = top >= 0 && top + n_.reach_h() <= x_.height;
+      take_rows(c, top, rows);
+      float* const out = c.real_row_out(y_, y);
+      const float* const residual = has_residual_ ? c.real_row(residual_, y) : nullptr;
+      for (; x < y_.width && r < pixels.end - pixels.begin; ++x, ++r) {
+        const int left = x * n_.stride_w - n_.pad_left;
+        if (whole && left >= 0 && left + n_.reach_w() <= x_.width) {
+          const std::int64_t from = static_cast<std::int64_t>(left) * x_.channels + in_first;
+          const float** in = p.in + r;
+          for (int ky = 0; ky < n_.kernel_h; ++ky) {
+            for (const std::int64_t offset : offsets_) *in = rows[ky] + from + offset, in += p.rows;
+          }
+        } else if (by_rows_) {
+          copies = copy_rows(rows, left, p.in + r, copies);
+        } else {
+          take_taps(rows, left, in_first, p.in + r);
+        }
+        const std::int64_t at = static_cast<std::int64_t>(x) * y_.channels;
+        p.out()[r] = out + at;
+        p.residual()[r] = residual ? residual + at : nullptr;
       }
-      const std::int64_t at = static_cast<std::int64_t>(pixels.begin + r) * y_.channels;
-      p.out()[r] = c.real_out(y_) + at;
-      p.residual()[r] = has_residual_ ? c.real(residual_) + at : nullptr;
-      if (++x == y_.width) x = 0, ++y;
     }
   }
 
   // Of a window that crosses the border.
-  void take_taps(const Context& c, int top, int left, std::int64_t from, const float** in) const {
-    for (int t = 0, iy = top; t < taps_; iy += n_.dilation_h) {
-      for (int i = 0, ix = left; i < n_.kernel_w; ++i, ++t, ix += n_.dilation_w, in += kernel_->rows) {
-        const bool inside = iy >= 0 && iy < x_.height && ix >= 0 && ix < x_.width;
-        *in = inside ? c.real(x_) + (from + offsets_[static_cast<std::size_t>(t)]) : zeros_.data();
+  void take_taps(const float* const* rows, int left, int in_first, const float** in) const {
+    for (int ky = 0; ky < n_.kernel_h; ++ky) {
+      for (int i = 0, ix = left; i < n_.kernel_w; ++i, ix += n_.dilation_w, in += kernel_->rows) {
+        const bool inside = rows[ky] && ix >= 0 && ix < x_.width;
+        *in = inside ? rows[ky] + static_cast<std::int64_t>(ix) * x_.channels + in_first : zeros_.data();
       }
     }
   }
 
   // The same for rows in one piece: copies with zeros beyond the border. Returns the end of the copies.
-  float* copy_rows(const Context& c, int top, int left, const float** in, float* copies) const {
+  float* copy_rows(const float* const* rows, int left, const float** in, float* copies) const {
     const int begin = std::max(left, 0), end = std::min(left + n_.kernel_w, x_.width);
-    for (int i = 0; i < runs_; ++i, in += kernel_->rows, copies += run_) {
-      const int iy = top + i * n_.dilation_h;
+    for (int ky = 0; ky < runs_; ++ky, in += kernel_->rows, copies += run_) {
       *in = copies;
       std::fill(copies, copies + run_, 0.0f);
-      if (iy < 0 || iy >= x_.height || begin >= end) continue;
-      const float* row = c.real(x_) + static_cast<std::int64_t>(iy) * x_.width * x_.channels;
-      std::copy(row + begin * x_.channels, row + end * x_.channels, copies + (begin - left) * x_.channels);
+      if (!rows[ky] || begin >= end) continue;
+      std::copy(rows[ky] + begin * x_.channels, rows[ky] + end * x_.channels, copies + (begin - left) * x_.channels);
     }
     return copies;
   }
@@ -225,7 +243,7 @@ class RealConvStep final : public Step {
   bool has_residual_, depthwise_ = false, by_rows_ = false;
   int taps_, in_group_ = 1, block_tiles_ = 1;
   int runs_ = 1, run_ = 1;             // of a window, each of so many neighbouring inputs
-  std::vector<std::int64_t> offsets_;  // per run, from the window's first input
+  std::vector<std::int64_t> offsets_;  // of the runs of a row, from the window's first input there
   std::vector<Panel> panels_;
   Aligned<float> weights_, bias_, zeros_;
 };

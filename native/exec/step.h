@@ -68,6 +68,11 @@ struct Context {
     return b.offset < 0 ? input : reinterpret_cast<const float*>(arena + b.offset);
   }
   float* real_out(const Buffer& b) const { return reinterpret_cast<float*>(arena + b.offset); }
+  // Row y of a float32 value, which may be a line buffer.
+  const float* real_row(const Buffer& b, int y) const {
+    return real(b) + static_cast<std::int64_t>(b.lines == 0 ? y : y % b.lines) * b.width * b.channels;
+  }
+  float* real_row_out(const Buffer& b, int y) const { return const_cast<float*>(real_row(b, y)); }
 };
 
 struct Range {

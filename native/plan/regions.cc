@@ -20,6 +20,7 @@ constexpr int kUnmade = 1 << 30, kOutside = 1 << 30;
 // times this many still is a number.
 constexpr int kFarthest = 4096;
 constexpr Range kNothing{1 << 30, -(1 << 30)};
+constexpr std::int64_t kMostRealWeights = 256 << 10;  // bytes of a float32 layer
 constexpr int kTilePixels = 72;  // per thread, of the region's output: full tiles and few passes over the weights
 // Steps times row tiles that are worked out in all, and that are kept: many times what a network of use comes to. What
 // a graph has beyond that runs layer by layer, with the same integers.
@@ -73,9 +74,16 @@ struct Finder {
 
   bool by_rows(int node) const {
     const NodeDesc& n = nodes[node];
-    if (!values[n.output].quantized || gated[node] >= 0) return false;
+    if (gated[node] >= 0) return false;
+    if (!values[n.output].quantized) return real_by_rows(n);
     if (uses_winograd(n, values[n.inputs[0]], values[n.output], options.isa)) return false;
     return info_of(n.op).is(kByRows);
+  }
+
+  // float32 convolutions with weights that stay in the second-level cache beside the rows.
+  bool real_by_rows(const NodeDesc& n) const {
+    return n.op == Op::kConv2d && !uses_real_winograd(n, values[n.inputs[0]], values[n.output]) &&
+           static_cast<std::int64_t>(n.weight_real.size() * sizeof(float)) <= kMostRealWeights;
   }
 
   bool large(int node) const { return static_cast<std::int64_t>(buffers[nodes[node].output].bytes) > options.depth_first_above; }
@@ -91,7 +99,9 @@ struct Finder {
   // The last step of a region that starts at `begin`, or `begin` if there is none.
   std::size_t end_of(std::size_t begin) const {
     std::size_t best = begin;
+    const bool quantized = values[nodes[order[begin]].output].quantized;
     for (std::size_t i = begin + 1; i < order.size() && i - begin < kMaxSteps && by_rows(order[i]); ++i) {
+      if (values[nodes[order[i]].output].quantized != quantized) break;
       if (!closed(begin, i)) continue;
       best = i;
       if (!large(order[i])) break;

@@ -1,4 +1,4 @@
-"""Layers that run row tile by row tile give the same integers as layers that run one after another."""
+"""Layers that run row tile by row tile give the same numbers as layers that run one after another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from subbyte.execute.native import Session, available_isas
 from subbyte.ir import Graph
+from subbyte.passes.dequantize import dequantize_graph
 from tests.contract.agreement import (
     SANITIZED,
     SETTINGS,
@@ -71,6 +72,22 @@ def test_random_chains(block: int) -> None:
             session = Session(graph, isa=isa, threads=threads, depth_first_above=above)
             banded += any(row["region"] >= 0 for row in session.plan())
             equal = same(engine_outputs(session, x), expected)
+            assert equal, f"seed {seed}, {isa}, {threads} threads, depth first above {above}"
+    assert banded > 10
+
+
+def test_random_chains_in_float32() -> None:
+    """The sums of a pixel are the same ones in the same order, so that numbers are equal, too."""
+    banded = 0
+    for seed in range(100):
+        graph, rng = dequantize_graph(chain(seed)), random.Random(seed)
+        x = random_images(graph, 1, seed)
+        for threads, above in rng.sample(SETTINGS, 2):
+            isa = rng.choice(available_isas())
+            session = Session(graph, isa=isa, threads=threads, depth_first_above=above)
+            banded += any(row["region"] >= 0 for row in session.plan())
+            whole = Session(graph, isa=isa, threads=threads, depth_first_above=None)
+            equal = same(engine_outputs(session, x), engine_outputs(whole, x))
             assert equal, f"seed {seed}, {isa}, {threads} threads, depth first above {above}"
     assert banded > 10
 

@@ -24,7 +24,7 @@ enum class Op {
 
 enum OpTrait : unsigned {
   kPlain = 0,
-  kByRows = 1,        // quantized, it can make some rows of its output from some of its inputs': depth-first regions
+  kByRows = 1,        // it can make some rows of its output from some of its inputs': depth-first regions (regions.cc)
   kWeighted = 2,      // has weights, and a window that reads the halo of its first input
   kActs = 4,          // ends with an activation function
   kOfMaps = 8,        // its first input has rows and columns
