@@ -24,6 +24,16 @@ from subbyte.ir.shares import shares
 from subbyte.metrics import wilson_interval
 from subbyte.recipes import load_recipe
 
+POINTWISE = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 6))
+"""
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
 
@@ -279,6 +289,25 @@ def test_float_layers(invoke: Invoke, network: tuple[object, ...], tmp_path: Pat
         assert (one.name, one.op, one.params.keys()) == (other.name, other.op, other.params.keys())
         for role, param in one.params.items():
             assert np.array_equal(param, other.params[role])  # type: ignore[arg-type]
+
+
+def test_patterns(invoke: Invoke, images: Path, tmp_path: Path) -> None:
+    """Where a budget asks for one of them, layers have it, the file says so, and the recipe makes it again."""
+    (tmp_path / "pointwise.py").write_text(POINTWISE)
+    network = f"{tmp_path}/pointwise.py:build", "--input-size", 16, "--calibration", images
+    table, path, recipe = tmp_path / "s.json", tmp_path / "a.subbyte", tmp_path / "a.toml"
+    words = ("--weight-bits", "8,int8+2:4", "--activation-bits", "")
+    assert invoke("sensitivity", *network, *words, "--output", table).exit_code == 0
+    assert compressed(invoke, network, path).exit_code == 0
+    size = path.stat().st_size - 500  # 4096 weights of 8 bits become 5 on average: 1536 bytes less
+    asked = ("--patterns", "2:4", "--sensitivity", table, "--size", size, "--write-recipe", recipe)
+    result = compressed(invoke, network, path, *asked)
+    assert result.exit_code == 0, result.output
+    assert path.stat().st_size <= size
+    again = tmp_path / "again.subbyte"
+    assert invoke("compress", *network, "--recipe", recipe, "--output", again).exit_code == 0
+    for made in (path, again):
+        assert "int8+2:4" in str(shares(subbyte.load(made).graph))
 
 
 def test_wrong_options_of_activations_and_float_layers(
