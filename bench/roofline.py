@@ -28,9 +28,9 @@ from subbyte.benchmark.machine import Machine, commit, describe_machine
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError, SubbyteError
 from subbyte.execute.native import Session
+from subbyte.execute.native.executed import executed_macs
 from subbyte.ir import Graph, Node
 from subbyte.ir.graph import producers
-from subbyte.report.plan import executed_macs
 from subbyte.system.cpus import choose_cpus, pinned
 
 KINDS = ("k × k", "1 × 1", "depthwise", "squeeze-excite", "classifier", "other")

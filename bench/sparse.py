@@ -34,12 +34,12 @@ from subbyte.benchmark.peers import load_peers
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError, SubbyteError
 from subbyte.execute.native import Session
+from subbyte.execute.native.executed import executed_macs
 from subbyte.ir import Graph, Node
 from subbyte.ir.ops import macs
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.quant import QTensor
 from subbyte.quant.format import uniform_levels, weight_format
-from subbyte.report.plan import executed_macs
 from subbyte.system.cpus import choose_cpus, pinned
 
 WARM_UP_RUNS = 3

@@ -105,7 +105,7 @@ def bench(
         samples = interleave([c.bind(x[:batch]) for c in candidates], seconds)
         preempted = preemptions() - before
         peaks = {name: max(peak, _peak(name)) for name, peak in peaks.items()}
-    timings = _timings(candidates, samples, verified, sum(macs(real).values()) * batch, peaks, threads)
+    timings = _timings(candidates, samples, verified, sum(macs(real).values()), batch, peaks, threads)
     if held:
         timings = [t.model_copy(update=asdict(f)) for t, f in zip(timings, held, strict=True)]
     if streams:
@@ -186,15 +186,16 @@ def _timings(
     samples: Sequence[Samples],
     verified: Sequence[Verified],
     work: int,
+    batch: int,
     peaks: dict[str, float],
     threads: int,
 ) -> list[Timing]:
-    """work: multiply-accumulates of one call."""
+    """work: multiply-accumulates of an image."""
     best = _best_peer(candidates, samples)
     rival = next((s for c, s in zip(candidates, samples, strict=True) if c.label == best), None)
     timings = []
     for c, s, v in zip(candidates, samples, verified, strict=True):
-        speed = work / float(np.median(s.all)) / 1e9
+        images = batch / float(np.median(s.all)) / 1e9  # per nanosecond
         timings.append(
             Timing(
                 name=c.name,
@@ -211,8 +212,8 @@ def _timings(
                 cpu_ms=Spread.of(s.cpu * 1e3),
                 round_ms=tuple(float(t) for t in s.round_medians * 1e3),
                 ratio=None if rival is None else Spread.of(rival.round_medians / s.round_medians),
-                gmac_per_second=speed,
-                peak=speed / (peaks[c.isa] * threads) if c.isa in peaks else None,
+                gmac_per_second=work * images,
+                peak=(c.executed or 0) * images / (peaks[c.isa] * threads) if c.isa in peaks else None,
             )
         )
     return timings

@@ -37,6 +37,7 @@ class Candidate:
     bind: the same input to the function that is timed; it is in the candidate's own layout by then.
     layout: the input to that layout. write: puts the network's file into a folder unless it is one.
     graph: what an artifact stands for in the reference (None for a peer, which runs the float network).
+    executed: multiply-accumulates of an image, without those that the engine skips (None for a peer).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Candidate:
     graph: Graph | None = None
     isa: str | None = None
     sha256: str | None = None
+    executed: int | None = None
 
     @property
     def label(self) -> str:
@@ -82,6 +84,7 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
     Raises ArtifactError for a damaged file, InputError for threads or an isa that cannot be had.
     """
     from subbyte.execute.native import Session
+    from subbyte.execute.native.executed import executed_macs
 
     artifact = source if isinstance(source, Artifact) else load(source)
     data = None if isinstance(source, Artifact) else Path(source).read_bytes()
@@ -106,6 +109,7 @@ def from_artifact(source: str | Path | Artifact, *, threads: int = 1, isa: str |
         graph=artifact.graph,
         isa=session.isa,
         sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        executed=sum(executed_macs(step) for step in session.plan()),
     )
 
 

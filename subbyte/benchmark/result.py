@@ -43,8 +43,9 @@ class Timing(BaseModel):
     ratio: speedup over the best peer, round by round (None without peers).
     check: its outputs beside what it should compute: for a peer the float network in the numpy
     reference, for an artifact the same artifact in the numpy reference. fidelity: an artifact's
-    outputs beside the float network's (None for peers). peak: share of the measured peak of integer
-    dot products that its multiply-accumulates amount to, 0..1 (None if not measured).
+    outputs beside the float network's (None for peers). gmac_per_second: of the network's
+    multiply-accumulates. peak: share of the measured peak of integer dot products that those amount to that
+    are executed, without skipped blocks of zeros, 0..1 (None if not measured).
     load_ms, resident_bytes: see subbyte.benchmark.footprint. images_per_second: of `streams` callers at
     a time, over rounds. None where not measured.
     """

@@ -9,19 +9,12 @@ import numpy as np
 
 from subbyte.artifact import Artifact
 from subbyte.execute.native import Session
+from subbyte.execute.native.executed import executed_macs
 
 KEPT = (
     *("name", "op", "kernel", "isa", "macs", "weight_bytes", "buffer_offset", "buffer_bytes", "live_bytes"),
     *("region", "row_tiles", "tile_rows", "line_buffer_rows"),
 )
-
-
-def executed_macs(step: Mapping[str, Any]) -> int:
-    """Multiply-accumulates that a step of `session.plan()` makes: of blocks that are skipped none, so that of
-    a step with "int8+4x16:50" half of its `macs` are left."""
-    _, _, pattern = str(step["executed_weights"]).partition("+4x")
-    percent = int(pattern.partition(":")[2]) if pattern else 100
-    return int(step["macs"]) * percent // 100
 
 
 def plan_rows(session: Session, repeats: int = 10) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from subbyte.benchmark.peers import load_peers
 from subbyte.benchmark.result import BenchResult, Spread
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import InputError
+from subbyte.execute.native import Session
+from subbyte.execute.native.executed import executed_macs
 from subbyte.execute.reference import run as reference_run
-from subbyte.ir import Graph, Node, Value, verify
+from subbyte.ir import Graph, Node, Value, macs, verify
 from subbyte.ir.graph import Param
 from subbyte.metrics.output_check import CENTRED_FROM, Check, check
 from subbyte.passes.dequantize import dequantize_graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QParams, quantize_bias, quantize_weight, weight_format
 from subbyte.system.interleave import Samples
+from tests.fuzz.builder import Builder
 
 X, A, P = QParams(0.03125, 128), QParams(0.03125, 0), QParams(0.015625, 0)
 SHAPE = (12, 10, 3)
@@ -101,6 +105,22 @@ def candidate_of(
     return Candidate(
         name, precision, "1", 10, run, lambda x: lambda: run(x), lambda x: x, write, graph=stands_for
     )
+
+
+def test_the_share_of_the_peak_is_of_products_that_are_executed() -> None:
+    b = Builder(random.Random(1), (14, 14, 3))
+    x = b.qconv(b.quantize("image"), 256, act="relu")
+    graph = b.finish(b.add("dequantize", [b.qconv(x, 256, pattern="4x16:25")]))
+    work = sum(macs(graph).values())
+    executed = sum(executed_macs(step) for step in Session(graph).plan())
+    result = bench(Artifact(graph, {}, Preprocessing(14, 14, HALF, HALF)), seconds=0)
+    (timing,) = result.timings
+    assert executed <= work and result.macs == work
+    assert timing.isa is not None and timing.peak is not None
+    share = timing.gmac_per_second * executed / work / result.peak_gmacs[timing.isa]
+    assert timing.peak == pytest.approx(share, rel=1e-12)
+    if timing.isa == "avx512vnni":
+        assert executed < 0.3 * work
 
 
 def test_against_every_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

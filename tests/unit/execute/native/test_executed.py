@@ -1,8 +1,8 @@
-"""What the rows of a plan count."""
+"""What of a plan counts as multiplied."""
 
 from __future__ import annotations
 
-from subbyte.report.plan import executed_macs
+from subbyte.execute.native.executed import executed_macs
 
 
 def test_products_of_blocks_that_are_skipped_do_not_count() -> None:
