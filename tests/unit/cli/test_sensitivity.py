@@ -294,7 +294,7 @@ def test_float_layers(invoke: Invoke, network: tuple[object, ...], tmp_path: Pat
 def test_patterns(invoke: Invoke, images: Path, tmp_path: Path) -> None:
     """Where a budget asks for one of them, layers have it, the file says so, and the recipe makes it again."""
     (tmp_path / "pointwise.py").write_text(POINTWISE)
-    network = f"{tmp_path}/pointwise.py:build", "--input-size", 16, "--calibration", images
+    network = (f"{tmp_path}/pointwise.py:build", "--input-size", 16, "--calibration", images)
     table, path, recipe = tmp_path / "s.json", tmp_path / "a.subbyte", tmp_path / "a.toml"
     words = ("--weight-bits", "8,int8+2:4", "--activation-bits", "")
     assert invoke("sensitivity", *network, *words, "--output", table).exit_code == 0
