@@ -31,8 +31,8 @@ from torch import nn
 def build():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 6))
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 64, 1), nn.ReLU(),
+        nn.Conv2d(64, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 6))
 """
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
@@ -292,9 +292,10 @@ def test_float_layers(invoke: Invoke, network: tuple[object, ...], tmp_path: Pat
 
 
 def test_patterns(invoke: Invoke, images: Path, tmp_path: Path) -> None:
-    """Where a budget asks for one of them, layers have it, the file says so, and the recipe makes it again."""
+    """Where a budget asks for one of them, layers have it, and the recipe makes it again."""
     (tmp_path / "pointwise.py").write_text(POINTWISE)
-    network = (f"{tmp_path}/pointwise.py:build", "--input-size", 16, "--calibration", images)
+    network: tuple[object, ...] = (f"{tmp_path}/pointwise.py:build", "--input-size", 16)
+    network += ("--calibration", images)
     table, path, recipe = tmp_path / "s.json", tmp_path / "a.subbyte", tmp_path / "a.toml"
     words = ("--weight-bits", "8,int8+2:4", "--activation-bits", "")
     assert invoke("sensitivity", *network, *words, "--output", table).exit_code == 0
