@@ -2,10 +2,10 @@
 
     python -m bench.exported ARTIFACT IMAGES.npy onnxruntime onnxruntime-fused openvino litert ...
 
-IMAGES.npy: float32 [N, H, W, C], preprocessed. "-ranges" and "-fused" behind a runtime's name: with ranges of
-these images, with fused residuals. Prints a line per runtime: on how many images the best class is the same,
-the root mean square and the largest difference of the outputs, and of the codes that the last layer reads the
-share that is equal, and the largest difference.
+IMAGES.npy: float32 [N, H, W, C], preprocessed. Behind a runtime's name, "-ranges": with ranges of these
+images, "-fused": with fused residuals, "-exact": rounded as the artifact is. Prints a line per runtime: on
+how many images the best class is the same, the root mean square and the largest difference of the outputs,
+and of the codes that the last layer reads the share that is equal, and the largest difference.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def opened(name: str, graph: Graph, ranges: Ranges) -> Run:
         run = _runner(_interpreter(1, model_content=to_tflite(graph, ranges=real)))
         return lambda x: [np.array(y) for y in run(x)]
     given = ranges if "ranges" in words else None
-    model = to_qdq(graph, ranges=given, fused_residuals="fused" in words).SerializeToString()
+    model = to_qdq(
+        graph, ranges=given, fused_residuals="fused" in words, exact="exact" in words
+    ).SerializeToString()
     return {"onnxruntime": onnxruntime, "openvino": openvino}[engine](model)
 
 

@@ -3,11 +3,11 @@
     python -m bench.exported_top1 ARTIFACT --calibration FOLDER --data FOLDER:crop --data FOLDER:squash ...
 
 Each runtime reads the file that `subbyte export` writes for it: QDQ ONNX for ONNX Runtime and OpenVINO,
-TensorFlow Lite for LiteRT, whose outputs have the ranges of 32 calibration images; with "-ranges" behind the
-runtime's name residuals have them, too, with "-fused" they are added before they are rounded (QDQ). Every
-image goes through all of them, one at a time on one thread. Prints a row of a table for each: how many are
-right, how many it alone has wrong and right beside our engine (lost, gained), and on how many the best class
-is the same.
+TensorFlow Lite for LiteRT, whose outputs have the ranges of 32 calibration images. Behind the runtime's
+name, "-ranges": residuals have them, too, "-fused": they are added before they are rounded (QDQ), "-exact":
+gates are rounded as they are here, too. Every image goes through all of them, one at a time on one thread.
+Prints a row of a table for each: how many are right, how many it alone has wrong and right beside our
+engine (lost, gained), and on how many the best class is the same.
 """
 
 from __future__ import annotations

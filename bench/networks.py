@@ -24,6 +24,7 @@ from subbyte.benchmark.bench import bench
 from subbyte.benchmark.result import BenchResult
 from subbyte.data.synthetic import synthetic_images
 from subbyte.errors import SubbyteError
+from subbyte.preprocess import Preprocessing
 from subbyte.recipes import load_recipe
 
 CALIBRATION_IMAGES = 8
@@ -33,10 +34,11 @@ MAKERS = ("capture", "compress", "ir", "models", "passes", "quant", "recipes", "
 
 @dataclass(frozen=True)
 class Network:
-    """A model by name at a square input of `size` pixels."""
+    """A model of the catalog, or one of timm's, at a square input of `size` pixels."""
 
     model: str
     size: int
+    timm: bool = False
 
     @property
     def label(self) -> str:
@@ -51,6 +53,10 @@ NETWORKS = (
     Network("tf_efficientnetv2_s", 384),
     Network("tf_efficientnetv2_m", 384),
     Network("tf_efficientnetv2_l", 384),
+    Network("efficientnet_b0", 224),
+    Network("resnet50", 224, timm=True),
+    Network("mobilenetv3_large_100", 224, timm=True),
+    Network("convnext_atto", 224, timm=True),
 )
 
 
@@ -140,8 +146,21 @@ def _float_artifact(network: Network, weights: str) -> Artifact:
     from subbyte.importers.torch_export import capture
     from subbyte.passes import optimize
 
+    shape = (network.size, network.size, 3)
+    if network.timm:
+        import timm
+        import torch
+
+        torch.manual_seed(0)
+        module = timm.create_model(network.model).eval()
+        for name, gain in module.named_parameters():
+            if name.endswith("weight") and not gain.any():  # a residual branch that would make nothing
+                torch.nn.init.uniform_(gain, 0.5, 1.0)
+        graph = optimize(capture(module, shape))
+        half = (0.5,) * 3
+        return Artifact(graph, {}, Preprocessing(*shape[:2], half, half), None, {"model": network.model})
     loaded = models.load(network.model, weights)
-    graph = optimize(capture(loaded.module, (network.size, network.size, 3)))
+    graph = optimize(capture(loaded.module, shape))
     preprocessing = replace(loaded.preprocessing, height=network.size, width=network.size)
     return Artifact(graph, {}, preprocessing, None, {"model": network.model, **loaded.provenance})
 

@@ -53,6 +53,14 @@ def export(
             "in float32.",
         ),
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="qdq: round residuals and gates of squeeze-and-excitation as subbyte does; ONNX Runtime "
+            "then computes the same codes, these layers in float32.",
+        ),
+    ] = False,
     int4: Annotated[
         bool,
         typer.Option(
@@ -73,7 +81,7 @@ def export(
     graph = dequantize_graph(loaded.graph) if real else loaded.graph
     row = _row(graph, output, format)
     check_output("--output", output, output.suffix, [artifact])
-    flags = {"fused_residuals": fused_residuals, "int4": int4, "integer_io": integer_io}
+    flags = {"fused_residuals": fused_residuals, "exact": exact, "int4": int4, "integer_io": integer_io}
     options: dict[str, Any] = {name: True for name, given in flags.items() if given}
     for name in options.keys() - set(row.options):
         raise InputError(f"the format {row.name} has no --{name.replace('_', '-')}")

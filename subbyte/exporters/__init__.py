@@ -61,7 +61,7 @@ EXPORTERS: dict[str, Exporter] = {
         Exporter("onnx", "subbyte.exporters.onnx", ".onnx", "ONNX in float32", grids=False),
         Exporter(
             *("qdq", "subbyte.exporters.qdq", ".onnx", "ONNX with QuantizeLinear and DequantizeLinear"),
-            options=("ranges", "fused_residuals", "int4"),
+            options=("ranges", "fused_residuals", "exact", "int4"),
         ),
         Exporter(
             *("tflite", "subbyte.exporters.tflite", ".tflite", "TensorFlow Lite, float32 or INT8"),

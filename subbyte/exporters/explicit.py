@@ -12,7 +12,7 @@ from subbyte.quant import QParams
 
 
 def explicit(
-    graph: Graph, *, rounded_sums: bool, ranges: Ranges | None = None
+    graph: Graph, *, rounded_sums: bool, ranges: Ranges | None = None, rounded_gates: bool = False
 ) -> tuple[Graph, tuple[str, ...]]:
     """The graph whose operations compute in real numbers, each behind `dequantize` and before `quantize`.
 
@@ -24,11 +24,13 @@ def explicit(
     that the graph lacks.
 
     rounded_sums: a layer's sums are rounded to 8 bits, "y/codes", before its residual is added (else the sum
-    of both is rounded, once); ranges: as `residual_grid` takes them.
+    of both is rounded, once); ranges: as `residual_grid` takes them. rounded_gates: a `mul` has the
+    attributes "step", in whose multiples its definition rounds the gate, and "tie": its products are
+    multiples of 1/256 of a code, and half of that makes ties round up.
 
     The result is for exporters: the verifier would refuse quantized weights behind real inputs.
     """
-    made = _Explicit(graph, rounded_sums, ranges or {})
+    made = _Explicit(graph, rounded_sums, ranges or {}, rounded_gates)
     for node in graph.nodes:
         made.put(node)
     outputs = [name if graph.value(name).q is None else made.real(name) for name in graph.outputs]
@@ -38,8 +40,9 @@ def explicit(
 class _Explicit:
     """The growing graph."""
 
-    def __init__(self, graph: Graph, rounded_sums: bool, ranges: Ranges) -> None:
+    def __init__(self, graph: Graph, rounded_sums: bool, ranges: Ranges, rounded_gates: bool) -> None:
         self.graph, self.rounded_sums, self.ranges = graph, rounded_sums, ranges
+        self.rounded_gates = rounded_gates
         self.values = dict(graph.values)
         self.nodes: list[Node] = []
         self.added: list[str] = []
@@ -58,7 +61,11 @@ class _Explicit:
             self._activation(node, node.inputs[0], y)
         else:
             inputs = [self.real(name) for name in node.inputs]
-            raw = self.add(node.op, inputs, f"{y.name}/raw", y, attrs=node.attrs, params=node.params)
+            attrs = dict(node.attrs)
+            if node.op == "mul" and self.rounded_gates:
+                unit = y.grid.scale / 256
+                attrs |= {"step": unit / self.graph.value(node.inputs[0]).grid.scale, "tie": unit / 2}
+            raw = self.add(node.op, inputs, f"{y.name}/raw", y, attrs=attrs, params=node.params)
             self.quantize(raw, y)
 
     def _layer(self, node: Node, y: Value) -> None:

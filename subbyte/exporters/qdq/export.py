@@ -13,6 +13,7 @@ from subbyte.exporters.grids import Ranges
 from subbyte.exporters.onnx.export import OPSET
 from subbyte.exporters.onnx.export import model as make_model
 from subbyte.exporters.onnx.ops import OPS as FLOAT
+from subbyte.exporters.onnx.ops.elementwise import scaled_gate
 from subbyte.exporters.onnx.writer import Layout, Row, Writer
 from subbyte.ir import Graph, Node, Value
 from subbyte.ir.ops import refusal
@@ -31,6 +32,7 @@ def to_qdq(
     batch: int | None = 1,
     ranges: Ranges | None = None,
     fused_residuals: bool = False,
+    exact: bool = False,
     int4: bool = False,
 ) -> ModelProto:
     """The graph as a model that `onnx.checker` accepts (opset 20; 21 with int4).
@@ -41,6 +43,8 @@ def to_qdq(
     fused_residuals: a layer's sums and its residual are added before they are rounded, once, as in the graph;
     otherwise the sums are rounded first, to a grid that covers `ranges` (see `residual_grid`), which is what
     engines need that compute every operation in integers; the file has a note of it (`artifact.own_grids`).
+    exact: fused residuals, and gates rounded as the graph rounds them, in float32. Who computes as the file
+    says gets the graph's codes, but where a sum is within float32's rounding of the middle between two.
     int4: weights of 2 to 4 bits on a plain grid are int4 tensors, half the bytes; all others, and without it
     these too, are int8.
 
@@ -50,11 +54,12 @@ def to_qdq(
     for node in graph.nodes:
         if reason := refusal(node, "qdq", "QDQ export"):
             raise InputError(reason)
-    made, added = explicit(graph, rounded_sums=not fused_residuals, ranges=ranges)
-    opset = INT4_OPSET if int4 else OPSET
-    model = make_model(onnx, QdqWriter(onnx, made, int4), made, OPS, batch=batch, opsets=[("", opset)])
-    if added:
-        onnx.helper.set_model_props(model, {own_grids.KEY: own_grids.to_text(dict.fromkeys(added))})
+    rounded = not (fused_residuals or exact)
+    made, added = explicit(graph, rounded_sums=rounded, ranges=ranges, rounded_gates=exact)
+    opset, writer = INT4_OPSET if int4 else OPSET, QdqWriter(onnx, made, int4)
+    model = make_model(onnx, writer, made, OPS, batch=batch, opsets=[("", opset)])
+    if noted := [*added, *writer.noted]:
+        onnx.helper.set_model_props(model, {own_grids.KEY: own_grids.to_text(dict.fromkeys(noted))})
     return model
 
 
@@ -64,10 +69,11 @@ def export(
     batch: int,
     ranges: Ranges | None = None,
     fused_residuals: bool = False,
+    exact: bool = False,
     int4: bool = False,
 ) -> bytes:
     """The file of `to_qdq`. InputError as there."""
-    model = to_qdq(graph, batch=batch, ranges=ranges, fused_residuals=fused_residuals, int4=int4)
+    model = to_qdq(graph, batch=batch, ranges=ranges, fused_residuals=fused_residuals, exact=exact, int4=int4)
     data: bytes = model.SerializeToString()
     return data
 
@@ -80,6 +86,7 @@ class QdqWriter(Writer):
         self._int4 = onnx.TensorProto.INT4 if int4 else None
         self._grids: dict[str, list[str]] = {}
         self.scales: dict[str, float] = {}  # of the codes behind real numbers
+        self.noted: list[str] = []  # tensors whose rounding is the graph's own, for `own_grids`
 
     def grid(self, value: Value) -> list[str]:
         """The names of the scale and zero point of a value on a grid."""
@@ -110,6 +117,11 @@ class QdqWriter(Writer):
         assert isinstance(bias, np.ndarray)
         codes = self.tensor(f"{node.name}.bias", bias.astype(np.int32))
         return self._dequantized(codes, np.float32(self.scales[node.inputs[0]]) * weight.scale)
+
+    def note(self, kind: str, inputs: list[str], output: str) -> str:
+        """Appends a node that a graph has inside an operation; returns its output."""
+        self.noted.append(output)
+        return self.op(kind, inputs, output)
 
     def _dequantized(self, codes: str, scales: np.ndarray, *zeros: str) -> str:
         inputs = [codes, self.tensor(f"{codes}.scale", scales.astype(np.float32)), *zeros]
@@ -158,4 +170,25 @@ def _activation(writer: Writer, graph: Graph, node: Node) -> None:
     writer.op("Gather", [writer.tensor(f"{node.output}.table", table), index], node.output, axis=0)
 
 
-OPS: dict[str, Row] = {**FLOAT, "quantize": _quantize, "dequantize": _dequantize, "activation": _activation}
+def _mul(writer: Writer, graph: Graph, node: Node) -> None:
+    """Of an exact model: the gate in whole steps, and what makes ties round up."""
+    if "step" not in node.attrs:
+        FLOAT["mul"](writer, graph, node)
+        return
+    assert isinstance(writer, QdqWriter)
+    y, step = node.output, float(node.attrs["step"])
+    gate = scaled_gate(writer, node)
+    for kind, numbers in (("Mul", [1 / step]), ("Round", []), ("Mul", [step])):
+        others = [writer.number(f"{y}/step", number) for number in numbers]
+        gate = writer.note(kind, [gate, *others], writer.fresh(f"{y}/gate"))
+    product = writer.op("Mul", [node.inputs[0], gate], writer.fresh(f"{y}/product"))
+    writer.note("Add", [product, writer.number(f"{y}/tie", float(node.attrs["tie"]))], y)
+
+
+OPS: dict[str, Row] = {
+    **FLOAT,
+    "quantize": _quantize,
+    "dequantize": _dequantize,
+    "activation": _activation,
+    "mul": _mul,
+}

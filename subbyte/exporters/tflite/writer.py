@@ -199,7 +199,24 @@ class Writer:
         if act == "silu":
             gate = self.op("LOGISTIC", [x], self.tensor(value, q and SIGMOID, "/gate"))
             return self.op("MUL", [x, gate], made, "MulOptions")
+        if act == "hard_sigmoid":
+            return self._hard_sigmoid(x, q, value, made)
         raise InputError(f"TensorFlow Lite export has no {act} (value {value.name!r})")
+
+    def _hard_sigmoid(self, x: int, q: QParams | None, value: Value, made: int) -> int:
+        """relu6(x + 3) / 6 in float32, also between codes: there is no operator, and gates are short."""
+        if self.is_codes(x):
+            x = self.op("DEQUANTIZE", [x], self.tensor(value, None, "/real"))
+        three, sixth = (
+            self.constant(f"{value.name}/{name}", np.array([number], np.float32))
+            for name, number in (("three", 3.0), ("sixth", 1 / 6))
+        )
+        moved = self.op("ADD", [x, three], self.tensor(value, None, "/moved"), "AddOptions")
+        clamped = self.op("RELU6", [moved], self.tensor(value, None, "/clamped"))
+        if q is None:
+            return self.op("MUL", [clamped, sixth], made, "MulOptions")
+        share = self.op("MUL", [clamped, sixth], self.tensor(value, None, "/share"), "MulOptions")
+        return self.op("QUANTIZE", [share], made)
 
 
 #: Adds what makes a node's output.

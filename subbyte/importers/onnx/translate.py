@@ -37,6 +37,8 @@ OPSETS = range(11, 26)
 _TIMES = 8
 #: Of the standard operators, and what ONNX Runtime's quantization writes.
 _DOMAINS = ("", "com.microsoft")
+#: Operators that a note of ours may call the inside of an operation (docs/decisions/0040-exact-qdq.md).
+_ROUNDING = ("Mul", "Round", "Add")
 #: Operators that read codes as they are.
 _ANY_NUMBERS = (
     *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"),
@@ -196,8 +198,10 @@ def _known(node: OnnxNode) -> None:
 
 
 def _translated(call: Call) -> Argument | tuple[Argument, ...]:
-    _known(call.node)
     op = call.node.op
+    if op in _ROUNDING and call.node.outputs[0] in call.t.unrounded and _numbers(call.inputs[1:]):
+        return call.argument(0)
+    _known(call.node)
     constant = all(x is None or isinstance(x, Constant) for x in call.inputs)
     if constant and op in FOLDS:
         return FOLDS[op](call)
@@ -212,6 +216,10 @@ def _translated(call: Call) -> Argument | tuple[Argument, ...]:
     if not _reads_codes(op) and any(_on_grid(call, x) for x in call.inputs):
         raise Rejected("it reads codes; a DequantizeLinear has to stand before it")
     return ROWS[op](call)
+
+
+def _numbers(inputs: Iterable[Argument | None]) -> bool:
+    return all(isinstance(x, Constant) and x.array.size == 1 for x in inputs)
 
 
 def _reads_codes(op: str) -> bool:

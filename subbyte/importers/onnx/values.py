@@ -94,7 +94,7 @@ class Translation:
     by the value of an activation, what it computes where that is not its `act` to the last digit. codes:
     values that were made already, of a value and a grid, or of a value's codes. last: names that only reach
     outputs. room: elements that computed constants may still have.
-    unrounded: names of codes that the network has as real numbers.
+    unrounded: names of codes that the network has as real numbers, and of what rounds inside an operation.
     left_out: nodes that were, for the user. shapes: of outputs that are neither maps nor vectors in the file.
     """
 

@@ -114,11 +114,17 @@ def attention(b: Builder, a: Arguments, shape: Shape) -> Operand:
     if mask is not None and mask.dtype == bool:
         mask = np.where(mask, 0.0, _MASKED)
     q = elementwise.scaled(b, q, a["scale"] or q.shape[-1] ** -0.5)
-    if q.shape[-3] != k.shape[-3]:  # groups of queries share keys and values
-        need(bool(a.get("enable_gqa")), f"it has {q.shape[-3]} heads of queries and {k.shape[-3]} of keys")
+    if a.get("enable_gqa") and q.shape[-3] != k.shape[-3]:  # groups of queries share keys and values
         k, v = (_repeated_heads(b, x, q.shape[-3]) for x in (k, v))
+    try:  # one head of keys and values may serve all queries
+        batch = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], shape[:-2])
+    except ValueError:
+        batch = ()
+    need(
+        batch == shape[:-2], f"it has queries, keys and values of the shapes {q.shape}, {k.shape}, {v.shape}"
+    )
     turned = seen(k.value, b.settled(k).view.transpose(-1, -2))
-    weights = product(b, q, turned, (*q.shape[:-1], k.shape[-2]))
+    weights = product(b, q, turned, (*batch, q.shape[-2], k.shape[-2]))
     if mask is not None:
         weights = elementwise.affine(b, weights, None, np.maximum(mask, _MASKED))
     weights = softmax(b, {"self": weights, "dim": -1}, weights.shape)

@@ -55,6 +55,15 @@ def test_every_node_agrees_with_the_reference(name: str, fused: bool) -> None:
         assert np.mean(list(shares.values())) > 0.98
 
 
+@pytest.mark.parametrize("name", [name for name in GRAPHS if any(n.op == "mul" for n in GRAPHS[name].nodes)])
+def test_gates_of_an_exact_model_are_equal(name: str) -> None:
+    """From equal codes: products are 1/512 of a code or more from a tie, and float32's rounding is less."""
+    graph = GRAPHS[name]
+    values = all_values(graph, random_images(graph, 2, 1), exact=True)
+    shares = assert_nodes_agree(graph, values, rounded_sums=False)
+    assert {shares[node.name] for node in graph.nodes if node.op == "mul" and node.name in shares} <= {1.0}
+
+
 def test_int4_weights_are_the_same_numbers() -> None:
     b = Builder(random.Random(3), (6, 6, 5))
     x = b.qconv(b.qconv(b.quantize("image"), 7, (3, 3), bits=4), 6, bits=2)

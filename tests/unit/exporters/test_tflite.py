@@ -64,6 +64,7 @@ CASES: dict[str, Build] = {
     "depthwise stride": lambda b, x: b.qconv(x, 6, (5, 5), 2, groups=6, pad=(2, 2, 1, 2)),
     "silu": lambda b, x: b.qconv(x, 7, act="silu"),
     "hard_swish": lambda b, x: b.qconv(x, 7, act="hard_swish"),
+    "hard_sigmoid": lambda b, x: b.qconv(x, 7, act="hard_sigmoid"),
     "leaky_relu": lambda b, x: b.qconv(x, 7, act="leaky_relu:0.25"),
     "elu": lambda b, x: b.qconv(x, 7, act="elu"),
     "gelu": lambda b, x: b.qconv(x, 7, act="gelu"),

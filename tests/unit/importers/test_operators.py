@@ -377,6 +377,13 @@ def attended(m: Apply, x: torch.Tensor, **options: Any) -> torch.Tensor:
     return F.scaled_dot_product_attention(tokens, tokens, tokens, **options)
 
 
+def one_key_head(m: Apply, x: torch.Tensor) -> torch.Tensor:
+    """Heads of queries that share one head of keys and values (arXiv 1911.02150)."""
+    tokens = x.flatten(2).transpose(1, 2)
+    queries = tokens.unflatten(2, (2, 2)).transpose(1, 2)
+    return F.scaled_dot_product_attention(queries, tokens[:, None, :, :2], tokens[:, None, :, 2:])
+
+
 def asked(m: Apply, x: torch.Tensor) -> torch.Tensor:
     """Attention whose queries are learned."""
     assert isinstance(m.t, nn.ParameterDict)
@@ -452,6 +459,7 @@ SEVERAL: dict[str, tuple[nn.Module, Shape]] = {
         Apply(lambda m, x: F.avg_pool1d(x.flatten(2), 3, 2, 1) - F.max_pool1d(x.flatten(2), 3, 2, 1)),
         (3, 5, 4),
     ),
+    "one head of keys": (Apply(one_key_head), (3, 5, 4)),
     "like others": (Apply(lambda m, x: torch.cat([x, torch.ones_like(x[:, :1])], 1)), (3, 5, 4)),
 }  # fmt: skip
 

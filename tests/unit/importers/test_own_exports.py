@@ -11,6 +11,7 @@ import pytest
 
 from subbyte.artifact import own_grids
 from subbyte.compress import compress
+from subbyte.errors import UnsupportedOperatorError
 from subbyte.execute.reference.executor import run
 from subbyte.exporters import EXPORTERS
 from subbyte.exporters.ranges import observe_ranges
@@ -53,7 +54,16 @@ def mobilenet_like() -> Graph:
     return net.graph(net.linear("classifier", net.flatten(net.pool(x)), 10))
 
 
-NETWORKS = [resnet_like, mobilenet_like, efficientnet_like]
+def hard_gated() -> Graph:
+    """MobileNetV3's activations."""
+    net = FloatNetwork((SIZE, SIZE, 3), 6)
+    x = net.conv("stem", "image", 8, 3, "hard_swish")
+    gate = net.conv("excite", net.conv("squeeze", net.pool(x), 4, 1, "relu"), 8, 1, "hard_sigmoid")
+    x = net.conv("head", net.same("mul", x, gate), 16, 1, "hard_swish")
+    return net.graph(net.linear("classifier", net.flatten(net.pool(x)), 10))
+
+
+NETWORKS = [resnet_like, mobilenet_like, efficientnet_like, hard_gated]
 
 
 def compressed(make: Callable[[], Graph]) -> tuple[Graph, np.ndarray]:
@@ -75,6 +85,22 @@ def test_the_integers_are_equal(tmp_path: Path, name: str, make: Callable[[], Gr
     data = EXPORTERS[name].export(graph, ranges=observe_ranges(graph, [images]))
     (expected,), (actual,) = (run(one, images).values() for one in (graph, again(tmp_path, name, data)))
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_gates_of_an_exact_model_come_back(tmp_path: Path, balanced: bool) -> None:
+    graph, images = compressed(efficientnet_like)
+    if balanced:
+        factors = np.float32(2.0) ** np.linspace(-1, 0, 16, dtype=np.float32)
+        nodes = [n.with_(params={"channel_scale": factors}) if n.op == "mul" else n for n in graph.nodes]
+        graph = replace(graph, nodes=tuple(nodes))
+    data = EXPORTERS["qdq"].export(graph, exact=True)
+    found = again(tmp_path, "qdq", data)
+    assert sorted(node.op for node in found.nodes) == sorted(node.op for node in graph.nodes)
+    (expected,), (actual,) = (run(one, images).values() for one in (graph, found))
+    np.testing.assert_array_equal(actual, expected)
+    with pytest.raises(UnsupportedOperatorError, match="Round"):
+        again(tmp_path, "qdq", data.replace(own_grids.KEY.encode(), b"another.notes"))
 
 
 def test_factors_of_a_gate_come_back_from_qdq(tmp_path: Path) -> None:
