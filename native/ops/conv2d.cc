@@ -61,7 +61,7 @@ StepPtr make_conv2d(const Operation& o) {
 }
 
 bool is_depthwise(const NodeDesc& n, const ValueDesc& x, const ValueDesc& y) {
-  return !n.dilated() && n.groups == x.channels && y.channels == x.channels && x.channels > 1 && y.quantized && n.inputs.size() == 1;
+  return x.quantized && !n.dilated() && n.groups == x.channels && y.channels == x.channels && x.channels > 1 && n.inputs.size() == 1;
 }
 
 }  // namespace subbyte

@@ -82,7 +82,8 @@ struct Finder {
 
   // float32 convolutions with weights that stay in the second-level cache beside the rows.
   bool real_by_rows(const NodeDesc& n) const {
-    return n.op == Op::kConv2d && !uses_real_winograd(n, values[n.inputs[0]], values[n.output]) &&
+    return info_of(n.op).is(kByRows) && info_of(n.op).is(kWeighted) &&
+           !uses_real_winograd(n, values[n.inputs[0]], values[n.output]) &&
            static_cast<std::int64_t>(n.weight_real.size() * sizeof(float)) <= kMostRealWeights;
   }
 

@@ -121,11 +121,13 @@ template <typename Product>
 void run(const Shape& s, const std::uint8_t* packed, const Row& row) {
   const std::size_t bytes = block_bytes(s);
   Table table{};
-  const bool looks_up = row.epilogue->finish == Finish::kTable;
-  if (looks_up) table = load_table(row.epilogue->table);
+  const Finish finish = row.epilogue->finish;
+  if (finish == Finish::kTable) table = load_table(row.epilogue->table);
   for (int c0 = 0; c0 < s.channels; c0 += kBlock, packed += bytes) {
-    if (looks_up) {
+    if (finish == Finish::kTable) {
       dispatch<Product, Finish::kTable>(s, packed, row, c0, table);
+    } else if (finish == Finish::kReal) {
+      dispatch<Product, Finish::kReal>(s, packed, row, c0, table);
     } else {
       dispatch<Product, Finish::kClamp>(s, packed, row, c0, table);
     }

@@ -2,7 +2,7 @@
 //
 // A kernel packs its weights, biases and multipliers as it likes (`packed_bytes`, `pack`). It may read
 // `read_ahead` input pixels past the last tap of a row, and 64 bytes past that; it writes exactly
-// `channels` outputs per pixel. Finish::kClamp and Finish::kTable only.
+// `channels` outputs per pixel, codes or (Finish::kReal) float32. No Finish::kResidual.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ struct Row {
   std::ptrdiff_t in_pixel;        // bytes between neighbouring input pixels
   int width;                      // output pixels
   std::uint8_t* out;
-  std::ptrdiff_t out_pixel;
+  std::ptrdiff_t out_pixel;  // bytes
   const Epilogue* epilogue;
 };
 

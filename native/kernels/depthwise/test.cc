@@ -12,7 +12,7 @@ namespace {
 struct Trial {
   Trial(Random& random, depthwise::Shape s, int pixels, Finish finish)
       : shape(s), width(pixels), in_pixel((s.channels + 3) / 4 * 4 + 4 * random.between(0, 3)),
-        out_pixel((s.channels + 3) / 4 * 4 + 4 * random.between(0, 3)), table(256) {
+        out_pixel((finish == Finish::kReal ? 4 : 1) * ((s.channels + 3) / 4 * 4 + 4 * random.between(0, 3))), table(256) {
     const std::size_t channels = static_cast<std::size_t>(s.channels);
     taps.resize(static_cast<std::size_t>(s.kernel_h * s.kernel_w) * channels);
     for (std::int8_t& t : taps) t = static_cast<std::int8_t>(random.byte());
@@ -71,7 +71,8 @@ void check(Report& report, Random& random, const depthwise::Kernel& kernel, dept
   std::snprintf(what, sizeof(what), "kernel %d x %d, stride %d, channels %d, width %d, finish %d", s.kernel_h,
                 s.kernel_w, s.stride, s.channels, trial.width, static_cast<int>(finish));
   report.expect(actual == expected, kernel.name, what);
-  const std::size_t last = static_cast<std::size_t>((trial.width - 1) * trial.out_pixel + s.channels);
+  const int wide = finish == Finish::kReal ? 4 : 1;
+  const std::size_t last = static_cast<std::size_t>((trial.width - 1) * trial.out_pixel + wide * s.channels);
   report.expect(expected.untouched_outside(0, last), "depthwise portable writes", what);
 }
 
@@ -87,7 +88,7 @@ void test_depthwise(Report& report, unsigned seed) {
     report.expect(depthwise::find(kernel.isa) == &kernel, kernel.name, "is found in the table");
     if (!report.runs(kernel.isa, kernel.name)) continue;
     Random random(seed + static_cast<unsigned>(i));
-    for (const Finish finish : {Finish::kClamp, Finish::kTable}) {
+    for (const Finish finish : {Finish::kClamp, Finish::kTable, Finish::kReal}) {
       for (const int c : channels) {
         for (int stride = 1; stride <= 3; ++stride) {
           for (const int k : kSquare) check(report, random, kernel, {k, k, stride, c}, finish);

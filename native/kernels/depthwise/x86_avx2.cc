@@ -122,6 +122,8 @@ void depthwise_u8s8_avx2_run(const Shape& s, const std::uint8_t* packed, const R
   for (int c0 = 0; c0 < s.channels; c0 += kBlock, packed += block_bytes(s)) {
     if (row.epilogue->finish == Finish::kTable) {
       dispatch<Finish::kTable>(s, packed, row, c0, f);
+    } else if (row.epilogue->finish == Finish::kReal) {
+      dispatch<Finish::kReal>(s, packed, row, c0, f);
     } else {
       dispatch<Finish::kClamp>(s, packed, row, c0, f);
     }

@@ -47,14 +47,16 @@ INLINE __m512i load_once(const void* p) {
   return v;
 }
 
-// A block of channels of one row. kTable: see Finish. kTwo: the lower halves of all vectors belong to pixels of the
+// A block of channels of one row. kTwo: the lower halves of all vectors belong to pixels of the
 // row's left piece, the upper ones to their partners in the right piece.
-template <bool kTable, bool kTwo>
+template <Finish kFinish, bool kTwo>
 class Block {
+  static constexpr bool kReal = kFinish == Finish::kReal, kTable = kFinish == Finish::kTable;
+
  public:
   INLINE Block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0)
       : height_(s.kernel_h), stride_(s.stride), packed_(packed), in_(row.in), in_pixel_(row.in_pixel), c0_(c0),
-        out_(row.out + c0), out_pixel_(row.out_pixel), width_(kTwo ? (row.width + 1) / 2 : row.width),
+        out_(row.out + (kReal ? sizeof(float) : 1) * static_cast<std::size_t>(c0)), out_pixel_(row.out_pixel), width_(kTwo ? (row.width + 1) / 2 : row.width),
         valid_(first(s.channels - c0)), zero16_(_mm512_set1_epi16(static_cast<short>(row.epilogue->zero))),
         low_(_mm512_set1_epi8(static_cast<char>(row.epilogue->low))),
         high_(_mm512_set1_epi8(static_cast<char>(row.epilogue->high))) {
@@ -96,7 +98,29 @@ class Block {
 
   // Output pixel x from the sums of its four vectors.
   INLINE void finish(const __m512i (&acc)[4], int x) const {
-    store(pack(scaled(acc[0], 0), scaled(acc[1], 1), scaled(acc[2], 2), scaled(acc[3], 3)), x);
+    const __m512 v[4] = {scaled(acc[0], 0), scaled(acc[1], 1), scaled(acc[2], 2), scaled(acc[3], 3)};
+    if constexpr (kReal) {
+      store_reals(v, x);
+    } else {
+      store(pack(v[0], v[1], v[2], v[3]), x);
+    }
+  }
+
+  // float32 of output pixel x: lane l of all vectors are channels 16 l .. 16 l + 15.
+  INLINE void store_reals(const __m512 (&v)[4], int x) const {
+    if (x >= width_) return;
+    const __m512 low[2] = {_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0x44)};
+    const __m512 high[2] = {_mm512_shuffle_f32x4(v[0], v[1], 0xEE), _mm512_shuffle_f32x4(v[2], v[3], 0xEE)};
+    const __m512 lanes[4] = {_mm512_shuffle_f32x4(low[0], low[1], 0x88), _mm512_shuffle_f32x4(low[0], low[1], 0xDD),
+                             _mm512_shuffle_f32x4(high[0], high[1], 0x88),
+                             _mm512_shuffle_f32x4(high[0], high[1], 0xDD)};
+    std::uint8_t* out = out_ + x * out_pixel_;
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; ++l) {
+      const int at = kTwo ? l % 2 : l;
+      auto* to = reinterpret_cast<float*>(kTwo && l > 1 ? out + right_out_ : out) + 16 * at;
+      _mm512_mask_storeu_ps(to, static_cast<__mmask16>(valid_ >> (16 * at)), lanes[l]);
+    }
   }
 
   // Packed codes of 64 channels of output pixel x, in natural order.
@@ -259,9 +283,9 @@ INLINE void step_any(const B& b, int x, int count) {
 
 // The steps of a row: long ones, and a short one where few outputs are left. They read up to 4 pixels past the last
 // output's taps, whatever the stride: the rest of its windows, where strides of 1 or 2 have an output that is not stored.
-template <bool kTable, bool kTwo>
+template <Finish kFinish, bool kTwo>
 void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0) {
-  const Block<kTable, kTwo> b(s, packed, row, c0);
+  const Block<kFinish, kTwo> b(s, packed, row, c0);
   const int width = b.width();
   int x = 0;
   if (s.kernel_w == 3 && s.stride == 1) {
@@ -271,7 +295,9 @@ void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0) {
     for (; x < width - 2; x += 4) step3<4, 1>(b, x);
     for (; x < width; x += 2) step3<2, 1>(b, x);
   } else if (s.kernel_w == 5 && s.stride == 1) {
-    for (; x < width - 4; x += 8) step5<2, 4>(b, x);
+    if constexpr (kFinish != Finish::kReal) {  // which packs half of the channels at a time
+      for (; x < width - 4; x += 8) step5<2, 4>(b, x);
+    }
     for (; x < width; x += 4) step5<1, 4>(b, x);
   } else if (s.kernel_w == 5 && s.stride == 2) {
     for (; x < width - 2; x += 4) step5<2, 2>(b, x);
@@ -280,6 +306,18 @@ void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0) {
     for (; x < width; x += 2) step_any<2>(b, x, windows(s));
   } else {
     for (; x < width; ++x) step_any<1>(b, x, windows(s));
+  }
+}
+
+template <Finish kFinish>
+void blocks(const Shape& s, const std::uint8_t* packed, const Row& row) {
+  const std::size_t bytes = block_bytes(s);
+  for (int c0 = 0; c0 < s.channels; c0 += kBlock, packed += bytes) {
+    if (half_empty(s, c0) && row.width > 4) {
+      block<kFinish, true>(s, packed, row, c0);
+    } else {
+      block<kFinish, false>(s, packed, row, c0);
+    }
   }
 }
 
@@ -317,14 +355,10 @@ void depthwise_u8s8_avx512vnni_pack(const Shape& s, const Weights& w, std::uint8
 }
 
 void depthwise_u8s8_avx512vnni_run(const Shape& s, const std::uint8_t* packed, const Row& row) {
-  const std::size_t bytes = block_bytes(s);
-  const bool table = row.epilogue->finish == Finish::kTable;
-  for (int c0 = 0; c0 < s.channels; c0 += kBlock, packed += bytes) {
-    if (half_empty(s, c0) && row.width > 4) {
-      table ? block<true, true>(s, packed, row, c0) : block<false, true>(s, packed, row, c0);
-    } else {
-      table ? block<true, false>(s, packed, row, c0) : block<false, false>(s, packed, row, c0);
-    }
+  switch (row.epilogue->finish) {
+    case Finish::kTable: return blocks<Finish::kTable>(s, packed, row);
+    case Finish::kReal: return blocks<Finish::kReal>(s, packed, row);
+    default: return blocks<Finish::kClamp>(s, packed, row);
   }
 }
 

@@ -41,10 +41,12 @@ SUBBYTE_INLINE void transpose(const std::uint8_t* p, std::ptrdiff_t pixel, __m25
   q[3] = _mm256_unpackhi_epi16(a1, b1);
 }
 
-SUBBYTE_INLINE __m256i codes_of(const __m256i (&acc)[4], const float* m, __m256i zero) {
-  __m256 v[4];
+SUBBYTE_INLINE void scale(const __m256i (&acc)[4], const float* m, __m256 (&v)[4]) {
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) v[j] = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[j]), _mm256_loadu_ps(m + 8 * j));
+}
+
+SUBBYTE_INLINE __m256i codes_of(const __m256 (&v)[4], __m256i zero) {
   const __m256i p01 = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
   const __m256i p23 = _mm256_packs_epi32(_mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]));
   return _mm256_packus_epi16(_mm256_adds_epi16(p01, zero), _mm256_adds_epi16(p23, zero));
@@ -59,8 +61,18 @@ SUBBYTE_INLINE void store_block(std::uint8_t* out, __m256i codes, int channels) 
   if (channels > 16) store_codes(out + 16, _mm256_extracti128_si256(codes, 1), channels - 16);
 }
 
+SUBBYTE_INLINE void store_reals(float* out, const __m256 (&v)[4], int channels) {
+  alignas(32) float natural[kBlock];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    _mm_store_ps(natural + 4 * j, _mm256_castps256_ps128(v[j]));
+    _mm_store_ps(natural + 16 + 4 * j, _mm256_extractf128_ps(v[j], 1));
+  }
+  __builtin_memcpy(out, natural, sizeof(float) * static_cast<std::size_t>(channels < kBlock ? channels : kBlock));
+}
+
 // kShifts output pixels per step; kHeight and kWindows may be 0 for "as in the shape".
-template <bool kTable, int kShifts, int kHeight, int kWindows>
+template <Finish kFinish, int kShifts, int kHeight, int kWindows>
 void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0, const Finisher& f) {
   const int height = kHeight ? kHeight : s.kernel_h, count = kWindows ? kWindows : windows(s);
   const auto* m = reinterpret_cast<const float*>(packed + 4 * kBlock);
@@ -86,28 +98,37 @@ void block(const Shape& s, const std::uint8_t* packed, const Row& row, int c0, c
         }
       }
     }
-    std::uint8_t* out = row.out + x * row.out_pixel + c0;
+    std::uint8_t* out = row.out + x * row.out_pixel;
 #pragma GCC unroll 2
     for (int t = 0; t < kShifts; ++t) {
       if (x + t >= row.width) break;
-      __m256i codes = codes_of(acc[t], m, f.zero);
-      codes = kTable ? look_up(f.table, codes) : _mm256_max_epu8(_mm256_min_epu8(codes, f.high), f.low);
-      store_block(out + t * row.out_pixel, codes, s.channels - c0);
+      __m256 v[4];
+      scale(acc[t], m, v);
+      std::uint8_t* pixel = out + t * row.out_pixel;
+      if constexpr (kFinish == Finish::kReal) {
+        store_reals(reinterpret_cast<float*>(pixel) + c0, v, s.channels - c0);
+      } else {
+        const __m256i codes = codes_of(v, f.zero);
+        store_block(pixel + c0,
+                    kFinish == Finish::kTable ? look_up(f.table, codes)
+                                              : _mm256_max_epu8(_mm256_min_epu8(codes, f.high), f.low),
+                    s.channels - c0);
+      }
     }
   }
 }
 
-template <bool kTable>
+template <Finish kFinish>
 void dispatch(const Shape& s, const std::uint8_t* packed, const Row& row, int c0, const Finisher& f) {
   const int size = s.kernel_h == s.kernel_w ? s.kernel_h : 0;
   if (s.stride == 1) {
-    if (size == 3) return block<kTable, 2, 3, 1>(s, packed, row, c0, f);
-    if (size == 5) return block<kTable, 2, 5, 2>(s, packed, row, c0, f);
-    return block<kTable, 2, 0, 0>(s, packed, row, c0, f);
+    if (size == 3) return block<kFinish, 2, 3, 1>(s, packed, row, c0, f);
+    if (size == 5) return block<kFinish, 2, 5, 2>(s, packed, row, c0, f);
+    return block<kFinish, 2, 0, 0>(s, packed, row, c0, f);
   }
-  if (size == 3) return block<kTable, 1, 3, 1>(s, packed, row, c0, f);
-  if (size == 5) return block<kTable, 1, 5, 2>(s, packed, row, c0, f);
-  return block<kTable, 1, 0, 0>(s, packed, row, c0, f);
+  if (size == 3) return block<kFinish, 1, 3, 1>(s, packed, row, c0, f);
+  if (size == 5) return block<kFinish, 1, 5, 2>(s, packed, row, c0, f);
+  return block<kFinish, 1, 0, 0>(s, packed, row, c0, f);
 }
 
 }  // namespace
@@ -145,9 +166,11 @@ void depthwise_u8s8_avxvnni_run(const Shape& s, const std::uint8_t* packed, cons
   load_finisher(f, *row.epilogue);
   for (int c0 = 0; c0 < s.channels; c0 += kBlock, packed += bytes) {
     if (row.epilogue->finish == Finish::kTable) {
-      dispatch<true>(s, packed, row, c0, f);
+      dispatch<Finish::kTable>(s, packed, row, c0, f);
+    } else if (row.epilogue->finish == Finish::kReal) {
+      dispatch<Finish::kReal>(s, packed, row, c0, f);
     } else {
-      dispatch<false>(s, packed, row, c0, f);
+      dispatch<Finish::kClamp>(s, packed, row, c0, f);
     }
   }
 }
