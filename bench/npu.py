@@ -5,6 +5,7 @@
     python -m bench.npu sparsity ARTIFACT [DEVICE]   # Vela's cycles with and without zeros of 2:4
     python -m bench.npu operators FILE [DEVICE]      # operators of an artifact or .tflite file off the NPU
     python -m bench.npu zigzag                       # energy of some layers on v2-npu, beside ZigZag's search
+    python -m bench.npu space                        # which networks of the space "hands" v2-npu runs in time
 
 DEVICE is ethos-u85-256, or another one of bench/vela.py. Vela is the package ethos-u-vela, ZigZag zigzag-dse.
 """
@@ -12,6 +13,7 @@ DEVICE is ethos-u85-256, or another one of bench/vela.py. Vela is the package et
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +34,8 @@ from subbyte.errors import SubbyteError
 from subbyte.ir import Graph, Node
 from subbyte.quant import QTensor, weight_format
 from subbyte.quant.format import FP32, INT8, UINT8
+from subbyte.search import load_space
+from subbyte.search.costs import Limits, costs_of
 
 #: Map, outputs and kernel of convolutions that ZigZag is asked for.
 ASKED: tuple[tuple[tuple[int, int, int], int, int], ...] = (
@@ -51,6 +55,9 @@ KNOWN_MS, KNOWN_MW = 12.0, 180.0
 #: 1801.04381) of 3 x 3 on an image of 128 x 128, to the size of that tracker.
 V1_SIDE, V1_STEM = 128, 16
 V1_STAGES = ((1, 8, 1, 1), (4, 16, 2, 2), (4, 32, 2, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 112, 2, 2))
+#: What a hand tracker may cost an image, and how many networks of a space are asked for; 21 points in space.
+LATENCY, ENERGY, DRAWN, OUTPUTS = 8.0, 0.96, 250, 63
+LIMITS = Limits(latency=LATENCY, energy=ENERGY)
 #: 21 points in space twice, whether there is a hand, and which.
 V1_HEADS = (63, 63, 1, 1)
 
@@ -203,15 +210,36 @@ def beside_zigzag() -> None:
         )
 
 
+def within_limits() -> None:
+    """Prints what share of the space is within v2-npu's limits, and its networks of the most work."""
+    space, device, chance = load_space("hands"), find_target("v2-npu"), random.Random(0)
+    drawn = [space.random(chance) for _ in range(DRAWN)]
+    pairs = list(zip(costs_of(space, drawn, OUTPUTS, device), drawn, strict=True))
+    fitting = [pair for pair in pairs if not any(v > 0.0 for v in LIMITS.violations(pair[0]))]
+    in_time = sum(costs.latency <= LATENCY for costs, _ in pairs)
+    print(f"{DRAWN} networks: {in_time} within {LATENCY} ms, {len(fitting)} also within {ENERGY} mJ")
+    print("MMAC | ms | mJ | bytes | input | stages: kind, depth, channels, expansion, weights")
+    for costs, one in sorted(fitting, key=lambda pair: -pair[0].macs)[:5]:
+        stages = ", ".join(f"{s.kind} {s.depth} {s.channels} {s.expand} {s.weights}" for s in one.stages)
+        print(
+            f"{costs.macs / 1e6:.1f} | {costs.latency:.2f} | {costs.energy:.3f} | {costs.size} | "
+            f"{one.resolution} | {stages}"
+        )
+
+
+#: Commands that need no file.
+ALONE = {"calibrate": calibrate, "zigzag": beside_zigzag, "space": within_limits}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=("calibrate", "vela", "sparsity", "operators", "zigzag"))
+    parser.add_argument("command", choices=(*ALONE, "vela", "sparsity", "operators"))
     parser.add_argument("file", type=Path, nargs="?", help="an artifact; operators: also a .tflite file")
     parser.add_argument("device", nargs="?", default="ethos-u85-256", choices=SETTINGS)
     options = parser.parse_args(arguments)
     try:
-        if options.command in ("calibrate", "zigzag"):
-            (calibrate if options.command == "calibrate" else beside_zigzag)()
+        if options.command in ALONE:
+            ALONE[options.command]()
             return 0
         if options.file is None:
             parser.error(f"{options.command} needs a file")

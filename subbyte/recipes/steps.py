@@ -254,11 +254,17 @@ class Distillation(Taught):
 class BlockRemoval(Options):
     """How much work is left when residual blocks are taken out.
 
-    share: of the network's multiply-accumulates, at most. images: of those given, at most, that the
-    distance of outputs is measured on. outputs: what each of several outputs counts in it; empty: all alike.
+    share: of the network's work, at most. target: a device, a name or a TOML file, whose `cost` in 8 bits is
+    the work; None: multiply-accumulates are. by: first goes the block for which the "distance" of outputs
+    rises least for the work that it takes, or the one that takes most "work". images: of those given,
+    at most, that the distance is measured on. outputs: what each of several outputs counts in it; empty: all
+    alike.
     """
 
     share: float = Field(default=0.5, gt=0.0, le=1.0)
+    target: str | None = Field(default=None, min_length=1)
+    cost: Literal["time", "energy"] = "time"
+    by: Literal["distance", "work"] = "distance"
     images: int = Field(default=64, ge=1)
     outputs: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = ()
 

@@ -1,4 +1,5 @@
-"""Takes residual blocks out of the float network, those that are missed least, until little work is left.
+"""Takes residual blocks out of the float network, those that are missed least or cost most, until little
+work is left.
 
 A residual block adds to what it reads; without it the network goes on with what was read. Networks of many
 such blocks answer almost the same without one of them ("Residual Networks Behave Like Ensembles of
@@ -7,11 +8,13 @@ Relatively Shallow Networks", arXiv 1605.06431). Which one is measured, anew aft
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
+from subbyte.device import find_target
+from subbyte.device.network import as_quantized, price
 from subbyte.errors import InputError
 from subbyte.execute.native import Session
 from subbyte.ir import Graph, verify
@@ -24,15 +27,16 @@ from subbyte.tasks import task_of
 
 
 def check(original: Graph, asked: BlockRemoval, task: str | None) -> None:
-    """Raises InputError if the outputs do not fit the task or the options, or the blocks do not suffice."""
+    """Raises InputError if the outputs do not fit the task or the options, the blocks do not suffice, or the
+    device is unknown or does not say what the network costs."""
     task_of(original, task)
     check_outputs(original, asked)
-    least = original
+    least, work = original, work_by(asked)
     while (join := next(joins(least), None)) is not None:
         least = without_block(least, *join)
     if work(least) > asked.share * work(original):
         raise InputError(
-            f"without any residual block {work(least) / work(original):.3f} of the multiply-accumulates are "
+            f"without any residual block {work(least) / work(original):.3f} of the {_words(asked)} "
             f"left, more than the {asked.share:g} that remove_blocks.share allows; allow more, or take fewer "
             "pixels (--resolution)"
         )
@@ -41,10 +45,11 @@ def check(original: Graph, asked: BlockRemoval, task: str | None) -> None:
 def run(context: Context) -> Graph:
     """The float graph, verified, with so much of its work at most; configuration: BlockRemoval.
 
-    In each round that block goes for which the distance of outputs rises least for the work that it takes.
+    In each round that block goes for which the distance of outputs rises least for the work that it takes,
+    or the one that takes most.
     """
     graph, asked = context.original, context.configuration
-    task = task_of(graph, context.task)
+    task, work = task_of(graph, context.task), work_by(asked)
     count = min(asked.images, len(context.images))
     images = context.images[np.linspace(0, len(context.images) - 1, count).astype(int)]
     wanted = _outputs(context.teacher, images)
@@ -52,17 +57,44 @@ def run(context: Context) -> Graph:
     def distance(candidate: Graph) -> float:
         return float(output_loss(task, _outputs(candidate, images), wanted, weights=asked.outputs))
 
-    found, rounds, most = distance(graph), 0, asked.share * work(context.teacher)
+    measured = asked.by == "distance"
+    found, rounds, most = distance(graph) if measured else 0.0, 0, asked.share * work(context.teacher)
     while work(graph) > most:
         candidates: list[tuple[float, int, Graph]] = []
         for output, kept in joins(graph):
             smaller = without_block(graph, output, kept)
-            rise = distance(smaller) - found
-            candidates.append((rise / (work(graph) - work(smaller)), len(candidates), smaller))
+            taken = work(graph) - work(smaller)
+            worth = (distance(smaller) - found) / taken if measured else -taken
+            candidates.append((worth, len(candidates), smaller))
         graph = min(candidates, key=lambda candidate: candidate[:2])[2]
-        found, rounds = distance(graph), rounds + 1
+        found, rounds = distance(graph) if measured else 0.0, rounds + 1
         context.progress("remove blocks", rounds)
     return graph
+
+
+def work_by(asked: BlockRemoval) -> Callable[[Graph], float]:
+    """What counts as a network's work: multiply-accumulates, or its cost on a device.
+
+    Raises InputError for an unknown device; the function for one that does not say this cost.
+    """
+    if asked.target is None:
+        return work
+    device = find_target(asked.target)
+
+    def cost(graph: Graph) -> float:
+        found = price(device, as_quantized(graph))
+        value = found.time if asked.cost == "time" else found.energy
+        if value is None:
+            raise InputError(f"{device.name} does not say what {asked.cost} layers need")
+        return value
+
+    return cost
+
+
+def _words(asked: BlockRemoval) -> str:
+    if asked.target is None:
+        return "multiply-accumulates are"
+    return f"{asked.cost} on {asked.target} is"
 
 
 def work(graph: Graph) -> float:
