@@ -115,7 +115,8 @@ class Reconstruction(Training):
     exponent then and at the end.
     drop: the share of activations, drawn anew for every image and step, that stay unrounded while
     a block is trained, and are the float network's at its input (QDrop, arXiv 2203.05740).
-    held_back, check, patience: for each block; patience for "latent" alone.
+    images: of those given, at most so many, evenly chosen, are trained on; a step behind may see more, whose
+    maps would fill disks. held_back, check, patience: for each block; patience for "latent" alone.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
     those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
     """
@@ -123,6 +124,7 @@ class Reconstruction(Training):
     always: ClassVar[frozenset[str]] = Training.always | {"epochs"}
 
     epochs: float = Field(default=4.0, gt=0.0, le=1000.0)
+    images: int | None = Field(default=None, ge=1)
     rounding: Literal["latent", "adaround"] = "latent"
     regularizer: float = Field(default=1.0, ge=0.0, le=1000.0)
     regularize_after: float = Field(default=0.2, ge=0.0, lt=1.0)
@@ -149,6 +151,7 @@ class Taught(Training):
     maps (arXiv 1612.03928). `gates`: as features, of squeeze-and-excitation gates. `labels`: cross entropy
     with the images' labels, which have to be given.
     outputs: what each of several outputs counts in `logits`, in their order; empty: all alike.
+    crop: what steps see is a random crop of an image, with at least this share of its sides; 1: all of it.
     teacher: the path of an artifact that takes the float network's place; None: the float network. Where its
     images and so its maps are larger or smaller, features are learned from its maps resized.
     """
@@ -161,6 +164,7 @@ class Taught(Training):
     attention: float = Field(default=0.0, ge=0.0, le=1e6)
     gates: float = Field(default=0.0, ge=0.0, le=1e6)
     labels: float = Field(default=0.0, ge=0.0, le=1e6)
+    crop: float = Field(default=0.7, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _compared(self) -> Taught:

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Smallest side of a random crop, as a share of the image's.
-SMALLEST_CROP = 0.7
 
-
-def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops of images [N, C, H, W], resized to their size, half of them mirrored."""
+def augmented(x: Tensor, generator: torch.Generator, smallest: float = 0.7) -> Tensor:
+    """Random crops of images [N, C, H, W], resized to their size, half of them mirrored. smallest: the least
+    side of a crop, as a share of the image's."""
     count, _, height, width = x.shape
     u = torch.rand(4, count, generator=generator).to(x.device)
-    side = SMALLEST_CROP + (1.0 - SMALLEST_CROP) * u[0]
+    side = smallest + (1.0 - smallest) * u[0]
     mirror = torch.where(u[1] < 0.5, -1.0, 1.0)
     shift = (1.0 - side) * (2.0 * u[2:4] - 1.0)
     theta = torch.zeros(count, 2, 3, device=x.device)

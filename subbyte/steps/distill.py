@@ -54,7 +54,7 @@ def run(context: Context) -> Graph:
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         images = kept[chosen]
-        x = augmented(inputs[images], generator)
+        x = augmented(inputs[images], generator, asked.crop)
         state = learned.state(generator=generator)
         found = losses(learned.present, state, x, images)
         schedule.heard(found)

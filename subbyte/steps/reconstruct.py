@@ -46,9 +46,9 @@ def run(context: Context) -> Graph:
     graph, teacher = context.graph, context.teacher
     asked: Reconstruction = context.configuration
     folder = folder_of_maps(context.work) if asked.storage == "disk" else None
-    images = _mirrored(context.images, folder) if asked.mirror else context.images
-    used, held = split(len(context.images), asked, 2 if asked.mirror else 1)
-    codes = wanted = torch_executor.nchw(images)
+    images = context.images[:: -(-len(context.images) // (asked.images or len(context.images)))]
+    used, held = split(len(images), asked, 2 if asked.mirror else 1)
+    codes = wanted = torch_executor.nchw(_mirrored(images, folder) if asked.mirror else images)
     found = blocks(graph)
     for number, block in enumerate(found):
         part, whole = part_of(graph, block), part_of(teacher, _in_float(teacher, block))

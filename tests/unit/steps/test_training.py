@@ -282,6 +282,10 @@ def test_augmented_images_keep_shape_and_range_and_follow_the_seed() -> None:
     assert first.max() <= 1.0
     assert torch.equal(first, augmented(x, torch.Generator().manual_seed(5)))
     assert not torch.equal(first, augmented(x, torch.Generator().manual_seed(6)))
+    whole = augmented(x, torch.Generator().manual_seed(5), 1.0)
+    for image, shown in zip(x, whole, strict=True):  # pixels are interpolated where they are
+        same = [torch.allclose(shown, seen, atol=1e-5) for seen in (image, image.flip(2))]
+        assert sum(same) == 1
 
 
 def test_blocks_are_cut_where_one_value_carries_everything() -> None:
