@@ -82,7 +82,7 @@ struct Finder {
 
   // float32 convolutions with weights that stay in the second-level cache beside the rows.
   bool real_by_rows(const NodeDesc& n) const {
-    return info_of(n.op).is(kByRows) && info_of(n.op).is(kWeighted) &&
+    return info_of(n.op).is(kByRows) && info_of(n.op).is(kWeighted) && !values[n.inputs[0]].quantized &&
            !uses_real_winograd(n, values[n.inputs[0]], values[n.output]) &&
            static_cast<std::int64_t>(n.weight_real.size() * sizeof(float)) <= kMostRealWeights;
   }

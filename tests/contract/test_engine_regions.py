@@ -92,6 +92,20 @@ def test_random_chains_in_float32() -> None:
     assert banded > 10
 
 
+def test_a_float32_region_begins_behind_codes() -> None:
+    """Convolutions that read codes make float32 numbers as a whole, whatever is behind them."""
+    b = Builder(random.Random(5), (40, 30, 3))
+    x = b.qconv(b.quantize("image"), 8, (3, 3), act="relu")
+    y = b.qconv(x, 12, (3, 3), out_bits=None)
+    graph = b.finish(b.add("global_avg_pool", [b.fconv(b.fconv(y, 16), 4)]))
+    whole, banded = (Session(graph, depth_first_above=above) for above in (None, 0))
+    regions = {row["name"]: row["region"] for row in banded.plan()}
+    made = {node.name: graph.value(node.inputs[0]).q is None for node in graph.nodes}
+    assert any(region >= 0 and made[name] for name, region in regions.items())
+    images = random_images(graph, 2, 5)
+    assert same(engine_outputs(banded, images), engine_outputs(whole, images))
+
+
 @pytest.mark.parametrize("width", [1, 30, 90])
 def test_bottlenecks(width: int) -> None:
     """The start of a network: what it is made for. Residuals within a region, strides, both paddings."""
