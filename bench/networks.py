@@ -23,7 +23,7 @@ from subbyte.artifact import Artifact, load, save
 from subbyte.benchmark.bench import bench
 from subbyte.benchmark.result import BenchResult
 from subbyte.data.synthetic import synthetic_images
-from subbyte.errors import SubbyteError
+from subbyte.errors import InputError, SubbyteError
 from subbyte.preprocess import Preprocessing
 from subbyte.recipes import load_recipe
 
@@ -148,9 +148,14 @@ def _float_artifact(network: Network, weights: str) -> Artifact:
 
     shape = (network.size, network.size, 3)
     if network.timm:
-        import timm
         import torch
 
+        try:
+            import timm
+        except (ImportError, RuntimeError) as error:  # a torchvision without its operators raises the latter
+            raise InputError(
+                f"{network.label} is one of timm's networks, which does not import: {error}"
+            ) from None
         torch.manual_seed(0)
         module = timm.create_model(network.model).eval()
         for name, gain in module.named_parameters():

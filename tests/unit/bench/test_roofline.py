@@ -118,10 +118,10 @@ def test_measuring_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none.subbyte")
-    for arguments in (["resnet"], [missing], [missing, "--runs", "0"]):
+    for arguments in (["vgg16"], [missing], [missing, "--runs", "0"]):
         assert roofline.main([*arguments, "--output", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line[:7] for line in lines] == ["error: "] * 3
-    assert "'resnet' is neither an artifact" in lines[0]
+    assert "'vgg16' is neither an artifact" in lines[0]
     assert "none.subbyte" in lines[1]
     assert "runs must be at least 1" in lines[2]
