@@ -148,19 +148,14 @@ def _float_artifact(network: Network, weights: str) -> Artifact:
 
     shape = (network.size, network.size, 3)
     if network.timm:
-        import torch
+        from bench.architectures import build as timm_module
 
         try:
-            import timm
+            module, _ = timm_module(network.model)
         except (ImportError, RuntimeError) as error:  # a torchvision without its operators raises the latter
             raise InputError(
                 f"{network.label} is one of timm's networks, which does not import: {error}"
             ) from None
-        torch.manual_seed(0)
-        module = timm.create_model(network.model).eval()
-        for name, gain in module.named_parameters():
-            if name.endswith("weight") and not gain.any():  # a residual branch that would make nothing
-                torch.nn.init.uniform_(gain, 0.5, 1.0)
         graph = optimize(capture(module, shape))
         half = (0.5,) * 3
         return Artifact(graph, {}, Preprocessing(*shape[:2], half, half), None, {"model": network.model})
