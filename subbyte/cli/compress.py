@@ -55,6 +55,7 @@ def compress(
     float_layers: options.FloatLayers = "",
     patterns: options.Patterns = "",
     target: options.Target = "host",
+    start: options.Start = None,
     work: options.Work = None,
     log: options.Log = None,
     tensorboard: options.TensorBoard = False,
@@ -101,7 +102,7 @@ def compress(
     sparse = parse_patterns("--patterns", patterns)
     find_target(target)
     table = None if sensitivity is None else read_sensitivity(sensitivity)
-    inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity)
+    inputs = (model, model.rpartition(":")[0] or None, recipe, weights, classes, sensitivity, start)
     check_output("--output", output, ".subbyte", inputs)
     if write_recipe is not None:
         check_output("--write-recipe", write_recipe, ".toml", inputs)
@@ -139,6 +140,7 @@ def compress(
             work=work,
             threads=threads,
             task=task,
+            start=start,
             budget=budget,
             target=target,
             sensitivity=table,

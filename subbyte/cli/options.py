@@ -177,6 +177,13 @@ Work = Annotated[
         help="Folder for the state of training steps: the same command, interrupted, goes on from there."
     ),
 ]
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .subbyte file that an earlier run made of the model: its weights, grids and bit-widths are "
+        "what the recipe's steps go on from, nothing is rounded anew."
+    ),
+]
 Log = Annotated[
     Path | None,
     typer.Option(help="Folder for metrics.jsonl, a line for each training step; default: that of --work."),

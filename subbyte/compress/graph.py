@@ -23,6 +23,7 @@ from subbyte.compress.stages import (
     stages_of,
     trained,
 )
+from subbyte.compress.start import check_steps, checked_start
 from subbyte.data.mapped import Mapped, folder_of_maps
 from subbyte.device import find_target
 from subbyte.errors import GraphError, InputError
@@ -56,6 +57,7 @@ def compress(
     work: Path | None = None,
     threads: int = 1,
     task: str | None = None,
+    start: Graph | None = None,
 ) -> Graph:
     """The graph, quantized as the recipe says.
 
@@ -70,6 +72,8 @@ def compress(
     same result.
     threads: of torch, whatever the caller has set. Same graph, recipe, seed, images and threads: same
     result. task: what the outputs mean, a name of tasks.TASKS; None: classification, where a step asks.
+    start: a quantized form of the graph, whose weights, grids and bit-widths are taken instead of the
+    recipe's, as its steps find them: nothing is calibrated or rounded.
 
     Raises InputError for unusable calibration images or labels, or outputs that do not fit the task,
     RecipeError if the recipe does not fit the graph, GraphError if the graph is not such a graph.
@@ -79,14 +83,16 @@ def compress(
     if task is not None or any("task" in recipe.needs(step) for step in recipe.steps):
         task_of(graph, task)
     with fixed_threads(threads), kept_memory():
+        if start is not None:
+            check_steps(recipe)
         asked = assignments(graph, recipe)
         early = [step for step in recipe.steps if STEPS[step].unrounded]
         shaping = tuple(step for step in early if STEPS[step].reshapes)
         first = tuple(step for step in early if step not in shaping)
-        if all(t.weights == FP32 for t in asked.values()) and not early:
+        if start is None and all(t.weights == FP32 for t in asked.values()) and not early:
             return graph
         split, asked = split_for_integers(graph, asked)
-        quantized = any(t.quantized for t in asked.values())
+        quantized = start is not None or any(t.quantized for t in asked.values())
         if not quantized and not early:
             return attach(split, asked, recipe, {})
         report = progress or (lambda stage, done: None)
@@ -105,6 +111,9 @@ def compress(
         elif several:
             deque(stream, maxlen=0)
         run = _Run(kept, labels, chosen_seed, report, work, threads, task)
+        if start is not None:
+            deque(stream, maxlen=0)
+            return run.trained(checked_start(start, split), split, recipe)
         if shaping:
             run = replace(run, whole=split)
             split = run.unrounded(split, asked, last_stage(recipe), shaping)
@@ -185,7 +194,10 @@ class _Run:
         seen = calibrate(
             graph, stream, self.seed, self.progress, weighted=recipe.activations.range == "fisher"
         )
-        rounded = attach(graph, asked, recipe, seen)
+        return self.trained(attach(graph, asked, recipe, seen), graph, recipe)
+
+    def trained(self, rounded: Graph, graph: Graph, recipe: Recipe) -> Graph:
+        """The quantized form of the float graph after the steps that follow rounding."""
         context = replace(self._context(rounded, graph), dense=self.dense, whole=self.whole)
         if self.work is not None and recipe.steps:
             context = replace(context, work=_folder(self.work, context, recipe, self.threads))

@@ -12,6 +12,7 @@ import torch
 
 from subbyte.artifact import Artifact
 from subbyte.compress.graph import compress
+from subbyte.compress.start import Start
 from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quantize.calibrate import Progress
@@ -24,7 +25,7 @@ from subbyte.system.version import __version__
 class Job:
     """graph: float32, optimized. preprocessing, classes, provenance: as the artifact will have them, the last
     without what `artifact` adds. seed: None for the recipe's. progress, work, threads,
-    task: see `compress`."""
+    task: see `compress`. start: what `compress` begins with, if not with float weights."""
 
     graph: Graph
     preprocessing: Preprocessing
@@ -35,6 +36,7 @@ class Job:
     work: Path | None
     threads: int
     task: str | None = None
+    start: Start | None = None
 
     def compressed(
         self, recipe: Recipe, calibration: Iterable[np.ndarray], labels: np.ndarray | None
@@ -53,6 +55,7 @@ class Job:
             work=self.work,
             threads=self.threads,
             task=self.task,
+            start=None if self.start is None else self.start.artifact.graph,
         )
         return self.artifact(graph, recipe)
 
@@ -64,5 +67,6 @@ class Job:
             "torch": torch.__version__,
             "threads": self.threads,
         }
-        provenance = {**self.provenance, **made}
+        begun = {} if self.start is None else self.start.provenance()
+        provenance = {**self.provenance, **begun, **made}
         return Artifact(graph, recipe.model_dump(mode="json"), self.preprocessing, self.classes, provenance)

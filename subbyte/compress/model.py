@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def compress_model(
     work: Path | None = None,
     threads: int = 1,
     task: str | None = None,
+    start: str | Path | None = None,
     budget: Budget | None = None,
     target: str = "host",
     sensitivity: Sensitivity | None = None,
@@ -64,6 +66,8 @@ def compress_model(
     and so other roundings. provenance: JSON values kept in the artifact beside those of the source, the seed,
     the threads and the versions used. task: what the outputs mean, a name of tasks.TASKS; None:
     classification, where a step or a budget asks. Another one is named in the provenance.
+    start: the path of an artifact of this network to train on: its weights, grids and bit-widths are taken
+    instead of the recipe's, whose steps all have to go on from them. Not with a budget.
 
     With a budget the recipe's bit-widths do not count: each layer gets its own, so that the budget is kept at
     the least degradation. Every fifth image (of 10 or more) is held back from all of that, and the provenance
@@ -98,6 +102,7 @@ def compress_model(
             "calibration images": isinstance(calibration, Sequence) and len(calibration) > 0,
             "labels": labels is not None,
             "a seed": seed is not None,
+            "a file to begin with": start is not None,
             "a budget": budget is not None and budget.given,
         }
         if any(using.values()):
@@ -107,11 +112,16 @@ def compress_model(
             )
         return kept(imported, names, origin)
     from subbyte.compress.job import Job
+    from subbyte.compress.start import read_start
 
     told = progress or (lambda stage, done: None)
     job = Job(imported.graph, imported.preprocessing, names, origin, seed, told, work, threads, task)
     if budget is None or not budget.given:
+        if start is not None:
+            job = replace(job, start=read_start(start, imported.preprocessing, chosen))
         return job.compressed(chosen, calibration, labels)
+    if start is not None:
+        raise InputError("a file to begin with has its bit-widths; leave the budget out")
     from subbyte.compress.budgeted import Search, within_budget
 
     search = Search(job, chosen, budget, target, sensitivity, activations, float_layers, patterns)

@@ -206,6 +206,8 @@ class Retraining(Taught):
 class Distillation(Taught):
     """How the quantized network is trained as a whole, beside what it is compared with (Taught).
 
+    weight_unit: what the rate `weight` counts in: root mean squares of each layer's weights, or the mean
+    step between its levels, so that layers of more bits move less (decision 0043).
     grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
     tables.
     offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;
@@ -228,6 +230,7 @@ class Distillation(Taught):
     bias_correction: that step again, behind training.
     """
 
+    weight_unit: Literal["rms", "step"] = "rms"
     grids: Literal["narrow", "all"] = "narrow"
     offset: float = Field(default=0.0, ge=0.0, le=1.0)
     gradient_scale: bool = False

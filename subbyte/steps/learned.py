@@ -49,8 +49,8 @@ LEVEL_UNIT = 16.0
 class Learned:
     """The trainable form of `graph`, on `device`; `original` holds the same layers before rounding.
 
-    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer, or the arguments of
-    AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
+    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer or, if asked, in steps
+    between its levels, or the arguments of AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
     output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits that a
     layer in `graph` makes; if grids are "all", for all it makes, and as `node:pre_scale` for the grids in
     front of tables; where a narrow value has levels, `value:levels` also holds what they moved by, [2**bits]
@@ -86,7 +86,10 @@ class Learned:
             assert isinstance(weight, QTensor)
             real = torch_executor.weight_tensor(self._original(node, original))
             steps = real / _rows(torch.from_numpy(weight.scale), real)
-            unit = self.unit[node.name] = float(steps.square().mean().sqrt()) + 1e-12
+            unit = float(steps.square().mean().sqrt()) + 1e-12
+            if asked.weight_unit == "step":
+                unit = _mean_step(usable(weight.levels))
+            self.unit[node.name] = unit
             low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
             inside = torch.clamp(steps, low, high)
             if rounding == "adaround":
@@ -367,6 +370,12 @@ def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
     index = torch.searchsorted(grid, values.contiguous())
     margin = (ends[1:] - ends[:-1]) * MARGIN
     return (ends[:-1] + margin)[index], (ends[1:] - margin)[index]
+
+
+def _mean_step(levels: np.ndarray) -> float:
+    """The mean distance of neighbouring levels."""
+    grid = np.unique(levels).astype(np.float64)
+    return float(grid[-1] - grid[0]) / (len(grid) - 1)
 
 
 def _reach(levels: np.ndarray) -> tuple[float, float]:

@@ -253,3 +253,25 @@ def test_training_is_logged_where_asked(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     missing = "this needs tensorboard: pip install 'subbyte[logs]'"
     fails(missing, *command, "--tensorboard", "--log", tmp_path / "other")
+
+
+def test_a_file_is_trained_on(
+    invoke: Invoke, fails: Fails, source: Path, images: Path, int8: Path, fp32: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "more.toml"
+    recipe.write_text('name = "more"\nsteps = ["distill"]\ndistill = {steps = 2, batch = 4}\n')
+    made = tmp_path / "more.subbyte"
+    common = ("--calibration", images, "--output", made)
+    command = ("compress", fp32, "--start", int8, *common)
+    assert invoke(*command, "--recipe", recipe).exit_code == 0
+    artifact, start = subbyte.load(made), subbyte.load(int8)
+    assert artifact.provenance["start"]["file"] == int8.name
+    assert artifact.recipe["name"] == "more"
+    x = load_image(images / "00.png", artifact.preprocessing)
+    before, after = (subbyte.Session(one).run(x) for one in (start, artifact))
+    assert 0 < np.abs(after - before).max() < 0.2 * np.abs(before).max()
+    fails("the recipe fp32 has no steps", *command, "--recipe", "fp32")
+    fails("has its bit-widths; leave the budget out", *command, "--recipe", recipe, "--size", "1MB")
+    fails(
+        "only a recipe makes use of a file to begin with", "compress", int8, "--start", int8, "--output", made
+    )
