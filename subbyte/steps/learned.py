@@ -50,12 +50,13 @@ class Learned:
     """The trainable form of `graph`, on `device`; `original` holds the same layers before rounding.
 
     parameters: name to tensor, by kind: "weight" (in root mean squares of its layer or, if asked, in steps
-    between its levels, or the arguments of AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT of the
-    output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits that a
-    layer in `graph` makes; if grids are "all", for all it makes, and as `node:pre_scale` for the grids in
-    front of tables; where a narrow value has levels, `value:levels` also holds what they moved by, [2**bits]
-    in LEVEL_UNIT codes: they stay different bytes in ascending order, and the zero point stays where it is),
-    "offset" (codes that zero points move by, of what layers make, if asked).
+    between its levels, or the arguments of AdaRound's sigmoids), "scale" (logarithm of a factor on a weight
+    scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a factor on an activation scale,
+    for activations below 8 bits that a layer in `graph` makes; if grids are "all", for all it makes, and as
+    `node:pre_scale` for the grids in front of tables; where a narrow value has levels, `value:levels` also
+    holds what they moved by, [2**bits] in LEVEL_UNIT codes: they stay different bytes in ascending order, and
+    the zero point stays where it is), "offset" (codes that zero points move by, of what layers make, if
+    asked).
     rounding, grids: see recipes.Reconstruction; asked: what else is learned, and how. present: `graph` on the
     activation grids of the moment.
     """

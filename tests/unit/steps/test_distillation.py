@@ -17,6 +17,7 @@ from subbyte.execute.native import executor as native
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph
 from subbyte.quant import QTensor, uniform_levels
+from subbyte.quantize.weights import usable
 from subbyte.recipes import Distillation, Recipe, Training, list_recipes, load_recipe
 from subbyte.steps.learned import Learned
 from subbyte.steps.rounding import MOMENTUM, Rounding, divided, kurtosis
@@ -71,6 +72,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "attention": {"attention": 0.5},
     "gates": {"gates": 1.0},
     "labels": {"labels": 0.001},
+    "steps": {"weight_unit": "step"},
     "all grids": {"grids": "all"},
     "zero points": {"offset": 0.5},
     "gradient scale": {"grids": "all", "gradient_scale": True},
@@ -232,6 +234,26 @@ def test_step_sizes_of_activations_have_the_gradient_of_lsq(act: str) -> None:
         assert found is not None
         assert float(found) == pytest.approx(float(expected), rel=1e-3)
         assert (steps + z_p > 255.5).any()
+
+
+def test_rates_of_weights_may_count_in_steps() -> None:
+    """One unit of every parameter moves every weight to the next level, whatever the bits of its layer."""
+    taught = learned(weight_unit="step")
+    before = taught.state()
+    with torch.no_grad():
+        for parameter in taught.parameters["weight"].values():
+            parameter += 1.0
+    after = taught.state()
+    widths = set()
+    for name in taught.parameters["weight"]:
+        weight = taught.graph.node(name).params["weight"]
+        assert isinstance(weight, QTensor)
+        old, new = before[f"{name}:weight"], after[f"{name}:weight"]
+        grid = torch.from_numpy(np.unique(usable(weight.levels)).astype(np.float32))
+        place = torch.searchsorted(grid, old)
+        assert torch.equal(new, grid[(place + 1).clamp(max=len(grid) - 1)])
+        widths.add(weight.bits)
+    assert widths == {2, 8}
 
 
 def test_the_gradient_scale_of_lsq() -> None:
