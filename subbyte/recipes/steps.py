@@ -207,7 +207,8 @@ class Distillation(Taught):
     """How the quantized network is trained as a whole, beside what it is compared with (Taught).
 
     weight_unit: what the rate `weight` counts in: root mean squares of each layer's weights, or the mean
-    step between its levels, so that layers of more bits move less (decision 0043).
+    step between its levels, so that layers of more bits move less; layers that a pattern took weights from,
+    which is more than a step, count in root mean squares in any case (decision 0043).
     grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
     tables.
     offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;

@@ -49,14 +49,13 @@ LEVEL_UNIT = 16.0
 class Learned:
     """The trainable form of `graph`, on `device`; `original` holds the same layers before rounding.
 
-    parameters: name to tensor, by kind: "weight" (in root mean squares of its layer or, if asked, in steps
-    between its levels, or the arguments of AdaRound's sigmoids), "scale" (logarithm of a factor on a weight
-    scale), "bias" (in BIAS_UNIT of the output range), "grid" (logarithm of a factor on an activation scale,
-    for activations below 8 bits that a layer in `graph` makes; if grids are "all", for all it makes, and as
-    `node:pre_scale` for the grids in front of tables; where a narrow value has levels, `value:levels` also
-    holds what they moved by, [2**bits] in LEVEL_UNIT codes: they stay different bytes in ascending order, and
-    the zero point stays where it is), "offset" (codes that zero points move by, of what layers make, if
-    asked).
+    parameters: name to tensor, by kind: "weight" (in the unit of recipes.Distillation.weight_unit, or the
+    arguments of AdaRound's sigmoids), "scale" (logarithm of a factor on a weight scale), "bias" (in BIAS_UNIT
+    of the output range), "grid" (logarithm of a factor on an activation scale, for activations below 8 bits
+    that a layer in `graph` makes; if grids are "all", for all it makes, and as `node:pre_scale` for the grids
+    in front of tables; where a narrow value has levels, `value:levels` also holds what they moved by,
+    [2**bits] in LEVEL_UNIT codes: they stay different bytes in ascending order, and the zero point stays
+    where it is), "offset" (codes that zero points move by, of what layers make, if asked).
     rounding, grids: see recipes.Reconstruction; asked: what else is learned, and how. present: `graph` on the
     activation grids of the moment.
     """
@@ -88,7 +87,7 @@ class Learned:
             real = torch_executor.weight_tensor(self._original(node, original))
             steps = real / _rows(torch.from_numpy(weight.scale), real)
             unit = float(steps.square().mean().sqrt()) + 1e-12
-            if asked.weight_unit == "step":
+            if asked.weight_unit == "step" and node.name not in self.kept:
                 unit = _mean_step(usable(weight.levels))
             self.unit[node.name] = unit
             low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))

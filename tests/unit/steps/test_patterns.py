@@ -12,7 +12,7 @@ from subbyte.compress import compress
 from subbyte.ir import Graph
 from subbyte.quant import QTensor
 from subbyte.quant.pattern import DENSE
-from subbyte.recipes import Recipe
+from subbyte.recipes import Distillation, Recipe
 from subbyte.steps.learned import Learned
 from tests.unit.compress.networks import efficientnet_like, random_images
 
@@ -76,3 +76,16 @@ def test_steps_keep_one_mask() -> None:
     for name, weight in sparse(made).items():
         assert not weight.codes[~kept[name]].any()
     assert any((w.codes != sparse(rounded)[name].codes).any() for name, w in sparse(made).items())
+
+
+def test_rates_in_steps_are_for_layers_that_lost_no_more_than_a_step() -> None:
+    graph = efficientnet_like()
+    rounded = compress(graph, recipe("2:4", 8), [random_images(graph, 4)])
+    original = {node.name: node for node in graph.nodes}
+    plain, stepped = (
+        Learned(rounded, original, asked=Distillation(epochs=1.0, weight_unit=unit)).unit
+        for unit in ("rms", "step")
+    )
+    pruned = set(sparse(rounded))
+    assert {name for name in plain if plain[name] == stepped[name]} == pruned
+    assert {stepped[name] for name in stepped.keys() - pruned} == {1.0}
