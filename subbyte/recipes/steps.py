@@ -209,6 +209,9 @@ class Distillation(Taught):
     weight_unit: what the rate `weight` counts in: root mean squares of each layer's weights, or the mean
     step between its levels, so that layers of more bits move less; layers that a pattern took weights from,
     which is more than a step, count in root mean squares in any case (decision 0043).
+    inside: a latent weight begins where the float weight is, but inside what rounds to the code that steps
+    before chose, by this share of it; 0.5: in its middle, so that codes that were learned change where the
+    gradients of many images agree, and not by noise.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
     tables.
     offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;
@@ -232,6 +235,7 @@ class Distillation(Taught):
     """
 
     weight_unit: Literal["rms", "step"] = "rms"
+    inside: float = Field(default=0.05, ge=0.0, le=0.5)
     grids: Literal["narrow", "all"] = "narrow"
     offset: float = Field(default=0.0, ge=0.0, le=1.0)
     gradient_scale: bool = False

@@ -39,9 +39,6 @@ from subbyte.steps.train import read_state, set_parameters, write_state
 PLAIN = Distillation(epochs=1.0)
 #: A bias moves by this share of its layer's whole output range per unit of its parameter.
 BIAS_UNIT = 1.0 / 16.0
-#: A latent weight begins where the float weight is, but inside what rounds to the graph's code, by
-#: this share of a step: an earlier step may have chosen another code than the nearest.
-MARGIN = 0.05
 #: Levels move by so many codes, a sixteenth of a byte's, per unit of their parameter.
 LEVEL_UNIT = 16.0
 
@@ -90,7 +87,8 @@ class Learned:
             if asked.weight_unit == "step" and node.name not in self.kept:
                 unit = _mean_step(usable(weight.levels))
             self.unit[node.name] = unit
-            low, high = _cells(torch_executor.weight_tensor(weight.values()), usable(weight.levels))
+            levels = usable(weight.levels)
+            low, high = _cells(torch_executor.weight_tensor(weight.values()), levels, asked.inside)
             inside = torch.clamp(steps, low, high)
             if rounding == "adaround":
                 self.between[node.name] = Between(inside.to(device), usable(weight.levels))
@@ -361,14 +359,14 @@ def _pre_scale(node: Node) -> str:
     return f"{node.name}:pre_scale"
 
 
-def _cells(values: Tensor, levels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The ends of what rounds to each of `values`, which are levels, less a margin."""
+def _cells(values: Tensor, levels: np.ndarray, inside: float) -> tuple[Tensor, Tensor]:
+    """The ends of what rounds to each of `values`, which are levels, less this share of it on either side."""
     grid = torch.from_numpy(np.unique(levels).astype(np.float32))
     low, high = _reach(levels)
     middles = (grid[1:] + grid[:-1]) / 2
     ends = torch.cat([grid.new_tensor([low]), middles, grid.new_tensor([high])])
     index = torch.searchsorted(grid, values.contiguous())
-    margin = (ends[1:] - ends[:-1]) * MARGIN
+    margin = (ends[1:] - ends[:-1]) * inside
     return (ends[:-1] + margin)[index], (ends[1:] - margin)[index]
 
 

@@ -73,6 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gates": {"gates": 1.0},
     "labels": {"labels": 0.001},
     "steps": {"weight_unit": "step"},
+    "middle": {"inside": 0.5},
     "all grids": {"grids": "all"},
     "zero points": {"offset": 0.5},
     "gradient scale": {"grids": "all", "gradient_scale": True},
@@ -254,6 +255,26 @@ def test_rates_of_weights_may_count_in_steps() -> None:
         assert torch.equal(new, grid[(place + 1).clamp(max=len(grid) - 1)])
         widths.add(weight.bits)
     assert widths == {2, 8}
+
+
+def test_latent_weights_begin_inside_what_rounds_to_their_codes() -> None:
+    """In the middle: less than half a step away from their levels, the same codes; further, other ones."""
+    taught = learned(weight_unit="step", inside=0.5)
+    before = taught.state()
+    for share, same_codes in ((0.49, True), (0.51, False)):
+        with torch.no_grad():
+            for parameter in taught.parameters["weight"].values():
+                parameter += share
+        after = taught.state()
+        for name in taught.parameters["weight"]:
+            weight = taught.graph.node(name).params["weight"]
+            assert isinstance(weight, QTensor)
+            below = before[f"{name}:weight"] < float(usable(weight.levels).max())
+            moved = (after[f"{name}:weight"] != before[f"{name}:weight"])[below]
+            assert not moved.any() if same_codes else moved.all()
+        with torch.no_grad():
+            for parameter in taught.parameters["weight"].values():
+                parameter -= share
 
 
 def test_the_gradient_scale_of_lsq() -> None:
