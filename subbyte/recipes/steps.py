@@ -152,6 +152,8 @@ class Taught(Training):
     with the images' labels, which have to be given.
     outputs: what each of several outputs counts in `logits`, in their order; empty: all alike.
     crop: what steps see is a random crop of an image, with at least this share of its sides; 1: all of it.
+    mix: of the crops of a step, this share is mixed with another one, pixel by pixel, which the teacher
+    answers as it is: images that nobody has seen before (arXiv 2106.05237). Not with `labels`.
     teacher: the path of an artifact that takes the float network's place; None: the float network. Where its
     images and so its maps are larger or smaller, features are learned from its maps resized.
     """
@@ -165,9 +167,12 @@ class Taught(Training):
     gates: float = Field(default=0.0, ge=0.0, le=1e6)
     labels: float = Field(default=0.0, ge=0.0, le=1e6)
     crop: float = Field(default=0.7, gt=0.0, le=1.0)
+    mix: float = Field(default=0.0, ge=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _compared(self) -> Taught:
+        if self.mix and self.labels:
+            raise ValueError("a mixed image has no label; leave mix or labels at 0")
         if not self.taught and self.labels == 0.0:
             raise ValueError(
                 "there is nothing to learn from: logits, features, attention, gates, labels are 0"
@@ -200,6 +205,8 @@ class Retraining(Taught):
     def _kept(self) -> Retraining:
         if self.views and (self.features or self.attention or self.gates):
             raise ValueError("views keep what the teacher answers, not its maps; leave them out, or at 0")
+        if self.views and self.mix:
+            raise ValueError("views keep what the teacher answers to crops; leave views or mix at 0")
         return self
 
 

@@ -2,8 +2,9 @@
 
 Knowledge distillation (arXiv 1503.02531) from the float network into its own quantized form, on
 unlabelled images. As "Knowledge distillation: A good teacher is patient and consistent" (arXiv
-2106.05237) advises, teacher and student see the same random crop of every image, so that a
-thousand images do not become few. Losses, what is learned and how are options: recipes.Distillation.
+2106.05237) advises, teacher and student see the same random crop of every image, mixed with another
+if asked, so that a thousand images do not become few. Losses, what is learned and how are options:
+recipes.Distillation.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(context: Context) -> Graph:
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         images = kept[chosen]
-        x = augmented(inputs[images], generator, asked.crop)
+        x = augmented(inputs[images], generator, asked.crop, asked.mix)
         state = learned.state(generator=generator)
         found = losses(learned.present, state, x, images)
         schedule.heard(found)

@@ -51,7 +51,7 @@ def run(context: Context) -> Graph:
     learned = Floats(graph, inputs[:BATCH])
     losses = Losses(meant, asked, graph, teacher, context.labels)
     kept, held = split(len(inputs), asked)
-    views = Views(len(inputs), asked.views, asked.crop, context.seed, losses.answers)
+    views = Views(len(inputs), asked, context.seed, losses.answers)
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         images = kept[chosen]
@@ -78,18 +78,19 @@ def run(context: Context) -> Graph:
 
 
 class Views(Hooks):
-    """Random crops of images and the teacher's answers to them; of `count` images `each` crops, which are
-    drawn once, or ever new ones if that is 0. crop: as in Taught.
+    """Random crops of images and the teacher's answers to them; of `count` images asked.views crops each,
+    which are drawn once, or ever new ones if that is 0.
 
     The crop `view` of an image follows from the seed, the image and the view alone; the answers are part of
     the state of training, since sums of other batches end in other digits.
     """
 
     def __init__(
-        self, count: int, each: int, crop: float, seed: int, answers: Callable[[Tensor], dict[str, Tensor]]
+        self, count: int, asked: Retraining, seed: int, answers: Callable[[Tensor], dict[str, Tensor]]
     ) -> None:
-        self.each, self.crop, self.seed, self.answers = each, crop, seed, answers
-        self.known = torch.zeros(count * each, dtype=torch.bool)
+        self.each, self.crop, self.mix = asked.views, asked.crop, asked.mix
+        self.seed, self.answers = seed, answers
+        self.known = torch.zeros(count * self.each, dtype=torch.bool)
         self.kept: dict[str, Tensor] = {}
 
     def __call__(
@@ -98,7 +99,7 @@ class Views(Hooks):
         """Crops of the images x [N, C, H, W], which have these indices, and the answers to them; None: it is
         for the losses to ask."""
         if not self.each:
-            return augmented(x, generator, self.crop), None
+            return augmented(x, generator, self.crop, self.mix), None
         places = images * self.each + torch.randint(self.each, (len(images),), generator=generator)
         own = [torch.Generator().manual_seed(self.seed + int(place)) for place in places]
         crops = torch.cat([augmented(x[i : i + 1], g, self.crop) for i, g in enumerate(own)])

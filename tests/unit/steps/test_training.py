@@ -288,6 +288,16 @@ def test_augmented_images_keep_shape_and_range_and_follow_the_seed() -> None:
         assert sum(same) == 1
 
 
+def test_a_share_of_the_crops_is_mixed_with_others() -> None:
+    black = torch.zeros(8, 1, 6, 6)
+    black[::2] = 1.0  # white beside black: a mixture shows its proportions
+    levels = augmented(black, torch.Generator().manual_seed(5), mix=0.5).mean((1, 2, 3))
+    assert torch.equal(levels[4:], black[4:].mean((1, 2, 3)))
+    assert len(set(levels[:4].tolist())) == 4
+    assert all(0.0 < level < 1.0 for level in levels[:4])
+    assert torch.equal(levels, augmented(black, torch.Generator().manual_seed(5), mix=0.5).mean((1, 2, 3)))
+
+
 def test_blocks_are_cut_where_one_value_carries_everything() -> None:
     graph = efficientnet_like()
     found = blocks(graph)
