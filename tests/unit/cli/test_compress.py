@@ -272,6 +272,3 @@ def test_a_file_is_trained_on(
     assert 0 < np.abs(after - before).max() < 0.2 * np.abs(before).max()
     fails("the recipe fp32 has no steps", *command, "--recipe", "fp32")
     fails("has its bit-widths; leave the budget out", *command, "--recipe", recipe, "--size", "1MB")
-    fails(
-        "only a recipe makes use of a file to begin with", "compress", int8, "--start", int8, "--output", made
-    )

@@ -106,3 +106,10 @@ def test_a_start_of_other_images_or_none_is_refused(graph: Graph, images: np.nda
         compress_model(other, recipe("distill"), [images], start=first)
     with pytest.raises(ArtifactError):
         compress_model(imported(graph), recipe("distill"), [images], start=tmp_path / "none.subbyte")
+
+
+def test_a_start_needs_a_recipe(graph: Graph, images: np.ndarray, tmp_path: Path) -> None:
+    rounded = compress(graph, recipe(), [images])
+    first = saved(rounded, tmp_path / "first.subbyte")
+    with pytest.raises(InputError, match="only a recipe makes use of a file to begin with"):
+        compress_model(imported(rounded), start=first)
