@@ -118,7 +118,7 @@ def compress_model(
     job = Job(imported.graph, imported.preprocessing, names, origin, seed, told, work, threads, task)
     if budget is None or not budget.given:
         if start is not None:
-            job = replace(job, start=read_start(start, imported.preprocessing, chosen))
+            job = replace(job, start=read_start(start, imported.preprocessing))
         return job.compressed(chosen, calibration, labels)
     if start is not None:
         raise InputError("a file to begin with has its bit-widths; leave the budget out")

@@ -31,10 +31,8 @@ class Start:
         return {"start": {"file": self.name, "digest": graph_digest(self.artifact.graph), "recipe": recipe}}
 
 
-def read_start(path: str | Path, preprocessing: Preprocessing, recipe: Recipe) -> Start:
-    """The artifact at `path`. Raises ArtifactError if it is none, InputError if its images are other ones or
-    the steps of the recipe do not go on from a quantized network."""
-    check_steps(recipe)
+def read_start(path: str | Path, preprocessing: Preprocessing) -> Start:
+    """The artifact at `path`. Raises ArtifactError if it is none, InputError if its images are other ones."""
     artifact = load(path)
     if artifact.preprocessing != preprocessing:
         raise InputError(

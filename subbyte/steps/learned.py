@@ -83,15 +83,16 @@ class Learned:
             assert isinstance(weight, QTensor)
             real = torch_executor.weight_tensor(self._original(node, original))
             steps = real / _rows(torch.from_numpy(weight.scale), real)
-            unit = float(steps.square().mean().sqrt()) + 1e-12
-            if asked.weight_unit == "step" and node.name not in self.kept:
-                unit = _mean_step(usable(weight.levels))
-            self.unit[node.name] = unit
             levels = usable(weight.levels)
+            if asked.weight_unit == "step" and node.name not in self.kept:
+                unit = _mean_step(levels)
+            else:
+                unit = float(steps.square().mean().sqrt()) + 1e-12
+            self.unit[node.name] = unit
             low, high = _cells(torch_executor.weight_tensor(weight.values()), levels, asked.inside)
             inside = torch.clamp(steps, low, high)
             if rounding == "adaround":
-                self.between[node.name] = Between(inside.to(device), usable(weight.levels))
+                self.between[node.name] = Between(inside.to(device), levels)
                 self.parameters["weight"][node.name] = self.between[node.name].start
             else:
                 self.parameters["weight"][node.name] = (inside / unit).contiguous().to(device)

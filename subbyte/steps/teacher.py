@@ -28,7 +28,7 @@ class Teacher:
 
     It reads the images that the student reads, resized if its input is of another size; so they have to be
     normalized alike (check_normalization). On a CPU its outputs come from the engine, which needs two thirds
-    of torch's time for EfficientNetV2-B0 in float32 and less for large networks; other values need torch.
+    of torch's time for EfficientNetV2-B0 in float32; other values need torch.
     """
 
     graph: Graph
