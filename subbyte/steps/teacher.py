@@ -19,7 +19,7 @@ from subbyte.ir import Graph
 from subbyte.passes import squeeze_excite
 from subbyte.preprocess import Preprocessing
 from subbyte.steps.blocks import blocks
-from subbyte.tasks.task import shapes
+from subbyte.tasks.task import as_outputs, shapes
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Teacher:
         return Session(self.graph, threads=torch.get_num_threads())
 
     def _outputs(self, x: Tensor) -> dict[str, Tensor]:
-        made = self._session.run(x.permute(0, 2, 3, 1).contiguous().numpy())
-        outputs = made if isinstance(made, tuple) else (made,)
+        outputs = as_outputs(self._session.run(x.permute(0, 2, 3, 1).contiguous().numpy()))
         real = (torch_executor.nchw(output) for output in outputs)
         return dict(zip(self.graph.outputs, real, strict=True))
 
