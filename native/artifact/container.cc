@@ -74,7 +74,8 @@ Container read_container(const std::uint8_t* data, std::size_t size) {
         offset % width != 0 || end > body_size) {
       fail("a tensor does not lie where the one before it ends");
     }
-    if (name != e.dtype && !(name == "graph" && e.dtype == "U8")) fail("it has a tensor that no artifact has");
+    const bool bytes = name == "graph" || name == "coded" || name == "rest";
+    if (name != e.dtype && !(bytes && e.dtype == "U8")) fail("it has a tensor that no artifact has");
     result.tensors[name] = {body + offset, count, count * width};
     offset = end;
   });

@@ -11,7 +11,7 @@
 namespace subbyte {
 namespace {
 
-constexpr std::size_t kMaxNodes = 10000, kMaxInputs = 64, kMaxName = 256, kMaxFields = 16;
+constexpr std::size_t kMaxNodes = 10000, kMaxInputs = 64, kMaxName = 256, kMaxFields = 16, kMaxTables = 32;
 
 [[noreturn]] void fail(const std::string& text) { throw std::invalid_argument("graph: " + text); }
 
@@ -204,12 +204,22 @@ GraphText parse_description(std::string_view text) {
         if (g.nodes.size() == kMaxNodes) fail("it has too many nodes");
         g.nodes.push_back(node(json));
       });
+    } else if (key == "tables") {
+      json.array([&] {
+        if (g.tables.size() == kMaxTables) fail("it has too many tables");
+        g.tables.push_back(json.integers(257));
+      });
+      if (g.tables.empty()) fail("it has no tables");
+    } else if (key == "rest") {
+      g.rest = json.integers(5);
+      if (g.rest.empty()) fail("it has no numbers");
     } else {
       fail("it has an unknown field");
     }
   });
   json.end();
   if (g.input.name.empty() || g.outputs.empty()) fail("it needs an input and outputs");
+  if (g.tables.empty() != g.rest.empty()) fail("it needs tables and rest, or neither");
   return g;
 }
 

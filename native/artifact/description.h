@@ -52,6 +52,8 @@ struct GraphText {
   ValueText input;
   std::vector<std::string> outputs;
   std::vector<NodeText> nodes;
+  std::vector<std::vector<std::int64_t>> tables;  // of a compact file, and how many numbers it has of each dtype
+  std::vector<std::int64_t> rest;
 };
 
 // Throws std::invalid_argument for anything but such a description; lengths are bounded, meanings not yet checked.

@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "artifact/bunzip2.h"
+#include "artifact/compact.h"
 #include "artifact/container.h"
 #include "artifact/description.h"
 #include "artifact/json.h"
@@ -43,7 +44,20 @@ void need(bool condition, const NodeText& n, const char* text) {
 // The arrays of the nodes, cut in their order from one long vector of each dtype.
 class Arrays {
  public:
-  explicit Arrays(const std::map<std::string, Tensor>& tensors) : left_(tensors) { left_.erase("graph"); }
+  // codes: of all dense weights, where they were coded; else null.
+  explicit Arrays(const std::map<std::string, Tensor>& tensors, const std::vector<std::uint8_t>* codes)
+      : left_(tensors), codes_(codes) {
+    left_.erase("graph");
+  }
+
+  bool coded() const { return codes_ != nullptr; }
+
+  std::vector<std::uint8_t> take_codes(std::size_t count) {
+    if (count > codes_->size() - place_) fail("it has fewer codes than its graph needs");
+    const auto begin = codes_->begin() + static_cast<std::ptrdiff_t>(place_);
+    place_ += count;
+    return {begin, begin + static_cast<std::ptrdiff_t>(count)};
+  }
 
   template <typename T>
   std::vector<T> take(const std::string& dtype, std::size_t count) {
@@ -60,10 +74,13 @@ class Arrays {
     for (const auto& [dtype, t] : left_) {
       if (t.count != 0) fail("it has more " + dtype + " numbers than its graph needs");
     }
+    if (codes_ && place_ != codes_->size()) fail("it has more codes than its graph needs");
   }
 
  private:
   std::map<std::string, Tensor> left_;
+  const std::vector<std::uint8_t>* codes_;
+  std::size_t place_ = 0;
 };
 
 std::size_t elements(const NodeText& n, const std::vector<std::int64_t>& shape, std::int64_t& parameters) {
@@ -173,8 +190,9 @@ void set_factors(const NodeText& n, NodeDesc& d, const Inputs& x, const Grid& y)
 
 class Reader {
  public:
-  Reader(GraphText graph, const std::map<std::string, Tensor>& tensors, int version)
-      : graph_(std::move(graph)), arrays_(tensors), version_(version) {}
+  Reader(const GraphText& graph, const std::map<std::string, Tensor>& tensors, const std::vector<std::uint8_t>* codes,
+         int version)
+      : graph_(graph), arrays_(tensors, codes), version_(version) {}
 
   void read(Artifact& a) {
     a.input = add(graph_.input, a);
@@ -192,7 +210,7 @@ class Reader {
   }
 
  private:
-  GraphText graph_;
+  const GraphText& graph_;
   Arrays arrays_;
   int version_;
   std::map<std::string, int> indices_;
@@ -466,7 +484,9 @@ class Reader {
   void read_codes(const NodeText& n, NodeDesc& d, const Packed& p, std::size_t count, std::size_t outputs,
                   const Grid& x) {
     const int bits = p.format.bits, code_bits = engine_bits(n, p.format);
-    const std::vector<std::uint8_t> codes = p.pattern.empty() ? unpack(n, bits, count) : unpack(n, p, count);
+    const std::vector<std::uint8_t> codes = !is_coded(p)      ? unpack(n, p, count)
+                                            : arrays_.coded() ? arrays_.take_codes(count)
+                                                              : unpack(n, bits, count);
     const std::vector<float> scale = arrays_.take<float>("F32", outputs);
     for (const float s : scale) need(std::isfinite(s) && s > 0, n, "a weight's scale is not positive and finite");
     d.weight_format = format_text(p.format) + (p.pattern.empty() ? "" : "+" + p.pattern);
@@ -641,15 +661,27 @@ Artifact read_artifact(const std::uint8_t* data, std::size_t size) {
   const Container c = read_container(data, size);
   if (text_of(c, "format") != "subbyte") fail("it is not marked as a subbyte artifact");
   const std::string& version = text_of(c, "version");
-  if (version != "1" && version != "2" && version != "3") {
-    fail("it has another format version than 1, 2 and 3; update subbyte");
+  if (version != "1" && version != "2" && version != "3" && version != "4") {
+    fail("it has another format version than 1, 2, 3 and 4; update subbyte");
   }
   if (c.metadata.size() != 6) fail("its metadata has unknown fields");
   const auto graph = c.tensors.find("graph");
   if (graph == c.tensors.end() || graph->second.bytes > kMaxText) fail("it has no graph, or too long a one");
+  const GraphText text = parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText));
+  const bool compact = !text.tables.empty();
+  if (compact && version < "4") fail("it is a compact file, which its version of the format has not");
+  const auto coded = c.tensors.find("coded"), rest = c.tensors.find("rest");
+  const bool parts = coded != c.tensors.end() || rest != c.tensors.end();
+  if (compact ? c.tensors.size() != 3 || coded == c.tensors.end() || rest == c.tensors.end() : parts) {
+    fail("it has other tensors than its graph needs");
+  }
   Artifact a;
-  Reader(parse_description(bunzip2(graph->second.data, graph->second.bytes, kMaxText)), c.tensors, version[0] - '0')
-      .read(a);
+  if (compact) {
+    const Compact found = expand(text, coded->second, rest->second);
+    Reader(text, found.tensors, &found.codes, version[0] - '0').read(a);
+  } else {
+    Reader(text, c.tensors, nullptr, version[0] - '0').read(a);
+  }
   a.preprocessing = object_text(c, "preprocessing");
   a.recipe = object_text(c, "recipe");
   a.provenance = object_text(c, "provenance");

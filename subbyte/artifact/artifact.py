@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.errors import ArtifactError
@@ -21,6 +21,8 @@ class Artifact:
     preprocessing: how an image becomes the graph's input; its height, width and channels are the input's.
     classes: names of the elements of the first output, or None.
     provenance: plain JSON about the origin (source model, licence, data, versions).
+    coding: how codes of dense weights are stored: "fixed", each in the bits of its format, or "entropy",
+    frequent ones in fewer.
     """
 
     graph: Graph
@@ -28,6 +30,7 @@ class Artifact:
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    coding: Literal["fixed", "entropy"] = "fixed"
 
 
 def check_artifact(artifact: Artifact) -> Artifact:

@@ -30,6 +30,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+#: In which compact files have numbers of all dtypes behind each other.
+ORDER = ("F16", "F32", "I32", "I8", "U8")
 
 
 @dataclass(frozen=True)

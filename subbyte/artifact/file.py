@@ -6,11 +6,12 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from subbyte.artifact.artifact import Artifact, check_artifact
+from subbyte.artifact.compact import CODED, REST, compacted, expanded
 from subbyte.artifact.container import (
     DTYPES,
     LENGTH_BYTES,
@@ -21,7 +22,7 @@ from subbyte.artifact.container import (
     tensor,
     write_container,
 )
-from subbyte.artifact.schema import GraphJson, decode, encode, parse_graph, sizes
+from subbyte.artifact.schema import GraphJson, coded_shapes, decode, encode, parse_graph, sizes
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import dump_json, parse_json
 from subbyte.artifact.text import MAX_TEXT, expand, shrink
@@ -34,7 +35,7 @@ from subbyte.system.whole_file import write_whole
 
 FORMAT = "subbyte"
 #: The versions that this program reads; a file says the first that has all that its graph needs.
-VERSIONS = ("1", "2", "3")
+VERSIONS = ("1", "2", "3", "4")
 ADVICE = "fetch or write the file again"
 MAX_MESSAGE = 400
 GRAPH = "graph"
@@ -56,21 +57,40 @@ def save(path: str | os.PathLike[str], artifact: Artifact) -> None:
 
 def serialize(artifact: Artifact) -> list[bytes]:
     """The bytes of the file of a checked artifact, in pieces. ArtifactError if a limit is exceeded."""
-    writer = Writer()
-    graph = shrink(dump_json(encode(artifact.graph, writer)))
+    writer = Writer(coded=_compact(artifact))
+    graph, tensors = encode(artifact.graph, writer), writer.tensors()
+    if writer.coded:
+        tensors, said = compacted(writer.dense, tensors)
+        graph |= said
     metadata = {
         "classes": dump_json(None if artifact.classes is None else list(artifact.classes)),
         "format": FORMAT,
         "preprocessing": dump_json(artifact.preprocessing.to_json()),
         "provenance": dump_json(artifact.provenance),
         "recipe": dump_json(artifact.recipe),
-        "version": version_of(artifact.graph),
+        "version": version_of(artifact),
     }
-    return write_container(writer.tensors() | {GRAPH: graph}, metadata)
+    return write_container(tensors | {GRAPH: shrink(dump_json(graph))}, metadata)
 
 
-def version_of(graph: Graph) -> str:
-    """The first version of the format that has all that a graph needs.
+def version_of(artifact: Artifact) -> str:
+    """The first version of the format that has all that an artifact needs.
+
+    4 has compact files; for others see `_version_of_graph`.
+    """
+    return "4" if _compact(artifact) else _version_of_graph(artifact.graph)
+
+
+def _compact(artifact: Artifact) -> bool:
+    """Whether codes of weights are to be coded, and there are some."""
+    weights = (node.params.get("weight") for node in artifact.graph.nodes)
+    return artifact.coding == "entropy" and any(
+        isinstance(weight, QTensor) and weight.format.pattern == DENSE for weight in weights
+    )
+
+
+def _version_of_graph(graph: Graph) -> str:
+    """The first version that has all that a graph needs.
 
     2 has the channel_scale of a mul, and levels of activations; 3 has patterns of weights, operations whose
     rows say so, and the dilation of a conv2d.
@@ -134,11 +154,18 @@ def _read(file: BinaryIO, size: int) -> Artifact:
     file.seek(LENGTH_BYTES + length)
     if file.readinto(body.data) != body_size:  # type: ignore[attr-defined]
         raise ArtifactError("it became shorter while it was read")
-    reader = Reader({name: tensor(body, info) for name, info in table.items() if name != GRAPH})
-    decoded = decode(graph, reader)
-    if (needed := version_of(decoded)) > version:
+    found = {name: tensor(body, info) for name, info in table.items() if name != GRAPH}
+    coding: Literal["fixed", "entropy"] = "fixed" if graph.tables is None else "entropy"
+    if graph.tables is None:
+        reader = Reader(found)
+    else:
+        reader = Reader(
+            *expanded(graph.tables, coded_shapes(graph), sizes(graph), found[CODED], found[REST])
+        )
+    artifact = Artifact(decode(graph, reader), **fields, coding=coding)
+    if (needed := version_of(artifact)) > version:
         raise ArtifactError(f"it says format version {version!r}, but its graph is of version {needed!r}")
-    return check_artifact(Artifact(decoded, **fields))
+    return check_artifact(artifact)
 
 
 def _read_graph_text(file: BinaryIO, body: int, table: Mapping[str, TensorInfo]) -> str:
@@ -152,8 +179,13 @@ def _read_graph_text(file: BinaryIO, body: int, table: Mapping[str, TensorInfo])
 def _check_sizes(graph: GraphJson, table: Mapping[str, TensorInfo]) -> None:
     """The tensors are just those that the graph's parameters fill, before a byte of them is read."""
     wanted = sizes(graph)
-    if set(table) != {*wanted, GRAPH}:
-        raise ArtifactError(f"it has the tensors {sorted(table)}, its graph needs {sorted((*wanted, GRAPH))}")
+    names = {*(wanted if graph.tables is None else (CODED, REST)), GRAPH}
+    if set(table) != names:
+        raise ArtifactError(f"it has the tensors {sorted(table)}, its graph needs {sorted(names)}")
+    if graph.tables is not None:
+        if any(table[name].dtype != np.uint8 for name in (CODED, REST)):
+            raise ArtifactError("its coded weights are no bytes")
+        return
     for name, size in wanted.items():
         if table[name].dtype != DTYPES[name] or table[name].size != size:
             raise ArtifactError(f"tensor {name!r} has {table[name].size} elements, its graph needs {size}")

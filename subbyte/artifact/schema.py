@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from subbyte.artifact.container import DTYPES, ORDER
 from subbyte.artifact.json_checks import array, exactly, mapping, one_of, record
 from subbyte.artifact.streams import Reader, Writer
 from subbyte.artifact.strict_json import parse_json
@@ -13,6 +14,7 @@ from subbyte.errors import ArtifactError
 from subbyte.ir import Graph, Node, Param, Value
 from subbyte.ir.limits import MAX_NODES, MAX_PARAMETERS
 from subbyte.quant import Format, QParams, QTensor, uniform_levels
+from subbyte.quant.entropy import MOST_TABLES, SYMBOLS
 from subbyte.quant.format import WEIGHT_FORMATS
 from subbyte.quant.pattern import DENSE
 from subbyte.quant.sparsity import NAMES, find_pattern
@@ -80,11 +82,14 @@ class NodeJson:
 
 @dataclass(frozen=True)
 class GraphJson:
-    """The graph of docs/spec/artifact.md."""
+    """The graph of docs/spec/artifact.md. Of a compact file, tables: of frequencies; rest: how many numbers it
+    has of each dtype."""
 
     input: ValueJson
     outputs: list[str]
     nodes: list[NodeJson]
+    tables: list[list[int]] | None = None
+    rest: list[int] | None = None
 
 
 _text, _integer = exactly(str), exactly(int)
@@ -121,18 +126,26 @@ _node = record(
 )
 _graph = record(
     GraphJson,
-    {"input": _value, "outputs": array(_text, 0, MAX_NODES), "nodes": array(_node, 0, MAX_NODES)},
+    {
+        "input": _value,
+        "outputs": array(_text, 0, MAX_NODES),
+        "nodes": array(_node, 0, MAX_NODES),
+        "tables": array(array(_integer, 2, SYMBOLS + 1), 1, MOST_TABLES),
+        "rest": array(_integer, len(DTYPES), len(DTYPES)),
+    },
 )
 
 
 def parse_graph(text: str) -> GraphJson:
     """Checked JSON of a graph. Raises ArtifactError naming the first field that is wrong."""
     graph: GraphJson = _graph(parse_json(text), "graph")
+    if (graph.tables is None) != (graph.rest is None):
+        raise ArtifactError("graph needs tables and rest, or neither")
     return graph
 
 
 def encode(graph: Graph, writer: Writer) -> dict[str, Any]:
-    """A verified graph as plain JSON; its arrays go to `writer`."""
+    """A verified graph as plain JSON, without tables; its arrays go to `writer`."""
     nodes = [_encode_node(node, graph.value(node.output), writer) for node in graph.nodes]
     return {"input": _encode_value(graph.value(graph.input)), "outputs": list(graph.outputs), "nodes": nodes}
 
@@ -174,7 +187,10 @@ def _encode_node(node: Node, output: Value, writer: Writer) -> dict[str, Any]:
 
 def _append_packed(param: Param, writer: Writer) -> None:
     assert isinstance(param, QTensor)
-    writer.append(param.format.pack(param.codes))
+    if writer.coded and param.format.pattern == DENSE:
+        writer.dense.append(param)
+    else:
+        writer.append(param.format.pack(param.codes))
     writer.append(param.scale)
     if param.format.book:
         writer.append(param.levels)
@@ -185,7 +201,7 @@ def sizes(graph: GraphJson) -> dict[str, int]:
 
     Raises ArtifactError if a shape or format is impossible or the parameters are too many together.
     """
-    total = dict.fromkeys(("F16", "F32", "I32", "I8", "U8"), 0)
+    total = dict.fromkeys(ORDER, 0)
     parameters = 0
     for node in graph.nodes:
         for plain in node.plain.values():
@@ -194,12 +210,25 @@ def sizes(graph: GraphJson) -> dict[str, int]:
         for packed in node.packed.values():
             format = packed.format(node.name)
             parameters += _count(node, packed.shape)
-            total["U8"] += format.packed_bytes(tuple(packed.shape))
+            total["U8"] += 0 if _coded(graph, packed) else format.packed_bytes(tuple(packed.shape))
             total["F32"] += packed.shape[0]
             total["I8"] += (1 << packed.bits) if packed.codebook else 0
     if parameters > MAX_PARAMETERS:
         raise ArtifactError(f"it claims {parameters} parameters; at most {MAX_PARAMETERS} are supported")
+    if graph.rest is not None and graph.rest != list(total.values()):
+        raise ArtifactError(f"it says that it has {graph.rest} numbers beside codes, its graph needs {total}")
     return {dtype: count for dtype, count in total.items() if count}
+
+
+def _coded(graph: GraphJson, packed: PackedJson) -> bool:
+    return graph.tables is not None and packed.pattern is None
+
+
+def coded_shapes(graph: GraphJson) -> list[tuple[int, int, int]]:
+    """Of each weight whose codes are coded, in the file's order: its output channels, the codes of each, and
+    their bits; of shapes that `sizes` has accepted."""
+    found = [p for node in graph.nodes for _, p in sorted(node.packed.items()) if _coded(graph, p)]
+    return [(p.shape[0], math.prod(p.shape[1:]), p.bits) for p in found]
 
 
 def _count(node: NodeJson, shape: list[int]) -> int:
@@ -243,7 +272,10 @@ def _decode_node(node: NodeJson, reader: Reader) -> Node:
 
 def _take_packed(packed: PackedJson, format: Format, reader: Reader) -> QTensor:
     shape = tuple(packed.shape)
-    codes = format.unpack(reader.take("U8", (format.packed_bytes(shape),)), shape)
+    if reader.coded and format.pattern == DENSE:
+        codes = reader.take_codes(shape)
+    else:
+        codes = format.unpack(reader.take("U8", (format.packed_bytes(shape),)), shape)
     scale = reader.take("F32", shape[:1])
     levels = uniform_levels(format.bits)
     if format.book:

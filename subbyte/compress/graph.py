@@ -31,10 +31,11 @@ from subbyte.execute.torch.steady import environment, fixed_threads, kept_memory
 from subbyte.ir import Graph, verify
 from subbyte.quant.format import FP32
 from subbyte.quantize.assignment import Assignment, assignments
-from subbyte.quantize.attach import attach
+from subbyte.quantize.attach import attach, to_nearest
 from subbyte.quantize.balance import balance, chosen_streams
 from subbyte.quantize.calibrate import BATCH, Progress, calibrate, regrouped
 from subbyte.quantize.prepare import split_for_integers
+from subbyte.quantize.rate import rated_scales
 from subbyte.recipes import STEPS, Recipe
 from subbyte.steps.context import Context, check_step, function_of
 from subbyte.system.folders import make_folder
@@ -102,7 +103,8 @@ def compress(
             check_step(STEPS[step], split, recipe.configuration(step), task)
         balances = bool(chosen_streams(split, recipe.activations.balance))
         weighted = recipe.activations.range == "fisher"
-        several = balances or weighted or bool(early)  # passes over the images
+        rated = recipe.weights.range == "rate"
+        several = balances or weighted or rated or bool(early)  # passes over the images
         needed = several or any("images" in recipe.needs(step) for step in recipe.steps)
         kept = _Kept(split, needed, _folder_of_images(recipe, work))
         stream = kept.all_of(regrouped(split, calibration), labels)
@@ -194,7 +196,12 @@ class _Run:
         seen = calibrate(
             graph, stream, self.seed, self.progress, weighted=recipe.activations.range == "fisher"
         )
-        return self.trained(attach(graph, asked, recipe, seen), graph, recipe)
+        rounding = None
+        if recipe.weights.range == "rate":
+            images = self.kept.batches(WEIGHTED_IMAGES)
+            scales = rated_scales(graph, asked, recipe.weights.rate, images, self.seed, self.progress)
+            rounding = to_nearest(recipe, scales)
+        return self.trained(attach(graph, asked, recipe, seen, rounding), graph, recipe)
 
     def trained(self, rounded: Graph, graph: Graph, recipe: Recipe) -> Graph:
         """The quantized form of the float graph after the steps that follow rounding."""

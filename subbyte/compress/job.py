@@ -69,4 +69,12 @@ class Job:
         }
         begun = {} if self.start is None else self.start.provenance()
         provenance = {**self.provenance, **begun, **made}
-        return Artifact(graph, recipe.model_dump(mode="json"), self.preprocessing, self.classes, provenance)
+        begun_coded = self.start is not None and self.start.artifact.coding == "entropy"
+        return Artifact(
+            graph,
+            recipe.model_dump(mode="json"),
+            self.preprocessing,
+            self.classes,
+            provenance,
+            "entropy" if begun_coded else recipe.weights.coding,
+        )

@@ -44,12 +44,12 @@ def attach(
     return verify(check_executed(rewriter.run(), assignments))
 
 
-def to_nearest(recipe: Recipe) -> Rounding:
-    """Rounding to nearest, with the recipe's scales."""
+def to_nearest(recipe: Recipe, scales: Mapping[str, np.ndarray] | None = None) -> Rounding:
+    """Rounding to nearest, with the recipe's scales, or those given, float32 [O], by name of a layer."""
 
     def rounded(node: Node, x: QParams, format: Format) -> QTensor:
         weight, bias = (np.asarray(node.params[role], np.float32) for role in ("weight", "bias"))
-        return quantized_weight(weight, bias, x, format, recipe.weights)
+        return quantized_weight(weight, bias, x, format, recipe.weights, (scales or {}).get(node.name))
 
     return rounded
 

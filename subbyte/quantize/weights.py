@@ -19,10 +19,15 @@ LLOYD_ROUNDS = 60
 
 
 def quantized_weight(
-    weight: np.ndarray, bias: np.ndarray, x: QParams, format: Format, spec: WeightRange
+    weight: np.ndarray,
+    bias: np.ndarray,
+    x: QParams,
+    format: Format,
+    spec: WeightRange,
+    scales: np.ndarray | None = None,
 ) -> QTensor:
-    """float32 [O, ...] to codes, rounded to nearest, with code book and scales by `spec`; those that the
-    format's pattern leaves out become zero.
+    """float32 [O, ...] to codes, rounded to nearest, with code book and scales by `spec`, or `scales`,
+    float32 [O]; those that the format's pattern leaves out become zero.
 
     bias (float32 [O]) and x, the grid of the layer's input, keep scales of channels that are
     almost zero large enough for the bias to fit its accumulator.
@@ -31,7 +36,7 @@ def quantized_weight(
         weight = np.where(format.pattern.mask(weight), weight, np.float32(0.0))
     real = torch.from_numpy(np.ascontiguousarray(weight.reshape(len(weight), -1), np.float32))
     levels = code_book(real, format, spec.levels)
-    scale = weight_scales(real, levels, spec.range)
+    scale = weight_scales(real, levels, spec.range) if scales is None else scales.astype(np.float64)
     empty = scale == 0.0
     # a channel without weights needs a unit only for its bias
     scale[empty] = np.where(bias == 0.0, 1.0, np.abs(bias) / (x.scale * ALONE))[empty]

@@ -91,7 +91,10 @@ class WeightRange(_Patterned):
 
     pattern: which weights stay, "dense": all; those of depthwise layers always. `bits` may name it too, as in
     "int8+2:4". What it leaves out is zero in every step of training.
-    range: "minmax" covers every weight; "mse" takes the scale with the least squared error.
+    range: "minmax" covers every weight; "mse" takes the scale with the least squared error; "rate" gives
+    dense 8-bit weights the scales at which their codes take `rate` bits each, in the mean, in an entropy
+    coder, and the outputs are least in error (quantize/rate.py); other weights are as with "mse".
+    coding: how dense codes are stored: "fixed", all in `bits` bits, or "entropy", frequent ones in fewer.
     levels: the code book of dense weights below 8 bits: "uniform" is two's complement, "symmetric" has
     equal steps around zero without a zero (ParetoQ, arXiv 2502.02631, finds it better at 2 bits),
     "learned" is fitted to each layer.
@@ -99,12 +102,14 @@ class WeightRange(_Patterned):
     weights covers. Layers that another table or an override names keep what these say.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset(("pattern", "spare"))
+    later: ClassVar[frozenset[str]] = frozenset(("pattern", "spare", "rate", "coding"))
 
     bits: WeightFormat = INT8
     pattern: PatternName = "dense"
     levels: Literal["uniform", "symmetric", "learned"] = "uniform"
-    range: Literal["minmax", "mse"] = "mse"
+    range: Literal["minmax", "mse", "rate"] = "mse"
+    rate: float = Field(default=4.0, ge=1.0, le=8.0)
+    coding: Literal["fixed", "entropy"] = "fixed"
     spare: float = Field(default=0.0, ge=0.0, le=1.0)
 
     @property
@@ -113,8 +118,10 @@ class WeightRange(_Patterned):
         return _with_pattern(self.bits, self.pattern)
 
     @model_validator(mode="after")
-    def _one_pattern(self) -> WeightRange:
+    def _consistent(self) -> WeightRange:
         self._checked(self.bits)
+        if self.range == "rate" and self.coding != "entropy":
+            raise ValueError('range = "rate" counts bits of an entropy coder; set coding = "entropy"')
         return self
 
 

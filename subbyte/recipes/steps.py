@@ -103,7 +103,22 @@ class Training(Options):
         return self
 
 
-class Reconstruction(Training):
+class OnGrids(Training):
+    """How latent weights, which are rounded in every step, begin and move.
+
+    weight_unit: what the rate `weight` counts in: root mean squares of each layer's weights, or the mean
+    step between its levels, so that layers of more bits move less; layers that a pattern took weights from,
+    which is more than a step, count in root mean squares in any case (decision 0043).
+    inside: a latent weight begins where the float weight is, but inside what rounds to the code that steps
+    before chose, by this share of it; 0.5: in its middle, so that codes that were learned change where the
+    gradients of many images agree, and not by noise.
+    """
+
+    weight_unit: Literal["rms", "step"] = "rms"
+    inside: float = Field(default=0.05, ge=0.0, le=0.5)
+
+
+class Reconstruction(OnGrids):
     """How blocks are trained one after the other.
 
     steps: for each block; published results at 4 bits spend 2,000 to 20,000.
@@ -210,15 +225,9 @@ class Retraining(Taught):
         return self
 
 
-class Distillation(Taught):
+class Distillation(Taught, OnGrids):
     """How the quantized network is trained as a whole, beside what it is compared with (Taught).
 
-    weight_unit: what the rate `weight` counts in: root mean squares of each layer's weights, or the mean
-    step between its levels, so that layers of more bits move less; layers that a pattern took weights from,
-    which is more than a step, count in root mean squares in any case (decision 0043).
-    inside: a latent weight begins where the float weight is, but inside what rounds to the code that steps
-    before chose, by this share of it; 0.5: in its middle, so that codes that were learned change where the
-    gradients of many images agree, and not by noise.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all", also those in front of
     tables.
     offset: the rate of the zero points of what layers make, in codes, 0: they stay (LSQ+, arXiv 2004.09576;
@@ -241,8 +250,6 @@ class Distillation(Taught):
     bias_correction: that step again, behind training.
     """
 
-    weight_unit: Literal["rms", "step"] = "rms"
-    inside: float = Field(default=0.05, ge=0.0, le=0.5)
     grids: Literal["narrow", "all"] = "narrow"
     offset: float = Field(default=0.0, ge=0.0, le=1.0)
     gradient_scale: bool = False

@@ -29,7 +29,7 @@ from subbyte.steps.blocks import Block, blocks
 from subbyte.steps.context import Context
 from subbyte.steps.held_back import mean_over, split
 from subbyte.steps.hooks import Hooks
-from subbyte.steps.learned import Learned
+from subbyte.steps.learned import PLAIN, Learned
 from subbyte.steps.limits import limits, weight_bits
 from subbyte.steps.parts import part_of, through, with_part
 from subbyte.steps.status import teller
@@ -84,7 +84,8 @@ def _trained(context: Context, place: tuple[int, int], part: Graph, data: _Data)
     (number, count), work = place, context.work
     done, begun = (None if work is None else work / f"block-{number:03}{kind}.pt" for kind in ("", ".part"))
     nodes = {node.name: node for node in context.original.nodes}
-    learned = Learned(part, nodes, rounding=asked.rounding, grids=asked.grids)
+    begin = PLAIN.model_copy(update={"weight_unit": asked.weight_unit, "inside": asked.inside})
+    learned = Learned(part, nodes, asked=begin, rounding=asked.rounding, grids=asked.grids)
     if not any(learned.parameters.values()):
         return part
     start = {kind: _copied(named) for kind, named in learned.parameters.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -348,4 +349,6 @@ def seeds() -> dict[str, Artifact]:
         "moved_real": moved(random.Random(14), coded=False),
     }
     named = tuple(f"class {i}" for i in range(10))
-    return {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}
+    wrapped = {name: wrap(graph, named if name == "quantized4" else None) for name, graph in graphs.items()}
+    compact = {"compact8": quantized(random.Random(18), 8), "compact_mixed": mixed(random.Random(19))}
+    return wrapped | {name: replace(wrap(graph), coding="entropy") for name, graph in compact.items()}

@@ -38,5 +38,5 @@ def same_graph(a: Graph, b: Graph) -> bool:
 
 
 def same_artifact(a: Artifact, b: Artifact) -> bool:
-    rest = _same(a, b, ("recipe", "preprocessing", "classes", "provenance"))
+    rest = _same(a, b, ("recipe", "preprocessing", "classes", "provenance", "coding"))
     return rest and same_graph(a.graph, b.graph)

@@ -10,6 +10,7 @@ what has to be read.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def networks(seed: int) -> dict[str, Artifact]:
         "normalizations": wrap(normalized(random.Random(seed + 11))),
         "products": wrap(computed(random.Random(seed + 10))),
         "quotients": wrap(quotients(random.Random(seed + 12))),
+        "compact": replace(wrap(quantized(random.Random(seed + 13), 3), names), coding="entropy"),
     }
 
 
@@ -89,7 +91,7 @@ def inputs(artifact: Artifact, seed: int) -> np.ndarray:
 def main() -> None:
     print(f"seed {SEED}, format versions {', '.join(VERSIONS)}")
     for number, (name, artifact) in enumerate(networks(SEED).items()):
-        path = STORED / version_of(artifact.graph) / f"{name}.subbyte"
+        path = STORED / version_of(artifact) / f"{name}.subbyte"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             print(f"{path.name} is there and stays as it is")

@@ -191,8 +191,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     # the metadata
     (
         "newer version",
-        set_field("version", "4"),
-        "version '4', this program reads '1', '2' and '3'; update subbyte",
+        set_field("version", "5"),
+        "version '5', this program reads '1', '2', '3' and '4'; update subbyte",
     ),
     ("no version", drop_field("version"), "format version None"),
     ("another format", set_field("format", "pt"), "not marked as a subbyte artifact"),

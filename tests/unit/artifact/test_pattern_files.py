@@ -103,7 +103,7 @@ def test_other_encodings_are_refused(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_earlier_versions_have_no_patterns(version: str, tmp_path: Path) -> None:
     artifact = seeds()["sparse"]
-    assert version_of(artifact.graph) == "3"
+    assert version_of(artifact) == "3"
     document = Document.split(b"".join(serialize(artifact)))
     document.fields[:] = [[key, version if key == "version" else value] for key, value in document.fields]
     (tmp_path / "a.subbyte").write_bytes(document.join())
@@ -115,4 +115,4 @@ def test_earlier_versions_have_no_patterns(version: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["quantized4", "balanced", "leveled"])
 def test_others_keep_their_version(name: str) -> None:
-    assert version_of(seeds()[name].graph) == ("1" if name == "quantized4" else "2")
+    assert version_of(seeds()[name]) == ("1" if name == "quantized4" else "2")

@@ -141,8 +141,9 @@ def test_strided_and_read_only_arrays_are_saved_by_value(tmp_path: Path) -> None
     assert same_param(loaded.graph.nodes[0].params["weight"], weight)
 
 
-def test_loaded_arrays_are_aligned_and_writable(tmp_path: Path) -> None:
-    save(tmp_path / "a.subbyte", seeds()["middle"])
+@pytest.mark.parametrize("name", ["middle", "compact_mixed"])
+def test_loaded_arrays_are_aligned_and_writable(name: str, tmp_path: Path) -> None:
+    save(tmp_path / "a.subbyte", seeds()[name])
     for node in load(tmp_path / "a.subbyte").graph.nodes:
         for param in node.params.values():
             for array in (param.codes, param.scale) if isinstance(param, QTensor) else (param,):
@@ -153,7 +154,7 @@ def test_loaded_arrays_are_aligned_and_writable(tmp_path: Path) -> None:
 
 def test_weights_take_their_true_width(tmp_path: Path) -> None:
     """The bytes of each dtype are those of tables, codes, scales, biases and code books, no more."""
-    for artifact in seeds().values():
+    for artifact in (artifact for artifact in seeds().values() if artifact.coding == "fixed"):
         save(tmp_path / "a.subbyte", artifact)
         wanted: Counter[str] = Counter()
         for node in artifact.graph.nodes:

@@ -19,7 +19,7 @@ ADVICE = "make them: python -m tests.unit.artifact.store"
 def test_every_version_has_stored_files(version: str) -> None:
     files = {path.name for path in (store.STORED / version).glob("*")}
     networks = store.networks(store.SEED).items()
-    names = [name for name, artifact in networks if version_of(artifact.graph) == version]
+    names = [name for name, artifact in networks if version_of(artifact) == version]
     assert names
     assert {f"{name}.{suffix}" for name in names for suffix in ("subbyte", "npz")} <= files, ADVICE
 
