@@ -18,6 +18,7 @@ from subbyte.system.units import percent, size_text
 
 if TYPE_CHECKING:
     from subbyte.allocate.budget import Budget
+    from subbyte.artifact import Artifact
     from subbyte.compress.budgeted import Measured, Report
     from subbyte.quant import Format
 
@@ -55,6 +56,20 @@ def show_report(report: Report, write_recipe: Path | None) -> None:
         from subbyte.system.text_file import write_text
 
         write_text(write_recipe, to_toml(report.recipe))
+
+
+def show_rate(artifact: Artifact) -> None:
+    """Prints what came of a file's size: bits of a weight in it, and agreement."""
+    found, rate = artifact.provenance["held_back"], artifact.recipe["weights"]["rate"]
+    say(f"weights take {rate:g} bits each in the file")
+    if not found["images"]:
+        show(f"Too few images to hold any back. {LEAST} are enough.")
+        return
+    low, high = found["agreement_95"]
+    say(
+        f"finished: agreement {percent(found['agreeing'] / found['images'])} (95 %: {percent(low)} to "
+        f"{percent(high)}) on {found['images']} images held back"
+    )
 
 
 def _choice(report: Report) -> list[Any]:

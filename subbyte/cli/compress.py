@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from subbyte.cli import options
-from subbyte.cli.allocation import parse_budget, show_report
+from subbyte.cli.allocation import parse_budget, show_rate, show_report
 from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
@@ -69,7 +69,8 @@ def compress(
     does what layers make, with --activation-bits or --mean-activation-bits, and with --float-layers a layer
     may stay in floating point; with --patterns weights may be sparse. Everything else in the recipe does
     count. Every fifth image (of 10 or more) is then held back: nothing is calibrated, analysed, chosen or
-    trained on it, and agreement and KL are those of these images.
+    trained on it, and agreement and KL are those of these images. Recipes like compact keep their bit-widths;
+    with --size their weights get as many bits in the file as it leaves room for.
     """
     from subbyte.analysis.table import parse_floats, parse_formats, parse_patterns, read_sensitivity
     from subbyte.device import find_target
@@ -152,6 +153,8 @@ def compress(
     save(output, artifact)
     for report in reports:
         show_report(report, write_recipe)
+    if budget.given and not reports:
+        show_rate(artifact)
     say(str(shares(artifact.graph)))
     name = artifact.recipe.get("name", "it is")
     say(f"{output}: {model} as {name}, {size_text(output.stat().st_size)}")

@@ -71,7 +71,8 @@ def compress_model(
 
     With a budget the recipe's bit-widths do not count: each layer gets its own, so that the budget is kept at
     the least degradation. Every fifth image (of 10 or more) is held back from all of that, and the provenance
-    says under "held_back" how well the result agrees with float32 on these.
+    says under "held_back" how well the result agrees with float32 on these. A recipe whose weights have the
+    range "rate" keeps its bit-widths, and takes the rate that a budget of `size` leaves room for.
     target: the device whose time counts. sensitivity: the analysis of this network, best on other images;
     else made, and kept in the user's cache folder. activations: the bit-widths that they may get.
     float_layers: the float formats (FP16, FP32) that layers may stay in. patterns: the sparsity patterns that
@@ -122,6 +123,10 @@ def compress_model(
         return job.compressed(chosen, calibration, labels)
     if start is not None:
         raise InputError("a file to begin with has its bit-widths; leave the budget out")
+    if chosen.weights.range == "rate":
+        from subbyte.compress.rated import within_size
+
+        return within_size(job, chosen, budget, calibration, labels)
     from subbyte.compress.budgeted import Search, within_budget
 
     search = Search(job, chosen, budget, target, sensitivity, activations, float_layers, patterns)

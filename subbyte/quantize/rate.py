@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
+from subbyte.errors import RecipeError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, is_weighted
 from subbyte.quant.entropy import fitted, histogram
@@ -28,7 +29,9 @@ TOGETHER = 4
 #: The share of its layer's mean in the squared gradient of a channel, of which few images say little.
 OF_LAYER = 0.5
 #: The coarsest step, in root mean squares of its layer's weights: what gradients are small for need not be unused.
-COARSEST = 0.6
+COARSEST = 1.0
+#: How far from what was asked for limits of scales and small networks may lead, in bits.
+REACHED = 0.05
 #: Steps of bisection for the one unknown.
 HALVINGS = 64
 
@@ -45,6 +48,7 @@ def rated_scales(
 
     graph: float32. bits: of a weight, in the mean over these layers. batches: images, float32 [N, H, W, C].
     All scales have 8 significant bits: what they then take up in a compact file is half.
+    RecipeError if even the coarsest steps take more.
     """
     weights = {
         node.name: np.asarray(node.params["weight"], np.float32)
@@ -64,7 +68,10 @@ def rated_scales(
             high = middle
         if high - low < 1e-3:
             break
-    return _scales(flat, squares, math.exp(high))
+    scales = _scales(flat, squares, math.exp(high))
+    if (least := _bits(flat, scales)) > bits + REACHED:
+        raise RecipeError(f"at a rate of {bits:g} bits a weight too little is left; at least {least:.2f} can be had")
+    return scales
 
 
 def squared_gradients(

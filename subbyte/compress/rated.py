@@ -1,0 +1,82 @@
+"""A compact file of a given size: the rate of bits a weight that it leaves room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from subbyte.allocate.budget import Budget
+from subbyte.analysis.degradation import Meter
+from subbyte.artifact import Artifact
+from subbyte.compress.budgeted import HELD_BACK, PENDING, Measured
+from subbyte.compress.graph import check_count, check_labels
+from subbyte.compress.job import Job
+from subbyte.data.held_back import held_back
+from subbyte.device import artifact_bytes
+from subbyte.errors import InputError
+from subbyte.execute.torch.steady import fixed_threads
+from subbyte.quant import QTensor
+from subbyte.quant.format import INT8
+from subbyte.quantize.calibrate import BATCH, regrouped
+from subbyte.recipes import Recipe, Training
+
+#: The share of a file that is left free where weights are trained, which changes how many bits they take.
+RESERVE = 0.02
+#: Rates of bits a weight that a recipe can have.
+RATES = (1.0, 8.0)
+
+
+def within_size(
+    job: Job, recipe: Recipe, budget: Budget, calibration: Iterable[np.ndarray], labels: np.ndarray | None
+) -> Artifact:
+    """The finished artifact, in a file of at most `budget.size` bytes; every fifth image is held back.
+
+    recipe: one with weights of range "rate", whose rate does not count. The provenance says under "held_back"
+    how well the network agrees with float32 on the images that nothing else has seen. Raises InputError for
+    budgets of other kinds, and for a size that no rate keeps.
+    """
+    if budget.size is None or replace(budget, size=None).given:
+        raise InputError(f"the recipe {recipe.name!r} keeps a size and no other budget; give --size alone")
+    check_labels(labels, recipe)
+    every = np.concatenate(list(regrouped(job.graph, calibration)))
+    check_count(labels, len(every))
+    used, unseen = held_back(range(len(every)))
+    images, held = every[used], every[unseen]
+    weights = recipe.weights.model_copy(update={"rate": rate_for(job, recipe, budget.size, images[:BATCH])})
+    fitting = recipe.model_copy(update={"weights": weights})
+    artifact = job.compressed(fitting, [images], None if labels is None else labels[used])
+    where = held if unseen else images
+    with fixed_threads(job.threads):
+        degradation = Meter(job.graph, where, task=job.task).of(artifact.graph)
+    found = Measured(degradation, len(where), bool(unseen)).record()
+    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found})
+    if (size := artifact_bytes(artifact)) > budget.size:
+        raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
+    return artifact
+
+
+def rate_for(job: Job, recipe: Recipe, size: int, images: np.ndarray) -> float:
+    """The bits of a weight, to a hundredth, that a file of so many bytes leaves room for.
+
+    What else is in the file is counted by compressing once on a few images, without the recipe's steps.
+    """
+    plain = recipe.model_copy(update={"steps": ()})
+    artifact = job.compressed(plain, [images], None)
+    weights = [node.params.get("weight") for node in artifact.graph.nodes]
+    count = sum(w.codes.size for w in weights if isinstance(w, QTensor) and w.format == INT8)
+    pending = Measured(PENDING, len(images), held_back=True).record()
+    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: pending})
+    others = artifact_bytes(artifact) - count * recipe.weights.rate / 8
+    trained = any(_trains(recipe.configuration(step)) for step in recipe.steps)
+    room = size * (1.0 - RESERVE * trained) - others
+    rate = int(100.0 * 8.0 * room / max(count, 1)) / 100.0
+    if rate < RATES[0]:
+        least = int(others + count * RATES[0] / 8)
+        raise InputError(f"a file of {size} bytes leaves {max(rate, 0.0):.2f} bits a weight; allow {least} or more")
+    return min(rate, RATES[1])
+
+
+def _trains(configuration: object) -> bool:
+    return isinstance(configuration, Training) and configuration.weight > 0.0
