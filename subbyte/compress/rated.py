@@ -24,6 +24,9 @@ from subbyte.recipes import Recipe, Training
 
 #: The share of a file that is left free where weights are trained, which changes how many bits they take.
 RESERVE = 0.02
+#: How often weights that are not trained are rounded anew, a little coarser, if the file is too large: what else
+#: is in it depends on the images, too.
+ATTEMPTS = 3
 #: Rates of bits a weight that a recipe can have.
 RATES = (1.0, 8.0)
 
@@ -44,39 +47,55 @@ def within_size(
     check_count(labels, len(every))
     used, unseen = held_back(range(len(every)))
     images, held = every[used], every[unseen]
-    weights = recipe.weights.model_copy(update={"rate": rate_for(job, recipe, budget.size, images[:BATCH])})
-    fitting = recipe.model_copy(update={"weights": weights})
-    artifact = job.compressed(fitting, [images], None if labels is None else labels[used])
-    where = held if unseen else images
-    with fixed_threads(job.threads):
-        degradation = Meter(job.graph, where, task=job.task).of(artifact.graph)
-    found = Measured(degradation, len(where), bool(unseen)).record()
-    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found})
-    if (size := artifact_bytes(artifact)) > budget.size:
-        raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
-    return artifact
+    rate, where = rate_for(job, recipe, budget.size, images[:BATCH]), held if unseen else images
+    for attempt in range(1, ATTEMPTS + 1):
+        artifact = job.compressed(_at(recipe, rate), [images], None if labels is None else labels[used])
+        with fixed_threads(job.threads):
+            degradation = Meter(job.graph, where, task=job.task).of(artifact.graph)
+        found = Measured(degradation, len(where), bool(unseen)).record()
+        artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found})
+        if (size := artifact_bytes(artifact)) <= budget.size:
+            return artifact
+        if attempt == ATTEMPTS or _trained(recipe):  # which took long enough
+            break
+        rate = round(rate - 8.0 * (size - budget.size) / max(_rated(artifact), 1) - 0.01, 2)
+    raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
 
 
 def rate_for(job: Job, recipe: Recipe, size: int, images: np.ndarray) -> float:
     """The bits of a weight, to a hundredth, that a file of so many bytes leaves room for.
 
-    What else is in the file is counted by compressing once on a few images, without the recipe's steps.
+    What else is in the file is counted by compressing on a few images, without the recipe's steps; once more
+    at the rate that this gives, on which biases depend a little.
     """
-    plain = recipe.model_copy(update={"steps": ()})
-    artifact = job.compressed(plain, [images], None)
+    room, rate = size * (1.0 - RESERVE * _trained(recipe)), recipe.weights.rate
+    pending = {HELD_BACK: Measured(PENDING, len(images), held_back=True).record()}
+    for _ in range(2):
+        artifact = job.compressed(_at(recipe, rate).model_copy(update={"steps": ()}), [images], None)
+        artifact = replace(artifact, provenance={**artifact.provenance, **pending})
+        count = max(_rated(artifact), 1)
+        others = artifact_bytes(artifact) - count * rate / 8.0
+        left = 8.0 * (room - others) / count
+        if left < RATES[0]:
+            least = int((others + count * RATES[0] / 8.0) * size / room) + 1
+            raise InputError(
+                f"a file of {size} bytes leaves {max(left, 0.0):.2f} bits a weight; allow {least} or more"
+            )
+        rate = min(int(100.0 * left) / 100.0, RATES[1])
+    return rate
+
+
+def _at(recipe: Recipe, rate: float) -> Recipe:
+    return recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"rate": rate})})
+
+
+def _rated(artifact: Artifact) -> int:
+    """How many weights have the rate."""
     weights = [node.params.get("weight") for node in artifact.graph.nodes]
-    count = sum(w.codes.size for w in weights if isinstance(w, QTensor) and w.format == INT8)
-    pending = Measured(PENDING, len(images), held_back=True).record()
-    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: pending})
-    others = artifact_bytes(artifact) - count * recipe.weights.rate / 8
-    trained = any(_trains(recipe.configuration(step)) for step in recipe.steps)
-    room = size * (1.0 - RESERVE * trained) - others
-    rate = int(100.0 * 8.0 * room / max(count, 1)) / 100.0
-    if rate < RATES[0]:
-        least = int(others + count * RATES[0] / 8)
-        raise InputError(f"a file of {size} bytes leaves {max(rate, 0.0):.2f} bits a weight; allow {least} or more")
-    return min(rate, RATES[1])
+    return sum(w.codes.size for w in weights if isinstance(w, QTensor) and w.format == INT8)
 
 
-def _trains(configuration: object) -> bool:
-    return isinstance(configuration, Training) and configuration.weight > 0.0
+def _trained(recipe: Recipe) -> bool:
+    """Whether any step moves weights."""
+    configurations = [recipe.configuration(step) for step in recipe.steps]
+    return any(isinstance(found, Training) and found.weight > 0.0 for found in configurations)

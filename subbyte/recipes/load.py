@@ -28,8 +28,8 @@ _BRACKET = re.compile(r"[][{}]")
 def list_recipes() -> list[str]:
     """The names that `load_recipe` knows, sorted.
 
-    A name is `w<bits of weights>a<bits of activations>`, quick, or that and a step to train with at the end,
-    like `-reconstruct` (see steps.py); or fp32.
+    A name is `w<bits of weights>a<bits of activations>` or compact, quick, or that and a step to train with
+    at the end, like `-reconstruct` (see steps.py); or fp32.
     """
     folder = resources.files("subbyte.recipes")
     names = [f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
+#: How a file stores codes of weights.
+Coding = Literal["fixed", "entropy"]
 
 
 def tool(name: str) -> str:
@@ -53,11 +56,12 @@ def configure(source: Path, build: Path, *options: str) -> None:
         )
 
 
-def saved(folder: Path, graph: Graph) -> Path:
+def saved(folder: Path, graph: Graph, coding: Coding = "fixed") -> Path:
     """The graph as a file."""
     height, width = graph.value(graph.input).shape[:2]
     path = folder / "network.subbyte"
-    save(path, Artifact(graph, {}, Preprocessing(height, width, (0.5,) * 3, (0.5,) * 3)))
+    half = (0.5,) * 3
+    save(path, Artifact(graph, {}, Preprocessing(height, width, half, half), coding=coding))
     return path
 
 
@@ -72,10 +76,16 @@ STEP = (
 
 
 def outputs(
-    program: Sequence[str | Path], folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
+    program: Sequence[str | Path],
+    folder: Path,
+    graph: Graph,
+    images: np.ndarray,
+    isa: str,
+    threads: int,
+    coding: Coding = "fixed",
 ) -> list[np.ndarray]:
     """What subbyte_run makes of float32 images [n, H, W, C]; every step must have run a kernel of `isa`."""
-    steps = plan(program, folder, graph, images, isa, threads)
+    steps = plan(program, folder, graph, images, isa, threads, coding)
     assert steps
     assert all(isa in step["kernel"] for step in steps), steps
     shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
@@ -86,10 +96,16 @@ def outputs(
 
 
 def plan(
-    program: Sequence[str | Path], folder: Path, graph: Graph, images: np.ndarray, isa: str, threads: int
+    program: Sequence[str | Path],
+    folder: Path,
+    graph: Graph,
+    images: np.ndarray,
+    isa: str,
+    threads: int,
+    coding: Coding = "fixed",
 ) -> list[dict[str, str]]:
     """What subbyte_run prints of the steps, by STEP; leaves the outputs in `folder`."""
-    path = saved(folder, graph)
+    path = saved(folder, graph, coding)
     np.ascontiguousarray(images, np.float32).tofile(folder / "images")
     lines = run(*program, path, folder / "images", folder / "output", isa, str(threads)).splitlines()
     return [dict(zip(STEP, line.split("|"), strict=True)) for line in lines]

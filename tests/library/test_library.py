@@ -43,12 +43,13 @@ RUNNABLE = [name for name, a in seeds().items() if all(n.op != "batch_norm" for 
 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_the_same_numbers_as_from_python(build: Path, tmp_path: Path, name: str) -> None:
-    graph = seeds()[name].graph
+    graph, coding = seeds()[name].graph, seeds()[name].coding
     x = random_images(graph, 2, SEED)
     for isa in available_isas():
         for threads in (1, 3):
             expected = engine_outputs(Session(graph, isa=isa, threads=threads), x)
-            assert same(outputs([build / "subbyte_run"], tmp_path, graph, x, isa, threads), expected), isa
+            found = outputs([build / "subbyte_run"], tmp_path, graph, x, isa, threads, coding)
+            assert same(found, expected), isa
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
