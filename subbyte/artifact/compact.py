@@ -15,8 +15,10 @@ import numpy as np
 from subbyte.artifact.container import DTYPES, ORDER
 from subbyte.artifact.rans import decoded, encoded
 from subbyte.errors import ArtifactError
+from subbyte.ir import Graph
 from subbyte.quant import QTensor
 from subbyte.quant.entropy import SYMBOLS, TOTAL, fitted, histogram, symbols
+from subbyte.quant.pattern import DENSE
 
 CODED, REST = "coded", "rest"
 #: Of what is not coded, uncompressed.
@@ -45,6 +47,13 @@ def compacted(
         "rest": [len(tensors.get(code, ())) for code in ORDER],
     }
     return {CODED: stream, REST: _shrunk(tensors, tables.of)}, said
+
+
+def coded_bits(graph: Graph) -> float | None:
+    """The mean bits that codes of dense weights take up in a compact file, None if there are none."""
+    weights = [w for node in graph.nodes if isinstance(w := node.params.get("weight"), QTensor)]
+    counts = [histogram(w.codes, w.bits) for w in weights if w.format.pattern == DENSE]
+    return fitted(np.concatenate(counts)).bits / sum(int(c.sum()) for c in counts) if counts else None
 
 
 def expanded(

@@ -60,8 +60,10 @@ def show_report(report: Report, write_recipe: Path | None) -> None:
 
 def show_rate(artifact: Artifact) -> None:
     """Prints what came of a file's size: bits of a weight in it, and agreement."""
-    found, rate = artifact.provenance["held_back"], artifact.recipe["weights"]["rate"]
-    say(f"weights take {rate:g} bits each in the file")
+    from subbyte.artifact.compact import coded_bits
+
+    found = artifact.provenance["held_back"]
+    say(f"weights take {coded_bits(artifact.graph) or 0.0:.2f} bits each in the file")
     if not found["images"]:
         show(f"Too few images to hold any back. {LEAST} are enough.")
         return

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from subbyte.artifact import Artifact, load
+from subbyte.artifact.compact import coded_bits
 from subbyte.cli.console import show, show_json, styled
 from subbyte.cli.options import Artifact_, Isa, Json, Threads
 from subbyte.cli.priced import priced, show_priced
@@ -68,6 +69,7 @@ def _facts(path: Path, artifact: Artifact, session: Session) -> dict[str, Any]:
         "input": list(graph.value(graph.input).shape),
         "outputs": {name: list(graph.value(name).shape) for name in graph.outputs},
         **_levels(graph),
+        **_in_file(artifact),
         "classes": None if artifact.classes is None else len(artifact.classes),
         "preprocessing": artifact.preprocessing.to_json(),
         "description": artifact.recipe.get("description"),
@@ -84,6 +86,12 @@ def _levels(graph: Graph) -> dict[str, str]:
     grids = [value.q for value in graph.values.values() if value.q is not None]
     counts = Counter(q.format.words for q in grids if q.levels is not None)
     return {"levels": ", ".join(f"{n} x {words}" for words, n in counts.items())} if counts else {}
+
+
+def _in_file(artifact: Artifact) -> dict[str, float]:
+    """The mean bits of a weight in a compact file; nothing for others."""
+    bits = coded_bits(artifact.graph) if artifact.coding == "entropy" else None
+    return {} if bits is None else {"bits_of_a_weight_in_the_file": round(bits, 3)}
 
 
 def _text(key: str, value: Any) -> str:

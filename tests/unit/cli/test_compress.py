@@ -274,3 +274,37 @@ def test_a_file_is_trained_on(
     assert graph_digest(artifact.graph) == graph_digest(expected.graph) != graph_digest(start.graph)
     fails("the recipe fp32 has no steps", *command, "--recipe", "fp32")
     fails("has its bit-widths; leave the budget out", *command, "--recipe", recipe, "--size", "1MB")
+
+
+WIDE = """
+import torch
+from torch import nn
+def build():
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, 2), nn.SiLU(), nn.Conv2d(64, 96, 1), nn.SiLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 6),
+    )
+"""
+
+
+def test_a_compact_file_of_a_size(invoke: Invoke, fails: Fails, images: Path, tmp_path: Path) -> None:
+    """Of a network whose weights are most of its file."""
+    made, source = tmp_path / "compact.subbyte", tmp_path / "wide.py"
+    source.write_text(WIDE)
+    own = (f"{source}:build", "--input-size", 16, "--calibration", images, "--output", made)
+    command = ("compress", *own, "--recipe", "compact")
+    assert invoke(*command).exit_code == 0
+    whole = made.stat().st_size
+    result = invoke(*command, "--size", whole - 200)
+    assert result.exit_code == 0, result.output
+    assert made.stat().st_size <= whole - 200
+    artifact = subbyte.load(made)
+    assert artifact.coding == "entropy"
+    assert artifact.recipe["weights"]["rate"] < 4.0
+    assert "bits each in the file" in result.output
+    assert "on 2 images held back" in result.output
+    shown = json.loads(invoke("inspect", made, "--repeats", 0, "--json").output)
+    assert shown["bits_of_a_weight_in_the_file"] == pytest.approx(artifact.recipe["weights"]["rate"], abs=0.05)
+    fails("give --size alone", *command, "--size", whole, "--drop", 5)
+    fails("a file of 500 bytes leaves 0.00 bits a weight; allow", *command, "--size", 500)
