@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from subbyte.artifact.compact import coded_bits
 from subbyte.benchmark.machine import describe_machine
 from subbyte.cli.measure import Subject, labelled, predictions_of, subject
 from subbyte.data.samples import Sample
@@ -118,16 +119,23 @@ def _row(one: Subject, answers: Answers, reference: Answers) -> dict[str, Any]:
     weights = [n.params["weight"] for n in one.artifact.graph.nodes if "weight" in n.params]
     bits = [(w.bits if isinstance(w, QTensor) else 8 * w.itemsize, int(np.prod(w.shape))) for w in weights]
     total = sum(count for _, count in bits)
-    return {
-        "name": one.path.stem,
-        "model": one.artifact.provenance.get("model", ""),
-        "recipe": one.artifact.recipe.get("name", ""),
-        "calibration": one.artifact.provenance.get("calibration", ""),
-        "input": list(one.artifact.graph.value(one.artifact.graph.input).shape),
-        "file_bytes": one.path.stat().st_size,
-        "weights": {str(b): sum(c for x, c in bits if x == b) / total for b in sorted({b for b, _ in bits})},
-        "right": [int(r.sum()) for r in answers.right],
-    } | answers.compared(reference)
+    coded = coded_bits(one.artifact.graph) if one.artifact.coding == "entropy" else None
+    return (
+        {
+            "name": one.path.stem,
+            "model": one.artifact.provenance.get("model", ""),
+            "recipe": one.artifact.recipe.get("name", ""),
+            "calibration": one.artifact.provenance.get("calibration", ""),
+            "input": list(one.artifact.graph.value(one.artifact.graph.input).shape),
+            "file_bytes": one.path.stat().st_size,
+            "weights": {
+                str(b): sum(c for x, c in bits if x == b) / total for b in sorted({b for b, _ in bits})
+            },
+            "right": [int(r.sum()) for r in answers.right],
+        }
+        | ({} if coded is None else {"coded_bits": coded})
+        | answers.compared(reference)
+    )
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -145,6 +153,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any], base: dict[str, Any], result: dict[str, Any]) -> str:
     widths = ", ".join(f"{100 * share:.0f} % {bits} bit" for bits, share in row["weights"].items())
+    if (coded := row.get("coded_bits")) is not None:
+        widths += f", {coded:.2f} in the file"
     right = " + ".join(map(str, row["right"])) + f" = **{sum(row['right'])}** of {sum(result['images'])}"
     cells = [row["name"], widths, right, "–", "–", "–"]
     if row is not base:

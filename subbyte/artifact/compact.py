@@ -1,7 +1,7 @@
 """A file whose weights are entropy coded: docs/spec/artifact.md, "Compact files", in code.
 
-Codes of dense weights become one stream (rans.py); all other numbers are compressed by bzip2, the first bytes of
-all numbers of a dtype in front of the second ones, as those of a kind resemble each other.
+Codes of dense weights become one stream (rans.py); all other numbers are compressed by bzip2, the first bytes
+of all numbers of a dtype in front of the second ones, as those of a kind resemble each other.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def compacted(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The two tensors of a compact file, and what its graph says of them.
 
-    dense: the weights whose codes are coded, at least one. tensors: all other numbers, by dtype. ArtifactError
-    if these are more than a reader accepts.
+    dense: the weights whose codes are coded, at least one. tensors: all other numbers, by dtype.
+    ArtifactError if these are more than a reader accepts.
     """
     if (beside := sum(array.nbytes for array in tensors.values())) > MAX_REST:
         raise ArtifactError(
@@ -110,7 +110,8 @@ def _shrunk(tensors: Mapping[str, np.ndarray], of: np.ndarray) -> np.ndarray:
 def _planes(array: np.ndarray) -> np.ndarray:
     """The bytes of numbers: uint8 [bytes of a number, n]."""
     raw: np.ndarray[Any, np.dtype[np.uint8]] = np.ascontiguousarray(array).view(np.uint8)
-    return raw.reshape(len(array), array.itemsize).T
+    planes: np.ndarray = raw.reshape(len(array), array.itemsize).T
+    return planes
 
 
 def _grown(

@@ -159,9 +159,7 @@ def _read(file: BinaryIO, size: int) -> Artifact:
     if graph.tables is None:
         reader = Reader(found)
     else:
-        reader = Reader(
-            *expanded(graph.tables, coded_shapes(graph), sizes(graph), found[CODED], found[REST])
-        )
+        reader = Reader(*expanded(graph.tables, coded_shapes(graph), sizes(graph), found[CODED], found[REST]))
     artifact = Artifact(decode(graph, reader), **fields, coding=coding)
     if (needed := version_of(artifact)) > version:
         raise ArtifactError(f"it says format version {version!r}, but its graph is of version {needed!r}")

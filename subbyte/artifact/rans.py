@@ -1,7 +1,7 @@
 """Codes of weights in as many bits as they are rare: docs/spec/artifact.md, "Entropy coding", in code.
 
-Asymmetric numeral systems (Duda, arXiv 1311.2540) over ranges of frequencies, with words of 16 bits and many states
-side by side, so that numpy works on all of them at once.
+Asymmetric numeral systems (Duda, arXiv 1311.2540) over ranges of frequencies, with words of 16 bits and many
+states side by side, so that numpy works on all of them at once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def lanes(count: int) -> int:
 def encoded(symbols: np.ndarray, tables: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     """The stream of symbols, uint8 [n], as uint8.
 
-    tables: uint8 [n], the row of frequencies of each. frequencies: int64 [K, 256], each row adding up to TOTAL,
-    positive for every symbol that occurs. ArtifactError for a stream so short that no reader takes it.
+    tables: uint8 [n], the row of frequencies of each. frequencies: int64 [K, 256], each row adding up to
+    TOTAL, positive for every symbol that occurs. ArtifactError for a stream so short that no reader takes it.
     """
     count, wide = len(symbols), lanes(len(symbols))
     starts = _starts(frequencies)
@@ -43,7 +43,9 @@ def encoded(symbols: np.ndarray, tables: np.ndarray, frequencies: np.ndarray) ->
         words.append((x[full] & np.uint64(0xFFFF)).astype("<u2"))
         x = np.where(full, x >> np.uint64(16), x)
         quotient, rest = np.divmod(x, frequency)
-        state[: end - begin] = (quotient << np.uint64(PRECISION)) + rest + starts[row, symbol].astype(np.uint64)
+        state[: end - begin] = (
+            (quotient << np.uint64(PRECISION)) + rest + starts[row, symbol].astype(np.uint64)
+        )
     pieces = [state.astype("<u4").view(np.uint8), *(part.view(np.uint8) for part in reversed(words))]
     stream = np.concatenate(pieces)
     if count > most_codes(stream):
@@ -84,7 +86,8 @@ def decoded(stream: np.ndarray, tables: np.ndarray, frequencies: np.ndarray) -> 
 
 
 def _starts(frequencies: np.ndarray) -> np.ndarray:
-    return frequencies.cumsum(1) - frequencies
+    starts: np.ndarray = frequencies.cumsum(1) - frequencies
+    return starts
 
 
 def _by_slot(frequencies: np.ndarray) -> np.ndarray:
@@ -95,4 +98,5 @@ def _by_slot(frequencies: np.ndarray) -> np.ndarray:
     slot = np.tile(np.arange(TOTAL), len(frequencies))
     behind = slot - _starts(frequencies)[row, symbol]
     entry = symbol | (frequencies[row, symbol] - 1) << 8 | behind << (8 + PRECISION)
-    return entry.astype(np.uint32)
+    found: np.ndarray = entry.astype(np.uint32)
+    return found

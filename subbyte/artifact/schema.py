@@ -82,8 +82,8 @@ class NodeJson:
 
 @dataclass(frozen=True)
 class GraphJson:
-    """The graph of docs/spec/artifact.md. Of a compact file, tables: of frequencies; rest: how many numbers it
-    has of each dtype."""
+    """The graph of docs/spec/artifact.md. Of a compact file, tables: of frequencies; rest: how many numbers
+    it has of each dtype."""
 
     input: ValueJson
     outputs: list[str]

@@ -24,8 +24,8 @@ from subbyte.recipes import Recipe, Training
 
 #: The share of a file that is left free where weights are trained, which changes how many bits they take.
 RESERVE = 0.02
-#: How often weights that are not trained are rounded anew, a little coarser, if the file is too large: what else
-#: is in it depends on the images, too.
+#: How often weights that are not trained are rounded anew, a little coarser, if the file is too large: what
+#: else is in it depends on the images, too.
 ATTEMPTS = 3
 #: Rates of bits a weight that a recipe can have.
 RATES = (1.0, 8.0)

@@ -1,8 +1,8 @@
-"""How many bits codes of weights take when frequent ones are stored in fewer: frequencies, and groups of channels.
+"""How many bits codes of weights take when frequent ones are stored in fewer.
 
-Codes of a coarse grid crowd around zero. An entropy coder stores a code of probability p in -log2 p bits; here each
-output channel takes its probabilities from one of a few tables that the whole network shares. Symbols are
-codes in the order of the numbers that they stand for: `symbols`.
+Codes of a coarse grid crowd around zero. An entropy coder stores a code of probability p in -log2 p bits; here
+each output channel takes its probabilities from one of a few tables that the whole network shares. Symbols
+are codes in the order of the numbers that they stand for: `symbols`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ SYMBOLS = 256
 MOST_TABLES, LEAST_CODES = 32, 16384
 #: How often channels are given to tables and tables are made of their channels.
 ROUNDS = 6
+#: Parts of a bit that costs are counted in meanwhile.
+FINE = 1024.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +55,21 @@ def fitted(counts: np.ndarray) -> Tables:
     number = int(np.clip(counts.sum() // LEAST_CODES, 1, MOST_TABLES))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     entropy = -(shares * np.log2(np.where(shares > 0.0, shares, 1.0))).sum(1)
-    order = np.argsort(entropy, kind="stable")
+    order = np.argsort(np.round(entropy, 6), kind="stable")
     of = np.empty(len(counts), np.int64)
     of[order] = np.arange(len(counts)) * number // len(counts)
     known = counts.astype(np.float64)
     for _ in range(ROUNDS):
         sums = _sums(counts, of, number)
-        # a symbol that no channel of a table has is not impossible while tables are being found
-        cost = -np.log2((sums + 1e-3) / (sums.sum(1, keepdims=True) + 1e-3 * SYMBOLS))
+        # a symbol that no channel of a table has is not impossible while tables are being found; whole
+        # numbers, whose products and sums are exact: the same tables on every machine
+        cost = np.rint(-FINE * np.log2((sums + 1e-3) / (sums.sum(1, keepdims=True) + 1e-3 * SYMBOLS)))
         of = (known @ cost.T).argmin(1)
     used, of = np.unique(of, return_inverse=True)
-    frequencies = np.stack([_normalized(row) for row in _sums(counts, of, len(used))])
+    together = _sums(counts, of, len(used))
+    frequencies = np.stack([_normalized(row) for row in together])
     cost = np.where(frequencies > 0, PRECISION - np.log2(np.maximum(frequencies, 1)), 0.0)
-    return Tables(frequencies, of.astype(np.uint8), float((known * cost[of]).sum()))
+    return Tables(frequencies, of.astype(np.uint8), float((together * cost).sum()))
 
 
 def _sums(counts: np.ndarray, of: np.ndarray, number: int) -> np.ndarray:

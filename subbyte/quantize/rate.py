@@ -70,7 +70,9 @@ def rated_scales(
             break
     scales = _scales(flat, squares, math.exp(high))
     if (least := _bits(flat, scales)) > bits + REACHED:
-        raise RecipeError(f"at a rate of {bits:g} bits a weight too little is left; at least {least:.2f} can be had")
+        raise RecipeError(
+            f"at a rate of {bits:g} bits a weight too little is left; at least {least:.2f} can be had"
+        )
     return scales
 
 

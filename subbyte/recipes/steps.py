@@ -134,6 +134,8 @@ class Reconstruction(OnGrids):
     maps would fill disks. held_back, check, patience: for each block; patience for "latent" alone.
     grids: what `grid` trains: the scales of activations below 8 bits, or "all" that the block makes, with
     those in front of tables. narrow_only: blocks with nothing below 8 bits are left as they are.
+    coded: bits that weights take in an entropy coder count, this times what a bit is worth where scales are
+    chosen by "rate"; 0: they do not. Not for "adaround".
     """
 
     always: ClassVar[frozenset[str]] = Training.always | {"epochs"}
@@ -147,11 +149,14 @@ class Reconstruction(OnGrids):
     drop: float = Field(default=0.0, ge=0.0, le=1.0)
     grids: Literal["narrow", "all"] = "narrow"
     narrow_only: bool = True
+    coded: float = Field(default=0.0, ge=0.0, le=100.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Reconstruction:
         if self.rounding == "adaround" and (self.pull or self.patience):
             raise ValueError('pull and patience are for rounding = "latent"; leave them out, or at 0')
+        if self.rounding == "adaround" and self.coded:
+            raise ValueError('coded is for rounding = "latent"; leave it out, or at 0')
         if not 64.0 >= self.beta[0] >= self.beta[1] >= 1.0:
             raise ValueError("beta must fall, between 64 and 1")
         return self

@@ -111,6 +111,10 @@ class Learned:
     def _quantized(self) -> Iterator[Node]:
         return (node for node in self.graph.nodes if isinstance(node.params.get("weight"), QTensor))
 
+    def weights(self) -> dict[str, QTensor]:
+        """Of the quantized layers, as they were in the beginning."""
+        return {node.name: w for node in self._quantized() if isinstance(w := node.params["weight"], QTensor)}
+
     def _original(self, node: Node, original: Mapping[str, Node]) -> np.ndarray:
         """Float weights of a layer before rounding, float32, 0 where its pattern leaves them out; which these
         are is decided here for the whole of training, and held in `kept`."""
@@ -245,6 +249,11 @@ class Learned:
         assert self.between
         return torch.stack([undecided(self.parameters["weight"][name], beta) for name in self.between]).sum()
 
+    def steps(self, name: str) -> Tensor:
+        """The latent weights of a layer in steps of its scales, as they are before rounding."""
+        latent, factor = self.parameters["weight"][name], self.parameters["scale"][name].exp()
+        return latent * (self.unit[name] / _rows(factor, latent))
+
     def _layer(
         self, node: Node, state: dict[str, Tensor], generator: torch.Generator | None, hard: bool
     ) -> None:
@@ -252,8 +261,7 @@ class Learned:
         assert isinstance(weight, QTensor)
         latent, between = self.parameters["weight"][node.name], self.between.get(node.name)
         if between is None:
-            steps = latent * (self.unit[node.name] / _rows(factor, latent))
-            values = self.rounding(node.name, steps, weight.levels, generator)
+            values = self.rounding(node.name, self.steps(node.name), weight.levels, generator)
         else:
             values = between.hard(latent) if hard else between.soft(latent)
         state[f"{node.name}:weight"] = values * self.kept[node.name] if node.name in self.kept else values

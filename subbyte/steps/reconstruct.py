@@ -26,6 +26,7 @@ from subbyte.quantize.calibrate import BATCH
 from subbyte.recipes import Reconstruction
 from subbyte.steps.adaround import exponent
 from subbyte.steps.blocks import Block, blocks
+from subbyte.steps.coded import EXCHANGE, CodedBits
 from subbyte.steps.context import Context
 from subbyte.steps.held_back import mean_over, split
 from subbyte.steps.hooks import Hooks
@@ -146,6 +147,8 @@ class _Loss(Hooks):
         self.share, self.bits = 0.0, weight_bits(learned)
         self.bfloat16 = in_bfloat16(asked)
         self.variance = data.wanted[: 4 * BATCH].var() + 1e-12
+        self.coded = CodedBits(learned.weights())
+        self.worth = asked.coded * EXCHANGE * self._own_error() if asked.coded else 0.0
 
     def before(self, step: int, steps: int) -> None:
         """The share of training that is done sets AdaRound's exponent."""
@@ -162,6 +165,8 @@ class _Loss(Hooks):
             x = self._mixed(x, images, generator)
             state.update(self._unrounded(len(images), generator))
         loss = self._error(x, images, state)
+        if self.worth:
+            loss = loss + self.worth * self.coded.more({n: self.learned.steps(n) for n in self.coded.costs})
         if self.learned.between:
             beta = exponent(self.share, self.asked.regularize_after, self.asked.beta)
             if beta is not None:
@@ -182,15 +187,22 @@ class _Loss(Hooks):
             output = (output - q.zero_point) * state[f"{name}:scale"]
         return (output - self.data.wanted[images]).square().mean() / self.variance
 
+    def _own_error(self) -> float:
+        """What the block adds to the error of what it reads, before training: its error on the float network's
+        input."""
+        images = self.data.used[: 2 * BATCH]
+        with torch.no_grad():
+            return float(self._error(self._real(images), images, self.learned.state()))
+
+    def _real(self, images: Tensor) -> Tensor:
+        """What the float network has at the block's input, in units of codes."""
+        real, q = self.data.real[images].float(), self.learned.graph.value(self.learned.graph.input).q
+        return real if q is None else real / q.scale + q.zero_point
+
     def _mixed(self, x: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
         """The block's input, with elements of the float network's, in units of codes, in place of some."""
-        graph, real = self.learned.graph, self.data.real[images]
-        q = graph.value(graph.input).q
-        if q is not None:
-            real = real / q.scale + q.zero_point
-        return torch.where(
-            self._drawn(x.permute(0, 2, 3, 1).shape if x.ndim == 4 else x.shape, generator), real, x
-        )
+        shape = x.permute(0, 2, 3, 1).shape if x.ndim == 4 else x.shape
+        return torch.where(self._drawn(shape, generator), self._real(images), x)
 
     def _unrounded(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Where activations stay between codes, as the state that `forward` takes."""

@@ -88,7 +88,9 @@ def test_narrow_code_books_and_patterns_too(tmp_path: Path) -> None:
 def test_too_much_beside_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subbyte.artifact.compact.MAX_REST", 63)
     # 8 scales and biases of 4 bytes
-    with pytest.raises(ArtifactError, match="64 bytes beside coded weights, at most 63 are supported; use cod"):
+    with pytest.raises(
+        ArtifactError, match="64 bytes beside coded weights, at most 63 are supported; use cod"
+    ):
         save(tmp_path / "a.subbyte", network("int8", crowded(8, 8)))
 
 

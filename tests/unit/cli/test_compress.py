@@ -305,6 +305,8 @@ def test_a_compact_file_of_a_size(invoke: Invoke, fails: Fails, images: Path, tm
     assert "bits each in the file" in result.output
     assert "on 2 images held back" in result.output
     shown = json.loads(invoke("inspect", made, "--repeats", 0, "--json").output)
-    assert shown["bits_of_a_weight_in_the_file"] == pytest.approx(artifact.recipe["weights"]["rate"], abs=0.05)
+    assert shown["bits_of_a_weight_in_the_file"] == pytest.approx(
+        artifact.recipe["weights"]["rate"], abs=0.05
+    )
     fails("give --size alone", *command, "--size", whole, "--drop", 5)
     fails("a file of 500 bytes leaves 0.00 bits a weight; allow", *command, "--size", 500)

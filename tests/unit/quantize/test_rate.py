@@ -50,10 +50,8 @@ def test_squared_gradients_are_those_of_the_outputs() -> None:
     made = torch_executor.forward(graph, torch_executor.nchw(few[:1]), state)[graph.outputs[0]]
     unit = made.detach().square().mean()
     for name, leaf in leaves.items():
-        exact = sum(
-            torch.autograd.grad(y, leaf, retain_graph=True)[0].double().square() for y in made.flatten()
-        )
-        exact = (exact / unit).flatten(1).mean(1).numpy() * draws
+        squares = [torch.autograd.grad(y, leaf, retain_graph=True)[0].double() ** 2 for y in made.flatten()]
+        exact = (torch.stack(squares).sum(0) / unit).flatten(1).mean(1).numpy() * draws
         # six standard errors
         np.testing.assert_allclose(found[name], exact, rtol=6 * np.sqrt(2 / draws), atol=1e-9)
 

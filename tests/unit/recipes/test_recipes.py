@@ -60,7 +60,7 @@ def test_a_recipe_from_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'w3a9'; known: fp32, .*w8a8"):
+    with pytest.raises(RecipeError, match=r"no recipe 'w3a9'; known: compact, .*w8a8"):
         load_recipe("w3a9")
 
 

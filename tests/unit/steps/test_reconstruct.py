@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from subbyte.artifact.compact import coded_bits
 from subbyte.compress import compress
 from subbyte.errors import InputError
 from subbyte.execute import reference
@@ -22,7 +23,7 @@ from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, Node, verify
 from subbyte.ir.graph import pre_activation
 from subbyte.quant import QTensor, activation_table
-from subbyte.recipes import Reconstruction
+from subbyte.recipes import Recipe, Reconstruction
 from subbyte.steps.blocks import blocks
 from subbyte.steps.context import Context
 from subbyte.steps.held_back import split
@@ -224,6 +225,24 @@ def test_blocks_at_8_bits_are_trained_only_if_asked_to_and_so_are_their_grids() 
             assert np.array_equal(array, reference.run(after, others[:4])[name])
     # steps in front of tables are eight times too coarse, which nothing else can repair
     assert errors["all", False] < 0.5 * errors["narrow", False]
+
+
+def test_bits_that_count_are_not_spent() -> None:
+    """Coarse 8-bit weights, trained: with `coded` they take fewer bits than without."""
+    graph = efficientnet_like()
+    images = random_images(graph, 64)
+    rated = Recipe.model_validate(
+        {"name": "r", "weights": {"range": "rate", "rate": 3.5, "coding": "entropy"}}
+    )
+    before, bits = compress(graph, rated, [images]), {}
+    for coded in (0.0, 1.0, 10.0):
+        rates = {"weight": 0.05, "weight_unit": "step", "narrow_only": False, "coded": coded}
+        asked = Reconstruction.model_validate({"steps": 60, "batch": 16, **rates})
+        context = Context(before, graph, images, None, asked, 0, lambda stage, done: None)
+        found = coded_bits(verify(run(context)))
+        assert found is not None
+        bits[coded] = found
+    assert bits[10.0] < bits[1.0] < bits[0.0]
 
 
 def test_the_gradient_of_a_grid_in_front_of_a_table_widens_it_where_codes_are_cut() -> None:
