@@ -1,8 +1,8 @@
 """How many bits codes of weights take when frequent ones are stored in fewer.
 
-Codes of a coarse grid crowd around zero. An entropy coder stores a code of probability p in -log2 p bits; here
-each output channel takes its probabilities from one of a few tables that the whole network shares. Symbols
-are codes in the order of the numbers that they stand for: `symbols`.
+Codes of a coarse grid crowd around zero. An entropy coder stores a code of probability p in -log2 p bits;
+here each output channel takes its probabilities from one of a few tables that the whole network shares.
+Symbols are codes in the order of the numbers that they stand for: `symbols`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Scales of weights for a given number of bits per weight, counted as an entropy coder stores them.
 
 Rounding a weight to steps of d adds d²/12 to its squared error, and what that does to the outputs is its mean
-squared gradient f times as much, to first order. A weight takes about -log2 d bits and a constant. So the errors of
-the outputs are least, at a number of bits in all, where f·d² is the same for all weights (reverse water filling:
-Cover and Thomas, "Elements of Information Theory", section 10.3.3): d ∝ 1/√f, here one d for each output
-channel. Layers that matter get fine steps, others coarse ones, with nothing to search.
+squared gradient f times as much, to first order. A weight takes about -log2 d bits and a constant. So the
+errors of the outputs are least, at a number of bits in all, where f·d² is the same for all weights (reverse
+water filling: Cover and Thomas, "Elements of Information Theory", section 10.3.3): d ∝ 1/√f, here one d for
+each output channel. Layers that matter get fine steps, others coarse ones, with nothing to search.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from subbyte.quantize.calibrate import Progress, projected
 TOGETHER = 4
 #: The share of its layer's mean in the squared gradient of a channel, of which few images say little.
 OF_LAYER = 0.5
-#: The coarsest step, in root mean squares of its layer's weights: what gradients are small for need not be unused.
+#: The coarsest step, in root mean squares of its layer's weights: small gradients do not say that it is unused.
 COARSEST = 1.0
 #: How far from what was asked for limits of scales and small networks may lead, in bits.
 REACHED = 0.05
@@ -124,7 +124,8 @@ def _scales(
 def rounded_up(scales: np.ndarray) -> np.ndarray:
     """The next numbers of 8 significant bits that are not smaller, float32: the upper half of a float32."""
     bits = np.ascontiguousarray(scales, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
+    found: np.ndarray = ((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return found
 
 
 def _bits(weights: Mapping[str, np.ndarray], scales: Mapping[str, np.ndarray]) -> float:
@@ -135,4 +136,4 @@ def _bits(weights: Mapping[str, np.ndarray], scales: Mapping[str, np.ndarray]) -
         values = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)
         counts.append(histogram(values.view(np.uint8), 8))
     together = np.concatenate(counts)
-    return fitted(together).bits / together.sum()
+    return fitted(together).bits / int(together.sum())

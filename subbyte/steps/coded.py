@@ -1,8 +1,8 @@
 """What codes in training take up in an entropy coder, so that training does not spend bits that it need not.
 
-Latent weights that follow noisy gradients spread, and spread codes take more bits. A code's bits are the negative
-logarithm of how often it occurs; here by what occurred in its layer when training began, and linear between
-neighbouring codes, so that gradients follow.
+Latent weights that follow noisy gradients spread, and spread codes take more bits. A code's bits are the
+negative logarithm of how often it occurs; here by what occurred in its layer when training began, and linear
+between neighbouring codes, so that gradients follow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from subbyte.quant.format import INT8
 
 #: Of a code that does not occur, in occurrences.
 UNSEEN = 0.25
-#: A bit more for each weight divides the squared error of rounding by four: d(error)/d(bits) = -2 ln 2 · error.
+#: A bit more for each weight divides rounding's squared error by four: d(error)/d(bits) = -2 ln 2 · error.
 EXCHANGE = 2.0 * math.log(2.0)
 
 

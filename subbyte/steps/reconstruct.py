@@ -188,8 +188,8 @@ class _Loss(Hooks):
         return (output - self.data.wanted[images]).square().mean() / self.variance
 
     def _own_error(self) -> float:
-        """What the block adds to the error of what it reads, before training: its error on the float network's
-        input."""
+        """What the block adds to the error of what it reads, before training: its error on the float
+        network's input."""
         images = self.data.used[: 2 * BATCH]
         with torch.no_grad():
             return float(self._error(self._real(images), images, self.learned.state()))

@@ -57,7 +57,7 @@ def test_damage_is_noticed_or_harmless() -> None:
         changed[place] ^= np.uint8(1 << rng.integers(0, 8))
         wrong.append(changed)
     for data in wrong:
-        with pytest.raises(ArtifactError, match="coded weights are (truncated|damaged)"):
+        with pytest.raises(ArtifactError, match=r"coded weights are (truncated|damaged)"):
             decoded(data, rows, tables.frequencies)
 
 

@@ -40,8 +40,8 @@ def layers(graph: Graph) -> list[str]:
 
 
 def test_squared_gradients_are_those_of_the_outputs() -> None:
-    """E (∂(u·y)/∂w)² = Σ_k (∂y_k/∂w)², in units of the outputs' mean square; the estimate of n draws is a mean
-    of n squares of a normal number for each weight: its relative error is about √(2/n)."""
+    """E (∂(u·y)/∂w)² = Σ_k (∂y_k/∂w)², in units of the outputs' mean square; the estimate of n draws is a
+    mean of n squares of a normal number for each weight: its relative error is about √(2/n)."""
     graph, few = network(), images(2)
     draws = 4000
     found = squared_gradients(graph, layers(graph), [np.tile(few[:1], (1, 1, 1, 1))] * draws, 0, _told)

@@ -36,7 +36,7 @@ def test_only_eight_bits_are_coded() -> None:
 
 
 def test_bits_are_what_frequencies_say() -> None:
-    """Of codes that all occur as before a weight's bits are the entropy; a rarer code takes log2 of the ratio more."""
+    """A rarer code takes the logarithm of the ratio of frequencies more."""
     w = weight(1.0)
     coded = CodedBits({"a": w})
     counts = np.bincount(w.values().reshape(-1).astype(np.int64) + 128, minlength=256)
