@@ -58,10 +58,17 @@ def show_report(report: Report, write_recipe: Path | None) -> None:
         write_text(write_recipe, to_toml(report.recipe))
 
 
-def show_rate(artifact: Artifact) -> None:
-    """Prints what came of a file's size: bits of a weight in it, and agreement."""
+def show_rate(artifact: Artifact, write_recipe: Path | None) -> None:
+    """Prints what came of a file's size: bits of a weight in it, and agreement. Writes the recipe with the
+    rate that was chosen to a file if one is given."""
     from subbyte.artifact.compact import coded_bits
 
+    if write_recipe is not None:
+        from subbyte.allocate.recipe import to_toml
+        from subbyte.recipes import Recipe
+        from subbyte.system.text_file import write_text
+
+        write_text(write_recipe, to_toml(Recipe.model_validate(artifact.recipe)))
     found = artifact.provenance["held_back"]
     say(f"weights take {coded_bits(artifact.graph) or 0.0:.2f} bits each in the file")
     if not found["images"]:

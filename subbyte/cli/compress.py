@@ -154,7 +154,7 @@ def compress(
     for report in reports:
         show_report(report, write_recipe)
     if budget.given and not reports:
-        show_rate(artifact)
+        show_rate(artifact, write_recipe)
     say(str(shares(artifact.graph)))
     name = artifact.recipe.get("name", "it is")
     say(f"{output}: {model} as {name}, {size_text(output.stat().st_size)}")

@@ -126,6 +126,11 @@ def compress_model(
     if chosen.weights.range == "rate":
         from subbyte.compress.rated import within_size
 
+        if sensitivity is not None or float_layers or patterns or tuple(activations) != (UINT8,):
+            raise InputError(
+                f"the recipe {chosen.name!r} keeps its formats; leave out what others are chosen by: a "
+                "sensitivity table, float layers, patterns, bit-widths of activations"
+            )
         return within_size(job, chosen, budget, calibration, labels)
     from subbyte.compress.budgeted import Search, within_budget
 

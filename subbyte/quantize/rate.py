@@ -28,7 +28,7 @@ from subbyte.quantize.calibrate import Progress, projected
 TOGETHER = 4
 #: The share of its layer's mean in the squared gradient of a channel, of which few images say little.
 OF_LAYER = 0.5
-#: The coarsest step, in root mean squares of its layer's weights: small gradients do not say that it is unused.
+#: The coarsest step, in root mean squares of its layer's weights, however small its gradients are.
 COARSEST = 1.0
 #: How far from what was asked for limits of scales and small networks may lead, in bits.
 REACHED = 0.05

@@ -22,6 +22,7 @@ from subbyte.data import load_image
 from subbyte.data.samples import batches, image_folder, subset
 from subbyte.execute import reference
 from subbyte.quant import QTensor
+from subbyte.recipes import load_recipe
 
 Invoke = Callable[..., Any]
 Fails = Callable[..., None]
@@ -296,7 +297,8 @@ def test_a_compact_file_of_a_size(invoke: Invoke, fails: Fails, images: Path, tm
     command = ("compress", *own, "--recipe", "compact")
     assert invoke(*command).exit_code == 0
     whole = made.stat().st_size
-    result = invoke(*command, "--size", whole - 200)
+    written = tmp_path / "fitting.toml"
+    result = invoke(*command, "--size", whole - 200, "--write-recipe", written)
     assert result.exit_code == 0, result.output
     assert made.stat().st_size <= whole - 200
     artifact = subbyte.load(made)
@@ -308,5 +310,7 @@ def test_a_compact_file_of_a_size(invoke: Invoke, fails: Fails, images: Path, tm
     assert shown["bits_of_a_weight_in_the_file"] == pytest.approx(
         artifact.recipe["weights"]["rate"], abs=0.05
     )
+    assert load_recipe(str(written)).model_dump(mode="json") == artifact.recipe
+    fails("keeps its formats", *command, "--size", whole, "--patterns", "2:4")
     fails("give --size alone", *command, "--size", whole, "--drop", 5)
     fails("a file of 500 bytes leaves 0.00 bits a weight; allow", *command, "--size", 500)
