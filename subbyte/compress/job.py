@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ import torch
 from subbyte.artifact import Artifact
 from subbyte.compress.graph import compress
 from subbyte.compress.start import Start
-from subbyte.ir import Graph
+from subbyte.ir import Graph, verify
 from subbyte.preprocess import Preprocessing
 from subbyte.quantize.calibrate import Progress
+from subbyte.quantize.rate import with_short_scales
 from subbyte.recipes import Recipe
 from subbyte.steps.teacher import check_normalization
 from subbyte.system.version import __version__
@@ -57,6 +58,8 @@ class Job:
             task=self.task,
             start=None if self.start is None else self.start.artifact.graph,
         )
+        if self._coding(recipe) == "entropy":
+            graph = verify(with_short_scales(graph))
         return self.artifact(graph, recipe)
 
     def artifact(self, graph: Graph, recipe: Recipe) -> Artifact:
@@ -69,12 +72,16 @@ class Job:
         }
         begun = {} if self.start is None else self.start.provenance()
         provenance = {**self.provenance, **begun, **made}
-        begun_coded = self.start is not None and self.start.artifact.coding == "entropy"
         return Artifact(
             graph,
             recipe.model_dump(mode="json"),
             self.preprocessing,
             self.classes,
             provenance,
-            "entropy" if begun_coded else recipe.weights.coding,
+            self._coding(recipe),
         )
+
+    def _coding(self, recipe: Recipe) -> Literal["fixed", "entropy"]:
+        """How weights are stored: as the recipe says, and compactly if what training begins with was."""
+        begun = "fixed" if self.start is None else self.start.artifact.coding
+        return "entropy" if begun == "entropy" else recipe.weights.coding

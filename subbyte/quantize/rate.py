@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ import torch
 from subbyte.errors import RecipeError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, is_weighted
+from subbyte.quant import QTensor
+from subbyte.quant.bias import LARGEST
 from subbyte.quant.entropy import fitted, histogram
 from subbyte.quant.format import INT8
 from subbyte.quantize.assignment import Assignment
@@ -126,6 +129,25 @@ def rounded_up(scales: np.ndarray) -> np.ndarray:
     bits = np.ascontiguousarray(scales, np.float32).view(np.uint32)
     found: np.ndarray = ((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
     return found
+
+
+def with_short_scales(graph: Graph) -> Graph:
+    """The quantized graph with scales of weights that have 8 significant bits, the nearest ones.
+
+    A channel changes by a 256th at most; scales that were short already stay, and so do biases, in real
+    numbers.
+    """
+    nodes = []
+    for node in graph.nodes:
+        weight, bias = node.params.get("weight"), node.params.get("bias")
+        if isinstance(weight, QTensor) and isinstance(bias, np.ndarray):
+            bits = weight.scale.view(np.uint32)
+            scale = ((bits + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
+            units = bias * (weight.scale.astype(np.float64) / scale.astype(np.float64))
+            moved = np.clip(np.rint(units), -LARGEST, LARGEST).astype(np.int32)
+            node = node.with_(params={**node.params, "weight": replace(weight, scale=scale), "bias": moved})
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _bits(weights: Mapping[str, np.ndarray], scales: Mapping[str, np.ndarray]) -> float:

@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from subbyte.artifact.digest import graph_digest
+from subbyte.compress import compress
 from subbyte.errors import RecipeError
 from subbyte.execute.torch import executor as torch_executor
-from subbyte.ir import Graph, is_weighted
+from subbyte.ir import Graph, is_weighted, verify
+from subbyte.quant import QTensor
 from subbyte.quant.entropy import fitted, histogram
 from subbyte.quantize.assignment import assignments
 from subbyte.quantize.prepare import split_for_integers
-from subbyte.quantize.rate import COARSEST, OF_LAYER, REACHED, rated_scales, rounded_up, squared_gradients
+from subbyte.quantize.rate import (
+    COARSEST,
+    OF_LAYER,
+    REACHED,
+    rated_scales,
+    rounded_up,
+    squared_gradients,
+    with_short_scales,
+)
 from subbyte.recipes import Recipe
 from tests.fuzz.builder import Builder
 
@@ -110,6 +121,23 @@ def test_each_step_makes_the_same_error_of_the_outputs() -> None:
     free = np.concatenate(products)
     assert len(free) > 20
     assert free.max() / free.min() < (1 + 2.0**-7) ** 2
+
+
+def test_short_scales_change_a_channel_by_a_256th() -> None:
+    graph = compress(network(), Recipe.model_validate({"name": "r", "weights": {"bits": 4}}), [images(8)])
+    short = verify(with_short_scales(graph))
+    for node, other in zip(graph.nodes, short.nodes, strict=True):
+        if isinstance(weight := node.params.get("weight"), QTensor):
+            found = other.params["weight"]
+            assert isinstance(found, QTensor)
+            assert not (found.scale.view(np.uint32) & 0xFFFF).any()
+            np.testing.assert_array_equal(found.codes, weight.codes)
+            np.testing.assert_allclose(found.scale, weight.scale, rtol=2.0**-8)
+            # half a unit, in units of the new scale
+            real, kept = node.params["bias"] * weight.scale, other.params["bias"] * found.scale
+            assert (np.abs(real - kept) <= 0.51 * found.scale).all()
+    again = with_short_scales(short)
+    assert graph_digest(again) == graph_digest(short)
 
 
 def test_rounded_up_is_the_next_number_of_eight_bits() -> None:
