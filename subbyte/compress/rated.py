@@ -66,7 +66,7 @@ def rate_for(job: Job, recipe: Recipe, size: int, images: np.ndarray) -> float:
     """The bits of a weight, to a hundredth, that a file of so many bytes leaves room for.
 
     What else is in the file is counted by compressing on a few images, without the recipe's steps; once more
-    at the rate that this gives, on which biases depend a little.
+    at the rate that this gives, on which biases depend a little. Raises InputError if no rate fits.
     """
     room, rate = size * (1.0 - RESERVE * _trained(recipe)), recipe.weights.rate
     pending = {HELD_BACK: Measured(PENDING, len(images), held_back=True).record()}
