@@ -121,6 +121,7 @@ std::vector<std::uint8_t> decoded(const Tensor& stream, const std::vector<Coded>
 Compact expand(const GraphText& graph, const Tensor& coded, const Tensor& rest) {
   std::size_t channels = 0, count = 0;
   const std::vector<Coded> weights = coded_weights(graph, channels, count);
+  if (weights.empty()) fail("it has tables of frequencies, but no weight whose codes are coded");
   std::size_t wanted = channels;
   if (graph.rest.size() != std::size(kOrder)) fail("it does not say how many numbers it has beside coded weights");
   for (std::size_t i = 0; i < std::size(kOrder); ++i) {

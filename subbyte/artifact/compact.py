@@ -68,6 +68,8 @@ def expanded(
     rows: tables as they stand in a graph. shapes: of each dense weight its output channels, the codes of
     each, and their bits. sizes: how many numbers there are of a dtype. ArtifactError for what is damaged.
     """
+    if not shapes:
+        raise ArtifactError("it has tables of frequencies, but no weight whose codes are coded")
     frequencies = np.stack([_table(row) for row in rows])
     tensors, of = _grown(rest, sizes, sum(channels for channels, _, _ in shapes))
     if len(of) and int(of.max()) >= len(frequencies):

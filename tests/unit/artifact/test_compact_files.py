@@ -172,6 +172,21 @@ def test_what_no_writer_makes_is_refused(case: str, tmp_path: Path) -> None:
         load(tmp_path / "a.subbyte")
 
 
+def test_tables_without_weights_are_refused(tmp_path: Path) -> None:
+    document = Document.split(b"".join(serialize(seeds()["real"])))
+    stream = bytes([0, 0, 1, 0])  # of no code: a state where it begins
+    document.header[:], document.body[:] = [], b""
+    put(document, coded=stream, rest=bz2.compress(b""))
+    graph("tables", [TABLE])(document)
+    graph("rest", [0, 0, 0, 0, 0])(document)
+    for node in get(document.graph, "nodes"):
+        node[:] = [[key, value] for key, value in node if key != "plain"]
+    document.fields[:] = [[key, "4" if key == "version" else value] for key, value in document.fields]
+    (tmp_path / "a.subbyte").write_bytes(document.join())
+    with pytest.raises(ArtifactError, match="no weight whose codes are coded"):
+        load(tmp_path / "a.subbyte")
+
+
 def test_codes_beyond_their_bits_are_refused(tmp_path: Path) -> None:
     """A table of a 4-bit weight whose symbols go to 16: the stream says what 8 bits could."""
     document = written(network("int4", np.full((4, 8), 7, np.uint8)))
