@@ -93,6 +93,21 @@ def imported(path: Path, shape: tuple[int, int, int] = SHAPE) -> Imported:
     return import_model(path, preprocessing=preprocessing(shape))
 
 
+def saturates() -> bool:
+    """Whether ONNX Runtime's 8-bit products overflow here: on CPUs without VNNI it adds two in 16 bits, where
+    2 x 255 x 127 becomes 32767."""
+    ones, sides = np.full((16, 16), 127, np.int8), [16, 16]
+    weight = onnx.helper.make_tensor("b", onnx.TensorProto.INT8, sides, ones.tobytes(), raw=True)
+    x = onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, sides)
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, sides)
+    node = onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])
+    graph = onnx.helper.make_graph([node], "products", [x], [y], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"a": np.full(sides, 255, np.uint8)})
+    return bool((found != 16 * 255 * 127).any())
+
+
 def runtime(path: Path, x: np.ndarray, optimized: bool = False) -> list[np.ndarray]:
     """What ONNX Runtime makes of float32 [N, H, W, C], image by image; maps as [N, H, W, C]."""
     options = ort.SessionOptions()

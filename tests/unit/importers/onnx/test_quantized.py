@@ -18,7 +18,11 @@ from subbyte.execute.reference.executor import run
 from subbyte.importers import Imported
 from subbyte.ir import Graph, is_weighted
 from subbyte.quant import QParams, QTensor
-from tests.unit.importers.onnx.network import Net, imported, onnx, preprocessing, runtime
+from tests.unit.importers.onnx.network import Net, imported, onnx, preprocessing, runtime, saturates
+
+pytestmark = pytest.mark.skipif(
+    saturates(), reason="ONNX Runtime's 8-bit products overflow on this CPU: there is nothing to compare with"
+)
 
 f32 = np.float32
 T = onnx.TensorProto
