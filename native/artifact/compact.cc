@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kPrecision = 12;
 constexpr std::uint32_t kTotal = 1 << kPrecision, kLowest = 1 << 16;
-constexpr std::size_t kSymbols = 256, kMaxRest = 64 << 20, kMaxCodes = std::size_t{1} << 28;
+constexpr std::int64_t kSymbols = 256;
+constexpr std::size_t kMaxRest = 64 << 20, kMaxCodes = std::size_t{1} << 28;
 constexpr std::size_t kMostLanes = 1024, kLeastCodes = 8192, kFreeCodes = 1 << 16, kMostCodesPerByte = 64;
 constexpr struct {
   const char* dtype;
@@ -56,7 +57,7 @@ std::vector<Entry> entries(const std::vector<std::vector<std::int64_t>>& tables)
   std::vector<Entry> result;
   for (const std::vector<std::int64_t>& row : tables) {
     const auto bad = [](std::int64_t f) { return f < 0 || f > static_cast<std::int64_t>(kTotal); };
-    const bool fits = row.size() > 1 && row[0] >= 0 && row[0] + static_cast<std::int64_t>(row.size()) - 1 <= 256;
+    const bool fits = row.size() > 1 && row[0] >= 0 && row[0] + static_cast<std::int64_t>(row.size()) - 1 <= kSymbols;
     if (!fits || std::any_of(row.begin() + 1, row.end(), bad) || row[1] == 0 || row.back() == 0) {
       fail("it has a table of frequencies that no writer makes");
     }

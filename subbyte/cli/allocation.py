@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from subbyte.artifact import Artifact
     from subbyte.compress.budgeted import Measured, Report
     from subbyte.quant import Format
+    from subbyte.recipes import Recipe
 
 
 def parse_budget(
@@ -51,34 +52,32 @@ def show_report(report: Report, write_recipe: Path | None) -> None:
     if not report.measured.held_back:
         show(f"Too few images to hold any back: on others it agrees less. {LEAST} are enough.")
     show(*_time(report))
-    if write_recipe is not None:
-        from subbyte.allocate.recipe import to_toml
-        from subbyte.system.text_file import write_text
-
-        write_text(write_recipe, to_toml(report.recipe))
+    _write(report.recipe, write_recipe)
 
 
 def show_rate(artifact: Artifact, write_recipe: Path | None) -> None:
     """Prints what came of a file's size: bits of a weight in it, and agreement. Writes the recipe with the
     rate that was chosen to a file if one is given."""
     from subbyte.artifact.compact import coded_bits
+    from subbyte.compress.budgeted import HELD_BACK, Measured
+    from subbyte.recipes import Recipe
 
-    if write_recipe is not None:
-        from subbyte.allocate.recipe import to_toml
-        from subbyte.recipes import Recipe
-        from subbyte.system.text_file import write_text
-
-        write_text(write_recipe, to_toml(Recipe.model_validate(artifact.recipe)))
-    found = artifact.provenance["held_back"]
+    _write(Recipe.model_validate(artifact.recipe), write_recipe)
+    found = artifact.provenance[HELD_BACK]
     say(f"weights take {coded_bits(artifact.graph) or 0.0:.2f} bits each in the file")
     if not found["images"]:
         show(f"Too few images to hold any back. {LEAST} are enough.")
         return
-    low, high = found["agreement_95"]
-    say(
-        f"finished: agreement {percent(found['agreeing'] / found['images'])} (95 %: {percent(low)} to "
-        f"{percent(high)}) on {found['images']} images held back"
-    )
+    say(_agreement(Measured.of(found)))
+
+
+def _write(recipe: Recipe, path: Path | None) -> None:
+    """The recipe as a file, if one is asked for."""
+    if path is not None:
+        from subbyte.allocate.recipe import to_toml
+        from subbyte.system.text_file import write_text
+
+        write_text(path, to_toml(recipe))
 
 
 def _choice(report: Report) -> list[Any]:

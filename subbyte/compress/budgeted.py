@@ -79,6 +79,55 @@ class Measured:
         loss = {measure: round(self.degradation.loss, 4)}
         return {"images": self.images, "agreeing": self.agreeing, "agreement_95": interval, **loss}
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Measured:
+        """What a `record` of at least one image says."""
+        kl, agreement = record.get("kl"), record["agreeing"] / record["images"]
+        found = Degradation(kl=kl, mse=record.get("mse", 0.0), agreement=agreement)
+        return cls(found, record["images"], held_back=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """images: what a network is made with; labels: theirs. held: of the images given, every fifth, that only
+    the finished network sees; none if there are too few."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    held: np.ndarray
+
+    @property
+    def apart(self) -> bool:
+        """Whether any are held back."""
+        return len(self.held) > 0
+
+    @property
+    def judged_on(self) -> np.ndarray:
+        """The images held back, else all."""
+        return self.held if self.apart else self.images
+
+
+def divided(
+    job: Job, recipe: Recipe, calibration: Iterable[np.ndarray], labels: np.ndarray | None
+) -> Divided:
+    """The calibration images of a compression under a budget. InputError for labels that do not fit."""
+    check_labels(labels, recipe)
+    every = np.concatenate(list(regrouped(job.graph, calibration)))
+    check_count(labels, len(every))
+    used, unseen = held_back(range(len(every)))
+    return Divided(every[used], None if labels is None else labels[used], every[unseen])
+
+
+def with_record(artifact: Artifact, measured: Measured) -> Artifact:
+    """The artifact, whose provenance says what was measured."""
+    return replace(artifact, provenance={**artifact.provenance, HELD_BACK: measured.record()})
+
+
+def check_size(size: int, most: int) -> None:
+    """Raises InputError if a file is larger than it may be, in bytes."""
+    if size > most:
+        raise InputError(f"the file would have {size} bytes instead of {most}; allow {size}")
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -125,21 +174,17 @@ def within_budget(
     Raises InputError if no bit-widths keep the budget, or the finished network does not.
     """
     job, budget, target = search.job, search.budget, find_target(search.target)
-    check_labels(labels, search.recipe)
-    every = np.concatenate(list(regrouped(job.graph, calibration)))
-    check_count(labels, len(every))
-    used, unseen = held_back(range(len(every)))
-    images, held = every[used], every[unseen]
+    given = divided(job, search.recipe, calibration, labels)
     with fixed_threads(job.threads):
-        pending = Measured(PENDING, len(held), bool(unseen))
-        chosen, graph = _chosen(search, target, images, pending)
+        pending = Measured(PENDING, len(given.held), given.apart)
+        chosen, graph = _chosen(search, target, given.images, pending)
     if budget.latency is not None and target.here:  # better known before the network is trained
         _check_speed(budget, quick_time(Session(graph)), chosen.allocation.latency)
     recipe = _without_idle_pruning(chosen.allocation.recipe, chosen.allocation.weights)
-    artifact = job.compressed(recipe, [images], None if labels is None else labels[used])
-    where = held if unseen else images
-    found = Measured(Meter(job.graph, where, task=job.task).of(artifact.graph), len(where), bool(unseen))
-    artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found.record()})
+    artifact = job.compressed(recipe, [given.images], given.labels)
+    meter = Meter(job.graph, given.judged_on, task=job.task)
+    found = Measured(meter.of(artifact.graph), len(given.judged_on), given.apart)
+    artifact = with_record(artifact, found)
     time = quick_time(Session(artifact)) if target.here else None
     kinds = {name: KINDS[component.kind] for name, component in components(job.graph).items()}
     report = Report(artifact, chosen, kinds, found, time)
@@ -208,8 +253,7 @@ def _allocator(search: Search, variants: Variants, costs: Costs, pending: Measur
     recipe = search.recipe.model_copy(update={"name": f"{search.recipe.name}-mixed"})
 
     def wrap(graph: Graph, recipe: Recipe) -> Artifact:
-        artifact = search.job.artifact(graph, recipe)
-        return replace(artifact, provenance={**artifact.provenance, HELD_BACK: pending.record()})
+        return with_record(search.job.artifact(graph, recipe), pending)
 
     return Allocator(variants, costs, recipe, wrap, f"{search.budget}, else as {search.recipe.name}")
 
@@ -237,9 +281,9 @@ def _check_speed(budget: Budget, timed: QuickTime | None, promised: float) -> No
 
 def _check_finished(budget: Budget, report: Report, memory: int) -> None:
     """InputError naming what the finished network reaches instead. memory: bytes of activations."""
-    size, measured = artifact_bytes(report.artifact), report.measured
-    if budget.size is not None and size > budget.size:
-        raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
+    measured = report.measured
+    if budget.size is not None:
+        check_size(artifact_bytes(report.artifact), budget.size)
     if budget.memory is not None and memory > budget.memory:
         raise InputError(f"activations take {memory} bytes instead of {budget.memory}; allow {memory}")
     _check_speed(budget, report.time, report.chosen.allocation.latency)

@@ -198,7 +198,7 @@ class _Run:
         )
         rounding = None
         if recipe.weights.range == "rate":
-            images = self.kept.batches(WEIGHTED_IMAGES)
+            images = self.kept.selection(weighted=True)
             scales = rated_scales(graph, asked, recipe.weights.rate, images, self.seed, self.progress)
             rounding = to_nearest(recipe, scales)
         return self.trained(attach(graph, asked, recipe, seen, rounding), graph, recipe)

@@ -10,25 +10,21 @@ import numpy as np
 from subbyte.allocate.budget import Budget
 from subbyte.analysis.degradation import Meter
 from subbyte.artifact import Artifact
-from subbyte.compress.budgeted import HELD_BACK, PENDING, Measured
-from subbyte.compress.graph import check_count, check_labels
+from subbyte.compress.budgeted import PENDING, Measured, check_size, divided, with_record
 from subbyte.compress.job import Job
-from subbyte.data.held_back import held_back
 from subbyte.device import artifact_bytes
 from subbyte.errors import InputError
-from subbyte.execute.torch.steady import fixed_threads
 from subbyte.quant import QTensor
 from subbyte.quant.format import INT8
-from subbyte.quantize.calibrate import BATCH, regrouped
+from subbyte.quantize.calibrate import BATCH
 from subbyte.recipes import Recipe, Training
+from subbyte.recipes.recipe import RATES
 
 #: The share of a file that is left free where weights are trained, which changes how many bits they take.
 RESERVE = 0.02
 #: How often weights that are not trained are rounded anew, a little coarser, if the file is too large: what
 #: else is in it depends on the images, too.
 ATTEMPTS = 3
-#: Rates of bits a weight that a recipe can have.
-RATES = (1.0, 8.0)
 
 
 def within_size(
@@ -42,24 +38,19 @@ def within_size(
     """
     if budget.size is None or replace(budget, size=None).given:
         raise InputError(f"the recipe {recipe.name!r} keeps a size and no other budget; give --size alone")
-    check_labels(labels, recipe)
-    every = np.concatenate(list(regrouped(job.graph, calibration)))
-    check_count(labels, len(every))
-    used, unseen = held_back(range(len(every)))
-    images, held = every[used], every[unseen]
-    rate, where = rate_for(job, recipe, budget.size, images[:BATCH]), held if unseen else images
+    given = divided(job, recipe, calibration, labels)
+    meter = Meter(job.graph, given.judged_on, task=job.task)
+    rate = rate_for(job, recipe, budget.size, given.images[:BATCH])
     for attempt in range(1, ATTEMPTS + 1):
-        artifact = job.compressed(_at(recipe, rate), [images], None if labels is None else labels[used])
-        with fixed_threads(job.threads):
-            degradation = Meter(job.graph, where, task=job.task).of(artifact.graph)
-        found = Measured(degradation, len(where), bool(unseen)).record()
-        artifact = replace(artifact, provenance={**artifact.provenance, HELD_BACK: found})
-        if (size := artifact_bytes(artifact)) <= budget.size:
-            return artifact
-        if attempt == ATTEMPTS or _trained(recipe):  # which took long enough
+        artifact = job.compressed(_at(recipe, rate), [given.images], given.labels)
+        found = Measured(meter.of(artifact.graph), len(given.judged_on), given.apart)
+        artifact = with_record(artifact, found)
+        size = artifact_bytes(artifact)
+        if size <= budget.size or attempt == ATTEMPTS or _trained(recipe):  # which took long enough
             break
         rate = round(rate - 8.0 * (size - budget.size) / max(_rated(artifact), 1) - 0.01, 2)
-    raise InputError(f"the file would have {size} bytes instead of {budget.size}; allow {size}")
+    check_size(size, budget.size)
+    return artifact
 
 
 def rate_for(job: Job, recipe: Recipe, size: int, images: np.ndarray) -> float:
@@ -69,10 +60,10 @@ def rate_for(job: Job, recipe: Recipe, size: int, images: np.ndarray) -> float:
     at the rate that this gives, on which biases depend a little. Raises InputError if no rate fits.
     """
     room, rate = size * (1.0 - RESERVE * _trained(recipe)), recipe.weights.rate
-    pending = {HELD_BACK: Measured(PENDING, len(images), held_back=True).record()}
+    pending = Measured(PENDING, len(images), held_back=True)
     for _ in range(2):
-        artifact = job.compressed(_at(recipe, rate).model_copy(update={"steps": ()}), [images], None)
-        artifact = replace(artifact, provenance={**artifact.provenance, **pending})
+        plain = _at(recipe, rate).model_copy(update={"steps": ()})
+        artifact = with_record(job.compressed(plain, [images], None), pending)
         count = max(_rated(artifact), 1)
         others = artifact_bytes(artifact) - count * rate / 8.0
         left = 8.0 * (room - others) / count

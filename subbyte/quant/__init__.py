@@ -8,6 +8,7 @@ from subbyte.quant.requant import (
     clamp_bounds,
     conv_multiplier,
     gate_multiplier_scale,
+    moved_bias,
     product_multiplier,
     quantize_bias,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "clamp_bounds",
     "conv_multiplier",
     "gate_multiplier_scale",
+    "moved_bias",
     "nearest_levels",
     "product_multiplier",
     "qparams_from_range",

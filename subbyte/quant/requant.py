@@ -38,6 +38,14 @@ def quantize_bias(bias: np.ndarray, x: QParams, weight_scale: np.ndarray) -> np.
     return codes.astype(np.int32)
 
 
+def moved_bias(bias: np.ndarray, before: np.ndarray, after: np.ndarray, largest: int) -> np.ndarray:
+    """Bias codes int32 [O] in units of weight scales `before` as those of scales `after`, float32 [O], within
+    +-largest, rounded half to even."""
+    moved = np.rint(bias * (before.astype(np.float64) / after.astype(np.float64)))
+    codes: np.ndarray = np.clip(moved, -largest, largest).astype(np.int32)
+    return codes
+
+
 def gate_multiplier_scale(
     x: QParams, gate: QParams, y: QParams, channel_scale: np.ndarray | None = None
 ) -> np.ndarray:

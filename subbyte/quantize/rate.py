@@ -19,7 +19,7 @@ import torch
 from subbyte.errors import RecipeError
 from subbyte.execute.torch import executor as torch_executor
 from subbyte.ir import Graph, is_weighted
-from subbyte.quant import QTensor
+from subbyte.quant import QTensor, moved_bias
 from subbyte.quant.bias import LARGEST
 from subbyte.quant.entropy import fitted, histogram
 from subbyte.quant.format import INT8
@@ -126,8 +126,13 @@ def _scales(
 
 def rounded_up(scales: np.ndarray) -> np.ndarray:
     """The next numbers of 8 significant bits that are not smaller, float32: the upper half of a float32."""
-    bits = np.ascontiguousarray(scales, np.float32).view(np.uint32)
-    found: np.ndarray = ((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return _short(np.ascontiguousarray(scales, np.float32), 0xFFFF)
+
+
+def _short(scales: np.ndarray, more: int) -> np.ndarray:
+    """The upper half of each float32, `more` having been added to the whole."""
+    bits = scales.view(np.uint32) + np.uint32(more)
+    found: np.ndarray = (bits & np.uint32(0xFFFF0000)).view(np.float32)
     return found
 
 
@@ -141,10 +146,8 @@ def with_short_scales(graph: Graph) -> Graph:
     for node in graph.nodes:
         weight, bias = node.params.get("weight"), node.params.get("bias")
         if isinstance(weight, QTensor) and isinstance(bias, np.ndarray):
-            bits = weight.scale.view(np.uint32)
-            scale = ((bits + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
-            units = bias * (weight.scale.astype(np.float64) / scale.astype(np.float64))
-            moved = np.clip(np.rint(units), -LARGEST, LARGEST).astype(np.int32)
+            scale = _short(weight.scale, 0x8000)
+            moved = moved_bias(bias, weight.scale, scale, LARGEST)
             node = node.with_(params={**node.params, "weight": replace(weight, scale=scale), "bias": moved})
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))

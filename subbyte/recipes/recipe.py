@@ -43,6 +43,8 @@ ActivationFormat = Annotated[Format, _parsed(activation_format), _SHORT]
 #: A sparsity pattern by name: "dense", "2:4", "4x16:50" (docs/sparsity.md).
 PatternName = Annotated[str, _parsed(lambda value: pattern_named(value).name)]
 Precision = Literal["int", "fp32", "fp16"]
+#: Bits a weight in a compact file, at least and at most.
+RATES = (1.0, 8.0)
 Role = Literal["first", "last", "depthwise", "pointwise", "spatial", "linear", "squeeze_excite", "residual"]
 
 
@@ -108,7 +110,7 @@ class WeightRange(_Patterned):
     pattern: PatternName = "dense"
     levels: Literal["uniform", "symmetric", "learned"] = "uniform"
     range: Literal["minmax", "mse", "rate"] = "mse"
-    rate: float = Field(default=4.0, ge=1.0, le=8.0)
+    rate: float = Field(default=4.0, ge=RATES[0], le=RATES[1])
     coding: Literal["fixed", "entropy"] = "fixed"
     spare: float = Field(default=0.0, ge=0.0, le=1.0)
 

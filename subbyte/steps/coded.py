@@ -27,7 +27,7 @@ EXCHANGE = 2.0 * math.log(2.0)
 class CodedBits:
     """weights: dense ones of 8 bits, by layer; others do not count."""
 
-    def __init__(self, weights: Mapping[str, QTensor], device: torch.device | str = "cpu") -> None:
+    def __init__(self, weights: Mapping[str, QTensor]) -> None:
         self.costs: dict[str, Tensor] = {}
         self.start, self.count = 0.0, 0
         for name, weight in weights.items():
@@ -37,7 +37,7 @@ class CodedBits:
             cost = -np.log2((counts + UNSEEN) / (counts.sum() + UNSEEN * len(counts)))
             self.start += float((counts * cost).sum())
             self.count += int(counts.sum())
-            self.costs[name] = torch.from_numpy(cost.astype(np.float32)).to(device)
+            self.costs[name] = torch.from_numpy(cost.astype(np.float32))
 
     def more(self, steps: Mapping[str, Tensor]) -> Tensor:
         """By how many bits a weight takes more than in the beginning, in the mean, 0-dim.

@@ -19,7 +19,7 @@ from subbyte.execute.torch.step import Step
 from subbyte.ir import Graph, Node
 from subbyte.prune.layout import Layout
 from subbyte.prune.statistics import Statistics
-from subbyte.quant import QTensor
+from subbyte.quant import QTensor, moved_bias
 from subbyte.quant.bias import LARGEST_TRAINED
 from subbyte.quantize.calibrate import BATCH
 from subbyte.quantize.gptq import rounded
@@ -147,6 +147,5 @@ def _layer(step: Step, values: np.ndarray, scale: np.ndarray) -> Node:
     assert isinstance(weight, QTensor)
     assert isinstance(bias, np.ndarray)
     made = QTensor(codes_of(values, weight.levels), scale, weight.format, weight.levels)
-    moved = np.rint(bias * (weight.scale.astype(np.float64) / scale.astype(np.float64)))
-    params = {"weight": made, "bias": np.clip(moved, -LARGEST_TRAINED, LARGEST_TRAINED).astype(np.int32)}
+    params = {"weight": made, "bias": moved_bias(bias, weight.scale, scale, LARGEST_TRAINED)}
     return step.node.with_(params={**step.node.params, **params})

@@ -147,7 +147,7 @@ class _Loss(Hooks):
         self.share, self.bits = 0.0, weight_bits(learned)
         self.bfloat16 = in_bfloat16(asked)
         self.variance = data.wanted[: 4 * BATCH].var() + 1e-12
-        self.coded = CodedBits(learned.weights())
+        self.coded = CodedBits(learned.weights()) if asked.coded else None
         self.worth = asked.coded * EXCHANGE * self._own_error() if asked.coded else 0.0
 
     def before(self, step: int, steps: int) -> None:
@@ -165,7 +165,7 @@ class _Loss(Hooks):
             x = self._mixed(x, images, generator)
             state.update(self._unrounded(len(images), generator))
         loss = self._error(x, images, state)
-        if self.worth:
+        if self.coded is not None:
             loss = loss + self.worth * self.coded.more({n: self.learned.steps(n) for n in self.coded.costs})
         if self.learned.between:
             beta = exponent(self.share, self.asked.regularize_after, self.asked.beta)

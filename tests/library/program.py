@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
-#: How a file stores codes of weights.
-Coding = Literal["fixed", "entropy"]
+#: A graph in a plain file, or a file as it says.
+Network = Graph | Artifact
 
 
 def tool(name: str) -> str:
@@ -56,12 +55,13 @@ def configure(source: Path, build: Path, *options: str) -> None:
         )
 
 
-def saved(folder: Path, graph: Graph, coding: Coding = "fixed") -> Path:
-    """The graph as a file."""
-    height, width = graph.value(graph.input).shape[:2]
+def saved(folder: Path, network: Network) -> Path:
+    """The network as a file."""
     path = folder / "network.subbyte"
-    half = (0.5,) * 3
-    save(path, Artifact(graph, {}, Preprocessing(height, width, half, half), coding=coding))
+    if isinstance(network, Graph):
+        height, width = network.value(network.input).shape[:2]
+        network = Artifact(network, {}, Preprocessing(height, width, (0.5,) * 3, (0.5,) * 3))
+    save(path, network)
     return path
 
 
@@ -76,16 +76,11 @@ STEP = (
 
 
 def outputs(
-    program: Sequence[str | Path],
-    folder: Path,
-    graph: Graph,
-    images: np.ndarray,
-    isa: str,
-    threads: int,
-    coding: Coding = "fixed",
+    program: Sequence[str | Path], folder: Path, network: Network, images: np.ndarray, isa: str, threads: int
 ) -> list[np.ndarray]:
     """What subbyte_run makes of float32 images [n, H, W, C]; every step must have run a kernel of `isa`."""
-    steps = plan(program, folder, graph, images, isa, threads, coding)
+    graph = network if isinstance(network, Graph) else network.graph
+    steps = plan(program, folder, network, images, isa, threads)
     assert steps
     assert all(isa in step["kernel"] for step in steps), steps
     shapes = [(len(images), *graph.value(name).shape) for name in graph.outputs]
@@ -96,16 +91,10 @@ def outputs(
 
 
 def plan(
-    program: Sequence[str | Path],
-    folder: Path,
-    graph: Graph,
-    images: np.ndarray,
-    isa: str,
-    threads: int,
-    coding: Coding = "fixed",
+    program: Sequence[str | Path], folder: Path, network: Network, images: np.ndarray, isa: str, threads: int
 ) -> list[dict[str, str]]:
     """What subbyte_run prints of the steps, by STEP; leaves the outputs in `folder`."""
-    path = saved(folder, graph, coding)
+    path = saved(folder, network)
     np.ascontiguousarray(images, np.float32).tofile(folder / "images")
     lines = run(*program, path, folder / "images", folder / "output", isa, str(threads)).splitlines()
     return [dict(zip(STEP, line.split("|"), strict=True)) for line in lines]

@@ -43,13 +43,12 @@ RUNNABLE = [name for name, a in seeds().items() if all(n.op != "batch_norm" for 
 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_the_same_numbers_as_from_python(build: Path, tmp_path: Path, name: str) -> None:
-    graph, coding = seeds()[name].graph, seeds()[name].coding
-    x = random_images(graph, 2, SEED)
+    network = seeds()[name]
+    x = random_images(network.graph, 2, SEED)
     for isa in available_isas():
         for threads in (1, 3):
-            expected = engine_outputs(Session(graph, isa=isa, threads=threads), x)
-            found = outputs([build / "subbyte_run"], tmp_path, graph, x, isa, threads, coding)
-            assert same(found, expected), isa
+            expected = engine_outputs(Session(network.graph, isa=isa, threads=threads), x)
+            assert same(outputs([build / "subbyte_run"], tmp_path, network, x, isa, threads), expected), isa
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,24 +14,18 @@ from subbyte.artifact import Artifact, load, save
 from subbyte.artifact.compact import MAX_REST
 from subbyte.artifact.file import serialize, version_of
 from subbyte.errors import ArtifactError
-from subbyte.quant import QTensor, uniform_levels, weight_format
 from subbyte.quant.entropy import fitted, histogram
-from tests.fuzz.builder import Builder
 from tests.fuzz.document import Document, Pairs, get
-from tests.fuzz.graphs import seeds, wrap
+from tests.fuzz.graphs import seeds
 from tests.unit.artifact.compare import same_artifact
+from tests.unit.artifact.test_pattern_files import layer_of
 
 SEED = 4
 
 
 def network(text: str, codes: np.ndarray) -> Artifact:
     """A linear layer of these codes [O, I], to be stored compactly."""
-    b = Builder(random.Random(1), (1, 1, codes.shape[1]))
-    output = b.qlinear(b.flatten(b.quantize("image")), len(codes))
-    node, format = b.nodes[-1], weight_format(text)
-    weight = QTensor(codes, np.full(len(codes), 0.01, np.float32), format, uniform_levels(format.bits))
-    b.nodes[-1] = node.with_(params={**node.params, "weight": weight})
-    return replace(wrap(b.finish(output)), coding="entropy")
+    return replace(layer_of(text, codes), coding="entropy")
 
 
 def crowded(outputs: int, inputs: int) -> np.ndarray:

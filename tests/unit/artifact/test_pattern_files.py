@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subbyte.artifact import load
+from subbyte.artifact import Artifact, load
 from subbyte.artifact.file import serialize, version_of
 from subbyte.errors import ArtifactError
 from subbyte.quant import QTensor, uniform_levels, weight_format
@@ -20,14 +20,19 @@ from tests.fuzz.graphs import seeds, wrap
 Change = Callable[[bytearray], None]
 
 
-def file_of(text: str, codes: np.ndarray) -> bytes:
-    """A file with a linear layer of these codes [O, I], which are the first of its bytes."""
+def layer_of(text: str, codes: np.ndarray) -> Artifact:
+    """A linear layer of these codes [O, I], of a format."""
     b = Builder(random.Random(1), (1, 1, codes.shape[1]))
     output = b.qlinear(b.flatten(b.quantize("image")), len(codes))
     node, format = b.nodes[-1], weight_format(text)
     weight = QTensor(codes, np.full(len(codes), 0.01, np.float32), format, uniform_levels(format.bits))
     b.nodes[-1] = node.with_(params={**node.params, "weight": weight})
-    return b"".join(serialize(wrap(b.finish(output))))
+    return wrap(b.finish(output))
+
+
+def file_of(text: str, codes: np.ndarray) -> bytes:
+    """A file with a linear layer of these codes [O, I], which are the first of its bytes."""
+    return b"".join(serialize(layer_of(text, codes)))
 
 
 def stored(data: bytes) -> bytes:

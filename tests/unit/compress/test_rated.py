@@ -12,7 +12,7 @@ import pytest
 from subbyte.allocate.budget import Budget
 from subbyte.artifact import Artifact, load, save
 from subbyte.compress.job import Job
-from subbyte.compress.rated import RATES, within_size
+from subbyte.compress.rated import within_size
 from subbyte.device import artifact_bytes
 from subbyte.errors import InputError, RecipeError
 from subbyte.execute import reference
@@ -22,6 +22,7 @@ from subbyte.ir import Graph
 from subbyte.preprocess import Preprocessing
 from subbyte.quant import QTensor
 from subbyte.recipes import Recipe, load_recipe
+from subbyte.recipes.recipe import RATES
 from tests.contract.agreement import engine_outputs
 from tests.fuzz.builder import Builder
 
