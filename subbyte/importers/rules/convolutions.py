@@ -35,6 +35,8 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
     if weight.ndim == 3:
         return conv1d(b, a, shape)
     need(weight.ndim == 4, "only convolutions of one and two dimensions are known")
+    if len(x.shape) == 4 and x.shape[0] > 1:
+        return _batch(b, x, a, weight, shape)
     reach = [(taps - 1) * apart + 1 for taps, apart in zip(weight.shape[2:], dilation, strict=True)]
     pads, source = window_pads(a["padding"], x.pad, (reach[0], reach[1])), unpadded_operand(x)
     if max(pads[:2]) >= reach[0] or max(pads[2:]) >= reach[1]:  # windows that see nothing but padding
@@ -54,6 +56,17 @@ def convolution(b: Builder, a: Arguments, shape: Shape) -> Operand:
         "bias": vector(a["bias"], "bias", len(weight), 0.0),
     }
     return b.made(b.emit("conv2d", [b.map(source)], attrs, params), shape)
+
+
+def _batch(b: Builder, x: Operand, a: Arguments, weight: np.ndarray, shape: Shape) -> Operand:
+    """Of several maps, such as the windows of an image: groups of channels with the same weights."""
+    n = x.shape[0]
+    need(n * weight.size <= MAX_MATRIX, f"it goes over {n} maps with {weight.size} weights each")
+    bias = None if a["bias"] is None else np.tile(array(a["bias"], "bias"), n)
+    more = {"weight": np.tile(weight, (n, 1, 1, 1)), "bias": bias, "groups": n * int(a["groups"])}
+    maps = b.reshaped_to(x, (1, n * x.shape[1], *x.shape[2:]))
+    made = convolution(b, {**a, **more, "input": maps}, (1, n * shape[1], *shape[2:]))
+    return b.reshaped_to(made, shape)
 
 
 def _padded(x: Operand, pads: list[int]) -> Operand:

@@ -315,9 +315,9 @@ def constant(b: Builder, x: np.ndarray) -> Operand:
     count = max(1, x.size)
     if count > MAX_EXTENT:  # its parts, one behind the other
         axis = next(i for i, n in enumerate(x.shape) if n > 1)
-        need(x.shape[axis] <= _MOST_PARTS, f"its constant has too many numbers, {list(x.shape)}")
-        parts = [constant(b, part) for part in np.split(x, x.shape[axis], axis)]
-        return b.joined(parts, axis, x.shape)
+        most = max(1, MAX_EXTENT * x.shape[axis] // count)  # of this axis in a part
+        parts = min(-(-x.shape[axis] // most), _MOST_PARTS)
+        return b.joined([constant(b, part) for part in np.array_split(x, parts, axis)], axis, x.shape)
     pooled = b.emit("global_avg_pool", [b.input], name=b.beside("constant"))
     one = b.last(pooled, b.shape(pooled))
     first = seen(one.value, one.view.cut(2, range(1)))

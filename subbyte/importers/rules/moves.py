@@ -98,21 +98,59 @@ def _wrapped(b: Builder, x: Operand, sides: list[int]) -> Operand:
 
 
 def cat(b: Builder, a: Arguments, shape: Shape) -> Operand:
-    parts = [x if isinstance(x, Operand) else elementwise.constant(b, array(x, "part")) for x in a["tensors"]]
-    parts = [x for x in parts if 0 not in x.shape]
+    some = [x for x in a["tensors"] if 0 not in x.shape]
+    parts = [x if isinstance(x, Operand) else elementwise.constant(b, array(x, "part")) for x in some]
     return b.joined(parts, a["dim"] % len(shape), shape)
 
 
 def stack(b: Builder, a: Arguments, shape: Shape) -> Operand:
     """Along a new axis."""
     axis = a["dim"] % len(shape)
-    parts: list[Any] = []
-    for x in a["tensors"]:
-        if isinstance(x, Operand):
-            parts.append(seen(b.settled(x).value, b.settled(x).view.unsqueeze(axis)))
-        else:
-            parts.append(np.expand_dims(array(x, "part"), axis))
-    return cat(b, {"tensors": parts, "dim": axis}, shape)
+    return cat(b, {"tensors": [_unsqueezed(b, x, axis) for x in a["tensors"]], "dim": axis}, shape)
+
+
+def _unsqueezed(b: Builder, x: Any, axis: int) -> Operand | np.ndarray:
+    if isinstance(x, Operand):
+        return seen(b.settled(x).value, b.settled(x).view.unsqueeze(axis))
+    return np.expand_dims(array(x, "part"), axis)
+
+
+def unfold(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """Tensor.unfold: windows of `size` positions of an axis, `step` apart; the last axis is inside them."""
+    x = operand(a["self"])
+    axis, size = a["dimension"] % len(x.shape), a["size"]
+    count = shape[axis]
+    whole = taken(b, x, axis, [i * a["step"] + j for i in range(count) for j in range(size)])
+    apart = b.settled(b.reshaped_to(whole, (*x.shape[:axis], count, size, *x.shape[axis + 1 :])))
+    return seen(apart.value, apart.view.movedim(axis + 1, -1))
+
+
+def copy(b: Builder, a: Arguments, shape: Shape) -> Any:
+    """What is written over all of a tensor, broadcast to its shape."""
+    x = a["src"]
+    if isinstance(x, Operand):
+        return seen(b.settled(x).value, b.settled(x).view.expand(shape))
+    return np.array(np.broadcast_to(array(x, "source"), shape))
+
+
+def slice_scatter(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """A tensor with `src` in place of one of its slices: both, one behind the other, in another order."""
+    axis = a["dim"] % len(shape)
+    n = shape[axis]
+    written = range(n)[a["start"] : a["end"] : a["step"]]
+    positions = list(range(n))
+    for i, position in enumerate(written):
+        positions[position] = n + i
+    longer = (*shape[:axis], n + len(written), *shape[axis + 1 :])
+    return taken(b, cat(b, {"tensors": [a["self"], a["src"]], "dim": axis}, longer), axis, positions)
+
+
+def select_scatter(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """A tensor with `src` at one position of an axis."""
+    axis = a["dim"] % len(shape)
+    index = a["index"] % shape[axis]
+    one = {"src": _unsqueezed(b, a["src"], axis), "start": index, "end": index + 1, "step": 1}
+    return slice_scatter(b, {**a, **one}, shape)
 
 
 def taken(b: Builder, x: Operand, axis: int, positions: Sequence[int]) -> Operand:

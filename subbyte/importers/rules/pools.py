@@ -21,6 +21,25 @@ from subbyte.importers.rules.strides import covers, significant
 from subbyte.ir.limits import MAX_EXTENT, MAX_KERNEL
 
 
+def channelwise(rule: Rule) -> Rule:
+    """A rule for what every channel of a map goes through alone, for batches too: their channels in a row.
+
+    Windows of an image, and heads, come as batches.
+    """
+
+    def batched(b: Builder, a: Arguments, shape: Shape) -> Operand:
+        name = "self" if "self" in a else "input"
+        x = operand(a[name])
+        if len(x.shape) != 4 or x.shape[0] == 1:
+            return rule(b, a, shape)
+        maps = b.reshaped_to(x, (1, x.shape[0] * x.shape[1], *x.shape[2:]))
+        made = rule(b, {**a, name: maps}, (1, shape[0] * shape[1], *shape[2:]))
+        return b.reshaped_to(made, shape)
+
+    return batched
+
+
+@channelwise
 def max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
     need(pair(a["dilation"]) == [1, 1], f"dilation must be 1, not {size_text(a['dilation'])}")
@@ -115,6 +134,7 @@ def amin(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return elementwise.scaled(b, amax(b, {**a, "self": x}, shape), -1.0)
 
 
+@channelwise
 def adaptive_max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
     value = b.map(x)
@@ -127,6 +147,7 @@ def adaptive_max_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return b.made(_largest(b, value, kernel, kernel, [0, 0, 0, 0]), shape)
 
 
+@channelwise
 def adaptive_avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x = operand(a["self"])
     if shape == x.shape:
@@ -148,6 +169,7 @@ def _average(
     return b.emit("avg_pool2d", [value], attrs)
 
 
+@channelwise
 def avg_pool2d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     x, kernel, padding = operand(a["self"]), pair(a["kernel_size"]), pair(a["padding"])
     stride = pair(a["stride"]) if a["stride"] else kernel
@@ -189,12 +211,14 @@ _FIRST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 def resize_nearest(mode: str) -> Rule:
     """Upsampling by copies; `mode`: of ir/coordinates.py."""
 
+    @channelwise
     def rule(b: Builder, a: Arguments, shape: Shape) -> Operand:
         return _resize(b, a, shape, "resize_nearest", mode)
 
     return rule
 
 
+@channelwise
 def resize_bilinear(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return _resize(b, a, shape, "resize_bilinear", "align_corners" if a["align_corners"] else "half_pixel")
 

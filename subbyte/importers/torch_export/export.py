@@ -14,6 +14,9 @@ from subbyte.errors import SubbyteError
 from subbyte.importers.torch_export.sites import is_users
 from subbyte.system.quiet import quiet
 
+#: Operators that torch itself makes permutations and products of matrices of.
+_WRITTEN_OUT = (torch.ops.aten.einsum.default, torch.ops.aten.tensordot.default)
+
 
 def export(
     module: nn.Module, shape: tuple[int, int, int]
@@ -45,8 +48,10 @@ def export(
 
 
 def functionalized(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without in-place operators and aliases, its layers whole."""
-    program: torch.export.ExportedProgram = traced.run_decompositions({})
+    """The program without in-place operators and aliases, its layers whole, sums over indices as products."""
+    rules = torch.export.default_decompositions()
+    written_out = {op: rules[op] for op in _WRITTEN_OUT}
+    program: torch.export.ExportedProgram = traced.run_decompositions(written_out)
     program.graph.eliminate_dead_code()
     return program
 

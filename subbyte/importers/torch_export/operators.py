@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from subbyte.importers.rules import convolutions, elementwise, matrices, moves, norms, pools
 from subbyte.importers.rules.arguments import Rule
-from subbyte.importers.torch_export.same import assertion, filled, identity, in_float32
+from subbyte.importers.torch_export.same import assertion, filled, identity, in_float32, type_as
 
 #: Rules whose result is another view of a value; whoever cannot read it blames them.
 VIEWS = (moves.pad, moves.reshape)
@@ -96,6 +96,10 @@ RULES: dict[str, Rule] = {
     "max_pool2d_with_indices": pools.max_pool2d,
     "cat": moves.cat,
     "stack": moves.stack,
+    "unfold": moves.unfold,
+    "copy": moves.copy,
+    "slice_scatter": moves.slice_scatter,
+    "select_scatter": moves.select_scatter,
     "addcmul": elementwise.addcmul,
     "addcdiv": elementwise.addcdiv,
     "lerp": elementwise.lerp,
@@ -141,10 +145,12 @@ RULES: dict[str, Rule] = {
     "new_zeros": filled(0.0),
     "new_ones": filled(1.0),
     "new_full": filled("fill_value"),
+    "fill": filled("value"),
     "dropout": identity,
     "feature_dropout": identity,
     "native_dropout": identity,
     "to": identity,
+    "type_as": type_as,
     "_to_copy": identity,
     "_assert_tensor_metadata": assertion,
 }

@@ -19,6 +19,13 @@ def identity(b: Builder, a: Arguments, shape: Shape) -> Operand:
     return x
 
 
+def type_as(b: Builder, a: Arguments, shape: Shape) -> Any:
+    """The operand, or the constant, in the type of another one."""
+    x, other = a["self"], a["other"]
+    _need_float32({"dtype": torch.float32 if isinstance(other, Operand) else torch.as_tensor(other).dtype})
+    return x if isinstance(x, Operand) else np.asarray(x, np.float32)
+
+
 def _need_float32(a: Arguments) -> None:
     dtype = a.get("dtype")
     need(dtype in (None, torch.float32), f"only float32 is computed with, not {dtype}")

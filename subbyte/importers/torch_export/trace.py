@@ -218,6 +218,9 @@ def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) ->
     overload = isinstance(node.target, torch._ops.OpOverload)
     if overload and not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
         return _constant(node.target, args, kwargs)
+    made = node.meta.get("val")
+    if isinstance(made, torch.Tensor) and 0 in made.shape:  # the tokens of a network that has none
+        return torch.zeros(made.shape)
     rule = _rule(node)
     named = _by_schema_name(node.target, args, kwargs)
     result: Any = rule(builder, map_aggregate(named, _as_array), _shape(node))

@@ -366,6 +366,21 @@ def normed(m: Apply, x: torch.Tensor) -> torch.Tensor:
     return x + x * (size / (size.mean(1, keepdim=True) + 1e-3))
 
 
+def written(m: Apply, x: torch.Tensor) -> torch.Tensor:
+    y = x + 1
+    y[:, :, 1:] = y[:, :, 1:] * 2
+    y[:, 0] = 3
+    y[:, 1] = x[:, 2]
+    z = torch.zeros_like(x)
+    z[:, :, :, ::2] = x[:, :1, :, ::2]
+    return y + z
+
+
+def windows(x: torch.Tensor) -> torch.Tensor:
+    """Four of an image, as a batch."""
+    return x.unflatten(2, (2, -1)).unflatten(4, (2, -1)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
 def with_token(m: Apply, x: torch.Tensor) -> torch.Tensor:
     assert isinstance(m.t, nn.ParameterDict)
     tokens = torch.cat([m.t["token"].expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1)
@@ -416,6 +431,40 @@ SEVERAL: dict[str, tuple[nn.Module, Shape]] = {
     ),
     "many constants": (
         Apply(lambda m, x: x + m.t["p"], t=nn.ParameterDict({"p": torch.ones(1, 2, 200, 200)})), (200, 200, 2)
+    ),
+    "many constants in rows": (
+        Apply(
+            lambda m, x: (x.flatten(2).transpose(1, 2) + m.t["p"]).transpose(1, 2).reshape(x.shape),
+            t=nn.ParameterDict({"p": torch.ones(1, 40000, 2)}),
+        ),
+        (200, 200, 2),
+    ),
+    "tokens that are none": (
+        Apply(lambda m, x: torch.cat([x[:, :0] * 2, x[:, 0:].tanh(), x[:, 4:].tanh() + 1], 1)),
+        (3, 5, 4),
+    ),
+    "in the type of another": (
+        Apply(lambda m, x: (x.tanh() + m.c.weight.type_as(x)).type_as(m.c.weight), c=conv(4, 1, 1)),
+        (3, 5, 4),
+    ),
+    "written in place": (Apply(written), (3, 5, 4)),
+    "windows that overlap": (Apply(lambda m, x: x.unfold(2, 3, 2).unfold(3, 2, 1).flatten(3)), (7, 5, 4)),
+    "sums over indices": (
+        Apply(
+            lambda m, x: torch.einsum("nchw,oc->nohw", torch.einsum("nchw,nchv->ncwv", x, x), m.c.weight),
+            c=nn.Linear(4, 3),
+        ),
+        (3, 5, 4),
+    ),
+    "windows as a batch": (
+        Apply(
+            lambda m, x: m.c(F.max_pool2d(windows(x), 2)).reshape(len(x), -1), c=conv(4, 6, 3, padding=1)
+        ),
+        (8, 12, 4),
+    ),
+    "windows of windows": (
+        Apply(lambda m, x: F.interpolate(F.avg_pool2d(windows(x), 2), scale_factor=2.0).reshape(x.shape)),
+        (8, 12, 4),
     ),
     "a sequence padded": (Apply(lambda m, x: F.pad(x.flatten(2), (0, 1), value=1.0)), (3, 5, 4)),
     "rolled": (Apply(lambda m, x: torch.roll(x, (1, -2), (2, 3))), (3, 5, 4)),
