@@ -23,5 +23,17 @@ SUBBYTE_INLINE void madd_broadcast(__m256i& acc0, __m256i& acc1, const void* x, 
       : "m"(*static_cast<Group*>(x)), "x"(w0), "x"(w1));
 }
 
+// acc += x * w, w: 16 numbers in memory. Inline assembly: GCC would add the products of an unrolled loop to each other
+// first, and keep them in memory until then.
+SUBBYTE_INLINE void madd(__m256i& acc, __m256i x, const void* w) {
+  struct Numbers {
+    std::int16_t n[16];
+  } __attribute__((may_alias));
+  __m256i product;
+  asm("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0"
+      : "+x"(acc), "=&x"(product)
+      : "m"(*static_cast<const Numbers*>(w)), "x"(x));
+}
+
 }  // namespace
 }  // namespace subbyte

@@ -1,7 +1,7 @@
 // Depthwise convolution for AVX2: 16 channels and up to 4 neighbouring output pixels at a time.
 //
 // vpmaddwd sums two taps; those of two rows of one column are interleaved once and serve every output pixel
-// whose window holds the column.
+// whose window holds the column. All shuffles stay within the halves of a register: others take twice as long.
 //
 // Packed, per block of 16 channels: bias [16], multiplier [16], then [k_w][pairs of rows][16] x (w of the upper
 // row, w of the lower row, 0 past the last) as s16.
@@ -9,6 +9,7 @@
 
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/x86_avx2_epilogue.h"
+#include "kernels/x86_madd.h"
 
 namespace subbyte::depthwise {
 namespace {
@@ -21,16 +22,32 @@ std::size_t block_bytes(const Shape& s) {
 
 SUBBYTE_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-// 16 channels of an upper and a lower tap (or none) as 16-bit pairs: channels 0..7, 8..15.
-SUBBYTE_INLINE void interleave(const std::uint8_t* upper, const std::uint8_t* lower, __m256i (&x)[2]) {
-  const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(upper));
-  if (lower) {
-    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(lower));
-    x[0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
-    x[1] = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+SUBBYTE_INLINE __m256i load_twice(const std::uint8_t* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+// For _mm256_shuffle_epi8: 16 bytes, which both halves of a register hold, as 16-bit numbers; or eight of them, from
+// `first` (0 or 8) on, as 32-bit ones.
+SUBBYTE_INLINE __m256i pairs_of_bytes() {
+  return _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 4, -1, 5, -1, 6, -1, 7, -1,
+                          8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1);
+}
+SUBBYTE_INLINE __m256i single_bytes(int first) {
+  const __m256i from = _mm256_setr_epi8(0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3, -1, -1, -1,
+                                        4, -1, -1, -1, 5, -1, -1, -1, 6, -1, -1, -1, 7, -1, -1, -1);
+  return first ? _mm256_or_si256(from, _mm256_set1_epi32(first)) : from;
+}
+
+// 16 channels of a row and, if `two`, of the one below it, or zeros, as 16-bit pairs: channels 0..7, 8..15.
+SUBBYTE_INLINE void interleave(const std::uint8_t* const* rows, std::ptrdiff_t at, bool two, __m256i (&x)[2]) {
+  const __m256i a = load_twice(rows[0] + at);
+  if (two) {
+    const __m256i b = load_twice(rows[1] + at);
+    x[0] = _mm256_shuffle_epi8(_mm256_unpacklo_epi8(a, b), pairs_of_bytes());
+    x[1] = _mm256_shuffle_epi8(_mm256_unpackhi_epi8(a, b), pairs_of_bytes());
   } else {
-    x[0] = _mm256_cvtepu8_epi32(a);
-    x[1] = _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(a, a));
+    x[0] = _mm256_shuffle_epi8(a, single_bytes(0));
+    x[1] = _mm256_shuffle_epi8(a, single_bytes(8));
   }
 }
 
@@ -40,22 +57,23 @@ SUBBYTE_INLINE void pixels(const Shape& s, const std::uint8_t* packed, const Row
                            __m256i (&acc)[kPixels][2]) {
   const int height = kHeight ? kHeight : s.kernel_h, width = kWidth ? kWidth : s.kernel_w;
   const int columns = (kPixels - 1) * kStride + width;
+  asm("" : "+r"(packed));  // or GCC takes the addresses of all taps out of the loop over pixels, into memory
 #pragma GCC unroll 4
   for (int p = 0; p < kPixels; ++p) acc[p][0] = load(packed), acc[p][1] = load(packed + 32);
-#pragma GCC unroll 8
+#pragma GCC unroll 11
   for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 3
     for (int ky = 0; ky < height; ky += 2) {
       const std::ptrdiff_t at = left + c * row.in_pixel;
       __m256i x[2];
-      interleave(row.in[ky] + at, ky + 1 < height ? row.in[ky + 1] + at : nullptr, x);
+      interleave(row.in + ky, at, ky + 1 < height, x);
 #pragma GCC unroll 4
       for (int p = 0; p < kPixels; ++p) {
         const int kx = c - p * kStride;
         if (kx < 0 || kx >= width) continue;
         const std::uint8_t* w = packed + 8 * kBlock + 4 * kBlock * (kx * pairs(height) + ky / 2);
-        acc[p][0] = _mm256_add_epi32(acc[p][0], _mm256_madd_epi16(x[0], load(w)));
-        acc[p][1] = _mm256_add_epi32(acc[p][1], _mm256_madd_epi16(x[1], load(w + 32)));
+        madd(acc[p][0], x[0], w);
+        madd(acc[p][1], x[1], w + 32);
       }
     }
   }
@@ -87,9 +105,9 @@ template <Finish kFinish>
 void dispatch(const Shape& s, const std::uint8_t* packed, const Row& row, int c0, const Finisher& f) {
   const int size = s.kernel_h == s.kernel_w ? s.kernel_h : 0;
   if (size == 3 && s.stride == 1) return block<kFinish, 3, 3, 1, 4>(s, packed, row, c0, f);
-  if (size == 3 && s.stride == 2) return block<kFinish, 3, 3, 2, 2>(s, packed, row, c0, f);
+  if (size == 3 && s.stride == 2) return block<kFinish, 3, 3, 2, 4>(s, packed, row, c0, f);
   if (size == 5 && s.stride == 1) return block<kFinish, 5, 5, 1, 4>(s, packed, row, c0, f);
-  if (size == 5 && s.stride == 2) return block<kFinish, 5, 5, 2, 2>(s, packed, row, c0, f);
+  if (size == 5 && s.stride == 2) return block<kFinish, 5, 5, 2, 4>(s, packed, row, c0, f);
   return block<kFinish, 0, 0, 1, 1>(s, packed, row, c0, f);
 }
 

@@ -10,7 +10,7 @@ struct Layer {
   int runs, groups;  // dot.h
 };
 
-constexpr Layer kLayers[] = {{"1 x 1 of 64 channels", 1, 16}, {"1 x 1 of 768 channels", 1, 192}, {"3 x 3 of 48 channels", 3, 36}};
+constexpr Layer kLayers[] = {{"1 x 1 of 16 channels", 1, 4}, {"3 x 3 of 3 channels", 3, 3}, {"1 x 1 of 64 channels", 1, 16}, {"1 x 1 of 768 channels", 1, 192}, {"3 x 3 of 48 channels", 3, 36}};
 
 // For kernels that skip: what expands in stages 5 and 6, what projects, a 3 x 3 layer; and zeros in per mille.
 constexpr Layer kSparse[] = {{"1 x 1 of 160", 1, 40}, {"1 x 1 of 256", 1, 64}, {"1 x 1 of 960", 1, 240}, {"3 x 3 of 48", 3, 36}};

@@ -30,7 +30,7 @@ namespace {
 constexpr int kTileRows = 48;
 constexpr int kChunk = 64;          // groups of 4 inputs
 constexpr int kPlane = 4 * kChunk;  // bytes of a row of them
-constexpr int kWideRows = 5, kChainRows = 6;  // of a sub-tile
+constexpr int kWideRows = 5, kEndRows = 4, kChainRows = 6;  // of a sub-tile; pixels are finished two by two
 
 struct Buffers {
   alignas(32) std::int32_t sums[kMaxVectors][kTileRows][16];
@@ -49,12 +49,19 @@ SUBBYTE_INLINE void dot_chain(__m256i& acc0, __m256i& acc1, const std::uint8_t* 
       : "m"(*reinterpret_cast<Group*>(x)), "x"(w0), "x"(w1));
 }
 
+// Pairs of 16-bit weights of a group: [outputs 0..7, 8..15][bytes 0, 2 | bytes 1, 3].
+using Pairs = const std::int16_t[2][2][16];
+
+// Where sums begin: each row's of an earlier chunk (step 16), or the bias for all rows (step 0).
+struct Start {
+  const std::int32_t* first;
+  std::ptrdiff_t step;
+};
+
 template <int kRows>
-NOINLINE void wide(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane], const std::int16_t (*w)[2][2][16],
-                   int groups) {
-  __m256i acc[kRows][2];
+SUBBYTE_INLINE void wide(__m256i (&acc)[kRows][2], Start from, const std::uint8_t (*x)[2][kPlane], Pairs* w, int groups) {
 #pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) acc[r][0] = load(sums[r]), acc[r][1] = load(sums[r] + 8);
+  for (int r = 0; r < kRows; ++r) acc[r][0] = load(from.first + r * from.step), acc[r][1] = load(from.first + r * from.step + 8);
   const std::uint8_t* p = x[0][0];
   for (int g = 0; g < groups; ++g, p += 4) {
     const __m256i even0 = load(w[g][0][0]), odd0 = load(w[g][0][1]);
@@ -65,8 +72,32 @@ NOINLINE void wide(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane],
       madd_broadcast(acc[r][0], acc[r][1], p + 2 * kPlane * r + kPlane, odd0, odd1);
     }
   }
+}
+
+template <int kRows>
+NOINLINE void wide_on(Start from, std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane], Pairs* w, int groups) {
+  __m256i acc[kRows][2];
+  wide(acc, from, x, w, groups);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) store(sums[r], acc[r][0]), store(sums[r] + 8, acc[r][1]);
+}
+
+// The last chunk: sums go from registers to stored outputs. Rows `row` .. `row` + kRows - 1 of the tile, vector v.
+template <Finish kFinish, int kRows>
+NOINLINE void wide_end(Start from, const Tile& t, const Finisher& f, int v, int row, const std::uint8_t (*x)[2][kPlane],
+                       Pairs* w, int groups) {
+  __m256i acc[kRows][2];
+  wide(acc, from, x, w, groups);
+  const int left = t.channels - 16 * v, channels = left < 16 ? left : 16;
+  const __m256 m0 = _mm256_loadu_ps(t.multiplier + 16 * v), m1 = _mm256_loadu_ps(t.multiplier + 16 * v + 8);
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; r += 2) {
+    const int pixels = kRows - r < 2 ? 1 : 2, other = r + pixels - 1;
+    const __m256i pair[2][2] = {{acc[r][0], acc[r][1]}, {acc[other][0], acc[other][1]}};
+    const std::uint8_t* residual[2] = {nullptr, nullptr};
+    if (kFinish == Finish::kResidual) residual[0] = t.residual[row + r], residual[1] = t.residual[row + other];
+    finish_two<kFinish>(f, pair, m0, m1, t.out + row + r, residual, t.offset + 16 * v, pixels, channels);
+  }
 }
 
 template <int kRows>
@@ -105,7 +136,7 @@ int depth_of(const std::int8_t* levels) {
   return 32767 / (510 * largest);
 }
 
-// `groups` groups of one row.
+// `groups` groups of one row: eight at a time, then four, two and one, as nothing may be read behind them.
 template <bool kWide>
 SUBBYTE_INLINE void copy_row(std::uint8_t (&to)[2][kPlane], int at, const std::uint8_t* x, int groups) {
   const __m256i mask = _mm256_set1_epi16(255);
@@ -115,7 +146,21 @@ SUBBYTE_INLINE void copy_row(std::uint8_t (&to)[2][kPlane], int at, const std::u
     store(to[0] + 4 * (at + g), kWide ? _mm256_and_si256(v, mask) : v);
     if (kWide) store(to[1] + 4 * (at + g), _mm256_srli_epi16(v, 8));
   }
-  for (; g < groups; ++g) {
+  if (g + 4 <= groups) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 4 * g));
+    auto* even = reinterpret_cast<__m128i*>(to[0] + 4 * (at + g));
+    _mm_storeu_si128(even, kWide ? _mm_and_si128(v, _mm256_castsi256_si128(mask)) : v);
+    if (kWide) _mm_storeu_si128(reinterpret_cast<__m128i*>(to[1] + 4 * (at + g)), _mm_srli_epi16(v, 8));
+    g += 4;
+  }
+  if (g + 2 <= groups) {
+    const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + 4 * g));
+    auto* even = reinterpret_cast<__m128i*>(to[0] + 4 * (at + g));
+    _mm_storel_epi64(even, kWide ? _mm_and_si128(v, _mm256_castsi256_si128(mask)) : v);
+    if (kWide) _mm_storel_epi64(reinterpret_cast<__m128i*>(to[1] + 4 * (at + g)), _mm_srli_epi16(v, 8));
+    g += 2;
+  }
+  if (g < groups) {
     std::uint32_t group;
     __builtin_memcpy(&group, x + 4 * g, 4);
     const std::uint32_t even = kWide ? group & 0x00ff00ffu : group, odd = (group >> 8) & 0x00ff00ffu;
@@ -192,29 +237,62 @@ void unpack(const Tile& t, const Chunk& c, std::ptrdiff_t stride, int v, Buffers
   if (kWide && kBits < 8) widen(b.widened, b.decoded[0], 64, at);
 }
 
-template <bool kWide>
-void multiply(int rows, int groups, int depth, std::int32_t (*sums)[16], Buffers& b) {
-  constexpr int kRows = kWide ? kWideRows : kChainRows;
-  const int parts = (rows + kRows - 1) / kRows;
+// Rows in parts of at most `most`: part(rows of it, its first row).
+template <typename Part>
+SUBBYTE_INLINE void in_parts(int rows, int most, Part part) {
+  const int parts = (rows + most - 1) / most;
   for (int i = 0, r = 0; i < parts; ++i) {
     const int n = rows / parts + (i < rows % parts);
-    switch (n) {
-#define CASE(N)                                                                       \
-  case N:                                                                             \
-    if constexpr (kWide) wide<N>(sums + r, b.x + r, b.widened, groups);               \
-    if constexpr (!kWide) chain<N>(sums + r, b.x + r, b.decoded, groups, depth);      \
-    break;
-      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
-      case 6:
-        if constexpr (!kWide) chain<6>(sums + r, b.x + r, b.decoded, groups, depth);
-#undef CASE
-    }
+    part(n, r);
     r += n;
   }
 }
 
-template <int kBits, bool kWide>
-void tile(const Tile& t, int vectors, int rows, int depth) {
+void multiply_chains(int rows, int groups, int depth, std::int32_t (*sums)[16], const Buffers& b) {
+  in_parts(rows, kChainRows, [&](int n, int r) {
+    switch (n) {
+#define CASE(N) case N: return chain<N>(sums + r, b.x + r, b.decoded, groups, depth);
+      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#undef CASE
+    }
+  });
+}
+
+// A chunk that is not the last one.
+void multiply_on(Start from, int rows, int groups, std::int32_t (*sums)[16], const Buffers& b) {
+  in_parts(rows, kWideRows, [&](int n, int r) {
+    const Start start{from.first + r * from.step, from.step};
+    switch (n) {
+#define CASE(N) case N: return wide_on<N>(start, sums + r, b.x + r, b.widened, groups);
+      CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
+#undef CASE
+    }
+  });
+}
+
+template <Finish kFinish>
+void multiply_end(Start from, const Tile& t, const Finisher& f, int v, int rows, int groups, const Buffers& b) {
+  in_parts(rows, kEndRows, [&](int n, int r) {
+    const Start start{from.first + r * from.step, from.step};
+    switch (n) {
+#define CASE(N) case N: return wide_end<kFinish, N>(start, t, f, v, r, b.x + r, b.widened, groups);
+      CASE(1) CASE(2) CASE(3) CASE(4)
+#undef CASE
+    }
+  });
+}
+
+void multiply_end(Start from, const Tile& t, const Finisher& f, int v, int rows, int groups, const Buffers& b) {
+  switch (t.epilogue->finish) {
+    case Finish::kClamp: return multiply_end<Finish::kClamp>(from, t, f, v, rows, groups, b);
+    case Finish::kTable: return multiply_end<Finish::kTable>(from, t, f, v, rows, groups, b);
+    case Finish::kResidual: return multiply_end<Finish::kResidual>(from, t, f, v, rows, groups, b);
+    case Finish::kReal: return multiply_end<Finish::kReal>(from, t, f, v, rows, groups, b);
+  }
+}
+
+template <int kBits>
+void tile_of_chains(const Tile& t, int vectors, int rows, int depth) {
   Buffers b;
   Chunk c;
   for (int v = 0; v < vectors; ++v) {
@@ -225,19 +303,39 @@ void tile(const Tile& t, int vectors, int rows, int depth) {
   Piece next{0, 0, 0, t.weights};
   while (next.run < t.runs) {
     take<kBits>(t, stride, next, c);
-    copy<kWide>(t, c, rows, b);
+    copy<false>(t, c, rows, b);
     for (int v = 0; v < vectors; ++v) {
-      unpack<kBits, kWide>(t, c, stride, v, b);
-      multiply<kWide>(rows, c.groups, depth, b.sums[v], b);
+      unpack<kBits, false>(t, c, stride, v, b);
+      multiply_chains(rows, c.groups, depth, b.sums[v], b);
     }
   }
   finish_tile(t, vectors, rows, b.sums);
 }
 
-constexpr int kSparseRows = 6;  // of a sub-tile
+template <int kBits>
+void tile(const Tile& t, int vectors, int rows) {
+  Buffers b;
+  Chunk c;
+  Finisher f;
+  load_finisher(f, *t.epilogue);
+  const std::ptrdiff_t stride = 64 * static_cast<std::ptrdiff_t>(vectors);
+  Piece next{0, 0, 0, t.weights};
+  for (bool first = true; next.run < t.runs; first = false) {
+    take<kBits>(t, stride, next, c);
+    copy<true>(t, c, rows, b);
+    for (int v = 0; v < vectors && 16 * v < t.channels; ++v) {
+      unpack<kBits, true>(t, c, stride, v, b);
+      const Start from = first ? Start{t.bias + 16 * v, 0} : Start{b.sums[v][0], 16};
+      if (next.run < t.runs) {
+        multiply_on(from, rows, c.groups, b.sums[v], b);
+      } else {
+        multiply_end(from, t, f, v, rows, c.groups, b);
+      }
+    }
+  }
+}
 
-// Pairs of 16-bit weights of a group: [outputs 0..7, 8..15][bytes 0, 2 | bytes 1, 3].
-using Pairs = const std::int16_t[2][2][16];
+constexpr int kSparseRows = 6;  // of a sub-tile
 
 // acc0, acc1 += x[0..3] * w
 SUBBYTE_INLINE void madd_group(__m256i& acc0, __m256i& acc1, const std::uint8_t* x, Pairs& w, __m256i mask) {
@@ -351,9 +449,9 @@ template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
   const int depth = kBits == 8 ? 0 : depth_of(t.levels);
   if constexpr (kBits < 8) {
-    if (depth > 0) return tile<kBits, false>(t, vectors, rows, depth);
+    if (depth > 0) return tile_of_chains<kBits>(t, vectors, rows, depth);
   }
-  tile<kBits, true>(t, vectors, rows, 0);
+  tile<kBits>(t, vectors, rows);
 }
 
 }  // namespace
