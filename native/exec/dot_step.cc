@@ -151,6 +151,7 @@ class DotStep final : public Step {
       tile.epilogue = &s_.epilogue_.values();
       const std::uint8_t* packed = s_.weights_.data() + p.weights;
       tile.kept = reinterpret_cast<const std::int32_t*>(packed);
+      tile.chain = p.chain;
       const std::uint8_t* const* in = p.in_offset == 0 ? pointers_ : shift(p, pixels);
       const int groups = s_.layer_.groups, piece = s_.split_ ? dot::piece(s_.layer_.weights) : groups;
       const int pieces = (groups + piece - 1) / piece;
@@ -249,11 +250,14 @@ class DotStep final : public Step {
     const std::size_t entries = last.channel_data + outputs_of(last) + kGap / 4;
     bias_ = Aligned<std::int32_t>(entries);
     multiplier_ = Aligned<float>(entries);
-    for (const Panel& p : panels_.all) {
+    for (Panel& p : panels_.all) {
       std::uint8_t* weights = weights_.data() + p.weights;
       std::int32_t* bias = bias_.data() + p.channel_data;
       float* multiplier = multiplier_.data() + p.channel_data;
       dot::pack(layer_, p, w, weights, bias, multiplier);
+      if (p.kernel->has(dot::kChains)) {
+        p.chain = dot::chain_length(weights, layer_.runs, layer_.groups, p.kernel->vectors(), layer_.weights, levels_);
+      }
       poison(weights + p.bytes, kGap);
       poison(bias + outputs_of(p), kGap);
       poison(multiplier + outputs_of(p), kGap);

@@ -29,14 +29,19 @@ std::vector<std::int32_t> keep(const Layer& layer, int zeros, int& count) {
   return kept;
 }
 
-// Multiplications are counted that are made.
-void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros) {
+// Multiplications are counted that are made. small: weights and levels of -4 .. 4.
+void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros, bool small = false) {
   const int rows = k.max_rows;
   const std::size_t pixel = 4 * static_cast<std::size_t>(layer.groups);
   Memory in(pixel * static_cast<std::size_t>(layer.runs * rows)), levels(16), out(64 * static_cast<std::size_t>(rows));
   Memory weights(dot::panel_bytes(layer.runs, layer.groups, k.vectors(), k.weights));
   Memory bias(sizeof(std::int32_t) * 64);
   Reals multiplier(64);
+  if (small) {
+    Memory& values = k.weights.bits == 8 ? weights : levels;
+    const std::size_t count = k.weights.bits == 8 ? dot::panel_bytes(layer.runs, layer.groups, k.vectors(), k.weights) : 16;
+    for (std::size_t i = 0; i < count; ++i) values.data()[i] = static_cast<std::uint8_t>(values.data()[i] % 9 - 4);
+  }
   std::vector<const std::uint8_t*> operands;
   std::vector<std::uint8_t*> results;
   for (int i = 0; i < layer.runs * rows; ++i) operands.push_back(in.data() + pixel * static_cast<std::size_t>(i));
@@ -44,12 +49,16 @@ void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros) {
   const Epilogue epilogue;
   int groups = layer.runs * layer.groups;
   const std::vector<std::int32_t> kept = keep(layer, zeros, groups);
-  const dot::Tile tile{operands.data(), rows, layer.runs, layer.groups, weights.data(),
-                       reinterpret_cast<const std::int8_t*>(levels.data()),
-                       reinterpret_cast<const std::int32_t*>(bias.data()), multiplier.data(), results.data(), nullptr, 0,
-                       k.outputs, &epilogue, kept.data()};
+  const auto* book = reinterpret_cast<const std::int8_t*>(levels.data());
+  dot::Tile tile{operands.data(), rows, layer.runs, layer.groups, weights.data(), book,
+                 reinterpret_cast<const std::int32_t*>(bias.data()), multiplier.data(), results.data(), nullptr, 0,
+                 k.outputs, &epilogue, kept.data()};
+  if (k.has(dot::kChains)) {
+    tile.chain = dot::chain_length(weights.data(), layer.runs, layer.groups, k.vectors(), k.weights, book);
+  }
   char shape[64];
-  std::snprintf(shape, sizeof(shape), k.has(dot::kSkips) ? "%s, %.1f %% zeros" : "%s", layer.name, zeros / 10.0);
+  std::snprintf(shape, sizeof(shape), k.has(dot::kSkips) ? "%s, %.1f %% zeros" : small ? "%s, small" : "%s", layer.name,
+                zeros / 10.0);
   report.measure(k.isa, k.name, shape, 4.0 * groups * k.outputs * rows, "MAC", [&] { k.run(tile, rows); });
 }
 
@@ -62,7 +71,10 @@ void bench_dot(Report& report) {
         for (const int zeros : kZeros) run(report, k, layer, zeros);
       }
     } else {
-      for (const Layer& layer : kLayers) run(report, k, layer, 0);
+      for (const Layer& layer : kLayers) {
+        run(report, k, layer, 0);
+        if (k.has(dot::kChains)) run(report, k, layer, 0, true);
+      }
     }
   });
 }

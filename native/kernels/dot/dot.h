@@ -48,6 +48,7 @@ struct Tile {
   const Epilogue* epilogue;
 
   const std::int32_t* kept = nullptr;  // kSkips
+  int chain = 0;                       // kChains: chain_length of the weights, or less
 
   // Long sums in pieces (one run only; kSplits): `skip` bytes of the run come before `weights`' first pack,
   // `resume` holds the accumulators that an earlier piece left (null: start from the bias), and `suspend`, if not
@@ -84,6 +85,7 @@ enum Trait : unsigned {
   kLoads = 16,      // skips, and loads single groups where the dense kernels of its instruction set load several at once
   kParts = 32,      // skips, and takes groups apart for every panel, where the dense kernels do so once for all of theirs
   kDecodes = 64,    // skips, and decodes narrow weights anew for every few pixels
+  kChains = 128,    // sums products in 16 bits for as many groups as the weights allow
 };
 
 struct Kernel {
@@ -110,5 +112,11 @@ constexpr std::size_t panel_bytes(int runs, int groups, int vectors, Format weig
   const int pack = groups_per_pack(weights.bits);
   return static_cast<std::size_t>(runs) * ((groups + pack - 1) / pack) * vectors * 64;
 }
+
+// How many groups in turn, up to kMostChained, a packed panel's weights are so small that, whatever the activations, the
+// products of the first two inputs of the groups, and those of the last two, sum up in 16 bits for every output. 0 if not
+// even two. `levels` as in Tile.
+inline constexpr int kMostChained = 32;
+int chain_length(const std::uint8_t* packed, int runs, int groups, int vectors, Format weights, const std::int8_t* levels);
 
 }  // namespace subbyte::dot

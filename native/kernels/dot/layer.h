@@ -25,6 +25,7 @@ struct Panel {
   std::ptrdiff_t in_offset;           // first input channel of the part
   int first, channels;                // output channels
   std::vector<std::int32_t> kept = {};  // dot.h; kernels that skip only
+  int chain = 0;                        // dot.h
 };
 
 // The panels of a layer, one after the other, kGap behind each. Either all of their kernels skip, or none does.

@@ -82,4 +82,66 @@ void pack(const Layer& l, const Panel& p, const LayerWeights& w, std::uint8_t* w
   }
 }
 
+namespace {
+
+// Of a packed panel, group by group, the sums of what is above zero and of what is below, without its sign, among the
+// first two and the last two inputs of each output.
+struct Halves {
+  std::size_t per_group;
+  std::vector<std::uint16_t> above, below;
+};
+
+Halves halves_of(const std::uint8_t* packed, int runs, int groups, int vectors, Format weights, const std::int8_t* levels) {
+  const int bits = weights.bits, per_pack = groups_per_pack(bits), mask = (1 << bits) - 1;
+  const std::size_t bytes = 64 * static_cast<std::size_t>(vectors), per_group = bytes / 2;
+  const std::size_t all = static_cast<std::size_t>(runs) * static_cast<std::size_t>(groups) * per_group;
+  Halves h{per_group, std::vector<std::uint16_t>(all), std::vector<std::uint16_t>(all)};
+  std::int8_t values[256];  // of codes
+  for (int code = 0; code <= mask; ++code) values[code] = bits < 8 ? levels[code] : static_cast<std::int8_t>(code);
+  std::uint16_t *above = h.above.data(), *below = h.below.data();
+  for (int run = 0; run < runs; ++run) {
+    for (int g = 0; g < groups; ++g, above += per_group, below += per_group) {
+      const int shift = bits * (g % per_pack);
+      for (std::size_t i = 0; i < per_group; ++i) {
+        const int a = values[packed[2 * i] >> shift & mask], b = values[packed[2 * i + 1] >> shift & mask];
+        above[i] = static_cast<std::uint16_t>(std::max(a, 0) + std::max(b, 0));
+        below[i] = static_cast<std::uint16_t>(-std::min(a, 0) - std::min(b, 0));
+      }
+      if (g % per_pack == per_pack - 1 || g == groups - 1) packed += bytes;
+    }
+  }
+  return h;
+}
+
+// Whether `length` neighbours sum up to 128 at most everywhere: 255 * 128 and -255 * 128 are 16-bit numbers.
+bool fit(const std::vector<std::uint16_t>& sums, std::size_t per_group, std::size_t length) {
+  std::vector<std::uint16_t> running(per_group);
+  for (std::size_t at = 0; at < sums.size(); at += per_group) {
+    const std::uint16_t* here = sums.data() + at;
+    int most = 0;
+    for (std::size_t i = 0; i < per_group; ++i) {
+      running[i] = static_cast<std::uint16_t>(running[i] + here[i]);
+      most = std::max<int>(most, running[i]);
+    }
+    if (most > 128) return false;
+    if (at < (length - 1) * per_group) continue;
+    const std::uint16_t* oldest = here - (length - 1) * per_group;
+    for (std::size_t i = 0; i < per_group; ++i) running[i] = static_cast<std::uint16_t>(running[i] - oldest[i]);
+  }
+  return true;
+}
+
+}  // namespace
+
+int chain_length(const std::uint8_t* packed, int runs, int groups, int vectors, Format weights, const std::int8_t* levels) {
+  const Halves h = halves_of(packed, runs, groups, vectors, weights, levels);
+  int longest = 0;
+  for (const int length : {2, 3, 4, 5, 6, 8, 10, 12, 16, 24, kMostChained}) {
+    const auto count = static_cast<std::size_t>(length);
+    if (!fit(h.above, h.per_group, count) || !fit(h.below, h.per_group, count)) break;
+    longest = length;
+  }
+  return longest;
+}
+
 }  // namespace subbyte::dot

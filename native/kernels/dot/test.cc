@@ -45,9 +45,12 @@ struct Trial {
         weights(std::max<std::size_t>(weight_bytes, 1)), levels(16),
         table(256), bias(static_cast<std::size_t>(16 * k.vectors())), multiplier(static_cast<std::size_t>(16 * k.vectors())) {
     std::copy(lists.begin(), lists.end(), kept.data());
-    for (std::size_t i = 0; i < weight_bytes; ++i) weights.data()[i] = random.byte();
-    // Code books of every size: kernels may sum small weights differently.
+    // Weights and code books of every size: kernels may sum small weights differently.
     const int largest = 1 << random.between(0, 7);
+    for (std::size_t i = 0; i < weight_bytes; ++i) {
+      const bool small = k.weights.bits == 8 && largest < 128;
+      weights.data()[i] = small ? static_cast<std::uint8_t>(random.between(-largest, largest)) : random.byte();
+    }
     for (int i = 0; i < 16; ++i) {
       const int level = random.between(0, 3) == 0 ? -largest : random.between(-largest, std::min(largest, 127));
       levels.data()[i] = k.weights.bits == 2 && i >= 4 ? levels.data()[i % 4] : static_cast<std::uint8_t>(level);
@@ -121,6 +124,9 @@ struct Trial {
     tile.channels = channels;
     tile.epilogue = &epilogue;
     tile.kept = kept.data();
+    if (kernel.has(dot::kChains)) {
+      tile.chain = dot::chain_length(weights.data(), runs, groups, kernel.vectors(), kernel.weights, tile.levels);
+    }
     AlignedInput sums(sizeof(std::int32_t) * 16 * static_cast<std::size_t>(rows * kernel.vectors()));
     const int per_pack = dot::groups_per_pack(kernel.weights.bits), packs = (groups + per_pack - 1) / per_pack;
     for (int i = 0; i < pieces; ++i) {

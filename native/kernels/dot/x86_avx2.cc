@@ -1,9 +1,9 @@
 // AVX2. There is no exact u8 x s8 dot product (vpmaddubsw sums pairs of products in 16 bits and saturates),
 // so the layer's weights decide how products are summed:
 //
-// - chain: all |w| <= 64 / depth. `depth` vpmaddubsw results fit 16 bits together and are added there; one
-//   vpmaddwd by ones then widens them. Uniform 4- and 2-bit weights: depth 8 and 32, 32 products per
-//   multiplication.
+// - chain: small ones. So many vpmaddubsw results fit 16 bits together (chain_length) and are added there; one vpmaddwd by
+//   ones then widens them: 32 products per multiplication. Uniform 4- and 2-bit weights: 8 and 32 at least; 8-bit
+//   ones of coarse steps: 2 to 16.
 // - wide: any weights. Bytes 0, 2 and bytes 1, 3 of each group are widened to two vectors of 16-bit pairs
 //   for vpmaddwd: 16 products per multiplication.
 //
@@ -126,7 +126,8 @@ NOINLINE void chain(std::int32_t (*sums)[16], const std::uint8_t (*x)[2][kPlane]
   }
 }
 
-// How many vpmaddubsw results of these weights fit 16 bits together: 510 * depth * max |level| <= 32767.
+// Kernels that skip: how many vpmaddubsw results of these weights fit 16 bits together, whatever the codes are:
+// 510 * depth * max |level| <= 32767.
 int depth_of(const std::int8_t* levels) {
   int largest = 1;
   for (int i = 0; i < 16; ++i) {
@@ -221,14 +222,18 @@ void copy(const Tile& t, const Chunk& c, int rows, Buffers& b) {
   }
 }
 
-// Weights of outputs 16 v .. 16 v + 15 into `decoded` (narrow ones) and `widened`.
+// Weights of outputs 16 v .. 16 v + 15 into `widened` (kWide) or `decoded`.
 template <int kBits, bool kWide>
 void unpack(const Tile& t, const Chunk& c, std::ptrdiff_t stride, int v, Buffers& b) {
   int at = 0;
   for (int i = 0; i < c.pieces; ++i) {
     const std::uint8_t* packed = c.piece[i].packed + 64 * v;
-    if constexpr (kBits == 8) {
+    if constexpr (kBits == 8 && kWide) {
       widen(b.widened + at, reinterpret_cast<const std::int8_t*>(packed), stride, c.piece[i].count);
+    } else if constexpr (kBits == 8) {
+      for (int g = 0; g < c.piece[i].count; ++g, packed += stride) {
+        store(b.decoded[at + g], load(packed)), store(b.decoded[at + g] + 32, load(packed + 32));
+      }
     } else {
       decode<kBits>(b.decoded + at, packed, stride, t.levels, c.piece[i].count);
     }
@@ -447,10 +452,7 @@ NOINLINE void run_sparse(const Tile& t, int vectors, int rows) {
 
 template <int kBits>
 NOINLINE void run(const Tile& t, int vectors, int rows) {
-  const int depth = kBits == 8 ? 0 : depth_of(t.levels);
-  if constexpr (kBits < 8) {
-    if (depth > 0) return tile_of_chains<kBits>(t, vectors, rows, depth);
-  }
+  if (t.chain > 1) return tile_of_chains<kBits>(t, vectors, rows, t.chain);
   tile<kBits>(t, vectors, rows);
 }
 
