@@ -233,13 +233,14 @@ class Builder(Nodes):
                 x, value, dims, perm, tuple(1 if n == 1 else next(positions) for n in size)
             )
             return self.emit("expand", [value], {"size": list(size)}, name=self.beside("expand"))
-        value = self._rearranged(x, value, dims, perm, (1, 1, math.prod(bare)))
         for axis in repeated:  # one after the other, between what lies before and behind
-            before, behind = math.prod(bare[:axis]), math.prod(bare[axis:])
-            value = self.reshaped(value, (before, 1, behind))
-            bare[axis] = view.shape[axis]
-            size_ = [before, view.shape[axis], behind]
-            value = self.emit("expand", [value], {"size": size_}, name=self.beside("expand"))
+            sides, place = _sides(bare[:axis], bare[axis:])
+            if axis == repeated[0]:
+                value = self._rearranged(x, value, dims, perm, (*sides,))
+            else:
+                value = self.reshaped(value, (*sides,))
+            sides[place] = bare[axis] = view.shape[axis]
+            value = self.emit("expand", [value], {"size": sides}, name=self.beside("expand"))
         return self.reshaped(value, size)
 
     def _cut(self, x: Operand, value: str, view: View) -> tuple[str, View]:
@@ -305,15 +306,26 @@ _EPS = 2.0**-10
 _ALSO_OF_MAPS = ("linear", "activation", "add", "batch_norm", "quantize", "dequantize")
 
 
+def _sides(before: list[int], behind: list[int]) -> tuple[list[int], int]:
+    """Three extents with a one between what lies before an axis and behind it, and its place; or, where
+    nothing lies before it and too much behind, in front of that in two parts."""
+    if math.prod(before) > 1 or math.prod(behind) <= MAX_EXTENT:
+        return [math.prod(before), 1, math.prod(behind)], 1
+    parts = [(math.prod(behind[:i]), math.prod(behind[i:])) for i in range(len(behind) + 1)]
+    return [1, *min(parts, key=max)], 0
+
+
 def _size_of(shape: Shape) -> Shape:
-    """Three extents with torch's last axis as channels."""
-    return (
-        (1, *shape)
-        if len(shape) == 2
-        else (math.prod(shape[:-2]), *shape[-2:])
-        if len(shape) > 2
-        else (1, 1, *shape)
-    )
+    """Three extents with torch's last axis as channels: the axis before it as columns, unless there are too
+    many rows then."""
+    if len(shape) < 3:
+        return (1,) * (3 - len(shape)) + tuple(shape)
+    rows, columns = math.prod(shape[:-2]), shape[-2]
+    if rows > MAX_EXTENT:
+        places = rows * columns
+        columns = next(n for n in range(math.isqrt(places), 0, -1) if places % n == 0)
+        rows = places // columns
+    return (rows, columns, shape[-1])
 
 
 def unpadded_operand(x: Operand) -> Operand:
