@@ -203,3 +203,21 @@ def _transposed_1d(b: Builder, a: Arguments, shape: Shape) -> Operand:
     }
     made = transposed(b, {**a, **flat}, (*shape[:2], 1, shape[2]))
     return seen(made.value, made.view.squeeze(2))
+
+
+def col2im(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """F.fold: the sum of windows, where they lie; a transposed convolution by zeros and ones."""
+    x, kernel, stride, padding = (
+        operand(a["self"]),
+        *(pair(a[n]) for n in ("kernel_size", "stride", "padding")),
+    )
+    need(pair(a["dilation"]) == [1, 1], "its windows must not be dilated")
+    need(len(x.shape) == 3, "it needs windows, [N, C * taps, count]")
+    n, taps, channels = x.shape[0], math.prod(kernel), shape[1]
+    size = [(shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1)]
+    weight = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (channels, 1, 1, 1))
+    left = [shape[2 + i] + 2 * padding[i] - kernel[i] - (size[i] - 1) * stride[i] for i in (0, 1)]
+    options = {"stride": stride, "padding": padding, "output_padding": left, "groups": channels}
+    maps = b.reshaped_to(x, (n, channels * taps, *size))
+    more = {"input": maps, "weight": weight, "bias": None, "dilation": [1, 1]}
+    return transposed(b, {**options, **more}, shape)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from subbyte.importers.rules import elementwise
-from subbyte.importers.rules.arguments import MAX_MATRIX, Arguments, Shape, array, need, operand
+from subbyte.importers.rules.arguments import MAX_MATRIX, Arguments, Shape, array, need, operand, pair
 from subbyte.importers.rules.operands import Builder, Operand, seen, unpadded_operand
 from subbyte.importers.rules.strides import View
 
@@ -123,6 +123,24 @@ def unfold(b: Builder, a: Arguments, shape: Shape) -> Operand:
     whole = taken(b, x, axis, [i * a["step"] + j for i in range(count) for j in range(size)])
     apart = b.settled(b.reshaped_to(whole, (*x.shape[:axis], count, size, *x.shape[axis + 1 :])))
     return seen(apart.value, apart.view.movedim(axis + 1, -1))
+
+
+def im2col(b: Builder, a: Arguments, shape: Shape) -> Operand:
+    """F.unfold: the windows of a map, channels and positions in them as one axis."""
+    (kernel_h, kernel_w), (stride_h, stride_w) = pair(a["kernel_size"]), pair(a["stride"])
+    need(pair(a["dilation"]) == [1, 1], "its windows must not be dilated")
+    x, (above, left) = operand(a["self"]), pair(a["padding"])
+    need(len(x.shape) == 4, "it needs maps, [N, C, H, W]")
+    n, channels, height, width = x.shape
+    height, width = height + 2 * above, width + 2 * left
+    sides = {"self": x, "pad": [left, left, above, above], "value": 0.0}
+    x = pad(b, sides, (n, channels, height, width)) if above or left else x
+    rows, columns = (height - kernel_h) // stride_h + 1, (width - kernel_w) // stride_w + 1
+    for axis, size, step, count in ((2, kernel_h, stride_h, rows), (3, kernel_w, stride_w, columns)):
+        made = (*x.shape[:axis], count, *x.shape[axis + 1 :], size)
+        x = unfold(b, {"self": x, "dimension": axis, "size": size, "step": step}, made)
+    whole = b.settled(x)  # [N, C, rows, columns, kernel_h, kernel_w]
+    return b.reshaped_to(seen(whole.value, whole.view.permute((0, 1, 4, 5, 2, 3))), shape)
 
 
 def copy(b: Builder, a: Arguments, shape: Shape) -> Any:

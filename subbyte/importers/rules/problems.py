@@ -45,7 +45,7 @@ _ADVICE = {
         "conv_transpose3d upsample grid_sampler interpolate"
     ),
     "a part of a tensor cannot be overwritten; do not work in place on parts": "scatter",
-    "elements are taken by ranges, or along an axis by constant positions": "index gather take unfold im2col",
+    "elements are taken by ranges, or along an axis by constant positions": "index gather take",
     "the only convolutions are those of one and two dimensions": "conv3d",
     "shapes may not depend on values": "nonzero",
     "nothing may depend on values of the image but its outputs": "item",

@@ -97,6 +97,8 @@ RULES: dict[str, Rule] = {
     "cat": moves.cat,
     "stack": moves.stack,
     "unfold": moves.unfold,
+    "im2col": moves.im2col,
+    "col2im": convolutions.col2im,
     "copy": moves.copy,
     "slice_scatter": moves.slice_scatter,
     "select_scatter": moves.select_scatter,

@@ -219,7 +219,8 @@ def _translate(builder: Builder, node: fx.Node, env: Environment, site: Site) ->
     if overload and not any(isinstance(env[n], Operand) for n in node.all_input_nodes):
         return _constant(node.target, args, kwargs)
     made = node.meta.get("val")
-    if isinstance(made, torch.Tensor) and 0 in made.shape:  # the tokens of a network that has none
+    if isinstance(made, torch.Tensor) and any(isinstance(n, int) and n == 0 for n in made.shape):
+        # such as the tokens of a network that has none
         return torch.zeros(made.shape)
     rule = _rule(node)
     named = _by_schema_name(node.target, args, kwargs)

@@ -366,6 +366,19 @@ def normed(m: Apply, x: torch.Tensor) -> torch.Tensor:
     return x + x * (size / (size.mean(1, keepdim=True) + 1e-3))
 
 
+class Halves(nn.Module):
+    """What in-place functions change is read through the views again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.act = conv(2, 2, 1), conv(2, 2, 1), nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, v = (x * 1).split(2, 1)
+        u = self.act(self.a(self.act(u)))
+        return torch.cat([u, self.b(v + u)], 1)
+
+
 def written(m: Apply, x: torch.Tensor) -> torch.Tensor:
     y = x + 1
     y[:, :, 1:] = y[:, :, 1:] * 2
@@ -447,7 +460,13 @@ SEVERAL: dict[str, tuple[nn.Module, Shape]] = {
         Apply(lambda m, x: (x.tanh() + m.c.weight.type_as(x)).type_as(m.c.weight), c=conv(4, 1, 1)),
         (3, 5, 4),
     ),
+    "windows as channels": (Apply(lambda m, x: F.unfold(x, (3, 2), padding=1, stride=(2, 1))), (7, 5, 4)),
+    "sums of windows": (
+        Apply(lambda m, x: F.fold(F.unfold(x, 3, padding=1, stride=2), x.shape[2:], 3, padding=1, stride=2)),
+        (7, 6, 4),
+    ),
     "written in place": (Apply(written), (3, 5, 4)),
+    "halves in place": (Halves(), (3, 5, 4)),
     "windows that overlap": (Apply(lambda m, x: x.unfold(2, 3, 2).unfold(3, 2, 1).flatten(3)), (7, 5, 4)),
     "sums over indices": (
         Apply(
