@@ -60,10 +60,14 @@ spnasnet_100 tinynet_e lcnet_050 hardcorenas_a ghostnet_050 resnext50_32x4d sere
 xception41 dla34 selecsls42b tv:squeezenet1_1 tv:googlenet tv:mnasnet0_5 tv:resnet34 vovnet39a
 ese_vovnet19b_dw tresnet_m resnest14d resnet26d botnet26t_256 eca_nfnet_l0 nf_resnet50 darknet53
 repghostnet_050 mobilenetv4_conv_small efficientvit_m0 coatnet_nano_rw_224 repvit_m0_9 inception_next_atto
+hiera_tiny_224 visformer_tiny mvitv2_tiny sam2_hiera_tiny
 """
 NETWORKS = _NAMES.split()
 #: Sides of images, where 64 is too small, or is not what the network was made for.
-SIDES = {"inception_v3": 96, "efficientformer_l1": 224, "botnet26t_256": 256, "coatnet_nano_rw_224": 224}
+SIDES = {
+    **{"inception_v3": 96, "efficientformer_l1": 224, "botnet26t_256": 256, "coatnet_nano_rw_224": 224},
+    **{"hiera_tiny_224": 224, "visformer_tiny": 224},
+}
 #: Those that are made for another size when they are asked to be.
 SIZED = ("vit_", "mixer_", "swin_", "levit_", "efficientvit_m")
 CALIBRATION, SEED = 8, 0
