@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/sanitizer.h"
 #include "kernels/x86_avx2_epilogue.h"
 #include "kernels/x86_madd.h"
 
@@ -72,6 +73,7 @@ SUBBYTE_INLINE void pixels(const Shape& s, const std::uint8_t* packed, const Row
         const int kx = c - p * kStride;
         if (kx < 0 || kx >= width) continue;
         const std::uint8_t* w = packed + 8 * kBlock + 4 * kBlock * (kx * pairs(height) + ky / 2);
+        announce_read(w, 4 * kBlock);
         madd(acc[p][0], x[0], w);
         madd(acc[p][1], x[1], w + 32);
       }
