@@ -20,7 +20,8 @@ from subbyte.cli.entries import entry_of, fastest_float_of, with_extras
 from subbyte.cli.measure import Subject, check_extras, labelled, subject
 from subbyte.cli.report import facts_of, timed
 from subbyte.cli.source import load_model
-from subbyte.data.samples import Sample, batches, image_folder, subset
+from subbyte.cli.trained_on import labels_of, trained_on
+from subbyte.data.samples import Sample, batches
 from subbyte.data.sets import parse_sets
 from subbyte.errors import InputError
 from subbyte.recipes.ablation import ablations, variations
@@ -99,7 +100,7 @@ def ablate(
         else:
             made += [(name, f"{name} seed {i}", variant, i) for i in range(first, first + seeds)]
     loaded = load_model(model, weights, own_input)
-    chosen = subset(image_folder(calibration), images, seed or 0)
+    chosen = trained_on(calibration, images, seed or 0, variants.values())
     source = f"{len(chosen)} images of {printable(calibration.name)}"
     provenance = {**loaded.provenance, "calibration": source}
     job = _Job(loaded, chosen, provenance, output, task)
@@ -196,6 +197,7 @@ class _Job:
                 self.loaded,
                 recipe,
                 images,
+                labels=labels_of(self.images),
                 provenance=self.provenance,
                 seed=seed,
                 progress=stage,

@@ -13,9 +13,10 @@ from subbyte.cli.app import UsageError
 from subbyte.cli.checks import check_output, check_output_folder
 from subbyte.cli.console import printable, say, stages
 from subbyte.cli.source import load_model, parse_size
+from subbyte.cli.trained_on import labels_of, trained_on
 from subbyte.data.classes import read_classes
 from subbyte.data.held_back import held_back
-from subbyte.data.samples import batches, image_folder, subset, with_resize
+from subbyte.data.samples import batches, with_resize
 from subbyte.errors import InputError
 from subbyte.importers import importer_of
 from subbyte.importers.resolution import at_resolution
@@ -113,7 +114,8 @@ def compress(
         check_output_folder("--log", log)
     if tensorboard and log is None and work is None:
         raise InputError("--tensorboard needs --log, or --work, a folder to write to")
-    samples = [] if calibration is None else subset(image_folder(calibration), images, seed or 0)
+    asked = [] if chosen is None else [chosen]
+    samples = [] if calibration is None else trained_on(calibration, images, seed or 0, asked, names)
     used = held_back(samples)[0] if budget.given else samples
     origin = "none" if calibration is None else f"{len(used)} images of {printable(calibration.name)}"
     loaded = load_model(model, weights, own_input)
@@ -134,6 +136,7 @@ def compress(
             loaded,
             chosen,
             batches(samples, with_resize(loaded.preprocessing, resize)),
+            labels=labels_of(samples),
             classes=names,
             provenance={"calibration": origin},
             seed=seed,

@@ -28,7 +28,8 @@ Weights = Annotated[
     str | None, typer.Option(help="A checkpoint file, hub, hub:org/repo, package, random or random:SEED.")
 ]
 Calibration = Annotated[
-    Path | None, typer.Option(help="Folder of images to calibrate on; labels are not used.")
+    Path | None,
+    typer.Option(help="Folder of images to calibrate and train on; with labels if a step needs them."),
 ]
 Fit = Annotated[
     str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,6 +276,28 @@ def test_a_file_is_trained_on(
     assert graph_digest(artifact.graph) == graph_digest(expected.graph) != graph_digest(start.graph)
     fails("the recipe fp32 has no steps", *command, "--recipe", "fp32")
     fails("has its bit-widths; leave the budget out", *command, "--recipe", recipe, "--size", "1MB")
+
+
+def test_labels_are_read_where_a_step_needs_them(
+    invoke: Invoke, fails: Fails, images: Path, int8: Path, fp32: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "labelled.toml"
+    recipe.write_text(
+        'name = "more"\nsteps = ["distill"]\ndistill = {steps = 2, batch = 4, logits = 0.0, labels = 1.0}\n'
+    )
+    made = tmp_path / "more.subbyte"
+    command = ("compress", fp32, "--start", int8, "--recipe", recipe, "--output", made, "--calibration")
+    assert invoke(*command, images).exit_code == 0
+    artifact = subbyte.load(made)
+    shown = batches(subset(image_folder(images), 256, 0), artifact.preprocessing)
+    labels = np.arange(12) % 6
+    expected = subbyte.compress_model(fp32, str(recipe), shown, start=int8, labels=labels)
+    assert graph_digest(artifact.graph) == graph_digest(expected.graph)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in images.glob("*.png"):
+        shutil.copy(path, bare)
+    fails("labels", *command, bare)
 
 
 WIDE = """
