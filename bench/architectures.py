@@ -1,11 +1,13 @@
 """Which networks of timm and torchvision are captured, and whether every executor then gives equal integers.
 
-    python -m bench.architectures [NETWORK ...] [--again] [--page]
+    python -m bench.architectures [NETWORK ...] [--again] [--page] [--captured]
 
 Each network has random weights, is compressed to W8A8 with eight noise images and run on one more by the
 reference, by torch and by the engine on every instruction set of this CPU. Networks that
 bench/analyses/architectures.json already holds are left out unless they are named, or with --again; the
-file is written after each one. --page only makes docs/architectures.md from it. Needs timm and torchvision.
+file is written after each one. --page only makes docs/architectures.md from it. --captured only captures
+the networks of bench/analyses/captured.json, or those of them that are named, at the sides that stand there,
+and writes what refuses them. Needs timm and torchvision.
 
 A network with float32 operations inside cannot be compared for equality as a whole: there every layer is,
 from the executor's own inputs; codes for equality, float32 numbers within the bounds of
@@ -44,6 +46,7 @@ from subbyte.system.whole_file import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "analyses" / "architectures.json"
+CAPTURED = ROOT / "bench" / "analyses" / "captured.json"
 PAGE = ROOT / "docs" / "architectures.md"
 BEGIN, END = "<!-- architectures -->", "<!-- /architectures -->"
 #: tv: torchvision's classifiers, seg: its segmentation networks; all others are timm's.
@@ -73,13 +76,13 @@ SIZED = ("vit_", "mixer_", "swin_", "levit_", "efficientvit_m")
 CALIBRATION, SEED = 8, 0
 
 
-def build(name: str) -> tuple[nn.Module, int]:
-    """The network with random weights, in evaluation mode, and the side of its image."""
+def build(name: str, side: int | None = None) -> tuple[nn.Module, int]:
+    """The network with random weights, in evaluation mode, and the side of its image, which may be given."""
     import timm
     import torchvision
 
     torch.manual_seed(SEED)
-    side = SIDES.get(name, 64)
+    side = side or SIDES.get(name, 64)
     kind, _, inner = name.rpartition(":")
     if kind == "tv":
         more = {"init_weights": True} if inner == "googlenet" else {}
@@ -146,6 +149,28 @@ def tried(name: str) -> dict[str, Any]:
     row |= compared | {"operations": len(quantized.nodes)}
     row["correlation"] = round(float(np.corrcoef(first.ravel(), real.ravel())[0, 1]), 4)
     return row | {"seconds": round(time.monotonic() - start)}
+
+
+def refusal(name: str, side: int) -> str:
+    """Why the network is not captured at images of this side; "" if it is."""
+    model, _ = build(name, side)
+    try:
+        with quiet():
+            found = survey(model, (side, side, 3))
+    except SubbyteError as error:
+        return str(error)
+    return "" if found.graph is not None else str(found.problems[0])
+
+
+def recapture(names: list[str]) -> int:
+    """bench/analyses/captured.json anew, for all networks in it or those named."""
+    rows = json.loads(CAPTURED.read_text("utf-8"))
+    for name in names or list(rows):
+        rows[name]["refused"] = refusal(name, rows[name]["side"])
+        print(f"{name}: {rows[name]['refused'] or 'captured'}", flush=True)
+        write_whole(CAPTURED, [(json.dumps(rows, indent=1) + "\n").encode()])
+    print(f"{sum(not row['refused'] for row in rows.values())} of {len(rows)} networks are captured")
+    return 0
 
 
 def _channels_last(y: Any) -> np.ndarray:
@@ -230,7 +255,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="default: all of the list")
     parser.add_argument("--again", action="store_true", help="also those that have results")
     parser.add_argument("--page", action="store_true", help="only make the page")
+    parser.add_argument("--captured", action="store_true", help="only capture those of captured.json")
     options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.captured:
+        return recapture(options.networks)
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     if not options.page:
         known = set() if options.networks or options.again else set(results)

@@ -10,7 +10,13 @@ struct Layer {
   int runs, groups;  // dot.h
 };
 
-constexpr Layer kLayers[] = {{"1 x 1 of 16 channels", 1, 4}, {"3 x 3 of 3 channels", 3, 3}, {"1 x 1 of 64 channels", 1, 16}, {"1 x 1 of 768 channels", 1, 192}, {"3 x 3 of 48 channels", 3, 36}};
+constexpr Layer kLayers[] = {{"1 x 1 of 16 channels", 1, 4},
+                             {"3 x 3 of 3 channels", 3, 3},
+                             {"1 x 1 of 64 channels", 1, 16},
+                             {"1 x 1 of 768 channels", 1, 192},
+                             {"3 x 3 of 48 channels", 3, 36}};
+// For kernels that chain: the largest weights and levels.
+constexpr int kLargest[] = {4, 16, 21, 32};
 
 // For kernels that skip: what expands in stages 5 and 6, what projects, a 3 x 3 layer; and zeros in per mille.
 constexpr Layer kSparse[] = {{"1 x 1 of 160", 1, 40}, {"1 x 1 of 256", 1, 64}, {"1 x 1 of 960", 1, 240}, {"3 x 3 of 48", 3, 36}};
@@ -29,18 +35,18 @@ std::vector<std::int32_t> keep(const Layer& layer, int zeros, int& count) {
   return kept;
 }
 
-// Multiplications are counted that are made. small: weights and levels of -4 .. 4.
-void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros, bool small = false) {
+// Multiplications are counted that are made. largest: of weights and levels; 0: as they come.
+void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros, int largest = 0) {
   const int rows = k.max_rows;
   const std::size_t pixel = 4 * static_cast<std::size_t>(layer.groups);
   Memory in(pixel * static_cast<std::size_t>(layer.runs * rows)), levels(16), out(64 * static_cast<std::size_t>(rows));
   Memory weights(dot::panel_bytes(layer.runs, layer.groups, k.vectors(), k.weights));
   Memory bias(sizeof(std::int32_t) * 64);
   Reals multiplier(64);
-  if (small) {
+  if (largest > 0) {
     Memory& values = k.weights.bits == 8 ? weights : levels;
     const std::size_t count = k.weights.bits == 8 ? dot::panel_bytes(layer.runs, layer.groups, k.vectors(), k.weights) : 16;
-    for (std::size_t i = 0; i < count; ++i) values.data()[i] = static_cast<std::uint8_t>(values.data()[i] % 9 - 4);
+    for (std::size_t i = 0; i < count; ++i) values.data()[i] = static_cast<std::uint8_t>(values.data()[i] % (2 * largest + 1) - largest);
   }
   std::vector<const std::uint8_t*> operands;
   std::vector<std::uint8_t*> results;
@@ -57,8 +63,11 @@ void run(Report& report, const dot::Kernel& k, const Layer& layer, int zeros, bo
     tile.chain = dot::chain_length(weights.data(), layer.runs, layer.groups, k.vectors(), k.weights, book);
   }
   char shape[64];
-  std::snprintf(shape, sizeof(shape), k.has(dot::kSkips) ? "%s, %.1f %% zeros" : small ? "%s, small" : "%s", layer.name,
-                zeros / 10.0);
+  if (k.has(dot::kSkips)) {
+    std::snprintf(shape, sizeof(shape), "%s, %.1f %% zeros", layer.name, zeros / 10.0);
+  } else {
+    std::snprintf(shape, sizeof(shape), largest > 0 ? "%s, to %d" : "%s", layer.name, largest);
+  }
   report.measure(k.isa, k.name, shape, 4.0 * groups * k.outputs * rows, "MAC", [&] { k.run(tile, rows); });
 }
 
@@ -73,7 +82,8 @@ void bench_dot(Report& report) {
     } else {
       for (const Layer& layer : kLayers) {
         run(report, k, layer, 0);
-        if (k.has(dot::kChains)) run(report, k, layer, 0, true);
+        if (!k.has(dot::kChains)) continue;
+        for (const int largest : kLargest) run(report, k, layer, 0, largest);
       }
     }
   });

@@ -137,6 +137,16 @@ int depth_of(const std::int8_t* levels) {
   return 32767 / (510 * largest);
 }
 
+// kBytes of a row: 16, 8 or 4.
+template <bool kWide, int kBytes>
+SUBBYTE_INLINE void copy_part(std::uint8_t (&to)[2][kPlane], int at, const std::uint8_t* x) {
+  __m128i v = _mm_setzero_si128();
+  __builtin_memcpy(&v, x, kBytes);
+  const __m128i even = kWide ? _mm_and_si128(v, _mm_set1_epi16(255)) : v, odd = _mm_srli_epi16(v, 8);
+  __builtin_memcpy(to[0] + at, &even, kBytes);
+  if (kWide) __builtin_memcpy(to[1] + at, &odd, kBytes);
+}
+
 // `groups` groups of one row: eight at a time, then four, two and one, as nothing may be read behind them.
 template <bool kWide>
 SUBBYTE_INLINE void copy_row(std::uint8_t (&to)[2][kPlane], int at, const std::uint8_t* x, int groups) {
@@ -147,27 +157,9 @@ SUBBYTE_INLINE void copy_row(std::uint8_t (&to)[2][kPlane], int at, const std::u
     store(to[0] + 4 * (at + g), kWide ? _mm256_and_si256(v, mask) : v);
     if (kWide) store(to[1] + 4 * (at + g), _mm256_srli_epi16(v, 8));
   }
-  if (g + 4 <= groups) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 4 * g));
-    auto* even = reinterpret_cast<__m128i*>(to[0] + 4 * (at + g));
-    _mm_storeu_si128(even, kWide ? _mm_and_si128(v, _mm256_castsi256_si128(mask)) : v);
-    if (kWide) _mm_storeu_si128(reinterpret_cast<__m128i*>(to[1] + 4 * (at + g)), _mm_srli_epi16(v, 8));
-    g += 4;
-  }
-  if (g + 2 <= groups) {
-    const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + 4 * g));
-    auto* even = reinterpret_cast<__m128i*>(to[0] + 4 * (at + g));
-    _mm_storel_epi64(even, kWide ? _mm_and_si128(v, _mm256_castsi256_si128(mask)) : v);
-    if (kWide) _mm_storel_epi64(reinterpret_cast<__m128i*>(to[1] + 4 * (at + g)), _mm_srli_epi16(v, 8));
-    g += 2;
-  }
-  if (g < groups) {
-    std::uint32_t group;
-    __builtin_memcpy(&group, x + 4 * g, 4);
-    const std::uint32_t even = kWide ? group & 0x00ff00ffu : group, odd = (group >> 8) & 0x00ff00ffu;
-    __builtin_memcpy(to[0] + 4 * (at + g), &even, 4);
-    if (kWide) __builtin_memcpy(to[1] + 4 * (at + g), &odd, 4);
-  }
+  if (groups & 4) copy_part<kWide, 16>(to, 4 * (at + g), x + 4 * g), g += 4;
+  if (groups & 2) copy_part<kWide, 8>(to, 4 * (at + g), x + 4 * g), g += 2;
+  if (groups & 1) copy_part<kWide, 4>(to, 4 * (at + g), x + 4 * g);
 }
 
 NOINLINE void widen(std::int16_t (*out)[2][2][16], const std::int8_t* w, std::ptrdiff_t stride, int groups) {
